@@ -1,0 +1,66 @@
+# Everything runs in .venv, which `setup` makes from requirements.lock.
+# On a machine whose python3 is too old: make setup PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_LABELS := billing,shipping,technical problem,account access,refund
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick lint format hooks bench lock clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with the locked versions
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "classify needs Python 3.11 or newer; name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "Setting up $(VENV), once; this takes a few minutes."; \
+	  $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@
+
+demo: setup  ## classify the bundled support tickets with the demo model
+	@$(BIN)/classify predict \
+	  "$$($(BIN)/python -c 'from classify.demo import tickets_csv; print(tickets_csv())')" \
+	  --labels "$(DEMO_LABELS)" --text-column text
+
+test: lint  ## all checks and all tests; what CI runs
+	@$(BIN)/pytest
+
+quick: setup  ## the tests that are not slow
+	@$(BIN)/pytest -m 'not slow'
+
+lint: setup  ## ruff, mypy, import-linter
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup  ## let ruff mend and format what it can
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+hooks: setup  ## run ruff, mypy and import-linter at every commit
+	@$(BIN)/pre-commit install
+
+bench: setup  ## the time of `import classify` and `classify --help`
+	@$(BIN)/python benchmarks/import_time.py
+
+# Upgrade in .venv first (`.venv/bin/pip install --upgrade NAME`), run `make test`, then
+# lock. Local versions (torch +cpu) and CUDA packages are left out: the lock has to fit
+# machines with and without a GPU.
+lock: setup  ## write requirements.lock from .venv
+	@{ echo "# Exact versions for CI and developers: pip install -c requirements.lock -e '.[dev]'"; \
+	   echo "# Written by \`make lock\` from .venv; do not edit."; \
+	   $(BIN)/python -m pip freeze --all --exclude-editable | grep '==' | sed -E 's/\+[A-Za-z0-9.]+$$//' \
+	   | grep -Eiv '^(pip=|nvidia|cuda|triton)'; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+	@touch $(STAMP)
+
+clean:  ## remove caches and build output (not .venv)
+	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find classify demo_model tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Support of ``benchmarks/peers_cpu.py``: the contestants and their environments."""

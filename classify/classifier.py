@@ -1,0 +1,439 @@
+"""The scikit-learn estimator: texts and class names in, label probabilities out."""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
+
+from classify.encoding import Row, RowEncoder, candidate_sets
+from classify.engines import Engine, load_engine
+from classify.errors import DataError, InputError, LabelError
+from classify.frames import (
+    add_results,
+    candidates_of_frame,
+    rows_and_candidates,
+    rows_of_frame,
+)
+from classify.labels import LabelSet
+from classify.prompts import PromptTemplate
+from classify.scoring import LabelLogprobs, TextScore, make_strategy, score_prompts
+from classify.tokenizer import Tokenizer, load_tokenizer
+from classify.verbalizer import LabelAudit, ScorablePrompt, Verbalizer
+
+__all__ = ["ZeroShotClassifier"]
+
+logger = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.float64]
+Progress = Callable[[int], object]
+
+# Below this mean label mass nearly all of the model's belief is on other answers.
+_LOW_LABEL_MASS = 0.01
+
+
+class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Classifies texts by the probability that a language model gives each label text.
+
+    Usable without `fit` when `labels` are given.
+
+    Parameters
+    ----------
+    labels : LabelSet, sequence of str, or mapping, default=None
+        The classes; see `LabelSet.parse`. None: learnt from `y` in `fit`.
+    model : str, default="demo"
+        A Hugging Face hub id or a local folder. "demo" is the small model that this
+        package ships, for trying things out; it is no model for real work.
+    engine : {"auto", "transformers"} or Engine, default="auto"
+        What runs the model.
+    prompt : PromptTemplate or str, default=None
+        The recipe of the prompt; a string is its template. None: a recipe of ours.
+    verbalizer : Verbalizer, default=None
+        How label words become token paths. None: `Verbalizer()`.
+    strategy : {"exact", "generate"}, default="exact"
+        "exact" walks the label trie best first to `tolerance`; "generate" follows one
+        generated label, and knows the others as bounds only.
+    tolerance : float, default=1e-3
+        For "exact": how much label mass may stay unresolved, as a share of the
+        resolved. 0 computes every label exactly.
+    dtype : str, default="auto"
+        Weights' type: "float32" on a CPU and the checkpoint's elsewhere, if "auto".
+    device : str, default="auto"
+        "cpu", "cuda", …; "auto" takes a GPU if there is one.
+    batch_size : int or "auto", default="auto"
+        Texts in one forward pass.
+    revision : str, default=None
+        Revision of a hub model.
+    trust_remote_code : bool, default=False
+        Whether to run code that a model repository brings.
+    tokenizer : Tokenizer, default=None
+        None: the model's own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of str, shape (n_labels,)
+        Label names, sorted: the column order of every array.
+    label_set_ : LabelSet
+        The labels in their declared order, which the prompt keeps.
+
+    Examples
+    --------
+    >>> from classify import ZeroShotClassifier
+    >>> clf = ZeroShotClassifier(labels=["billing", "shipping"])
+    >>> clf.predict(["My parcel has not arrived."])  # doctest: +SKIP
+    array(['shipping'], dtype='<U8')
+    """
+
+    def __init__(
+        self,
+        labels: Any = None,
+        model: str = "demo",
+        *,
+        engine: str | Engine = "auto",
+        prompt: PromptTemplate | str | None = None,
+        verbalizer: Verbalizer | None = None,
+        strategy: Literal["exact", "generate"] = "exact",
+        tolerance: float = 1e-3,
+        dtype: str = "auto",
+        device: str = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        self.labels = labels
+        self.model = model
+        self.engine = engine
+        self.prompt = prompt
+        self.verbalizer = verbalizer
+        self.strategy = strategy
+        self.tolerance = tolerance
+        self.dtype = dtype
+        self.device = device
+        self.batch_size = batch_size
+        self.revision = revision
+        self.trust_remote_code = trust_remote_code
+        self.tokenizer = tokenizer
+
+    # ---------------------------------------------------------------- scikit-learn
+
+    def fit(self, X: Any, y: Any = None) -> "ZeroShotClassifier":
+        """Learn the classes from `y` if none were declared; else only check `y`.
+
+        Parameters
+        ----------
+        X : sequence of str
+            Texts; not used.
+        y : sequence of str, default=None
+            Their labels.
+
+        Returns
+        -------
+        self
+        """
+        found = None if y is None else [str(name) for name in np.unique(np.asarray(y))]
+        if self.labels is not None:
+            labels = LabelSet.parse(self.labels)
+            for name in found or ():
+                if name not in labels.names:
+                    raise LabelError(f"y holds {labels.unknown(name)}")
+        elif found is None:
+            raise LabelError(
+                "No labels: give `labels=[…]` to the classifier, or `y` to fit."
+            )
+        else:
+            labels = LabelSet.parse(found)
+        self.label_set_ = labels
+        return self
+
+    @property
+    def classes_(self) -> npt.NDArray[np.str_]:
+        """Label names, sorted, shape (n_labels,)."""
+        return np.array(sorted(self._declared_labels().names), dtype=np.str_)
+
+    def predict(self, X: Any, *, labels: Any = None) -> npt.NDArray[np.str_]:
+        """Return the likeliest label of each text, shape (n_texts,).
+
+        Parameters
+        ----------
+        X, labels
+            As in `label_logprobs`.
+        """
+        scores = self.label_logprobs(X, labels=labels)
+        best: npt.NDArray[np.str_] = scores.classes[scores.log_proba.argmax(axis=1)]
+        return best
+
+    def predict_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
+        """Return p(label | text), shape (n_texts, n_labels); rows sum to 1.
+
+        Entry (i, l) = p(l | prompt_i) / sum over labels k of p(k | prompt_i). A label
+        that is no candidate for a text has probability 0.
+
+        Parameters
+        ----------
+        X, labels
+            As in `label_logprobs`.
+        """
+        return self.label_logprobs(X, labels=labels).proba
+
+    def predict_log_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
+        """Return the natural logarithm of `predict_proba`, shape (n_texts, n_labels).
+
+        Parameters
+        ----------
+        X, labels
+            As in `label_logprobs`.
+        """
+        return self.label_logprobs(X, labels=labels).log_proba
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.labels is not None or hasattr(self, "label_set_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.requires_fit = self.labels is None
+        tags.no_validation = True
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {key: value for key, value in state.items() if key != "_made_encoder"}
+
+    # -------------------------------------------------------------------- scoring
+
+    def label_logprobs(
+        self,
+        X: Any,
+        *,
+        labels: Any = None,
+        return_steps: bool = False,
+        progress: Progress | None = None,
+    ) -> LabelLogprobs:
+        """Return joint, unnormalised log p(label | prompt) of each text.
+
+        Parameters
+        ----------
+        X : sequence of str, Series, array, or DataFrame
+            Texts; or rows with a column for each placeholder of the prompt.
+        labels : sequence of sequences of str, or str, default=None
+            Candidate labels of each text, or the name of a column of `X` that holds
+            them (as lists, or as text with ``|`` between the names). The columns of
+            the result are still all classes. None: every label for every text.
+        return_steps : bool, default=False
+            Keep the per-step values that were read.
+        progress : callable, default=None
+            Called with the number of texts finished since the last call.
+
+        Returns
+        -------
+        LabelLogprobs
+            Columns follow `classes_`; where `labels` are given and the classifier has
+            none, the sorted union of the candidates.
+
+        Raises
+        ------
+        InputError
+            A text is missing or empty, or does not fit; before any model call.
+        """
+        rows, listed = rows_and_candidates(X, labels, self._prompt_template().fields)
+        candidates = self._candidates(listed)
+        prompts = self._prompts(rows, candidates)
+        for at, prompt in enumerate(prompts):
+            if isinstance(prompt, InputError):
+                raise type(prompt)(f"Text {at}: {prompt}")
+        good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
+        scores = self._score(good, progress)
+        return LabelLogprobs.of(
+            scores, self._columns(candidates), return_steps=return_steps
+        )
+
+    def classify_frame(
+        self,
+        frame: pd.DataFrame,
+        *,
+        text_column: str = "text",
+        labels_column: str | None = None,
+        probabilities: bool = False,
+        on_error: Literal["raise", "set_aside"] = "raise",
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """Return the frame with its predictions in further columns.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Rows with a text, and with what else the prompt needs.
+        text_column : str, default="text"
+            Which column is the prompt's ``{text}``.
+        labels_column : str, default=None
+            A column with the candidate labels of each row.
+        probabilities : bool, default=False
+            Add a column ``p(<label>)`` for each class.
+        on_error : {"raise", "set_aside"}, default="raise"
+            "set_aside" leaves the results of a row that cannot be classified missing,
+            says why in the column ``error``, and goes on with the rest.
+        progress : callable, default=None
+            Called with the number of rows finished since the last call.
+
+        Returns
+        -------
+        DataFrame
+            The input's columns, then ``label``, ``probability``, ``p(…)``,
+            ``label_mass``, ``unresolved``, ``truncated`` and ``error``. A name that the
+            input has already gets the prefix ``predicted_``.
+        """
+        rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
+        listed = None
+        if labels_column is not None:
+            listed = candidates_of_frame(frame, labels_column)
+        candidates = self._candidates(listed)
+        prompts = self._prompts(rows, candidates)
+        errors = {
+            at: str(prompt)
+            for at, prompt in enumerate(prompts)
+            if isinstance(prompt, InputError)
+        }
+        if errors and on_error == "raise":
+            at, reason = next(iter(errors.items()))
+            raise DataError(f"Row {frame.index[at]}: {reason}")
+        good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
+        if progress is not None and errors:
+            progress(len(errors))
+        scores = LabelLogprobs.of(
+            self._score(good, progress), self._columns(candidates)
+        )
+        return add_results(
+            frame,
+            scores,
+            errors,
+            probabilities=probabilities,
+            with_errors=on_error == "set_aside",
+        )
+
+    def audit(self) -> LabelAudit:
+        """Return how the label words will be read; loads the tokenizer only."""
+        return self._encoder().space(self._declared_labels()).audit()
+
+    # ------------------------------------------------------------------ internals
+
+    def _declared_labels(self) -> LabelSet:
+        if self.labels is not None:
+            return LabelSet.parse(self.labels)
+        if hasattr(self, "label_set_"):
+            return self.label_set_
+        raise AttributeError(
+            "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
+        )
+
+    def _columns(self, candidates: Sequence[LabelSet | InputError] | None) -> list[str]:
+        if self.__sklearn_is_fitted__():
+            return sorted(self._declared_labels().names)
+        sets = [labels for labels in candidates or () if isinstance(labels, LabelSet)]
+        return sorted({name for labels in sets for name in labels.names})
+
+    def _prompt_template(self) -> PromptTemplate:
+        if self.prompt is None:
+            return PromptTemplate()
+        if isinstance(self.prompt, str):
+            return PromptTemplate(self.prompt)
+        return self.prompt
+
+    def _candidates(
+        self, listed: Sequence[Sequence[str] | InputError] | None
+    ) -> list[LabelSet | InputError] | None:
+        if listed is None:
+            return None
+        known = self.__sklearn_is_fitted__()
+        return candidate_sets(listed, self._declared_labels() if known else None)
+
+    def _prompts(
+        self,
+        rows: Sequence[Row | InputError],
+        candidates: Sequence[LabelSet | InputError] | None,
+    ) -> list[ScorablePrompt | InputError]:
+        """Encode rows; a row that cannot be asked becomes its error."""
+        encoder = self._encoder()
+        if candidates is None:
+            # Checked even where there is no row, and before the model is loaded.
+            labels = self._declared_labels()
+            encoder.space(labels)
+            candidates = [labels] * len(rows)
+        if all(isinstance(row, InputError) for row in rows):
+            return [row for row in rows if isinstance(row, InputError)]
+        return encoder.encode(rows, candidates, self._engine().context_length)
+
+    def _score(
+        self, prompts: Sequence[ScorablePrompt], progress: Progress | None
+    ) -> list[TextScore]:
+        strategy = make_strategy(self.strategy, tolerance=self.tolerance)
+        if not prompts:
+            return []
+        scores = score_prompts(prompts, strategy, self._engine(), progress=progress)
+        self._warn_of_low_mass(scores)
+        return scores
+
+    def _warn_of_low_mass(self, scores: Sequence[TextScore]) -> None:
+        mean = float(np.mean([np.exp(s.mass.estimate).sum() for s in scores]))
+        if mean < _LOW_LABEL_MASS:
+            logger.warning(
+                "The mean label mass is %.2g: the model would rather answer with "
+                "something else than a label, and the probabilities rest on so little. "
+                "List the options in the prompt, or use the words that the model "
+                "would use.",
+                mean,
+            )
+
+    def _encoder(self) -> RowEncoder:
+        template, tokenizer = self._prompt_template(), self._tokenizer()
+        verbalizer = Verbalizer() if self.verbalizer is None else self.verbalizer
+        # Parameters may be set anew at any time; what was compiled of others is old.
+        made: RowEncoder | None = getattr(self, "_made_encoder", None)
+        if made is None or (made.template, made.verbalizer, made.tokenizer) != (
+            template,
+            verbalizer,
+            tokenizer,
+        ):
+            made = self._made_encoder = RowEncoder(template, verbalizer, tokenizer)
+        return made
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is not None:
+            return self.tokenizer
+        return _load_tokenizer(self._model(), self.revision, self.trust_remote_code)
+
+    def _model(self) -> str:
+        if self.model == "demo":
+            from classify.demo import model_folder
+
+            return str(model_folder())
+        return str(self.model)
+
+    def _engine(self) -> Engine:
+        if not isinstance(self.engine, str):
+            return self.engine
+        return load_engine(
+            self.engine,
+            self._model(),
+            dtype=self.dtype,
+            device=self.device,
+            batch_size=self.batch_size,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _load_tokenizer(
+    model: str,
+    revision: str | None,
+    trust_remote_code: bool,  # noqa: FBT001
+) -> Tokenizer:
+    return load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)

@@ -1,0 +1,134 @@
+"""From rows, and the labels that each may get, to prompts that can be scored.
+
+A row that cannot be asked (no text, too long, unknown candidates) becomes its error,
+and the others go on.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from classify.errors import InputError
+from classify.labels import LabelSet
+from classify.prompts import PromptTemplate
+from classify.tokenizer import Tokenizer
+from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
+
+__all__ = ["Row", "RowEncoder", "candidate_sets"]
+
+Row = Mapping[str, str]
+
+# Compiled label sets that are kept, where candidates differ from text to text.
+_MOST_SPACES = 256
+# Rows that are encoded together: enough to keep a tokenizer's threads busy.
+_ENCODED_TOGETHER = 1024
+
+
+def candidate_sets(
+    listed: Sequence[Sequence[str] | InputError], declared: LabelSet | None
+) -> list[LabelSet | InputError]:
+    """Return the label set of each text's candidates, or what is wrong with them.
+
+    Parameters
+    ----------
+    listed : sequence of sequences of str, or InputError
+        The names of each text's candidates.
+    declared : LabelSet or None
+        Where given, candidates must be among these, and take their descriptions and
+        words; else any names are allowed.
+    """
+    made: dict[tuple[str, ...], LabelSet | InputError] = {}
+
+    def make(names: tuple[str, ...]) -> LabelSet | InputError:
+        try:
+            return LabelSet.parse(names) if declared is None else declared.subset(names)
+        except InputError as error:
+            return error
+
+    candidates: list[LabelSet | InputError] = []
+    for names in listed:
+        if isinstance(names, InputError):
+            candidates.append(names)
+            continue
+        key = tuple(names)
+        if key not in made:
+            made[key] = make(key)
+        candidates.append(made[key])
+    return candidates
+
+
+class RowEncoder:
+    """Encodes rows with one prompt recipe, one verbalizer and one tokenizer.
+
+    Parameters
+    ----------
+    template : PromptTemplate
+    verbalizer : Verbalizer
+    tokenizer : Tokenizer
+    """
+
+    def __init__(
+        self, template: PromptTemplate, verbalizer: Verbalizer, tokenizer: Tokenizer
+    ) -> None:
+        self.template = template
+        self.verbalizer = verbalizer
+        self.tokenizer = tokenizer
+        self._spaces: dict[LabelSet, AnswerSpace] = {}
+
+    def space(self, labels: LabelSet) -> AnswerSpace:
+        """Return the token paths of these labels behind the prompt; compiled once."""
+        if labels not in self._spaces:
+            if len(self._spaces) >= _MOST_SPACES:
+                self._spaces.clear()
+            prompt = self.template.compile(self.tokenizer, labels)
+            self._spaces[labels] = self.verbalizer.compile(prompt, labels)
+        return self._spaces[labels]
+
+    def encode(
+        self,
+        rows: Sequence[Row | InputError],
+        labels: Sequence[LabelSet | InputError],
+        context_length: int,
+    ) -> list[ScorablePrompt | InputError]:
+        """Encode rows; what cannot be asked stays, or becomes, an error.
+
+        Parameters
+        ----------
+        rows : sequence of mapping or InputError, length n_texts
+        labels : sequence of LabelSet or InputError, length n_texts
+            The labels that each text may get.
+        context_length : int
+            Most tokens that the model takes, prompt and label together.
+
+        Returns
+        -------
+        list of ScorablePrompt or InputError, length n_texts
+        """
+        prompts: list[ScorablePrompt | InputError | None] = []
+        members: dict[LabelSet, list[tuple[int, Row]]] = {}
+        for at, (row, allowed) in enumerate(zip(rows, labels, strict=True)):
+            if isinstance(row, InputError):
+                prompts.append(row)
+            elif isinstance(allowed, InputError):
+                prompts.append(allowed)
+            else:
+                prompts.append(None)
+                members.setdefault(allowed, []).append((at, row))
+        for allowed, group in members.items():
+            space = self.space(allowed)
+            for start in range(0, len(group), _ENCODED_TOGETHER):
+                batch = group[start : start + _ENCODED_TOGETHER]
+                encoded = _encode(space, [row for _, row in batch], context_length)
+                for (at, _), prompt in zip(batch, encoded, strict=True):
+                    prompts[at] = prompt
+        return [prompt for prompt in prompts if prompt is not None]
+
+
+def _encode(
+    space: AnswerSpace, rows: Sequence[Row], context_length: int
+) -> list[ScorablePrompt | InputError]:
+    try:
+        return list(space.encode(rows, context_length))
+    except InputError as error:
+        if len(rows) == 1:
+            return [error]
+    # One of them cannot be encoded: find out which.
+    return [_encode(space, [row], context_length)[0] for row in rows]

@@ -1,0 +1,62 @@
+"""The exceptions of this package.
+
+::
+
+    ClassifyError
+    ├── InputError (also ValueError)     something the caller can mend
+    │   ├── LabelError                   labels, label words, token paths
+    │   ├── PromptError                  templates, placeholders, rendered prompts
+    │   │   └── PromptTooLongError       one text does not fit the model
+    │   ├── DataError                    a file, a column, a row
+    │   └── ConfigError                  a task file or an option
+    └── EngineError (also RuntimeError)  the model could not answer
+        ├── ModelLoadError               the model or tokenizer cannot be loaded
+        ├── MissingDependencyError       an optional package is not installed
+        └── ScriptEndedError             a FakeEngine has nothing left to say
+
+Every message says what is wrong with which value, what is allowed, and what to do.
+"""
+
+
+class ClassifyError(Exception):
+    """Base of every exception that this package raises on purpose."""
+
+
+class InputError(ClassifyError, ValueError):
+    """A value from the caller cannot be used; raised before any model call."""
+
+
+class LabelError(InputError):
+    """Labels, their words or their token paths contradict each other."""
+
+
+class PromptError(InputError):
+    """A prompt template cannot be used, or cannot be rendered for a row."""
+
+
+class PromptTooLongError(PromptError):
+    """A text does not fit the model's context beside its instructions."""
+
+
+class DataError(InputError):
+    """A file, a column or a row of data cannot be read."""
+
+
+class ConfigError(InputError):
+    """A task file or an option has a value that is not allowed."""
+
+
+class EngineError(ClassifyError, RuntimeError):
+    """The engine could not answer a request."""
+
+
+class ModelLoadError(EngineError):
+    """A model or a tokenizer cannot be loaded from where it was named."""
+
+
+class MissingDependencyError(EngineError):
+    """An optional package is needed for what was asked, and is not installed."""
+
+
+class ScriptEndedError(EngineError):
+    """A scripted engine was asked more often than its script answers."""

@@ -1,0 +1,240 @@
+"""The edge to pandas: rows out of texts and frames, results back into frames."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from classify.encoding import Row
+from classify.errors import DataError, InputError
+from classify.scoring import LabelLogprobs
+
+__all__ = [
+    "add_results",
+    "candidates_of_frame",
+    "rows_and_candidates",
+    "rows_of_frame",
+    "rows_of_texts",
+]
+
+_BLANK = "there is no text: it is empty or missing."
+
+
+def rows_and_candidates(
+    X: Any, labels: Any, fields: Sequence[str]
+) -> tuple[list[Row | InputError], list[Sequence[str] | InputError] | None]:
+    """Return the rows of what a user passed, and each one's candidate labels.
+
+    Parameters
+    ----------
+    X : sequence of str, Series, array, or DataFrame
+    labels : sequence of sequences of str, str, or None
+        The candidates of each text, or the column of `X` that lists them.
+    fields : sequence of str
+        What the prompt needs of a row.
+
+    Raises
+    ------
+    InputError
+        X is nothing that holds texts; labels name a column though X is no DataFrame, or
+        do not match the number of texts.
+    """
+    is_frame = isinstance(X, pd.DataFrame)
+    rows = rows_of_frame(X, fields, "text") if is_frame else rows_of_texts(X, fields)
+    if labels is None:
+        return rows, None
+    if isinstance(labels, str):
+        if is_frame:
+            return rows, candidates_of_frame(X, labels)
+        raise InputError(
+            f"labels={labels!r} names a column, but X is no DataFrame: give a sequence "
+            "of candidate labels for each text."
+        )
+    if len(labels) != len(rows):
+        raise InputError(
+            f"labels must hold the candidates of each text: got {len(labels)} for "
+            f"{len(rows)} texts."
+        )
+    return rows, list(labels)
+
+
+def rows_of_texts(texts: Any, fields: Sequence[str]) -> list[Row | InputError]:
+    """Return a row for each text; its error where the text is missing or empty.
+
+    Parameters
+    ----------
+    texts : list, tuple, Series or array of str
+    fields : sequence of str
+        What the prompt needs; only ``("text",)`` can be had from bare texts.
+
+    Raises
+    ------
+    InputError
+        `texts` is a single string, has more than one dimension, or holds something
+        that is no string; or the prompt needs further columns.
+    """
+    if isinstance(texts, str | bytes) or np.ndim(texts) == 0:
+        raise InputError(
+            f"Texts must be a sequence of strings. Got {texts!r} instead: put a single "
+            "text in a list."
+        )
+    if np.ndim(texts) != 1:
+        raise InputError(
+            f"Texts must have one dimension. Got shape {np.shape(texts)} instead: pass "
+            "one column."
+        )
+    if tuple(fields) != ("text",):
+        others = ", ".join(repr(name) for name in fields if name != "text")
+        raise InputError(
+            f"The prompt needs the columns {others}: pass a DataFrame that has them."
+        )
+    rows: list[Row | InputError] = []
+    for at, text in enumerate(texts):
+        if _is_missing(text) or (isinstance(text, str) and not text.strip()):
+            rows.append(DataError(_BLANK))
+        elif isinstance(text, str):
+            rows.append({"text": str(text)})
+        else:
+            raise InputError(
+                f"Texts must be strings. Text {at} is {text!r} of type "
+                f"{type(text).__name__} instead: convert it first."
+            )
+    return rows
+
+
+def rows_of_frame(
+    frame: pd.DataFrame, fields: Sequence[str], text_column: str
+) -> list[Row | InputError]:
+    """Return the columns that the prompt needs, as strings, one row for each text.
+
+    A missing value in another column than the text's is an empty string. A row is an
+    error where the text, or all that the prompt shows of it, is missing or blank.
+
+    Raises
+    ------
+    DataError
+        A column that the prompt needs is not in the frame.
+    """
+    column_of: dict[str, str] = {
+        name: text_column if name == "text" else name for name in fields
+    }
+    for name, column in column_of.items():
+        if column not in frame.columns:
+            present = ", ".join(map(repr, frame.columns)) or "none"
+            wanted = "text" if name == "text" else f"prompt's {{{name}}}"
+            raise DataError(
+                f"There is no column {column!r} for the {wanted}. Columns: {present}."
+            )
+        if isinstance(frame[column], pd.DataFrame):
+            raise DataError(f"There is more than one column {column!r}: rename one.")
+    columns = {name: frame[column].tolist() for name, column in column_of.items()}
+    essential = "text" if "text" in columns else None
+    rows: list[Row | InputError] = []
+    for values in zip(*columns.values(), strict=True):
+        row = {
+            name: "" if _is_missing(value) else str(value)
+            for name, value in zip(columns, values, strict=True)
+        }
+        shown = row[essential] if essential else "".join(row.values())
+        rows.append(row if shown.strip() else DataError(_BLANK))
+    return rows
+
+
+def candidates_of_frame(
+    frame: pd.DataFrame, column: str
+) -> list[Sequence[str] | InputError]:
+    """Return the candidate labels of each row: lists, JSON lists, or ``a|b|c``."""
+    if column not in frame.columns:
+        columns = ", ".join(map(repr, frame.columns)) or "none"
+        raise DataError(
+            f"There is no column {column!r} with labels. Columns: {columns}."
+        )
+    candidates: list[Sequence[str] | InputError] = []
+    for value in frame[column].tolist():
+        if isinstance(value, list | tuple | np.ndarray):
+            candidates.append([str(name) for name in value])
+        elif _is_missing(value) or not str(value).strip():
+            candidates.append(DataError(f"there are no labels in column {column!r}."))
+        else:
+            candidates.append(_parse_candidates(str(value), column))
+    return candidates
+
+
+def add_results(
+    frame: pd.DataFrame,
+    scores: LabelLogprobs,
+    errors: Mapping[int, str],
+    *,
+    probabilities: bool,
+    with_errors: bool,
+) -> pd.DataFrame:
+    """Return the frame with results in further columns.
+
+    Parameters
+    ----------
+    frame : DataFrame, n_rows rows
+    scores : LabelLogprobs
+        Scores of the rows that are not in `errors`, in their order.
+    errors : mapping of int to str
+        Row positions that have no score, and why.
+    probabilities : bool
+        Whether to add a column for each class.
+    with_errors : bool
+        Whether to add the column ``error``.
+    """
+    scored = np.array([at not in errors for at in range(len(frame))], dtype=np.bool_)
+    best = scores.values.argmax(axis=1) if len(scores) else np.empty(0, dtype=np.int64)
+    proba = scores.proba
+    results: dict[str, Any] = {
+        "label": scores.classes[best],
+        "probability": proba[np.arange(len(scores)), best],
+    }
+    if probabilities:
+        for at, name in enumerate(scores.classes):
+            results[f"p({name})"] = proba[:, at]
+    results["label_mass"] = scores.label_mass
+    results["unresolved"] = scores.unresolved
+    results["truncated"] = scores.truncated
+    columns: dict[str, Any] = {}
+    for name, values in results.items():
+        missing: Any = np.nan if values.dtype.kind == "f" else None
+        filled = np.full(len(frame), missing, dtype=object)
+        filled[scored] = values
+        column = pd.Series(filled, index=frame.index)
+        if values.dtype.kind == "f":
+            column = column.astype(np.float64)
+        elif values.dtype.kind == "b":
+            column = column.astype("boolean")
+        columns[name] = column
+    if with_errors:
+        columns["error"] = pd.Series(
+            [errors.get(at, "") for at in range(len(frame))],
+            index=frame.index,
+            dtype=object,
+        )
+    taken = set(map(str, frame.columns))
+    renamed = {
+        f"predicted_{name}" if name in taken else name: column
+        for name, column in columns.items()
+    }
+    return pd.concat([frame, pd.DataFrame(renamed, index=frame.index)], axis=1)
+
+
+def _is_missing(value: Any) -> bool:
+    return (
+        value is None or value is pd.NA or (isinstance(value, float) and value != value)
+    )
+
+
+def _parse_candidates(text: str, column: str) -> Sequence[str] | InputError:
+    if not text.lstrip().startswith("["):
+        return [name.strip() for name in text.split("|")]
+    try:
+        names = json.loads(text)
+    except json.JSONDecodeError as error:
+        return DataError(
+            f"column {column!r} holds {text!r}, which is no list: {error}."
+        )
+    return [str(name) for name in names]

@@ -1,0 +1,284 @@
+"""Classes: what they are called, what they mean, and which words stand for them."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from classify.errors import LabelError
+
+__all__ = ["Label", "LabelSet"]
+
+_ALLOWED = (
+    "Allowed are: a list of names; a mapping of names to descriptions, to lists of "
+    "words, or to {description: …, words: […]}; a list of Label; a LabelSet."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A class.
+
+    Parameters
+    ----------
+    name : str
+        What the class is called in the data and in every result.
+    description : str or None, default=None
+        One line that tells the model what belongs to the class; shown in the prompt's
+        list of options.
+    words : tuple of str, default=()
+        The strings that stand for the class in the model's answer. Their probabilities
+        are added up. Empty means the name itself.
+
+    Raises
+    ------
+    LabelError
+        The name or a word is empty, padded with white space, or not a string.
+
+    Examples
+    --------
+    >>> Label("pos", words=("positive", "good")).words
+    ('positive', 'good')
+    >>> Label("shipping").words
+    ('shipping',)
+    """
+
+    name: str
+    description: str | None = None
+    words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_string(self.name, "A label's name")
+        if self.description is not None and not isinstance(self.description, str):
+            raise LabelError(
+                f"The description of label {self.name!r} must be a string. "
+                f"Got {self.description!r} instead."
+            )
+        given: object = self.words
+        if isinstance(given, str):
+            raise LabelError(
+                f"The words of label {self.name!r} must be a sequence of strings. "
+                f"Got the string {self.words!r} instead: write [{self.words!r}]."
+            )
+        words = tuple(self.words) or (self.name,)
+        for word in words:
+            _check_string(word, f"A word of label {self.name!r}")
+        for word in words:
+            if words.count(word) > 1:
+                raise LabelError(
+                    f"Label {self.name!r} has the word {word!r} more than once: its "
+                    "probability would be counted twice. Name it once."
+                )
+        object.__setattr__(self, "words", words)
+
+
+class LabelSet(Sequence[Label]):
+    """Unique labels in the order in which they were declared.
+
+    Parameters
+    ----------
+    labels : iterable of Label
+        At least two, no two with the same name or with a word in common.
+
+    Raises
+    ------
+    LabelError
+        Names that occur twice, words of two labels at once, fewer than two labels.
+
+    Examples
+    --------
+    >>> labels = LabelSet.parse({"billing": "Invoices and charges", "shipping": None})
+    >>> labels.names
+    ('billing', 'shipping')
+    >>> labels["billing"].description
+    'Invoices and charges'
+    """
+
+    def __init__(self, labels: Iterable[Label]) -> None:
+        self._labels = tuple(labels)
+        self._by_name = {label.name: label for label in self._labels}
+        self.names: tuple[str, ...] = tuple(label.name for label in self._labels)
+        if len(self._by_name) < len(self._labels):
+            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise LabelError(
+                f"Labels must be unique. {_listed(twice)} declared more than once: "
+                "remove or rename the repeats."
+            )
+        if len(self._labels) < 2:
+            got = f"only {self.names[0]!r}" if self._labels else "none"
+            raise LabelError(
+                f"Classification needs at least two labels. Got {got} instead: "
+                "add the others, for example 'other'."
+            )
+        owner: dict[str, str] = {}
+        for label in self._labels:
+            for word in label.words:
+                if word in owner:
+                    raise LabelError(
+                        f"The word {word!r} stands for label {owner[word]!r} and for "
+                        f"label {label.name!r}: an answer could not be told apart. "
+                        "Give each label words of its own."
+                    )
+                owner[word] = label.name
+
+    @classmethod
+    def parse(cls, value: Any) -> "LabelSet":
+        """Make a label set of names, a mapping, dictionaries, labels, or a label set.
+
+        Parameters
+        ----------
+        value : LabelSet, sequence of str, Label or mapping, or mapping
+            In a mapping the keys are names; a value is None, a description (a string),
+            words (a list), or a mapping with ``description`` and ``words``.
+
+        Returns
+        -------
+        LabelSet
+        """
+        if isinstance(value, LabelSet):
+            return value
+        if isinstance(value, Mapping):
+            return cls(_label_of_entry(name, entry) for name, entry in value.items())
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            raise LabelError(f"Labels cannot be read from {value!r}. {_ALLOWED}")
+        return cls(_label_of_item(item) for item in value)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "LabelSet":
+        """Read labels from a YAML file that holds a list or a mapping of them.
+
+        A file with a ``labels`` key, such as a task file, is read from that key.
+
+        Raises
+        ------
+        LabelError
+            The file cannot be read, is not YAML, or holds no labels.
+        """
+        import yaml  # kept out of `import classify`
+
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise LabelError(
+                f"The label file {str(path)!r} cannot be read: {error}"
+            ) from error
+        except yaml.YAMLError as error:
+            raise LabelError(
+                f"The label file {str(path)!r} is not YAML: {error}"
+            ) from error
+        if isinstance(content, Mapping) and "labels" in content:
+            content = content["labels"]
+        if content is None:
+            raise LabelError(f"The label file {str(path)!r} is empty. {_ALLOWED}")
+        return cls.parse(content)
+
+    def subset(self, names: Iterable[str]) -> "LabelSet":
+        """Return the labels of these names, in this set's order.
+
+        Raises
+        ------
+        LabelError
+            A name is not in this set (the nearest one is suggested).
+        """
+        wanted = list(names)
+        for name in wanted:
+            if name not in self._by_name:
+                raise LabelError(self.unknown(name))
+        if len(set(wanted)) < len(wanted):
+            raise LabelError(
+                f"Candidate labels must be unique. Got {wanted!r} instead."
+            )
+        return LabelSet(label for label in self._labels if label.name in set(wanted))
+
+    def unknown(self, name: object) -> str:
+        """Return the sentence that says `name` is none of these labels."""
+        near = difflib.get_close_matches(str(name), self.names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{name!r} is not one of the labels: {_listed(self.names)}.{hint}"
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            try:
+                return self._by_name[key]
+            except KeyError:
+                raise LabelError(self.unknown(key)) from None
+        return self._labels[key]
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self._labels)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._by_name or item in self._labels
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LabelSet) and self._labels == other._labels
+
+    def __hash__(self) -> int:
+        return hash(self._labels)
+
+    def __repr__(self) -> str:
+        return f"LabelSet({_listed(self.names)})"
+
+
+def _check_string(value: object, what: str) -> None:
+    if not isinstance(value, str):
+        raise LabelError(
+            f"{what} must be a string. Got {value!r} of type {type(value).__name__} "
+            "instead."
+        )
+    if not value.strip():
+        raise LabelError(f"{what} must not be empty. Got {value!r} instead.")
+    if value != value.strip():
+        raise LabelError(
+            f"{what} must have no white space around it. Got {value!r} instead: the "
+            "space before an answer is put there by the prompt."
+        )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(repr(str(name)) for name in names[:most])
+    left = len(names) - most
+    return f"{shown}, … ({left} more)" if left > 0 else shown
+
+
+def _label_of_item(item: Any) -> Label:
+    if isinstance(item, Label):
+        return item
+    if isinstance(item, str):
+        return Label(str(item))
+    if isinstance(item, Mapping) and "name" in item:
+        return _label_of_entry(
+            item["name"], {k: v for k, v in item.items() if k != "name"}
+        )
+    if isinstance(item, Mapping) and len(item) == 1:
+        ((name, entry),) = item.items()
+        return _label_of_entry(name, entry)
+    raise LabelError(f"A label cannot be read from {item!r}. {_ALLOWED}")
+
+
+def _label_of_entry(name: Any, entry: Any) -> Label:
+    if entry is None:
+        return Label(name)
+    if isinstance(entry, str):
+        return Label(name, description=entry)
+    if isinstance(entry, Mapping):
+        unknown = [key for key in entry if key not in ("description", "words")]
+        if unknown:
+            raise LabelError(
+                f"Label {name!r} has the unknown key {unknown[0]!r}. Allowed are "
+                "'description' and 'words'."
+            )
+        words = entry.get("words") or ()
+        if isinstance(words, str):
+            words = (words,)
+        return Label(name, description=entry.get("description"), words=tuple(words))
+    if isinstance(entry, Sequence):
+        return Label(name, words=tuple(entry))
+    raise LabelError(
+        f"Label {name!r} cannot be read from {entry!r}: give a description, a list of "
+        "words, or both as {description: …, words: […]}."
+    )

@@ -1,0 +1,178 @@
+"""The recipe of a prompt, as people write it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from classify.errors import PromptError
+from classify.labels import LabelSet
+from classify.prompts.compiled import CompiledPrompt
+from classify.prompts.layout import lay_out_chat, lay_out_plain
+from classify.prompts.parts import Field, fill, merge, parse
+from classify.tokenizer import Segment, Tokenizer
+
+__all__ = ["PromptTemplate"]
+
+Options = Literal["auto", "inline", "lines", "none"]
+
+# The recipes used when none is given: {labels} as "a, b, c", one a line, or not at all.
+_CHAT_TEMPLATES = {
+    "inline": (
+        "Which of these categories describes the text best: {labels}?\n\n"
+        "Text: {text}\n\nAnswer with the category only."
+    ),
+    "lines": (
+        "Which of these categories describes the text best?\n{labels}\n\n"
+        "Text: {text}\n\nAnswer with the category only."
+    ),
+    "none": (
+        "Which category describes the text best?\n\n"
+        "Text: {text}\n\nAnswer with the category only."
+    ),
+}
+_PLAIN_TEMPLATES = {
+    "inline": "Categories: {labels}\n\nText: {text}\nCategory:",
+    "lines": "Categories:\n{labels}\n\nText: {text}\nCategory:",
+    "none": "Text: {text}\nCategory:",
+}
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    r"""The recipe of a prompt.
+
+    Parameters
+    ----------
+    template : str or None, default=None
+        The user's message (chat) or the whole prompt (plain), with placeholders:
+        ``{text}``, ``{labels}`` (the options), and the name of any other column of the
+        data. ``{{`` and ``}}`` stand for braces. None takes a recipe of ours that fits
+        `options`.
+    system : str or None, default=None
+        System prompt; may hold ``{labels}``. A plain prompt begins with it.
+    examples : sequence of (text, label), default=()
+        Solved examples, shown before the text: as turns of the chat, or as repeats of
+        the plain prompt. Instead of the text, a mapping of columns is allowed.
+    chat : bool or "auto", default="auto"
+        Whether to use the tokenizer's chat template. "auto": if it has one.
+    options : {"auto", "inline", "lines", "none"}, default="auto"
+        How ``{labels}`` is written: ``a, b, c``; or ``- a: description``, one a line;
+        or nowhere. "auto": lines if a label has a description, else inline.
+    answer_prefix : str, default=""
+        What is put in the model's mouth before the label, such as ``"Category:"``.
+    too_long : {"truncate", "error"}, default="truncate"
+        What to do with a text that does not fit the model: cut the end of the *text*
+        and report it, or refuse.
+
+    Raises
+    ------
+    PromptError
+        A placeholder is malformed, or nothing in the template depends on the row.
+
+    Examples
+    --------
+    >>> PromptTemplate("{title}\n{text}\nTopic:", chat=False).fields
+    ('title', 'text')
+    """
+
+    template: str | None = None
+    system: str | None = None
+    examples: Sequence[tuple[str | Mapping[str, str], str]] = ()
+    chat: bool | Literal["auto"] = "auto"
+    options: Options = "auto"
+    answer_prefix: str = ""
+    too_long: Literal["truncate", "error"] = "truncate"
+    fields: tuple[str, ...] = field(init=False, repr=False, default=("text",))
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("options", self.options, ("auto", "inline", "lines", "none")),
+            ("too_long", self.too_long, ("truncate", "error")),
+            ("chat", self.chat, (True, False, "auto")),
+        ):
+            if value not in allowed:
+                raise PromptError(
+                    f"The {name!r} parameter of PromptTemplate must be one of "
+                    f"{', '.join(map(repr, allowed))}. Got {value!r} instead."
+                )
+        if self.template is not None:
+            names = dict.fromkeys(
+                part.name for part in parse(self.template) if isinstance(part, Field)
+            )
+            if "labels" in names and self.options == "none":
+                raise PromptError(
+                    "The template has the placeholder {labels}, but options='none': "
+                    "remove one of the two."
+                )
+            names.pop("labels", None)
+            if not names:
+                raise PromptError(
+                    f"The template {self.template!r} is the same for every text: put "
+                    "{text}, or the name of a column in braces, where the text belongs."
+                )
+            object.__setattr__(self, "fields", tuple(names))
+        for part in parse(self.system or ""):
+            if isinstance(part, Field) and part.name != "labels":
+                raise PromptError(
+                    f"The system prompt has the placeholder {{{part.name}}}: only "
+                    "{labels} is allowed there, since it is the same for every text."
+                )
+
+    def compile(self, tokenizer: Tokenizer, labels: LabelSet) -> "CompiledPrompt":
+        """Join the recipe with a tokenizer and the labels.
+
+        Raises
+        ------
+        PromptError
+            chat=True without a chat template, an example of an unknown label, a chat
+            template that cannot render the roles or loses the text.
+        """
+        chat = tokenizer.has_chat_template if self.chat == "auto" else self.chat
+        if chat and not tokenizer.has_chat_template:
+            raise PromptError(
+                f"chat=True, but the tokenizer of {tokenizer.name!r} has no chat "
+                "template: use chat=False (--no-chat) or a chat model."
+            )
+        options = self.options
+        if options == "auto":
+            described = any(label.description for label in labels)
+            options = "lines" if described else "inline"
+        template = self.template
+        if template is None:
+            template = (_CHAT_TEMPLATES if chat else _PLAIN_TEMPLATES)[options]
+        listed = Segment(_list_options(labels, options), is_data=True)
+        body = [listed if part == Field("labels") else part for part in parse(template)]
+        system = [
+            listed if part == Field("labels") else part
+            for part in parse(self.system or "")
+        ]
+        examples = [
+            (
+                fill(body, row if isinstance(row, Mapping) else {"text": row}),
+                labels[name].words[0],
+            )
+            for row, name in self.examples
+        ]
+        if chat:
+            layout = lay_out_chat(tokenizer, system, examples, body, self.answer_prefix)
+        else:
+            layout = lay_out_plain(system, examples, body, self.answer_prefix)
+        return CompiledPrompt(
+            tokenizer=tokenizer,
+            parts=tuple(merge(layout.parts)),
+            is_chat=chat,
+            separator=layout.separator,
+            end_of_turn_id=layout.end_of_turn_id,
+            too_long=self.too_long,
+        )
+
+
+def _list_options(labels: LabelSet, options: str) -> str:
+    if options != "lines":
+        return ", ".join(label.words[0] for label in labels)
+    return "\n".join(
+        f"- {label.words[0]}: {label.description}"
+        if label.description
+        else f"- {label.words[0]}"
+        for label in labels
+    )

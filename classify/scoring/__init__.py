@@ -1,0 +1,21 @@
+"""From prompts and tries to label log-probabilities.
+
+A *strategy* is a generator function, one call for each text: it yields requests and is
+sent their results. The *driver* keeps many of them in flight over one engine.
+"""
+
+from classify.scoring.driver import drive, score_prompts
+from classify.scoring.result import LabelLogprobs, NodeRead, TextScore
+from classify.scoring.strategies import Strategy, exact, generate, make_strategy
+
+__all__ = [
+    "LabelLogprobs",
+    "NodeRead",
+    "Strategy",
+    "TextScore",
+    "drive",
+    "exact",
+    "generate",
+    "make_strategy",
+    "score_prompts",
+]

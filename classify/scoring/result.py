@@ -1,0 +1,214 @@
+"""What scoring returns: for one text, and for many."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.errors import InputError
+from classify.tracking import EdgeLogprobs
+from classify.trie import LabelMass
+from classify.verbalizer import ScorablePrompt
+
+__all__ = ["LabelLogprobs", "NodeRead", "TextScore"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class NodeRead(NamedTuple):
+    """What one read told.
+
+    Attributes
+    ----------
+    prefix : tuple of int
+        The tokens of the label words so far; empty at the first step.
+    logprobs : dict of int to float
+        log p(token | prompt, prefix) in nats of each token that goes on.
+    """
+
+    prefix: tuple[int, ...]
+    logprobs: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextScore:
+    """The score of one text.
+
+    Attributes
+    ----------
+    prompt : ScorablePrompt
+    edges : ndarray of float64, shape (n_nodes,)
+        log p(token | prompt, path) of each trie node in nats; NaN where not read.
+    mass : LabelMass
+    n_reads : int
+        Nodes read.
+    n_rounds : int
+        Requests sent one after the other.
+    """
+
+    prompt: ScorablePrompt
+    edges: EdgeLogprobs
+    mass: LabelMass
+    n_reads: int
+    n_rounds: int
+
+    @classmethod
+    def of(
+        cls, prompt: ScorablePrompt, edges: EdgeLogprobs, *, n_rounds: int
+    ) -> "TextScore":
+        """Add the edges of a trie up into label masses."""
+        trie = prompt.trie
+        inner = trie.tree.inner_nodes
+        n_reads = int((~np.isnan(edges[trie.tree.first_child[inner]])).sum())
+        mass = trie.label_mass(trie.log_masses(edges))
+        return cls(prompt, edges, mass, n_reads, n_rounds)
+
+    def for_prompt(self, prompt: ScorablePrompt) -> "TextScore":
+        """Return this score as that of another text with the same prompt."""
+        return self if prompt is self.prompt else replace(self, prompt=prompt)
+
+    def steps(self) -> tuple[NodeRead, ...]:
+        """Return the reads, parents before children."""
+        tree = self.prompt.trie.tree
+        return tuple(
+            NodeRead(
+                tree.path(int(node)),
+                {
+                    int(tree.tokens[child]): float(self.edges[child])
+                    for child in tree.children(int(node))
+                },
+            )
+            for node in tree.inner_nodes
+            if not np.isnan(self.edges[tree.first_child[node]])
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelLogprobs:
+    """Joint, unnormalised label log-probabilities of texts.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n_texts, n_labels)
+        log p(label | prompt) = log of the sum over the label's words of the product
+        over their tokens of p(token | prompt, tokens before), in nats, full
+        vocabulary. -inf where a label is no candidate for a text. Where nodes were left
+        unread, their mass is divided evenly among the leaves below.
+    classes : ndarray of str, shape (n_labels,)
+        The label of each column, sorted.
+    lower, upper : ndarray of float64, shape (n_texts, n_labels)
+        Bounds of `values`; equal to it where everything was read.
+    unresolved : ndarray of float64, shape (n_texts,)
+        p(unread nodes | prompt): label mass whose label is not known, as a probability.
+    truncated : ndarray of bool, shape (n_texts,)
+        Whether the text was cut to fit the model.
+    n_reads : ndarray of int64, shape (n_texts,)
+        Trie nodes read.
+    steps : tuple of tuple of NodeRead, length n_texts, or None
+        The reads of each text, if they were asked for.
+    """
+
+    values: FloatArray
+    classes: npt.NDArray[np.str_]
+    lower: FloatArray
+    upper: FloatArray
+    unresolved: FloatArray
+    truncated: npt.NDArray[np.bool_]
+    n_reads: npt.NDArray[np.int64]
+    steps: tuple[tuple[NodeRead, ...], ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        scores: Sequence[TextScore],
+        classes: Sequence[str],
+        *,
+        return_steps: bool = False,
+    ) -> "LabelLogprobs":
+        """Stack the scores of texts; columns of absent candidates are -inf."""
+        n_texts = len(scores)
+        column = {name: at for at, name in enumerate(classes)}
+        values, lower, upper = np.full((3, n_texts, len(classes)), -np.inf)
+        columns_of: dict[int, npt.NDArray[np.int64]] = {}
+        for at, score in enumerate(scores):
+            labels = score.prompt.trie.labels
+            columns = columns_of.get(id(labels))
+            if columns is None:
+                columns = np.array([column[name] for name in labels.names])
+                columns_of[id(labels)] = columns
+            values[at, columns] = score.mass.estimate
+            lower[at, columns] = score.mass.lower
+            upper[at, columns] = score.mass.upper
+        return cls(
+            values=values,
+            classes=np.array(classes, dtype=np.str_),
+            lower=lower,
+            upper=upper,
+            unresolved=np.array([s.mass.unresolved for s in scores], dtype=np.float64),
+            truncated=np.array([s.prompt.truncated for s in scores], dtype=np.bool_),
+            n_reads=np.array([s.n_reads for s in scores], dtype=np.int64),
+            steps=tuple(score.steps() for score in scores) if return_steps else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> "LabelLogprobs":
+        """Return some texts, by slice, index array or mask."""
+        chosen = np.atleast_1d(np.arange(len(self))[rows])
+        return LabelLogprobs(
+            self.values[chosen],
+            self.classes,
+            self.lower[chosen],
+            self.upper[chosen],
+            self.unresolved[chosen],
+            self.truncated[chosen],
+            self.n_reads[chosen],
+            None if self.steps is None else tuple(self.steps[at] for at in chosen),
+        )
+
+    def __repr__(self) -> str:
+        n_texts, n_labels = self.values.shape
+        return f"LabelLogprobs({n_texts} texts, {n_labels} labels)"
+
+    @property
+    def log_label_mass(self) -> FloatArray:
+        """Shape (n_texts,): log M(x) = log sum over labels of p(label | prompt)."""
+        # The initial -inf gives empty rows and empty candidates a mass of 0.
+        return np.asarray(
+            np.logaddexp.reduce(self.values, axis=1, initial=-np.inf), dtype=np.float64
+        )
+
+    @property
+    def label_mass(self) -> FloatArray:
+        """Shape (n_texts,): M(x) = sum over labels of p(label | prompt), at most 1.
+
+        Low mass means that the prompt does not make the model answer with a label.
+        """
+        return np.exp(self.log_label_mass)
+
+    @property
+    def log_proba(self) -> FloatArray:
+        """Shape (n_texts, n_labels): log p(label | prompt) - log M(x).
+
+        Raises
+        ------
+        InputError
+            A text gives no label any probability, so that there is no distribution.
+        """
+        log_mass = self.log_label_mass
+        if np.isneginf(log_mass).any():
+            row = int(np.flatnonzero(np.isneginf(log_mass))[0])
+            raise InputError(
+                f"Text {row} gives none of the labels any probability (label mass 0): "
+                "the model cannot answer with a label there. Check the label words "
+                "with `classify labels`."
+            )
+        return self.values - log_mass[:, None]
+
+    @property
+    def proba(self) -> FloatArray:
+        """Shape (n_texts, n_labels): p(label | prompt) / M(x); rows sum to 1."""
+        return np.exp(self.log_proba)

@@ -1,0 +1,163 @@
+"""The ways to find the label log-probabilities of one text.
+
+Each is a generator: it yields a request and receives the result, and returns a
+`TextScore`. None knows which engine answers, or what runs beside it.
+"""
+
+import functools
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from classify.errors import ConfigError, EngineError
+from classify.scoring.result import TextScore
+from classify.tracking import (
+    EdgeLogprobs,
+    ReadRequest,
+    TrackedGeneration,
+    TrackedRequest,
+)
+from classify.verbalizer import ScorablePrompt
+
+__all__ = ["Strategy", "exact", "generate", "make_strategy"]
+
+Strategy: TypeAlias = Generator[ReadRequest | TrackedRequest, Any, TextScore]
+
+# Rounding of log-probabilities in bfloat16 reaches a few hundredths above zero.
+_GREATEST_LOGPROB = 0.1
+
+
+def exact(prompt: ScorablePrompt, *, tolerance: float = 1e-3) -> Strategy:
+    """Read the trie best first until the mass of unread nodes is small.
+
+    The walk ends when (mass of unread nodes) <= tolerance * (mass of resolved leaves).
+    Each round asks for all nodes that must be read whatever the others turn out to be:
+    the fewest heaviest ones that leave at most tolerance * (resolved + unread) behind,
+    since no walk can resolve more than that sum. A node with a single child is read
+    together with the chain below it.
+
+    Parameters
+    ----------
+    prompt : ScorablePrompt
+    tolerance : float, default=1e-3
+        0 reads every inner node: exact.
+
+    Returns
+    -------
+    TextScore
+    """
+    tree, trie = prompt.trie.tree, prompt.trie
+    if tolerance == 0.0:
+        nodes = tuple(tree.inner_nodes.tolist())
+        edges = _checked(
+            (yield ReadRequest(prompt.token_ids, tree, nodes)), nodes, prompt
+        )
+        return TextScore.of(prompt, edges, n_rounds=1)
+    nodes = trie.with_chain(0)
+    edges = _checked((yield ReadRequest(prompt.token_ids, tree, nodes)), nodes, prompt)
+    n_rounds = 1
+    while True:
+        log_masses = trie.log_masses(edges)
+        frontier = trie.frontier(log_masses)
+        unread = np.exp(log_masses[frontier])
+        resolved = float(np.exp(log_masses[trie.known_leaves(log_masses)]).sum())
+        left_behind = unread[::-1].cumsum()[::-1]  # entry i: all from the i-th on
+        if not frontier.size or left_behind[0] <= tolerance * resolved:
+            return TextScore.of(prompt, edges, n_rounds=n_rounds)
+        n_needed = int((left_behind > tolerance * (resolved + left_behind[0])).sum())
+        nodes = tuple(
+            node
+            for start in frontier[: max(1, n_needed)].tolist()
+            for node in trie.with_chain(start)
+        )
+        found = yield ReadRequest(prompt.token_ids, tree, nodes)
+        edges = np.where(np.isnan(edges), _checked(found, nodes, prompt), edges)
+        n_rounds += 1
+
+
+def generate(prompt: ScorablePrompt) -> Strategy:
+    """Generate one label greedily along the trie, tracking its tokens at every step.
+
+    Only the nodes on the generated path are read. What left the path is known as an
+    upper bound, and is reported as unresolved.
+
+    Returns
+    -------
+    TextScore
+    """
+    tree = prompt.trie.tree
+    generations: tuple[TrackedGeneration, ...] = yield TrackedRequest(
+        prompt.token_ids,
+        track_token_ids=np.unique(tree.tokens[1:]).tolist(),
+        max_tokens=tree.max_depth,
+        allowed=tree,
+        stop_token_ids=(),
+    )
+    tracked = generations[0].tracked_logprobs
+    if tracked is None:
+        raise EngineError("The engine returned no tracked log-probabilities.")
+    edges = np.full(tree.n_nodes, np.nan)
+    node: int | None = 0
+    nodes = []
+    for step, token in enumerate(generations[0].token_ids):
+        if node is None or not tree.n_children[node]:
+            raise EngineError(
+                f"The engine generated {list(generations[0].token_ids)}, which leaves "
+                "the allowed paths."
+            )
+        nodes.append(node)
+        for child in tree.children(node):
+            edges[child] = tracked[int(tree.tokens[child])][step]
+        node = tree.child_by_token(node, token)
+    return TextScore.of(prompt, _checked(edges, tuple(nodes), prompt), n_rounds=1)
+
+
+_STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "exact": exact,
+    "generate": generate,
+}
+
+
+def make_strategy(
+    name: str, *, tolerance: float
+) -> Callable[[ScorablePrompt], Strategy]:
+    """Return the strategy of this name, to be called with each prompt.
+
+    Raises
+    ------
+    ConfigError
+        There is no such strategy, or the tolerance is no number from 0 to below 1.
+    """
+    if name not in _STRATEGIES:
+        raise ConfigError(
+            f"The strategy must be one of {', '.join(map(repr, _STRATEGIES))}. "
+            f"Got {name!r} instead."
+        )
+    if isinstance(tolerance, bool) or not 0.0 <= tolerance < 1.0:
+        raise ConfigError(
+            "The tolerance must be a number from 0 (exact) to below 1. "
+            f"Got {tolerance!r} instead."
+        )
+    if name == "exact":
+        return functools.partial(exact, tolerance=float(tolerance))
+    return _STRATEGIES[name]
+
+
+def _checked(
+    edges: EdgeLogprobs, nodes: tuple[int, ...], prompt: ScorablePrompt
+) -> EdgeLogprobs:
+    """Return what an engine sent, unless values are missing or no log-probabilities."""
+    tree = prompt.trie.tree
+    first_children = tree.first_child[list(nodes)]
+    if np.isnan(edges[first_children]).any():
+        raise EngineError(
+            "The engine left out log-probabilities that were asked for: this is a "
+            "fault of the engine, and no label can be told."
+        )
+    if np.nanmax(edges) > _GREATEST_LOGPROB:
+        raise EngineError(
+            f"The engine returned a log-probability of {np.nanmax(edges):.3f}, above "
+            "0: this is a fault of the engine, and no label can be told."
+        )
+    return edges

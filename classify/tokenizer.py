@@ -1,0 +1,289 @@
+"""Text to token ids, with a wall between what we write and what users send.
+
+A prompt is a sequence of segments: *literal* ones, which the author of the prompt wrote
+(chat-template control tokens included), and *data*, which came from anywhere. They are
+encoded together, because a tokenizer's merges run across the seam and a model should
+see the tokens that the whole text has; but only literals can become control tokens.
+"""
+
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from classify.errors import ModelLoadError, PromptError
+
+__all__ = ["Segment", "Tokenizer", "load_tokenizer"]
+
+# Added tokens that are not flagged special but steer the model all the same, such as
+# <think> or <tool_call>. Plain words and runs of white space stay text.
+_TAG = re.compile(r"[<\[{|].*[>\]}|]", re.DOTALL)
+
+
+class Segment(NamedTuple):
+    """A piece of a rendered prompt: its text, and whether it is data."""
+
+    text: str
+    is_data: bool
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer behind the few operations that prompts need.
+
+    Parameters
+    ----------
+    backend : transformers.PreTrainedTokenizerBase
+        The tokenizer; fast or slow.
+    name : str
+        Where it came from, for messages.
+
+    Attributes
+    ----------
+    control_ids : frozenset of int
+        Ids that data must never become: special tokens, and added tokens that look
+        like tags.
+    bos_ids : tuple of int
+        What the tokenizer's own encoding puts before a text; often one BOS or nothing.
+    """
+
+    def __init__(self, backend: Any, name: str) -> None:
+        self.backend = backend
+        self.name = name
+        added = {
+            token_id: token.content
+            for token_id, token in backend.added_tokens_decoder.items()
+            if token.special or _TAG.fullmatch(token.content.strip())
+        }
+        for token_id, content in zip(
+            backend.all_special_ids, backend.all_special_tokens, strict=True
+        ):
+            added.setdefault(token_id, content)
+        self.control_tokens: dict[int, str] = dict(sorted(added.items()))
+        self.control_ids = frozenset(added)
+        contents = sorted(filter(None, added.values()), key=len, reverse=True)
+        self._control_pattern = (
+            re.compile("|".join(map(re.escape, contents))) if contents else None
+        )
+        self._id_of_control = {content: i for i, content in added.items()}
+        with_added = backend("a")["input_ids"]
+        without = backend("a", add_special_tokens=False)["input_ids"]
+        start = next(
+            (
+                at
+                for at in range(len(with_added) - len(without) + 1)
+                if with_added[at : at + len(without)] == without
+            ),
+            0,
+        )
+        self.bos_ids: tuple[int, ...] = tuple(with_added[:start])
+        self._literal_controls = functools.lru_cache(maxsize=256)(self._find_controls)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the tokenizer brings a chat template."""
+        return bool(getattr(self.backend, "chat_template", None))
+
+    @property
+    def eos_id(self) -> int | None:
+        """The id of the end-of-sequence token, if there is one."""
+        value = self.backend.eos_token_id
+        return None if value is None else int(value)
+
+    def __len__(self) -> int:
+        return len(self.backend)
+
+    def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        """Return the tokens' own spelling, one string a token, for people to read."""
+        return tuple(self.backend.convert_ids_to_tokens(list(token_ids)))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids, control tokens included."""
+        return str(self.backend.decode(list(token_ids), skip_special_tokens=False))
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool,
+        **template_arguments: Any,
+    ) -> str:
+        """Return the chat template's text for these messages.
+
+        Raises
+        ------
+        PromptError
+            The template refuses the messages, for example a system role it lacks.
+        """
+        import jinja2
+
+        try:
+            return str(
+                self.backend.apply_chat_template(
+                    [dict(message) for message in messages],
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    **template_arguments,
+                )
+            )
+        except (jinja2.TemplateError, ValueError) as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise PromptError(
+                f"The chat template of {self.name!r} cannot render messages with the "
+                f"roles {roles}: {error}. Leave out the system prompt, or use "
+                "chat=False (--no-chat)."
+            ) from error
+
+    def encode(
+        self, prompts: Sequence[Sequence[Segment]], *, add_bos: bool = False
+    ) -> list[tuple[int, ...]]:
+        """Encode prompts; data never becomes a control token.
+
+        The tokens are those that the tokenizer gives for the whole joined text. Only
+        where data would then form a control token is the text split at the literals'
+        control tokens and encoded with special-token parsing off.
+
+        Parameters
+        ----------
+        prompts : sequence of sequences of Segment
+            The rendered prompts.
+        add_bos : bool, default=False
+            Put `bos_ids` first.
+
+        Returns
+        -------
+        list of tuple of int
+            The token ids of each prompt.
+        """
+        if not prompts:
+            return []
+        joined = ["".join(segment.text for segment in prompt) for prompt in prompts]
+        encoded = self.backend(joined, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+        prefix = self.bos_ids if add_bos else ()
+        rows = []
+        for prompt, token_ids in zip(prompts, encoded, strict=True):
+            controls = [token for token in token_ids if token in self.control_ids]
+            if controls != self._expected_controls(prompt):
+                token_ids = self._encode_apart(prompt)
+            rows.append((*prefix, *token_ids))
+        return rows
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Encode one piece of text that holds no control token."""
+        return self.encode([[Segment(text, is_data=True)]])[0]
+
+    def find_controls(self, literal: str) -> tuple[tuple[int, int, int], ...]:
+        """Return (start, end, token id) of each control token that a literal spells."""
+        return self._literal_controls(literal)
+
+    def _find_controls(self, literal: str) -> tuple[tuple[int, int, int], ...]:
+        if self._control_pattern is None:
+            return ()
+        return tuple(
+            (match.start(), match.end(), self._id_of_control[match.group()])
+            for match in self._control_pattern.finditer(literal)
+        )
+
+    def _expected_controls(self, prompt: Sequence[Segment]) -> list[int]:
+        return [
+            token_id
+            for segment in prompt
+            if not segment.is_data
+            for _, _, token_id in self._literal_controls(segment.text)
+        ]
+
+    def _encode_apart(self, prompt: Sequence[Segment]) -> list[int]:
+        """Encode a prompt whose data spells control tokens: runs between literals'."""
+        token_ids: list[int] = []
+        run = ""
+        for segment in prompt:
+            if segment.is_data:
+                run += segment.text
+                continue
+            at = 0
+            for start, end, control in self._literal_controls(segment.text):
+                token_ids += self._encode_run(run + segment.text[at:start])
+                token_ids.append(control)
+                run, at = "", end
+            run += segment.text[at:]
+        return token_ids + self._encode_run(run)
+
+    def _encode_run(self, run: str) -> list[int]:
+        if not run:
+            return []
+        encoded = self.backend(run, add_special_tokens=False, split_special_tokens=True)
+        token_ids: list[int] = list(encoded["input_ids"])
+        if self.control_ids.isdisjoint(token_ids):
+            return token_ids
+        # This tokenizer parses control tokens all the same (added tokens without the
+        # special flag always are): cut each one's spelling in two.
+        assert self._control_pattern is not None
+        pieces, at = [], 0
+        for match in self._control_pattern.finditer(run):
+            middle = match.start() + max(1, len(match.group()) // 2)
+            pieces.append(run[at:middle])
+            at = middle
+        pieces.append(run[at:])
+        token_ids = [
+            token
+            for piece in pieces
+            if piece
+            for token in self.backend(
+                piece, add_special_tokens=False, split_special_tokens=True
+            )["input_ids"]
+        ]
+        found = self.control_ids.intersection(token_ids)
+        if found:
+            spelled = ", ".join(repr(self.control_tokens[i]) for i in sorted(found))
+            raise PromptError(
+                f"The text spells {spelled}, which the tokenizer of {self.name!r} "
+                "turns into control tokens whatever it is asked: remove it."
+            )
+        return token_ids
+
+
+def load_tokenizer(
+    model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> Tokenizer:
+    """Load the tokenizer of a model from a folder or a hub id.
+
+    Raises
+    ------
+    ModelLoadError
+        There is no tokenizer there, or it cannot be reached.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        backend = AutoTokenizer.from_pretrained(
+            str(model), revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        kind = "folder" if Path(model).exists() else "folder or hub id"
+        raise ModelLoadError(
+            f"No tokenizer can be loaded from the {kind} {str(model)!r}: {reason} "
+            "Check the name; a folder must hold tokenizer.json or the like, and a hub "
+            "id needs a connection or a filled cache."
+        ) from error
+    return Tokenizer(backend, str(model))
+
+
+def common_prefix_length(sequences: Iterable[tuple[int, ...]]) -> int:
+    """Return how many leading items all sequences share.
+
+    Examples
+    --------
+    >>> common_prefix_length([(1, 2, 3), (1, 2), (1, 2, 4)])
+    2
+    """
+    rows = list(sequences)
+    first, last = min(rows), max(rows)
+    shared = 0
+    for left, right in zip(first, last, strict=False):
+        if left != right:
+            break
+        shared += 1
+    return shared

@@ -1,0 +1,256 @@
+"""Token trees, requests for tracked log-probabilities, and their answers.
+
+Everything here is token ids and numbers: no text, no labels, no model. Engines take
+these requests; strategies in `classify.scoring` make them.
+
+All log-probabilities are natural logarithms of the softmax over the *full* vocabulary,
+before any mask, temperature or penalty.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "EdgeLogprobs",
+    "ReadRequest",
+    "TokenTree",
+    "TrackedGeneration",
+    "TrackedRequest",
+]
+
+EdgeLogprobs = npt.NDArray[np.float64]
+"""Shape (n_nodes,): entry i = log p(tokens[i] | prompt, path to parents[i]) in nats.
+
+NaN where the parent was not read, and at the root (which no token leads to).
+"""
+
+
+class TokenTree:
+    """A set of token paths as a tree in flat arrays.
+
+    Node 0 is the root: the end of the prompt. Nodes are numbered breadth first, so
+    that a parent comes before its children and the children of a node are one slice.
+    No path may be a proper prefix of another: every path ends at a leaf.
+
+    Parameters
+    ----------
+    paths : iterable of sequence of int
+        Token paths, each of at least one token. Equal paths share a leaf.
+
+    Attributes
+    ----------
+    tokens : ndarray of int64, shape (n_nodes,)
+        The token that leads to each node; -1 at the root.
+    parents : ndarray of int64, shape (n_nodes,)
+        The parent of each node; -1 at the root.
+    depths : ndarray of int64, shape (n_nodes,)
+        Number of tokens on the way from the root.
+    first_child, n_children : ndarray of int64, shape (n_nodes,)
+        The children of node i are ``first_child[i] .. first_child[i] + n_children[i]``.
+    leaves : ndarray of int64, shape (n_paths,)
+        The leaf at which each given path ends, in the order given.
+
+    Examples
+    --------
+    >>> tree = TokenTree([(5, 7), (5, 8), (9,)])
+    >>> tree.n_nodes, tree.children(0), tree.path(int(tree.leaves[1]))
+    (5, range(1, 3), (5, 8))
+    """
+
+    def __init__(self, paths: Iterable[Sequence[int]]) -> None:
+        self.paths: tuple[tuple[int, ...], ...] = tuple(
+            tuple(int(token) for token in path) for path in paths
+        )
+        if not self.paths or not all(self.paths):
+            raise ValueError("A TokenTree needs paths of at least one token each.")
+        tokens, parents = [-1], [-1]
+        first_child, n_children = [0], [0]
+        leaf_of: dict[tuple[int, ...], int] = {}
+        # One level at a time: `level` holds (node, prefix, the paths through it).
+        level: list[tuple[int, tuple[int, ...], list[tuple[int, ...]]]] = [
+            (0, (), sorted(set(self.paths)))
+        ]
+        while level:
+            below = []
+            for node, prefix, through in level:
+                depth = len(prefix)
+                ending = [path for path in through if len(path) == depth]
+                if ending and len(through) > 1:
+                    longer = next(path for path in through if len(path) > depth)
+                    raise ValueError(
+                        f"Path {ending[0]} is a prefix of path {longer}: "
+                        "add an end token to every path."
+                    )
+                if ending:
+                    leaf_of[ending[0]] = node
+                    continue
+                first_child[node] = len(tokens)
+                by_token: dict[int, list[tuple[int, ...]]] = {}
+                for path in through:
+                    by_token.setdefault(path[depth], []).append(path)
+                n_children[node] = len(by_token)
+                for token, group in by_token.items():
+                    below.append((len(tokens), (*prefix, token), group))
+                    tokens.append(token)
+                    parents.append(node)
+                    first_child.append(0)
+                    n_children.append(0)
+            level = below
+        self.tokens = np.array(tokens, dtype=np.int64)
+        self.parents = np.array(parents, dtype=np.int64)
+        self.first_child = np.array(first_child, dtype=np.int64)
+        self.n_children = np.array(n_children, dtype=np.int64)
+        self.leaves = np.array([leaf_of[path] for path in self.paths], dtype=np.int64)
+        self.depths = np.zeros(len(tokens), dtype=np.int64)
+        for node in range(1, len(tokens)):
+            self.depths[node] = self.depths[self.parents[node]] + 1
+
+    def __repr__(self) -> str:
+        return (
+            f"TokenTree({len(set(self.paths))} paths, {self.n_nodes} nodes, "
+            f"{len(self.inner_nodes)} inner)"
+        )
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes, the root included."""
+        return len(self.tokens)
+
+    @cached_property
+    def inner_nodes(self) -> npt.NDArray[np.int64]:
+        """Shape (n_inner,): the nodes that have children, in breadth-first order."""
+        return np.flatnonzero(self.n_children > 0)
+
+    @cached_property
+    def max_depth(self) -> int:
+        """Number of tokens of the longest path."""
+        return int(self.depths.max())
+
+    @cached_property
+    def ancestor_mask(self) -> npt.NDArray[np.bool_]:
+        """Shape (n_nodes, n_nodes): [i, j] is true if j is i or an ancestor of i."""
+        mask = np.eye(self.n_nodes, dtype=np.bool_)
+        for node in range(1, self.n_nodes):
+            mask[node] |= mask[self.parents[node]]
+        return mask
+
+    def children(self, node: int) -> range:
+        """Return the nodes below `node`, as a range; empty for a leaf."""
+        start = int(self.first_child[node])
+        return range(start, start + int(self.n_children[node]))
+
+    def path(self, node: int) -> tuple[int, ...]:
+        """Return the tokens from the root to `node`; ``()`` for the root."""
+        tokens: list[int] = []
+        while node > 0:
+            tokens.append(int(self.tokens[node]))
+            node = int(self.parents[node])
+        return tuple(reversed(tokens))
+
+    def child_by_token(self, node: int, token: int) -> int | None:
+        """Return the child of `node` that `token` leads to, or None."""
+        for child in self.children(node):
+            if int(self.tokens[child]) == token:
+                return child
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadRequest:
+    """Ask for log-probabilities at nodes of a token tree that hangs on a prompt.
+
+    Parameters
+    ----------
+    prompt_token_ids : tuple of int
+        The prompt, at least one token.
+    tree : TokenTree
+        What may follow the prompt. The same object may serve many requests, and an
+        engine may keep what it derives from it.
+    nodes : tuple of int
+        Inner nodes to read. A read of node v gives log p(c | prompt, path(v)) for
+        every child token c of v. An engine may read more nodes than asked where that
+        costs nothing, and reports them too.
+    """
+
+    prompt_token_ids: tuple[int, ...]
+    tree: TokenTree
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedRequest:
+    """Ask for generated tokens with the log-probabilities of chosen tokens beside them.
+
+    Parameters
+    ----------
+    prompt_token_ids : tuple of int
+        The prompt, at least one token.
+    track_token_ids : sequence of int or None, default=None
+        Tokens whose log-probability is wanted at every step, whatever their rank.
+        Order and duplicates do not matter. None switches tracking off; an empty
+        sequence gives an empty dict.
+    max_tokens : int, default=1
+        Most tokens to generate.
+    temperature : float, default=0.0
+        0 is greedy; above 0 the tokens are sampled. Log-probabilities stay raw.
+    n : int, default=1
+        How many generations to make from the prompt.
+    seed : int or None, default=None
+        Seed of the sampling of this request; independent of its neighbours.
+    top_logprobs : int, default=0
+        How many of the likeliest tokens to report at each step.
+    allowed : TokenTree or None, default=None
+        Restrict the generation to these paths; it stops at a leaf. Reported
+        log-probabilities are those before the restriction.
+    stop_token_ids : tuple of int or None, default=None
+        Tokens that end a generation (and are part of it). None: the model's own.
+    """
+
+    prompt_token_ids: tuple[int, ...]
+    track_token_ids: Sequence[int] | None = None
+    max_tokens: int = 1
+    temperature: float = 0.0
+    n: int = 1
+    seed: int | None = None
+    top_logprobs: int = 0
+    allowed: TokenTree | None = None
+    stop_token_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedGeneration:
+    """One generated sequence and what was tracked beside it.
+
+    Attributes
+    ----------
+    token_ids : tuple of int, length n_steps
+        The generated tokens, the stop token included.
+    tracked_logprobs : dict of int to list of float, or None
+        ``tracked_logprobs[t][j]`` = log p(t | prompt, token_ids[:j]) in nats: one
+        value for each generated token. None if tracking was off.
+    top_logprobs : tuple of dict of int to float
+        For each step the likeliest tokens, most likely first; empty dicts when none
+        were asked for.
+    finish_reason : {"stop", "length"}
+        "stop": a stop token, or a leaf of the allowed paths; "length": `max_tokens`.
+    text : str or None
+        The decoded tokens, where the engine was asked to decode.
+    """
+
+    token_ids: tuple[int, ...]
+    tracked_logprobs: dict[int, list[float]] | None
+    top_logprobs: tuple[dict[int, float], ...] = field(default=())
+    finish_reason: str = "length"
+    text: str | None = None
+
+
+class Completed(NamedTuple):
+    """An answer of an engine: to which ticket, and what."""
+
+    ticket: int
+    result: "EdgeLogprobs | tuple[TrackedGeneration, ...]"

@@ -1,0 +1,161 @@
+"""The token paths of all label words as one tree, and the mass that flows down it.
+
+Notation: x is the prompt, v a node, and c a child of v that the token t_c leads to.
+
+    mass(root) = 1
+    mass(c)    = mass(v) * p(t_c | x, path(v))
+    p(l | x)   = sum of mass(leaf) over the leaves of label l
+
+Everything is kept as natural logarithms.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.errors import LabelError
+from classify.labels import LabelSet
+from classify.tracking import EdgeLogprobs, TokenTree
+
+__all__ = ["LabelMass", "LabelTrie", "WordPath"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class WordPath(NamedTuple):
+    """A label word in context: whose it is, its spelling, its tokens."""
+
+    label: int
+    word: str
+    token_ids: tuple[int, ...]
+
+
+class LabelMass(NamedTuple):
+    """What is known of the label probabilities of one text, in nats.
+
+    Attributes
+    ----------
+    estimate : ndarray of float64, shape (n_labels,)
+        log p(label | prompt). Mass that stopped at an unread node is divided evenly
+        among the leaves below it; where nothing is unread, this is exact.
+    lower, upper : ndarray of float64, shape (n_labels,)
+        Bounds: lower <= log p(label | prompt) <= upper. Lower counts resolved leaves
+        only and is -inf where there are none.
+    unresolved : float
+        p(unread nodes) = the total mass, as a probability, whose way is unknown.
+    """
+
+    estimate: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    unresolved: float
+
+
+class LabelTrie:
+    """Token paths of all label words, and which label each leaf belongs to.
+
+    Parameters
+    ----------
+    paths : sequence of WordPath
+        At least one path for each label.
+    labels : LabelSet
+        The labels that the paths' indices point to.
+
+    Raises
+    ------
+    LabelError
+        Two labels share a path, a label has none, or a path is a proper prefix of
+        another (every path needs an end token then).
+    """
+
+    def __init__(self, paths: Sequence[WordPath], labels: LabelSet) -> None:
+        owner: dict[tuple[int, ...], WordPath] = {}
+        for path in paths:
+            other = owner.setdefault(path.token_ids, path)
+            if other.label != path.label:
+                raise LabelError(
+                    f"The word {other.word!r} of label {labels.names[other.label]!r} "
+                    f"and the word {path.word!r} of label {labels.names[path.label]!r} "
+                    f"have the same tokens {list(path.token_ids)}: the model cannot "
+                    "tell them apart. Give one of them another word."
+                )
+        missing = set(range(len(labels))) - {path.label for path in paths}
+        if missing:
+            names = ", ".join(repr(labels.names[at]) for at in sorted(missing))
+            raise LabelError(f"No token path for {names}: give each label a word.")
+        self.labels = labels
+        self.n_labels = len(labels)
+        self.tree = TokenTree(owner)
+        leaf_labels = np.array([path.label for path in owner.values()], dtype=np.int64)
+        # Leaves sorted by label, so that sums over the words of a label are slices.
+        order = np.argsort(leaf_labels, kind="stable")
+        self._leaves = self.tree.leaves[order]
+        self._starts = np.searchsorted(leaf_labels[order], np.arange(self.n_labels))
+        depths = self.tree.depths
+        edges = np.searchsorted(depths, np.arange(1, int(depths[-1]) + 2))
+        self._levels = [slice(int(start), int(stop)) for start, stop in pairwise(edges)]
+        n_leaves = np.zeros(self.tree.n_nodes, dtype=np.int64)
+        n_leaves[self.tree.leaves] = 1
+        for node in range(self.tree.n_nodes - 1, 0, -1):
+            n_leaves[self.tree.parents[node]] += n_leaves[node]
+        self._log_n_leaves = np.log(n_leaves)
+        self._chains: dict[int, tuple[int, ...]] = {}
+        for node in self.tree.inner_nodes[::-1].tolist():
+            only = int(self.tree.first_child[node])
+            goes_on = self.tree.n_children[node] == 1 and only in self._chains
+            self._chains[node] = (node, *self._chains[only]) if goes_on else (node,)
+
+    def __repr__(self) -> str:
+        return f"LabelTrie({self.n_labels} labels, {self.tree!r})"
+
+    def log_masses(self, edge_logprobs: EdgeLogprobs) -> FloatArray:
+        """Return log mass(node), shape (n_nodes,); NaN below an unread node."""
+        masses = np.array(edge_logprobs, dtype=np.float64)
+        masses[0] = 0.0
+        for level in self._levels:
+            masses[level] += masses[self.tree.parents[level]]
+        return masses
+
+    def with_chain(self, node: int) -> tuple[int, ...]:
+        """Return `node` and the inner nodes below it as long as there is one way on."""
+        return self._chains[node]
+
+    def known_leaves(self, log_masses: FloatArray) -> npt.NDArray[np.int64]:
+        """Return the leaves whose mass is known."""
+        return self._leaves[~np.isnan(log_masses[self._leaves])]
+
+    def frontier(self, log_masses: FloatArray) -> npt.NDArray[np.int64]:
+        """Return the unread nodes whose mass is known, heaviest first."""
+        inner = self.tree.inner_nodes
+        is_unread = np.isnan(log_masses[self.tree.first_child[inner]])
+        nodes = inner[is_unread & ~np.isnan(log_masses[inner])]
+        return nodes[np.argsort(-log_masses[nodes], kind="stable")]
+
+    def label_mass(self, log_masses: FloatArray) -> LabelMass:
+        """Add the leaves up into labels, with bounds for what is unread."""
+        known = ~np.isnan(log_masses)
+        # Each unknown node takes its share of the nearest known ancestor's mass.
+        above = log_masses.copy()
+        share = log_masses - self._log_n_leaves
+        for level in self._levels:
+            parents = self.tree.parents[level]
+            unknown = ~known[level]
+            above[level] = np.where(unknown, above[parents], above[level])
+            share[level] = np.where(unknown, share[parents], share[level])
+        leaf_known = known[self._leaves]
+        resolved = np.where(leaf_known, log_masses[self._leaves], -np.inf)
+        lower = np.logaddexp.reduceat(resolved, self._starts)
+        frontier = self.frontier(log_masses)
+        unresolved = float(np.exp(log_masses[frontier]).sum())
+        if not frontier.size:
+            return LabelMass(lower, lower, lower, 0.0)
+        estimate = np.logaddexp.reduceat(share[self._leaves], self._starts)
+        upper = np.logaddexp.reduceat(above[self._leaves], self._starts)
+        # Two words below one unread node cannot both have all of its mass.
+        touched = upper > lower
+        limit = np.logaddexp(lower, np.log(unresolved)) if unresolved > 0 else lower
+        upper = np.where(touched, np.minimum(upper, limit), upper)
+        return LabelMass(estimate, lower, upper, unresolved)

@@ -1,0 +1,353 @@
+"""Label words as token paths *in the context of the prompt* they answer.
+
+Words are never tokenized in isolation. Prompt and word are encoded together, and the
+prompt ends where all those encodings, and the prompt's own, still agree: where the
+tokenizer merges across the seam, the seam moves back (the boundary rule). If a path is
+a proper prefix of another, all paths get an end token (the end rule), or "New" would
+keep the mass of "New York".
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from classify.errors import LabelError, PromptError, PromptTooLongError
+from classify.labels import LabelSet
+from classify.prompts import CompiledPrompt
+from classify.tokenizer import Segment, common_prefix_length
+from classify.trie import LabelTrie, WordPath
+
+__all__ = ["AnswerSpace", "LabelAudit", "ScorablePrompt", "Verbalizer", "WordAudit"]
+
+logger = logging.getLogger(__name__)
+
+# Texts of different endings: letters, digits, punctuation, white space, other scripts.
+# If the paths are the same after all of them, they do not depend on the text.
+_PROBES = ("a text", "Is it 5", "It works.", 'quoted "', "list:\n", "space ", "文本")
+
+
+class ScorablePrompt(NamedTuple):
+    """A prompt's token ids, what may follow it, and whether its text was cut."""
+
+    token_ids: tuple[int, ...]
+    trie: LabelTrie
+    truncated: bool
+
+
+class WordAudit(NamedTuple):
+    """How one label word will be read."""
+
+    label: str
+    word: str
+    token_ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    prefix_of: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelAudit:
+    """What the model will be asked, before anything is spent.
+
+    Attributes
+    ----------
+    words : tuple of WordAudit
+        Each label word with its token path (the end token included, where added) and
+        the words that it is a prefix of.
+    end : str or None
+        The spelling of the end token of every path, or None if none was needed.
+    prompt_pieces : tuple of str
+        The last tokens before the answer.
+    n_boundary_tokens : int
+        How many tokens the prompt's own encoding gave up to the paths.
+    bos : tuple of str
+        What the prompt begins with, if the tokenizer adds it.
+    n_nodes, n_inner, n_branching : int
+        Size of the trie: all nodes; those that can be read; those with a choice.
+    max_depth : int
+        Tokens of the longest path.
+    per_text : bool
+        Whether paths depend on the text, and are found for each text anew.
+    """
+
+    words: tuple[WordAudit, ...]
+    end: str | None
+    prompt_pieces: tuple[str, ...]
+    n_boundary_tokens: int
+    bos: tuple[str, ...]
+    n_nodes: int
+    n_inner: int
+    n_branching: int
+    max_depth: int
+    per_text: bool
+
+
+@dataclass(frozen=True)
+class Verbalizer:
+    """How label words become token paths.
+
+    Parameters
+    ----------
+    case_variants : bool, default=False
+        Also count the word in lower case, capitalised and in upper case.
+    space_variants : bool, default=False
+        Also count the word with and without a space before it.
+    end : {"auto", "always"}, default="auto"
+        When to put an end token behind every path. "auto": when some path is a proper
+        prefix of another.
+    end_token : {"auto", "end_of_turn", "eos", "newline"}, default="auto"
+        Which one. "auto": the first that exists, in this order.
+
+    Raises
+    ------
+    LabelError
+        A parameter has a value that is not allowed.
+    """
+
+    case_variants: bool = False
+    space_variants: bool = False
+    end: Literal["auto", "always"] = "auto"
+    end_token: Literal["auto", "end_of_turn", "eos", "newline"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("end", self.end, ("auto", "always")),
+            ("end_token", self.end_token, ("auto", "end_of_turn", "eos", "newline")),
+        ):
+            if value not in allowed:
+                raise LabelError(
+                    f"The {name!r} parameter of Verbalizer must be one of "
+                    f"{', '.join(map(repr, allowed))}. Got {value!r} instead."
+                )
+
+    def compile(self, prompt: CompiledPrompt, labels: LabelSet) -> "AnswerSpace":
+        """Find the token paths of all label words behind this prompt.
+
+        Raises
+        ------
+        LabelError
+            Two labels have the same path, or the end token asked for does not exist.
+        """
+        return AnswerSpace(self, prompt, labels)
+
+    def spellings(self, word: str, separator: str) -> tuple[str, ...]:
+        """Return the strings that count as `word` right behind the prompt."""
+        words = [word]
+        if self.case_variants:
+            words += [word.lower(), word[0].upper() + word[1:], word.upper()]
+        separators = [separator]
+        if self.space_variants:
+            separators += ["" if separator else " "]
+        return tuple(dict.fromkeys(s + w for s in separators for w in words))
+
+
+class _Joint(NamedTuple):
+    """A prompt and the label words encoded together, cut where they part."""
+
+    prompt_ids: tuple[int, ...]
+    paths: tuple[tuple[int, ...], ...]
+    n_given_up: int
+
+
+class AnswerSpace:
+    """The token paths of label words behind one compiled prompt.
+
+    Parameters
+    ----------
+    verbalizer : Verbalizer
+    prompt : CompiledPrompt
+    labels : LabelSet
+
+    Attributes
+    ----------
+    trie : LabelTrie
+        The paths behind an ordinary text.
+    per_text : bool
+        Whether the paths depend on how a text ends, and are found for each anew.
+    """
+
+    def __init__(
+        self, verbalizer: Verbalizer, prompt: CompiledPrompt, labels: LabelSet
+    ) -> None:
+        self.verbalizer = verbalizer
+        self.prompt = prompt
+        self.labels = labels
+        self._spelled = [
+            (at, spelling)
+            for at, label in enumerate(labels)
+            for word in label.words
+            for spelling in verbalizer.spellings(word, prompt.separator_before(word))
+        ]
+        self._tries = lru_cache(maxsize=64)(self._make_trie)
+        # An id, a newline that is encoded with the word, or nothing.
+        self._end: int | str | None = None
+        if verbalizer.end == "always":
+            self._end = self._choose_end()
+        self._joint = self._encode_jointly(self._nearest_context(_PROBES[0]))
+        if self._end is None and _any_proper_prefix(self._joint.paths):
+            self._end = self._choose_end()
+            self._joint = self._encode_jointly(self._nearest_context(_PROBES[0]))
+        self.trie = self._tries(self._joint.paths)
+        self.per_text = prompt.tail_follows_data and any(
+            self._encode_jointly(self._nearest_context(probe)).paths
+            != self._joint.paths
+            for probe in _PROBES[1:]
+        )
+        if self.per_text:
+            logger.warning(
+                "The label words merge with the end of the text, so their tokens are "
+                "found for each text anew, which is slow. End the prompt with fixed "
+                "words, such as 'Topic:'."
+            )
+
+    @property
+    def end_added(self) -> bool:
+        """Whether every path got an end token."""
+        return self._end is not None
+
+    def encode(
+        self, rows: Sequence[Mapping[str, str]], context_length: int
+    ) -> list[ScorablePrompt]:
+        """Encode rows; each prompt ends exactly where its label paths begin.
+
+        Parameters
+        ----------
+        rows : sequence of mapping
+            The columns of each row, as strings.
+        context_length : int
+            Most tokens that the model takes, prompt and path together.
+
+        Raises
+        ------
+        PromptTooLongError
+            See `CompiledPrompt.encode`.
+        PromptError
+            A prompt has no token at all.
+        """
+        # Every prompt is encoded with the first word behind it, so that its tokens are
+        # those of the joint text. The other words share them: the probes have shown so.
+        ending = self._joint.paths[0][: self._n_spelled_tokens(0)]
+        encoded = self.prompt.encode(
+            rows,
+            suffix=self._ended(self._spelled[0][1]),
+            max_tokens=context_length - self.trie.tree.max_depth + len(ending),
+        )
+        prompts = []
+        for row, ids, cut in zip(
+            encoded.rows, encoded.token_ids, encoded.truncated, strict=True
+        ):
+            trie = self.trie
+            if self.per_text or ids[-len(ending) :] != ending:
+                joint = self._encode_jointly(self.prompt.render(row))
+                token_ids, trie = joint.prompt_ids, self._tries(joint.paths)
+                if len(token_ids) + trie.tree.max_depth > context_length:
+                    raise PromptTooLongError(
+                        f"The prompt needs {len(token_ids)} tokens and its longest "
+                        f"label {trie.tree.max_depth}, but the model takes "
+                        f"{context_length}: shorten the text."
+                    )
+            else:
+                token_ids = ids[: -len(ending)]
+            if not token_ids:
+                raise PromptError(
+                    "The prompt is empty: the template gives no token for this text. "
+                    "Put fixed words before {text}."
+                )
+            prompts.append(ScorablePrompt(token_ids, trie, cut))
+        return prompts
+
+    def audit(self) -> LabelAudit:
+        """Return what the model will be asked, for people to check."""
+        tokenizer, tree = self.prompt.tokenizer, self.trie.tree
+        n_end = 1 if isinstance(self._end, int) else 0
+        bare = [path[: len(path) - n_end] for path in self._joint.paths]
+        words = [
+            WordAudit(
+                label=self.labels.names[at],
+                word=spelling.strip(),
+                token_ids=path,
+                pieces=tokenizer.pieces(path),
+                prefix_of=tuple(
+                    other.strip()
+                    for (_, other), tokens in zip(self._spelled, bare, strict=True)
+                    if len(tokens) > len(start) and tokens[: len(start)] == start
+                ),
+            )
+            for (at, spelling), path, start in zip(
+                self._spelled, self._joint.paths, bare, strict=True
+            )
+        ]
+        end = self._end
+        if isinstance(end, int):
+            end = tokenizer.pieces([end])[0]
+        return LabelAudit(
+            words=tuple(words),
+            end=end,
+            prompt_pieces=tokenizer.pieces(self._joint.prompt_ids[-6:]),
+            n_boundary_tokens=self._joint.n_given_up,
+            bos=() if self.prompt.is_chat else tokenizer.pieces(tokenizer.bos_ids),
+            n_nodes=tree.n_nodes,
+            n_inner=len(tree.inner_nodes),
+            n_branching=int((tree.n_children > 1).sum()),
+            max_depth=tree.max_depth,
+            per_text=self.per_text,
+        )
+
+    def _nearest_context(self, probe: str) -> list[Segment]:
+        row = dict.fromkeys(self.prompt.fields, probe)
+        return self.prompt.render_tail(row)
+
+    def _ended(self, spelling: str) -> str:
+        return spelling + self._end if isinstance(self._end, str) else spelling
+
+    def _n_spelled_tokens(self, at: int) -> int:
+        path = self._joint.paths[at]
+        return len(path) - 1 if isinstance(self._end, int) else len(path)
+
+    def _choose_end(self) -> int | str:
+        wanted = self.verbalizer.end_token
+        candidates: dict[str, str | int | None] = {
+            "end_of_turn": self.prompt.end_of_turn_id,
+            "eos": self.prompt.tokenizer.eos_id,
+            "newline": "\n",
+        }
+        if wanted != "auto":
+            candidates = {wanted: candidates[wanted]}
+        for end in candidates.values():
+            if end is not None:
+                return end
+        raise LabelError(
+            f"end_token={wanted!r}, but there is none with the tokenizer of "
+            f"{self.prompt.tokenizer.name!r} and this prompt: use end_token='auto'."
+        )
+
+    def _encode_jointly(self, context: Sequence[Segment]) -> _Joint:
+        endings = [self._ended(spelling) for _, spelling in self._spelled]
+        alone, *joint = self.prompt.tokenizer.encode(
+            [context, *([*context, Segment(end, is_data=True)] for end in endings)],
+            add_bos=not self.prompt.is_chat,
+        )
+        kept = common_prefix_length([alone, *joint])
+        end_ids = (self._end,) if isinstance(self._end, int) else ()
+        return _Joint(
+            prompt_ids=alone[:kept],
+            paths=tuple((*token_ids[kept:], *end_ids) for token_ids in joint),
+            n_given_up=len(alone) - kept,
+        )
+
+    def _make_trie(self, paths: tuple[tuple[int, ...], ...]) -> LabelTrie:
+        return LabelTrie(
+            [
+                WordPath(at, spelling.strip(), path)
+                for (at, spelling), path in zip(self._spelled, paths, strict=True)
+            ],
+            self.labels,
+        )
+
+
+def _any_proper_prefix(paths: Sequence[tuple[int, ...]]) -> bool:
+    # In sorted order a prefix stands right before one of the paths that it begins.
+    ordered = sorted(set(paths))
+    return any(after[: len(path)] == path for path, after in pairwise(ordered))
