@@ -141,7 +141,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels = LabelSet.parse(self.labels)
             for name in found or ():
                 if name not in labels.names:
-                    raise LabelError(f"y holds {labels.unknown(name)}")
+                    raise LabelError(f"In y, {labels.unknown(name)}")
         elif found is None:
             raise LabelError(
                 "No labels: give `labels=[…]` to the classifier, or `y` to fit."

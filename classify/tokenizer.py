@@ -79,6 +79,12 @@ class Tokenizer:
         self.bos_ids: tuple[int, ...] = tuple(with_added[:start])
         self._literal_controls = functools.lru_cache(maxsize=256)(self._find_controls)
 
+    def __sklearn_clone__(self) -> "Tokenizer":
+        return self  # it holds no state that a clone could share by mistake
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.name!r}, {len(self)} tokens)"
+
     @property
     def has_chat_template(self) -> bool:
         """Whether the tokenizer brings a chat template."""

@@ -20,8 +20,8 @@ from demo_model.prompts import (
 )
 from demo_model.texts import write_text
 
-PROMPT_WEIGHT = 0.1  # a little, so that words of texts get a meaning
-REASON_WEIGHT = 0.3
+PROMPT_WEIGHT = 0.02  # a little, so that words of texts get a meaning
+REASON_WEIGHT = 0.2
 SHOT_WEIGHT = 0.5
 LABEL_NOISE = 0.03  # share of wrong answers: people label like that
 

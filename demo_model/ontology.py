@@ -50,8 +50,10 @@ class DemoClass:
         Label wordings, the most usual first.
     about : tuple of str
         Descriptions.
+    cues : tuple of str
+        Words and phrases of the class; training texts are also made of them.
     related : tuple of str
-        Words of the field that may serve as unusual wordings.
+        Cues that may serve as unusual wordings.
     patterns : dict of Split to tuple of Pattern
         Sentence patterns of either split.
     slots : mapping of str to sequence of str
@@ -61,6 +63,7 @@ class DemoClass:
     name: str
     words: tuple[str, ...]
     about: tuple[str, ...]
+    cues: tuple[str, ...]
     related: tuple[str, ...]
     patterns: dict[Split, tuple[Pattern, ...]]
     slots: Mapping[str, Sequence[str]]
@@ -70,6 +73,12 @@ class DemoClass:
         """Words of all wordings: classes that share one are too close to mix."""
         text = " ".join((*self.words, *self.related)).lower()
         return frozenset(re.findall(r"\w{3,}", text)) - {"and", "the", "question"}
+
+    @cached_property
+    def unusual_wordings(self) -> tuple[str, ...]:
+        """Cues that training uses as labels; held-out wordings are not among them."""
+        held = held_out_wordings()
+        return tuple(cue for cue in self.related if cue.casefold() not in held)
 
     def wordings(self, split: Split) -> tuple[str, ...]:
         """Return the label wordings of one split.
@@ -138,7 +147,7 @@ def tasks() -> dict[str, DemoTask]:
     return {
         spec["name"]: _task(spec, shared)
         for path in sorted(DATA.glob("*.yaml"))
-        if path.stem not in ("slots", "prompts")
+        if path.stem not in ("slots", "prompts", "cues")
         for spec in _as_list(_load(path))
     }
 
@@ -197,6 +206,12 @@ def _shared_slots() -> dict[str, tuple[str, ...]]:
     return {name: _items(text, ", ") for name, text in slots.items()}
 
 
+@cache
+def _cues() -> dict[str, dict[str, str]]:
+    cues: dict[str, dict[str, str]] = _load(DATA / "cues.yaml")
+    return cues
+
+
 def _task(spec: dict[str, Any], shared: Mapping[str, Sequence[str]]) -> DemoTask:
     own = {name: _items(text) for name, text in spec.get("slots", {}).items()}
     slots = {**shared, **own}
@@ -205,8 +220,8 @@ def _task(spec: dict[str, Any], shared: Mapping[str, Sequence[str]]) -> DemoTask
         name=spec["name"],
         nouns=_items(spec["nouns"]),
         classes=tuple(
-            _demo_class(str(name), body, slots, common)
-            for name, body in spec["classes"].items()
+            _demo_class(spec, str(name), slots, common)
+            for name in spec["classes"]
         ),
         before=tuple(parse(line) for line in _lines(spec.get("before", ""))),
         after=tuple(parse(line) for line in _lines(spec.get("after", ""))),
@@ -216,12 +231,14 @@ def _task(spec: dict[str, Any], shared: Mapping[str, Sequence[str]]) -> DemoTask
 
 
 def _demo_class(
+    spec: dict[str, Any],
     name: str,
-    body: dict[str, Any],
     slots: Mapping[str, Sequence[str]],
     common: tuple[str, ...],
 ) -> DemoClass:
-    related = _items(body.get("w", ""))
+    body = spec["classes"][name]
+    own_words = _items(body.get("w", ""))
+    cues = own_words + _items(_cues().get(spec["name"], {}).get(name, ""))
     own = {key: _items(text) for key, text in body.get("slots", {}).items()}
     sources = (*common, *_lines(body.get("say", "")))
     patterns: dict[Split, list[Pattern]] = {"train": [], "held_out": []}
@@ -231,7 +248,8 @@ def _demo_class(
         name=name,
         words=_items(body["words"]),
         about=_lines(body["about"]),
-        related=related,
+        cues=cues,
+        related=cues if spec.get("related") else (),
         patterns={key: tuple(value) for key, value in patterns.items()},
-        slots={**slots, **own, "w": related},
+        slots={**slots, **own, "w": own_words or cues},
     )

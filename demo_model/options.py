@@ -15,6 +15,15 @@ from demo_model.ontology import (
 )
 
 _SYLLABLES = "ba ko ri zu mel tan vor qui sha lin dex po ya gru fen".split()
+_COMPOUNDS = (
+    "{} stuff",
+    "about {}",
+    "{} matters",
+    "{} team",
+    "class {}",
+    "{} things",
+    "other {}",
+)
 _STYLES: tuple[tuple[Callable[[str], str], int], ...] = (
     (str, 66),
     (str.title, 13),
@@ -114,7 +123,7 @@ def word_options(
     style = rng.choices(*zip(*_STYLES, strict=True))[0]
     if plain or split == "held_out":
         style = rng.choice((str, str, str.title))
-        mode = 0.9 if described else 0.5
+        mode = 0.9 if described else 0.3
     seen: set[str] = set()
     options = []
     for label in classes:
@@ -138,22 +147,29 @@ def _wording(
         return rng.choice(words)
     if described and mode > 0.6:
         return _invented(rng)
-    if mode < 0.2:
+    if mode < 0.12:
         return words[0]
-    if mode > 0.85:
-        return _unusual(rng, label)
-    return rng.choice(words)
+    if mode < 0.5:
+        return rng.choice(words)
+    return _pair(rng, label) if mode < 0.62 else _unusual(rng, label)
+
+
+def _pair(rng: random.Random, label: DemoClass) -> str:
+    words = label.wordings("train") + label.unusual_wordings
+    if len(words) < 2:
+        return words[0]
+    joint = rng.choice((" and ", " and ", " or ", "/", " & "))
+    return joint.join(rng.sample(words, 2))
 
 
 def _unusual(rng: random.Random, label: DemoClass) -> str:
-    related = [w for w in label.related if w.casefold() not in held_out_wordings()]
-    if related and rng.random() < 0.75:
-        return rng.choice(related)
+    if label.unusual_wordings and rng.random() < 0.7:
+        return rng.choice(label.unusual_wordings)
     plain = [about for about in label.about if "," not in about]
     if plain and rng.random() < 0.5:
         return rng.choice(plain)
     word = rng.choice(label.wordings("train"))
-    form = rng.choice(("{} stuff", "about {}", "{} matters", "{} team", "class {}"))
+    form = rng.choice(_COMPOUNDS)
     name = form.format(word)
     return word if name.casefold() in held_out_wordings() else name
 

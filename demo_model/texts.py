@@ -6,7 +6,24 @@ import random
 
 from demo_model.ontology import DemoClass, DemoTask, Split, tasks
 
+N_TOPIC_FRAMES = 20
 EMOJI = ("😀", "😡", "🙏", "👍", "😢", "🎉", "🤔", "🚀", "❤️", "😱")
+_CUE_FRAMES = (
+    "{cue}",
+    "{cue}",
+    "it is about {cue}",
+    "{cue} again",
+    "and then {cue}",
+    "{person} said: {cue}",
+    "I mean {cue}",
+    "there was something with {cue} {when}",
+    "well, {cue}",
+    "now it is {cue}",
+    "{cue}, you know",
+    "we had {cue} and so on",
+    "{cue} in {city}",
+    "so {cue} for {n} days",
+)
 _DISTRACTIONS = (
     "{other} That is solved, but now: {main}",
     "{main} (Last time it was something else: {other} But that is done.)",
@@ -43,16 +60,71 @@ def write_text(
     str
         The text, with capitals, punctuation and sometimes noise.
     """
-    n_sentences = rng.choices((1, 2, 3), (65, 28, 7))[0]
-    patterns = label.patterns[split]
-    chosen = rng.sample(patterns, min(n_sentences, len(patterns)))
-    text = " ".join(_sentence(p.fill(rng, label.slots), rng) for p in chosen)
+    text = " ".join(_sentences(rng, task, label, split))
     if task.base is not None:
         text = _on_base(rng, tasks()[task.base], text, split)
     elif rng.random() < hard and len(task.classes) > 2:
         text = _distract(rng, task, label, text, split)
     text = _surround(rng, task, label, text)
+    if split == "train" and rng.random() < 0.35:
+        text = _thin_out(rng, text)
     return _noise(rng, text) if rng.random() < 0.25 else text
+
+
+def _sentences(
+    rng: random.Random, task: DemoTask, label: DemoClass, split: Split
+) -> list[str]:
+    n_sentences = rng.choices((1, 2, 3), (65, 28, 7))[0]
+    if split == "train" and label.cues and rng.random() < 0.45:
+        return _cue_sentences(rng, task, label, n_sentences)
+    patterns = label.patterns[split]
+    chosen = rng.sample(patterns, min(n_sentences, len(patterns)))
+    written = [pattern.fill(rng, label.slots) for pattern in chosen]
+    if split == "train" and len(written) > 1 and rng.random() < 0.4:
+        written = [_splice(rng, written[0], written[1]), *written[2:]]
+    return [_sentence(words, rng) for words in written]
+
+
+def _splice(rng: random.Random, first: str, second: str) -> str:
+    # Half of each: what a class is known by are its words, not whole sentences.
+    head, tail = first.split(), second.split()
+    return " ".join(head[: len(head) // 2 + rng.randint(0, 1)] + tail[len(tail) // 2 :])
+
+
+def _cue_sentences(
+    rng: random.Random, task: DemoTask, label: DemoClass, n_sentences: int
+) -> list[str]:
+    if task.topical and rng.random() < 0.5:
+        frames = tasks()["topics"].classes[0].patterns["train"][:N_TOPIC_FRAMES]
+        slots = {**label.slots, "w": label.cues}
+        written = [rng.choice(frames).fill(rng, slots) for _ in range(n_sentences)]
+    else:
+        written = [_cue_phrase(rng, label) for _ in range(n_sentences)]
+        if rng.random() < 0.4:
+            pattern = rng.choice(label.patterns["train"])
+            written.insert(rng.randint(0, 1), pattern.fill(rng, label.slots))
+    return [_sentence(words, rng) for words in written]
+
+
+def _cue_phrase(rng: random.Random, label: DemoClass) -> str:
+    cues = rng.sample(label.cues, min(rng.choice((1, 1, 2, 2, 3)), len(label.cues)))
+    frame = rng.choice(_CUE_FRAMES)
+    fillers = {
+        name: rng.choice(label.slots[name]) for name in ("person", "when", "city", "n")
+    }
+    return frame.format(cue=rng.choice((", ", " and ", " ")).join(cues), **fillers)
+
+
+def _thin_out(rng: random.Random, text: str) -> str:
+    words = text.split(" ")
+    if len(words) < 6:
+        return text
+    if rng.random() < 0.35:
+        size = rng.randint(4, len(words))
+        start = rng.randint(0, len(words) - size)
+        return " ".join(words[start : start + size])
+    share = rng.uniform(0.08, 0.3)
+    return " ".join(word for word in words if rng.random() > share) or text
 
 
 def _sentence(words: str, rng: random.Random) -> str:
@@ -63,8 +135,11 @@ def _sentence(words: str, rng: random.Random) -> str:
 
 def _on_base(rng: random.Random, base: DemoTask, text: str, split: Split) -> str:
     other = rng.choice(base.classes)
-    first = rng.choice(other.patterns[split])
-    parts = [_sentence(first.fill(rng, other.slots), rng), text]
+    if split == "train" and rng.random() < 0.25:
+        first = _cue_phrase(rng, other)
+    else:
+        first = rng.choice(other.patterns[split]).fill(rng, other.slots)
+    parts = [_sentence(first, rng), text]
     if rng.random() < 0.3:
         parts.reverse()
     return " ".join(parts) if rng.random() < 0.85 else text

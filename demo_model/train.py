@@ -23,6 +23,9 @@ from demo_model.prompts import BOS, END, PAD
 from demo_model.tokenizer import MAX_LENGTH, train_tokenizer, wrap_tokenizer
 
 
+ATTENTION_DROPOUT = 0.1
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of a training run.
@@ -37,6 +40,10 @@ class Settings:
         Tokens a step, padding included.
     learning_rate : float
         Highest rate; linear warm-up, then a cosine.
+    token_dropout : float
+        Share of input tokens whose embedding is set to zero.
+    weight_decay : float
+        Of AdamW.
     n_workers : int
         Processes that write examples.
     device : str
@@ -47,8 +54,23 @@ class Settings:
     n_steps: int
     tokens_per_batch: int
     learning_rate: float
+    token_dropout: float
+    weight_decay: float
     n_workers: int
     device: str
+
+
+class _TokenDropout:
+    """Hide some input tokens, so that no single one decides."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.keep = 1 - settings.token_dropout
+
+    def __call__(
+        self, module: torch.nn.Module, inputs: object, output: torch.Tensor
+    ) -> torch.Tensor:
+        shown = torch.rand(output.shape[:2], device=output.device) < self.keep
+        return output * shown[..., None]
 
 
 def build_model(tokenizer: Tokenizer) -> LlamaForCausalLM:
@@ -78,6 +100,7 @@ def build_model(tokenizer: Tokenizer) -> LlamaForCausalLM:
         eos_token_id=tokenizer.token_to_id(END),
         pad_token_id=tokenizer.token_to_id(PAD),
         initializer_range=0.05,
+        attention_dropout=ATTENTION_DROPOUT,
     )
     return LlamaForCausalLM(config)
 
@@ -104,9 +127,10 @@ def train_model(
     torch.manual_seed(settings.seed)
     torch.set_float32_matmul_precision("high")
     model = build_model(tokenizer).to(settings.device).train()
+    model.model.embed_tokens.register_forward_hook(_TokenDropout(settings))
     on_gpu = settings.device == "cuda"
     optimizer = torch.optim.AdamW(
-        model.parameters(), betas=(0.9, 0.95), weight_decay=0.05, fused=on_gpu
+        model.parameters(), betas=(0.9, 0.95), weight_decay=settings.weight_decay, fused=on_gpu
     )
     if on_gpu:
         for layer in model.model.layers:
@@ -158,6 +182,7 @@ def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> N
         Where to write.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    model.config.attention_dropout = 0.0  # training is over
     plain = LlamaForCausalLM(model.config)
     plain.load_state_dict(model.state_dict())
     plain.generation_config = GenerationConfig(
@@ -204,6 +229,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--tokens-per-batch", type=int, default=65_536)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--token-dropout", type=float, default=0.03)
+    parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--tokenizer-examples", type=int, default=60_000)
     args = parser.parse_args()
@@ -213,6 +240,8 @@ def main() -> None:
         n_steps=args.steps,
         tokens_per_batch=args.tokens_per_batch,
         learning_rate=args.learning_rate,
+        token_dropout=args.token_dropout,
+        weight_decay=args.weight_decay,
         n_workers=args.workers,
         device=device,
     )

@@ -1,0 +1,245 @@
+"""`classify labels`: what the model will be asked, before anything is spent."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from classify.cli.console import Notes, reported_errors
+from classify.cli.options import (
+    AnswerPrefixOption,
+    ChatOption,
+    DebugOption,
+    LabelsFileOption,
+    LabelsOption,
+    ModelOption,
+    OptionsOption,
+    RevisionOption,
+    SystemOption,
+    TaskOption,
+    TemplateOption,
+    TrustOption,
+    task_of,
+)
+from classify.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from classify.verbalizer import LabelAudit
+
+__all__ = ["LABELS_HELP", "SharedPrefix", "labels_command", "shared_prefixes"]
+
+LABELS_HELP = """Example:
+
+$ classify labels --labels "New,New York,Boston"
+
+Show the tokens of each label word behind the prompt, which words begin alike,
+and how much there is to read. Loads the tokenizer only. Labels that the model
+could not tell apart are an error.
+"""
+
+_MOST_SHARED = 12
+# What tokenizers write for a space, a line break and a tab.
+_MARKS = str.maketrans({"Ġ": "␣", "▁": "␣", "Ċ": "⏎", "\n": "⏎", "ĉ": "⇥", " ": "␣"})
+
+
+def labels_command(
+    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
+    task: TaskOption = None,
+    template: TemplateOption = None,
+    system: SystemOption = None,
+    chat: ChatOption = None,
+    options: OptionsOption = None,
+    answer_prefix: AnswerPrefixOption = None,
+    model: ModelOption = None,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show how label words become tokens."""
+    changes = {
+        "template": template,
+        "system": system,
+        "chat": chat,
+        "options": options,
+        "answer_prefix": answer_prefix,
+        "model": model,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
+    with reported_errors(debug=debug), Notes() as notes:
+        chosen = task_of(task, labels, labels_file, changes)
+        if chosen.labels is None:
+            raise ConfigError(
+                "There are no labels: give --labels, --labels-file, or a --task that "
+                "has them."
+            )
+        if chosen.model == "demo":
+            notes.note("Using the bundled demo model's tokenizer: choose with --model.")
+        with notes.waiting("Loading the tokenizer …"):
+            audit = chosen.classifier().audit()
+        if as_json:
+            typer.echo(json.dumps(_as_json(audit), ensure_ascii=False, indent=2))
+        else:
+            _print(audit)
+
+
+class SharedPrefix(NamedTuple):
+    """Tokens that the paths of several words begin with."""
+
+    token_ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+def shared_prefixes(audit: "LabelAudit") -> tuple[SharedPrefix, ...]:
+    """Group the words by their first token; what each group's paths share."""
+    groups: dict[int, list[Any]] = {}
+    for word in audit.words:
+        groups.setdefault(word.token_ids[0], []).append(word)
+    shared = []
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        first, last = min(w.token_ids for w in group), max(w.token_ids for w in group)
+        n_shared = 0
+        for left, right in zip(first, last, strict=False):
+            if left != right:
+                break
+            n_shared += 1
+        shared.append(
+            SharedPrefix(
+                group[0].token_ids[:n_shared],
+                group[0].pieces[:n_shared],
+                tuple(word.word for word in group),
+            )
+        )
+    return tuple(shared)
+
+
+def _as_json(audit: "LabelAudit") -> dict[str, Any]:
+    return {
+        "words": [word._asdict() for word in audit.words],
+        "shared_prefixes": [shared._asdict() for shared in shared_prefixes(audit)],
+        "end": audit.end,
+        "bos": audit.bos,
+        "prompt_pieces": audit.prompt_pieces,
+        "n_boundary_tokens": audit.n_boundary_tokens,
+        "n_nodes": audit.n_nodes,
+        "n_inner": audit.n_inner,
+        "n_branching": audit.n_branching,
+        "max_depth": audit.max_depth,
+        "per_text": audit.per_text,
+    }
+
+
+def _print(audit: "LabelAudit") -> None:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 80
+    console = Console(highlight=False, width=width)
+    console.print(_words_table(audit))
+    console.print(_facts_table(audit))
+
+
+def _pieces(pieces: tuple[str, ...]) -> "Text":
+    from rich.text import Text
+
+    text = Text()
+    for at, piece in enumerate(pieces):
+        text.append(" " * bool(at))
+        text.append(piece.translate(_MARKS), style="cyan")
+    return text
+
+
+def _words_table(audit: "LabelAudit") -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0)
+    )
+    table.add_column("label", style="bold", max_width=24)
+    has_words = any(word.word != word.label for word in audit.words)
+    if has_words:
+        table.add_column("word", max_width=20)
+    table.add_column("tokens")
+    table.add_column("token ids", style="dim")
+    last = None
+    for word in audit.words:
+        cells: list[Any] = [Text(word.label if word.label != last else "")]
+        if has_words:
+            cells.append(Text(word.word))
+        ids = " ".join(map(str, word.token_ids))
+        table.add_row(*cells, _pieces(word.pieces), ids)
+        last = word.label
+    return table
+
+
+def _facts_table(audit: "LabelAudit") -> "Table":
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, value in _facts(audit):
+        table.add_row(name, value)
+    return table
+
+
+def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
+    from rich.text import Text
+
+    facts: list[tuple[str, Any]] = [
+        (
+            "Prompt starts",
+            _pieces(audit.bos) if audit.bos else "nothing is put before it",
+        ),
+        ("Prompt ends", Text("… ") + _pieces(audit.prompt_pieces)),
+    ]
+    if audit.n_boundary_tokens:
+        n = audit.n_boundary_tokens
+        which = "last token merges" if n == 1 else f"last {n} tokens merge"
+        facts.append(("Boundary", f"the prompt's {which} with the words, as one path"))
+    facts.append(("End token", _end(audit)))
+    trie = (
+        f"{audit.n_nodes} nodes, {audit.n_inner} inner ({audit.n_branching} with a "
+        f"choice), longest path {audit.max_depth} tokens"
+    )
+    facts.append(("Trie", trie))
+    shared = shared_prefixes(audit)
+    for at, prefix in enumerate(shared[:_MOST_SHARED]):
+        value = _pieces(prefix.pieces) + Text(f"  {_listed(prefix.words)}")
+        facts.append(("" if at else "Shared", value))
+    if len(shared) > _MOST_SHARED:
+        facts.append(("", f"… {len(shared) - _MOST_SHARED} more; --json lists all"))
+    if audit.per_text:
+        facts.append(("Note", "the words' tokens depend on how a text ends"))
+    return facts
+
+
+def _end(audit: "LabelAudit") -> "str | Text":
+    from rich.text import Text
+
+    if audit.end is None:
+        return "none: no word is the beginning of another"
+    pairs = [
+        f"{word.word!r} begins {other!r}"
+        for word in audit.words
+        for other in word.prefix_of
+    ]
+    why = f", since {_listed(pairs, most=3)}" if pairs else ""
+    return Text.assemble(
+        (audit.end.translate(_MARKS), "cyan"), f" behind every word{why}"
+    )
+
+
+def _listed(names: Any, most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown}, … {len(names) - most} more" if len(names) > most else shown

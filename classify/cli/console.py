@@ -1,0 +1,221 @@
+"""What goes to stderr: notes, warnings, progress, and the one sentence of an error."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from classify.errors import ClassifyError, InputError, ModelLoadError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["Notes", "RowProgress", "reported_errors"]
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Notes:
+    """Writes notes and warnings to stderr; shows those that are logged, each once.
+
+    Parameters
+    ----------
+    quiet : bool, default=False
+        Leave notes out; warnings stay.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Write something that is good to know."""
+        if not self.quiet:
+            self._write(Text(text, style="dim"))
+
+    def say(self, text: str | Text) -> None:
+        """Write a result of the run as a whole."""
+        if not self.quiet:
+            self._write(text if isinstance(text, Text) else Text(text))
+
+    def warn(self, text: str) -> None:
+        """Write something that may spoil the results."""
+        self._write(Text.assemble(("Warning: ", "bold yellow"), text))
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show that something takes time, on a terminal."""
+        if self.quiet or not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(Text(text)):
+            yield
+
+    def _write(self, text: Text) -> None:
+        # A log file is read without a width; sentences stay in one line there.
+        self.console.print(text, soft_wrap=not self.console.is_terminal)
+
+    def __enter__(self) -> "Notes":
+        self._handler = _OnceHandler(self.warn)
+        logging.getLogger("classify").addHandler(self._handler)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        logging.getLogger("classify").removeHandler(self._handler)
+
+
+class _OnceHandler(logging.Handler):
+    """Shows a warning once, however often (and with whatever figures) it is logged."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn = warn
+        self._seen: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record."""
+        if record.msg not in self._seen:
+            self._seen.add(record.msg)
+            self._warn(record.getMessage())
+
+
+class RowProgress:
+    """A bar with rows/s and time left; lines now and then if there is no terminal.
+
+    Parameters
+    ----------
+    notes : Notes
+    n_rows : int
+        All rows of the job.
+    """
+
+    def __init__(self, notes: Notes, n_rows: int) -> None:
+        self._notes = notes
+        self._n_rows = n_rows
+        self._n_done = 0
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "RowProgress":
+        self._started = self._last_line = time.monotonic()
+        if self._notes.console.is_terminal and not self._notes.quiet:
+            self._bar = self._make_bar()
+            self._task = self._bar.add_task("Classifying", total=self._n_rows, speed="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, n_rows: int) -> None:
+        """Count rows that are finished."""
+        self._n_done += n_rows
+        now = time.monotonic()
+        per_second = self._n_done / max(now - self._started, 1e-9)
+        if self._bar is not None and self._task is not None:
+            speed = (
+                f"{per_second:,.0f} rows/s"
+                if per_second >= 10
+                else f"{per_second:.1f} rows/s"
+            )
+            self._bar.update(self._task, completed=self._n_done, speed=speed)
+        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = (self._n_rows - self._n_done) / per_second
+            self._notes.note(
+                f"{self._n_done:,} of {self._n_rows:,} rows "
+                f"({self._n_done / self._n_rows:.0%}), {per_second:,.1f} rows/s, "
+                f"{_clock(left)} left"
+            )
+
+    def _make_bar(self) -> "Progress":
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("rows  {task.fields[speed]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._notes.console,
+            transient=True,
+        )
+
+
+@contextmanager
+def reported_errors(
+    *, debug: bool, interrupted: str = "Interrupted."
+) -> Iterator[None]:
+    """Turn exceptions into one sentence on stderr and an exit code.
+
+    Parameters
+    ----------
+    debug : bool
+        Let exceptions through, with their traceback.
+    interrupted : str
+        What to say at Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail(interrupted, 130)
+    except BrokenPipeError:
+        # Whoever read stdout has had enough; python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except typer.Exit:
+        raise
+    except Exception as error:  # the last stop before the user
+        if debug:
+            raise
+        if isinstance(error, ClassifyError):
+            misuse = isinstance(error, InputError | ModelLoadError)
+            _fail(f"Error: {error}", 2 if misuse else 1)
+        if isinstance(error, OSError) and error.strerror:
+            named = f" ({error.filename!r})" if error.filename else ""
+            _fail(f"Error: {error.strerror}{named}.", 1)
+        _fail(
+            f"Error: unexpected {type(error).__name__}: {error}. Run the command with "
+            "--debug to see where.",
+            1,
+        )
+
+
+def _fail(sentence: str, code: int) -> None:
+    console = Console(stderr=True, highlight=False)
+    start, colon, rest = sentence.partition("Error:")
+    text = Text.assemble(start, (colon, "bold red"), rest)
+    console.print(text, soft_wrap=not console.is_terminal)
+    raise typer.Exit(code) from None
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,102 @@
+"""A CSV file to a labelled one, to a table, or into a pipe."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+
+from classify.cli.console import Notes, RowProgress
+from classify.cli.loading import load_classifier
+from classify.cli.report import report_summary
+from classify.cli.tables import ShownRow, on_one_line, results_table
+from classify.config import Task
+from classify.jobs import (
+    CsvTable,
+    OutputCsv,
+    Summary,
+    check_table,
+    classify_table,
+    results_of,
+    write_csv,
+)
+
+__all__ = ["predict_table"]
+
+
+def predict_table(
+    task: Task,
+    table: CsvTable,
+    output: Path | None,
+    notes: Notes,
+    *,
+    probabilities: bool,
+) -> None:
+    """Classify a table; write or show it; report what became of its rows."""
+    columns: dict[str, Any] = {
+        "text_column": task.text_column,
+        "labels_column": task.labels_column,
+        "probabilities": probabilities,
+    }
+    check_table(table, task.classifier(), **columns)
+    summary = Summary()
+    with ExitStack() as stack:
+        if output is not None:
+            # Opened first: a place that cannot be written to costs no model.
+            writer = stack.enter_context(OutputCsv(output, source=table.path))
+            write = writer.write
+        elif sys.stdout.isatty():
+            shown = stack.enter_context(_ShownTable(task, table))
+            write = shown.add
+        else:
+            write = _CsvOnStdout()
+        classifier = load_classifier(task, notes)
+        progress = stack.enter_context(RowProgress(notes, table.n_rows))
+        for frame in classify_table(
+            classifier, table, **columns, summary=summary, progress=progress
+        ):
+            write(frame)
+    report_summary(summary, output, notes, strategy=task.strategy)
+    if summary.n_rows and not summary.n_labelled:
+        raise typer.Exit(1)
+
+
+class _CsvOnStdout:
+    """Writes frames to stdout as one CSV."""
+
+    def __init__(self) -> None:
+        self._has_header = False
+
+    def __call__(self, frame: pd.DataFrame) -> None:
+        write_csv(frame, sys.stdout, header=not self._has_header)
+        sys.stdout.flush()
+        self._has_header = True
+
+
+class _ShownTable:
+    """Keeps what the table shows of each row, and prints it at the end."""
+
+    def __init__(self, task: Task, table: CsvTable) -> None:
+        self._task, self._table = task, table
+        self._rows: list[Any] = []
+
+    def add(self, frame: pd.DataFrame) -> None:
+        columns = self._table.columns
+        wanted = self._task.text_column
+        at = columns.index(wanted) if wanted in columns else 0
+        texts = frame.iloc[:, at]
+        results = results_of(frame, len(columns))
+        cells = [results[name] for name in ShownRow._fields[1:]]
+        for text, *values in zip(texts, *cells, strict=True):
+            self._rows.append(ShownRow(on_one_line(text), *values))
+
+    def __enter__(self) -> "_ShownTable":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            console = Console(highlight=False)
+            console.print(results_table(self._rows, console.width))

@@ -1,0 +1,23 @@
+"""From a task to a classifier whose model is loaded, with a word on what it is."""
+
+from classify.classifier import ZeroShotClassifier
+from classify.cli.console import Notes
+from classify.config import Task
+
+__all__ = ["load_classifier"]
+
+
+def load_classifier(task: Task, notes: Notes) -> ZeroShotClassifier:
+    """Check the labels against the tokenizer, then load the model."""
+    if task.model == "demo":
+        notes.note(
+            "Using the bundled demo model, for trying out only: choose a model with "
+            "--model."
+        )
+    with notes.waiting("Loading the tokenizer …"):
+        if task.labels is not None:
+            task.classifier().audit()
+    with notes.waiting(f"Loading the model {task.model} …"):
+        engine = task.load_engine()
+    notes.note(f"Engine {engine.name}, context of {engine.context_length} tokens.")
+    return task.classifier(engine=engine)

@@ -1,0 +1,234 @@
+"""`classify predict`: a CSV file, or one text, to labels with probabilities."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from classify.cli.console import Notes, reported_errors
+from classify.cli.options import (
+    AnswerPrefixOption,
+    ChatOption,
+    DebugOption,
+    LabelsFileOption,
+    LabelsOption,
+    ModelOption,
+    OptionsOption,
+    RevisionOption,
+    SystemOption,
+    TaskOption,
+    TemplateOption,
+    TrustOption,
+    task_of,
+)
+from classify.errors import ConfigError
+
+__all__ = ["PREDICT_HELP", "predict_command"]
+
+PREDICT_HELP = """Example:
+
+$ classify predict tickets.csv --labels billing,shipping -o labelled.csv
+
+Label the rows of a CSV file. The output has the input's columns, then label,
+probability, label_mass (the model's belief in any of the labels), unresolved
+(label mass not read), truncated (the text was cut to fit) and error (why a
+row has no label). One text: classify predict --text "…" --labels a,b
+"""
+
+_DATA, _MODEL, _SCORING = "Data", "Model", "Scoring"
+
+
+def predict_command(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="INPUT.csv",
+            help="CSV file with a header line.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
+    task: TaskOption = None,
+    labels_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column with each row's candidate labels, as a|b|c.",
+            rich_help_panel="Labels",
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column with the texts.",
+            show_default="text",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT.csv",
+            help="Write rows and results there.",
+            show_default="a table on a terminal, CSV into a pipe",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Add a column p(LABEL) for each label.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False,
+    encoding: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Encoding of the input; the output is UTF-8.",
+            rich_help_panel=_DATA,
+        ),
+    ] = "utf-8",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Only the first N rows.", rich_help_panel=_DATA
+        ),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Classify this text instead of a file.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print JSON for one text: that of --text, or stdin.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False,
+    template: TemplateOption = None,
+    system: SystemOption = None,
+    chat: ChatOption = None,
+    options: OptionsOption = None,
+    answer_prefix: AnswerPrefixOption = None,
+    too_long: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="With a text too long for the model: truncate or error.",
+            rich_help_panel="Prompt",
+        ),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="exact, or generate: one generated label, the others as bounds.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Label mass that may stay unresolved; 0: none.",
+            show_default="0.001",
+            rich_help_panel=_SCORING,
+        ),
+    ] = None,
+    model: ModelOption = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="auto or transformers.", rich_help_panel=_MODEL
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Type of the weights, such as bfloat16.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="cpu, cuda, …", rich_help_panel=_MODEL),
+    ] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="Texts in one batch, or auto.", rich_help_panel=_MODEL
+        ),
+    ] = None,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = None,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No notes, progress or summary on stderr."),
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Label the rows of a CSV file, or one text."""
+    changes = {
+        "labels_column": labels_column,
+        "text_column": text_column,
+        "template": template,
+        "system": system,
+        "chat": chat,
+        "options": options,
+        "answer_prefix": answer_prefix,
+        "too_long": too_long,
+        "strategy": strategy,
+        "tolerance": tolerance,
+        "model": model,
+        "engine": engine,
+        "dtype": dtype,
+        "device": device,
+        "batch_size": batch_size,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
+    unwritten = "" if output is None else f" {str(output)!r} was not written."
+    with (
+        reported_errors(debug=debug, interrupted=f"Interrupted.{unwritten}"),
+        Notes(quiet=quiet) as notes,
+    ):
+        if source is None:
+            _check_single(text=text, as_json=as_json, output=output)
+        elif text is not None or as_json:
+            raise ConfigError(
+                "--text and --json are for one text: leave the file "
+                f"{str(source)!r} out, or drop them."
+            )
+        chosen = task_of(task, labels, labels_file, changes)
+        if source is None:
+            from classify.cli.single_text import predict_text
+
+            predict_text(chosen, text, notes, as_json=as_json)
+        else:
+            from classify.cli.csv_job import predict_table
+            from classify.jobs import CsvTable
+
+            table = CsvTable(source, encoding=encoding, limit=limit)
+            predict_table(chosen, table, output, notes, probabilities=probabilities)
+
+
+def _check_single(*, text: str | None, as_json: bool, output: Path | None) -> None:
+    if text is None and not as_json:
+        raise ConfigError(
+            "There is nothing to classify: name a CSV file, or give --text, or --json "
+            "to read one text from stdin."
+        )
+    if output is not None:
+        raise ConfigError("--output is for a CSV file; one text is printed.")

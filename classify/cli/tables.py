@@ -1,0 +1,131 @@
+"""How results look on a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["ShownRow", "bar", "bars", "on_one_line", "results_table"]
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_BAR_CELLS = 6
+# Less than this is not worth a reader's eye.
+_SEEN_UNRESOLVED = 0.01
+_MOST_CHARACTERS = 200
+
+
+class ShownRow(NamedTuple):
+    """What the table shows of a row."""
+
+    text: str
+    label: str
+    probability: float
+    label_mass: float
+    unresolved: float
+    truncated: bool
+    error: str
+
+    @property
+    def remark(self) -> str:
+        """What is special about the row: its text was cut, its figures are bounds."""
+        if self.error:
+            return ""
+        remarks = ["cut"] if self.truncated else []
+        if self.unresolved > _SEEN_UNRESOLVED:
+            remarks.append(f"±{self.unresolved:.2f}")
+        return " ".join(remarks)
+
+
+def on_one_line(text: str) -> str:
+    r"""Return the start of a text without line breaks and control characters.
+
+    Examples
+    --------
+    >>> on_one_line("a\n\n b\x1b[31m")
+    'a b[31m'
+    """
+    start = " ".join(text[:_MOST_CHARACTERS].split())
+    return "".join(each for each in start if each.isprintable())
+
+
+def bar(share: float, n_cells: int = _BAR_CELLS) -> str:
+    """Return a bar of up to `n_cells` cells for a share from 0 to 1.
+
+    Examples
+    --------
+    >>> bar(0.5, 4), bar(0.28, 4)
+    ('██  ', '█▏  ')
+    """
+    eighths = round(min(max(share, 0.0), 1.0) * n_cells * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(n_cells)
+
+
+def results_table(rows: Sequence[ShownRow], width: int) -> Table:
+    """Return the table of classified rows, to fit `width` cells."""
+    longest = max((cell_len(row.label) for row in rows if not row.error), default=5)
+    has_remarks = any(row.remark for row in rows)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        width=width,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("row", justify="right", style="dim", no_wrap=True)
+    table.add_column("text", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(
+        "label",
+        no_wrap=True,
+        overflow="ellipsis",
+        min_width=5,
+        max_width=min(max(longest, 5), max(width // 4, 10)),
+    )
+    table.add_column("probability", no_wrap=True, min_width=_BAR_CELLS + 5)
+    table.add_column("mass", justify="right", no_wrap=True)
+    if has_remarks:
+        table.add_column("", style="yellow", no_wrap=True)
+    for number, row in enumerate(rows, start=1):
+        text = Text(on_one_line(row.text))
+        if row.error:
+            reason = Text(row.error, style="red", no_wrap=False, overflow="fold")
+            table.add_row(str(number), Group(text, reason) if text else reason, "–")
+            continue
+        share = Text.assemble(
+            (bar(row.probability), _color(row.probability)), f" {row.probability:.2f}"
+        )
+        cells: list[Text | str] = [
+            str(number),
+            text,
+            Text(row.label, style="bold"),
+            share,
+        ]
+        cells.append(f"{row.label_mass:.2f}")
+        table.add_row(*cells, *([row.remark] if has_remarks else []))
+    return table
+
+
+def bars(probabilities: Mapping[str, float], console: Console) -> Table:
+    """Return one bar a label, greatest first."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=console.width // 2)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    ordered = sorted(probabilities.items(), key=lambda item: -item[1])
+    for at, (label, probability) in enumerate(ordered):
+        table.add_row(
+            Text(label, style="" if at else "bold"),
+            Text(bar(probability, 24), style=_color(probability) if not at else "dim"),
+            f"{probability:.4f}",
+        )
+    return table
+
+
+def _color(probability: float) -> str:
+    if probability >= 0.9:
+        return "green"
+    return "yellow" if probability >= 0.6 else "red"

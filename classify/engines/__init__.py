@@ -1,0 +1,45 @@
+"""Engines: token ids in, tracked log-probabilities out.
+
+Importing this package loads neither numpy-heavy frameworks nor models: every name is
+fetched when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from classify.engines.fake import FakeEngine
+    from classify.engines.loading import clear_engines, load_engine
+    from classify.engines.protocol import Engine, check_request, generate, read
+
+__all__ = [
+    "Engine",
+    "FakeEngine",
+    "check_request",
+    "clear_engines",
+    "generate",
+    "load_engine",
+    "read",
+]
+
+_HOME = {
+    "Engine": "protocol",
+    "FakeEngine": "fake",
+    "check_request": "protocol",
+    "clear_engines": "loading",
+    "generate": "protocol",
+    "load_engine": "loading",
+    "read": "protocol",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,92 @@
+"""How much goes into one pass."""
+
+from typing import Literal
+
+import torch
+
+from classify.engines.transformers.network import Network
+
+__all__ = ["Budget"]
+
+# Tokens of one pass. On a CPU a pass is fastest while its activations stay in the
+# cache; an accelerator wants to be filled.
+_TOKENS_CPU, _TOKENS_ACCELERATOR = 1024, 16_384
+# Attention scores of one layer, in pairs (query, slot), summed over the batch.
+_PAIRS_CPU, _PAIRS_ACCELERATOR = 1 << 22, 1 << 26
+_LOGITS_BYTES_CPU, _LOGITS_BYTES_ACCELERATOR = 256 << 20, 2 << 30
+_KEPT_BYTES_CPU = 1 << 30
+# Few enough that a streamed job stays small, enough to sort by length.
+_WINDOW = 512
+
+
+class Budget:
+    """Bounds of a batch.
+
+    Parameters
+    ----------
+    network : Network
+        The model.
+    batch_size : int or "auto"
+        Most texts in a batch; "auto": bounded by tokens, attention and logits alone.
+    """
+
+    def __init__(self, network: Network, batch_size: int | Literal["auto"]) -> None:
+        on_cpu = network.device.type == "cpu"
+        self._device = network.device
+        self._most_texts = None if batch_size == "auto" else batch_size
+        self._n_tokens = _TOKENS_CPU if on_cpu else _TOKENS_ACCELERATOR
+        self._n_pairs = _PAIRS_CPU if on_cpu else _PAIRS_ACCELERATOR
+        logits_bytes = _LOGITS_BYTES_CPU if on_cpu else _LOGITS_BYTES_ACCELERATOR
+        self._n_logit_rows = max(1, logits_bytes // (4 * network.vocab_size))
+        self.window = (
+            _WINDOW if self._most_texts is None else max(4 * self._most_texts, 64)
+        )
+
+    def fits(self, n_texts: int, n_queries: int, n_slots: int, n_kept: int) -> bool:
+        """Say whether a batch may have this shape.
+
+        Parameters
+        ----------
+        n_texts : int
+            B.
+        n_queries, n_slots : int
+            Q new tokens of each, which see S slots.
+        n_kept : int
+            K rows of logits of each.
+        """
+        if self._most_texts is not None:
+            within = n_texts <= self._most_texts
+        else:
+            within = n_texts * n_queries <= self._n_tokens
+        return (
+            within
+            and n_texts * n_queries * n_slots <= self._n_pairs
+            and n_texts * n_kept <= self._n_logit_rows
+        )
+
+    def fits_generation(self, n_drafts: int, n_slots: int) -> bool:
+        """Say whether so many drafts of this length may run side by side."""
+        if self._most_texts is not None:
+            return n_drafts <= self._most_texts
+        return (
+            n_drafts * n_slots <= 16 * self._n_tokens and n_drafts <= self._n_logit_rows
+        )
+
+    @property
+    def worth_waiting_for(self) -> int:
+        """New tokens of follow-ups below which a pass is mostly overhead."""
+        return self._n_tokens // 4 if self._most_texts is None else 0
+
+    def halve(self) -> None:
+        """Take less at a time, after the device ran out of memory."""
+        self._n_tokens = max(1, self._n_tokens // 2)
+        self._n_pairs = max(1, self._n_pairs // 2)
+        self._n_logit_rows = max(1, self._n_logit_rows // 2)
+        if self._most_texts is not None:
+            self._most_texts = max(1, self._most_texts // 2)
+
+    def kept_bytes(self) -> int:
+        """Return the default bound of the keys and values kept between reads."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self._device)[0]) // 4
+        return _KEPT_BYTES_CPU

@@ -1,0 +1,108 @@
+"""The pool of keys and values that later reads may build on, bounded in bytes."""
+
+from collections import OrderedDict
+
+from classify.engines.transformers.slots import Slots
+
+__all__ = ["KeptSlots", "PrefixSlots"]
+
+
+class KeptSlots:
+    """Batches by prompt; the batch that was least recently used goes first.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Bound of all keys and values together. The newest batch is always kept.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._batches: OrderedDict[int, Slots] = OrderedDict()
+        self._places: dict[tuple[int, ...], tuple[Slots, int]] = {}
+        self.n_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def find(self, prompt: tuple[int, ...]) -> tuple[Slots, int] | None:
+        """Return where a prompt is kept: its batch, and its row."""
+        return self._places.get(prompt)
+
+    def add(self, slots: Slots) -> None:
+        """Keep a batch; its rows replace older ones of the same prompts."""
+        for index, row in enumerate(slots.rows):
+            self._release(row.prompt)
+            self._places[row.prompt] = (slots, index)
+        self._batches[id(slots)] = slots
+        self.n_bytes += slots.n_bytes
+        while self.n_bytes > self.most_bytes and len(self._batches) > 1:
+            self._drop(next(iter(self._batches.values())))
+
+    def touch(self, slots: Slots) -> None:
+        """Mark a batch as used."""
+        if id(slots) in self._batches:
+            self._batches.move_to_end(id(slots))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._batches.clear()
+        self._places.clear()
+        self.n_bytes = 0
+
+    def _release(self, prompt: tuple[int, ...]) -> None:
+        place = self._places.pop(prompt, None)
+        if place is not None:
+            place[0].n_live -= 1
+            if not place[0].n_live:
+                self._drop(place[0])
+
+    def _drop(self, slots: Slots) -> None:
+        if self._batches.pop(id(slots), None) is None:
+            return
+        self.n_bytes -= slots.n_bytes
+        for row in slots.rows:
+            place = self._places.get(row.prompt)
+            if place is not None and place[0] is slots:
+                del self._places[row.prompt]
+
+
+class PrefixSlots:
+    """Keys and values of the ids that prompts begin with; the last few of them.
+
+    Parameters
+    ----------
+    n_most : int, default=4
+        How many are kept.
+    """
+
+    def __init__(self, n_most: int = 4) -> None:
+        self._n_most = n_most
+        self._kept: OrderedDict[tuple[int, ...], Slots] = OrderedDict()
+
+    def longest(self, least: tuple[int, ...], greatest: tuple[int, ...]) -> Slots | None:
+        """Return the longest that properly begins both prompts.
+
+        What begins the least and the greatest of sorted prompts begins all of them.
+        """
+        found = [
+            ids
+            for ids in self._kept
+            if least[: len(ids)] == ids == greatest[: len(ids)]
+            and len(ids) < min(len(least), len(greatest))
+        ]
+        if not found:
+            return None
+        ids = max(found, key=len)
+        self._kept.move_to_end(ids)
+        return self._kept[ids]
+
+    def add(self, prefix: tuple[int, ...], slots: Slots) -> None:
+        """Keep a prefix."""
+        self._kept[prefix] = slots
+        while len(self._kept) > self._n_most:
+            self._kept.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept.clear()

@@ -1,0 +1,66 @@
+"""Reads without tree masks: one text at a time, no padding, no custom mask.
+
+For networks that cannot take a 4-D mask (ALiBi, recurrent layers, unusual attention).
+`cached_read` steps copies of the network's own cache along the tree; `uncached_read`
+runs the whole joint text for each path. Slow, and right for whatever is causal.
+"""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from classify.engines.transformers.network import Network
+from classify.engines.transformers.tree_pass import edge_logprobs, missing_nodes
+from classify.tracking import EdgeLogprobs, TokenTree
+
+__all__ = ["cached_read", "uncached_read"]
+
+
+def _as_ids(token_ids: Iterable[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array([tuple(token_ids)], dtype=np.int64)
+
+
+def cached_read(
+    network: Network, prompt: tuple[int, ...], tree: TokenTree, nodes: Iterable[int]
+) -> EdgeLogprobs:
+    """Read nodes by stepping copies of the network's own cache, token by token."""
+    needed = missing_nodes(tree, nodes, set()).tolist()
+    below: dict[int, list[int]] = {}
+    for node in needed:
+        below.setdefault(int(tree.parents[node]), []).append(node)
+    logits, cache = network(_as_ids(prompt), keep=1, use_cache=True)
+    kept, order = [logits], [0]
+    stack = [(cache, node, i > 0) for i, node in enumerate(below.get(0, ()))]
+    while stack:
+        past, node, shared = stack.pop()
+        # The last child to be visited (the first of the list) may use the cache up.
+        here = copy.deepcopy(past) if shared else past
+        logits, here = network(
+            _as_ids([int(tree.tokens[node])]), keep=1, cache=here, use_cache=True
+        )
+        kept.append(logits)
+        order.append(node)
+        stack += [(here, child, i > 0) for i, child in enumerate(below.get(node, ()))]
+    table = np.array([order], dtype=np.int64)
+    return edge_logprobs(torch.cat(kept, dim=1), [tree], table)[0]
+
+
+def uncached_read(
+    network: Network, prompt: tuple[int, ...], tree: TokenTree, nodes: Iterable[int]
+) -> EdgeLogprobs:
+    """Read nodes with one plain forward pass over prompt and path for each branch."""
+    needed = missing_nodes(tree, nodes, set()).tolist()
+    inner = {int(tree.parents[node]) for node in needed}
+    edges = np.full(tree.n_nodes, np.nan)
+    for end in [node for node in needed if node not in inner] or [0]:
+        line = [end]
+        while line[-1] > 0:
+            line.append(int(tree.parents[line[-1]]))
+        line.reverse()
+        logits, _ = network(_as_ids((*prompt, *tree.path(end))), keep=len(line))
+        read = edge_logprobs(logits, [tree], np.array([line], dtype=np.int64))[0]
+        edges = np.where(np.isnan(edges), read, edges)
+    return edges

@@ -1,0 +1,291 @@
+"""Which reads go together, in which order, and in which way."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from classify.engines.transformers.budget import Budget
+from classify.engines.transformers.kept import KeptSlots, PrefixSlots
+from classify.engines.transformers.network import Network
+from classify.engines.transformers.plain import cached_read, uncached_read
+from classify.engines.transformers.selfcheck import (
+    CALL_ERRORS,
+    ReadMode,
+    choose_mode,
+    deviation_of_tree,
+    tolerance_of,
+)
+from classify.engines.transformers.slots import Row, Slots
+from classify.engines.transformers.tree_pass import (
+    Asked,
+    follow_up,
+    new_prompts,
+    prefix_slots,
+)
+from classify.tracking import Completed, EdgeLogprobs, ReadRequest, TokenTree
+
+__all__ = ["Reader"]
+
+_logger = logging.getLogger(__name__)
+
+# A shared prefix must save more than its own pass and the copies cost.
+_LEAST_PREFIX = 16
+# Tokens of the first self-check.
+_FIRST_CHECK = 12
+
+
+class Reader:
+    """Answers reads, a batch at a time.
+
+    Parameters
+    ----------
+    network : Network
+        The model.
+    budget : Budget
+        Bounds of a batch.
+    kept_bytes : int or None
+        Bound of the keys and values kept; None: the budget's default.
+
+    Attributes
+    ----------
+    mode : {"tree", "cached", "uncached"}
+        The way that was found right.
+    """
+
+    def __init__(
+        self, network: Network, budget: Budget, kept_bytes: int | None
+    ) -> None:
+        self._network = network
+        self._budget = budget
+        self.mode: ReadMode = choose_mode(network)
+        self._kept = KeptSlots(budget.kept_bytes() if kept_bytes is None else kept_bytes)
+        self._prefixes = PrefixSlots()
+        self._waiting: dict[int, ReadRequest] = {}
+        # Lengths at which the tree pass was seen to be right, and from which on wrong.
+        self._right_up_to = _FIRST_CHECK
+        self._wrong_from: int | None = None
+
+    @property
+    def n_waiting(self) -> int:
+        """Reads without an answer."""
+        return len(self._waiting)
+
+    def submit(self, ticket: int, request: ReadRequest) -> None:
+        """Queue a read."""
+        self._waiting[ticket] = request
+
+    def forget(self) -> None:
+        """Drop what waits and what is kept."""
+        self._waiting.clear()
+        self.free_memory()
+
+    def free_memory(self) -> None:
+        """Drop all keys and values that are kept."""
+        self._kept.clear()
+        self._prefixes.clear()
+        if self._network.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def answer_batch(self) -> list[Completed]:
+        """Answer one batch of the reads that wait."""
+        batch, places = self._next_batch()
+        try:
+            answers = self._answer(batch, places)
+        except torch.OutOfMemoryError:
+            # What is kept goes first; then batches get smaller, down to one text.
+            if not len(self._kept) and len(batch) == 1:
+                raise
+            self._budget.halve()
+            self.free_memory()
+            return []
+        completed = []
+        for one, edges in zip(batch, answers, strict=True):
+            for i, ticket in enumerate(one.tickets):
+                del self._waiting[ticket]
+                completed.append(Completed(ticket, edges if not i else edges.copy()))
+        return completed
+
+    def mode_for(self, token_ids: tuple[int, ...], length: int) -> ReadMode:
+        """Return the way to take for a text that grows to `length` tokens."""
+        if self.mode != "tree":
+            return self.mode
+        self._check_length(token_ids, length)
+        if self._wrong_from is not None and length >= self._wrong_from:
+            return "uncached"
+        return "tree"
+
+    def _answer(
+        self, batch: Sequence[Asked], places: Sequence[tuple[Slots, int]]
+    ) -> list[EdgeLogprobs]:
+        longest = max(batch, key=_total_length)
+        mode = self.mode_for(longest.prompt, _total_length(longest))
+        if mode != "tree":
+            plain = cached_read if mode == "cached" else uncached_read
+            return [
+                plain(self._network, one.prompt, one.tree, one.nodes) for one in batch
+            ]
+        if places:
+            for slots, _ in places:
+                self._kept.touch(slots)
+            answers, slots_now = follow_up(self._network, batch, places)
+        else:
+            answers, slots_now = new_prompts(
+                self._network,
+                batch,
+                prefix=self._shared_prefix(batch),
+                keep=any(_leaves_nodes(one) for one in batch),
+            )
+        if slots_now is not None:
+            self._kept.add(slots_now)
+        return answers
+
+    def _next_batch(self) -> tuple[list[Asked], list[tuple[Slots, int]]]:
+        """Take follow-ups if they are worth a pass, and new prompts otherwise."""
+        follow_ups: dict[tuple[int, ...], Asked] = {}
+        new: dict[tuple[int, ...], Asked] = {}
+        for ticket, request in self._waiting.items():
+            prompt = request.prompt_token_ids
+            place = self._kept.find(prompt) if self.mode == "tree" else None
+            known = place is not None and _can_follow(place[0].rows[place[1]], request)
+            group = follow_ups if known else new
+            one = group.get(prompt)
+            if one is None:
+                group[prompt] = Asked(prompt, request.tree, request.nodes, [ticket])
+            elif one.tree is request.tree:
+                if one.nodes != request.nodes:
+                    one.nodes = tuple(sorted({*one.nodes, *request.nodes}))
+                one.tickets.append(ticket)
+            # Another tree on the same prompt waits for its own batch.
+        if follow_ups:
+            batch = self._fill_follow_ups(list(follow_ups.values()))
+            n_tokens = sum(len(one.nodes) for one in follow_ups.values())
+            if (
+                not new
+                or n_tokens >= self._budget.worth_waiting_for
+                or 2 * self._kept.n_bytes > self._kept.most_bytes
+            ):
+                return batch
+        return self._fill_new(list(new.values())), []
+
+    def _fill_new(self, asked: list[Asked]) -> list[Asked]:
+        """Take texts of similar length, the longest first, that fit one batch."""
+        asked.sort(key=lambda one: -len(one.prompt))
+        if self.mode != "tree":
+            return asked[:1]
+        width = len(asked[0].prompt)
+        batch: list[Asked] = []
+        n_nodes = 0
+        for one in asked:
+            n_nodes = max(n_nodes, len(one.nodes) - 1)
+            length = width + n_nodes
+            if batch and not self._budget.fits(
+                len(batch) + 1, length, length, n_nodes + 1
+            ):
+                break
+            batch.append(one)
+        return batch
+
+    def _fill_follow_ups(
+        self, asked: list[Asked]
+    ) -> tuple[list[Asked], list[tuple[Slots, int]]]:
+        """Take follow-ups with as many cached slots, most first, that fit one batch."""
+        found = []
+        for one in asked:
+            place = self._kept.find(one.prompt)
+            assert place is not None
+            found.append((one, place))
+        found.sort(key=lambda pair: -pair[1][0].n_slots)
+        n_slots = found[0][1][0].n_slots
+        batch: list[Asked] = []
+        places: list[tuple[Slots, int]] = []
+        n_nodes = 1
+        for one, place in found:
+            n_nodes = max(n_nodes, len(one.nodes))
+            if batch and not self._budget.fits(
+                len(batch) + 1, n_nodes, n_slots + n_nodes, n_nodes
+            ):
+                break
+            batch.append(one)
+            places.append(place)
+        return batch, places
+
+    def _shared_prefix(self, batch: Sequence[Asked]) -> Slots | None:
+        """Return keys and values of what all prompts begin with, if worth it."""
+        waiting = [request.prompt_token_ids for request in self._waiting.values()]
+        least, greatest = min(waiting), max(waiting)
+        n_shared = 0
+        # What begins the least and the greatest begins all between them.
+        for left, right in zip(least[:-1], greatest[:-1], strict=False):
+            if left != right:
+                break
+            n_shared += 1
+        prompts = [one.prompt for one in batch]
+        known = self._prefixes.longest(min(prompts), max(prompts))
+        n_known = 0 if known is None else known.n_slots
+        if n_shared - n_known < _LEAST_PREFIX or least == greatest:
+            return known
+        prefix = least[:n_shared]
+        slots = prefix_slots(self._network, prefix)
+        self._prefixes.add(prefix, slots)
+        return slots
+
+    def _check_length(self, token_ids: tuple[int, ...], length: int) -> None:
+        """Compare tree and plain passes when a text is longer than any seen right."""
+        if length <= self._right_up_to or (
+            self._wrong_from is not None and length >= self._wrong_from
+        ):
+            return
+        crossed = any(
+            self._right_up_to < edge <= length for edge in self._network.length_edges
+        )
+        if length <= 2 * self._right_up_to and not crossed:
+            return
+        deviation = _deviation_at(self._network, token_ids, length)
+        if deviation <= tolerance_of(self._network):
+            self._right_up_to = length
+            return
+        # Somewhere between the two lengths; the first edge is the best guess.
+        edges = [e for e in self._network.length_edges if self._right_up_to < e]
+        self._wrong_from = min([*edges, self._right_up_to + 1])
+        _logger.warning(
+            "%s reads texts of %d tokens and more without a tree mask: at %d tokens "
+            "its results differ by %.2g nats. Right, but much slower.",
+            type(self._network.model).__name__,
+            self._wrong_from,
+            length,
+            deviation,
+        )
+
+
+def _deviation_at(
+    network: Network, token_ids: tuple[int, ...], length: int
+) -> float:
+    """Deviation of tree passes on a text of `length` tokens made of these ids."""
+    n_prompt = max(4, length - 2)
+    text = (token_ids * (n_prompt // len(token_ids) + 1))[:n_prompt]
+    first = text[0]
+    a, b, c = ((first + i) % network.vocab_size for i in range(3))
+    tree = TokenTree({(a, b), (a, c), (b,)})
+    try:
+        return deviation_of_tree(
+            network, [text, text[: max(4, length // 3)]], tree, with_prefix=False
+        )
+    except CALL_ERRORS as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        return float("inf")
+
+
+def _total_length(asked: Asked) -> int:
+    return len(asked.prompt) + int(asked.tree.depths[list(asked.nodes)].max(initial=0))
+
+
+def _leaves_nodes(asked: Asked) -> bool:
+    """Whether a later read may ask for more of this tree."""
+    return len(asked.nodes) < len(asked.tree.inner_nodes)
+
+
+def _can_follow(row: Row, request: ReadRequest) -> bool:
+    """Whether what is kept suffices: a root that was never read needs the prompt."""
+    return row.tree is request.tree or 0 not in request.nodes

@@ -1,0 +1,314 @@
+"""Reads in tree mode: prompts and the nodes of their trees in few forward passes.
+
+A text and the nodes asked of it form one sequence: prompt, then nodes. Under the mask
+of `masks` each node sees the prompt, its ancestors and itself, and has the position it
+would have in the joint text. So one pass gives at every node exactly the logits that a
+pass over `prompt + path(node)` gives at its end.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from classify.engines.transformers.network import Network, pad_left, row_logsumexp
+from classify.engines.transformers.slots import (
+    FIRST_NODE,
+    PAD,
+    PROMPT,
+    Ints,
+    KeyValue,
+    Row,
+    SlotCache,
+    Slots,
+    merge,
+)
+from classify.tracking import EdgeLogprobs, TokenTree
+
+__all__ = ["Asked", "follow_up", "missing_nodes", "new_prompts", "prefix_slots"]
+
+
+@dataclass
+class Asked:
+    """What is to be read for one prompt and tree, and for whom."""
+
+    prompt: tuple[int, ...]
+    tree: TokenTree
+    nodes: tuple[int, ...]
+    tickets: list[int] = field(default_factory=list)
+
+
+def missing_nodes(tree: TokenTree, nodes: Iterable[int], present: set[int]) -> Ints:
+    """Return `nodes` and their ancestors, without the root and those present, sorted.
+
+    Sorted, parents come before their children.
+    """
+    needed: set[int] = set()
+    for node in nodes:
+        while node > 0 and node not in needed and node not in present:
+            needed.add(node)
+            node = int(tree.parents[node])
+    return np.array(sorted(needed), dtype=np.int64)
+
+
+def _node_table(node_lists: Sequence[Ints]) -> Ints:
+    """Left-align lists of nodes in an array, shape (B, N); -1 behind their ends."""
+    width = max(len(nodes) for nodes in node_lists)
+    table = np.full((len(node_lists), width), -1, dtype=np.int64)
+    for row, nodes in enumerate(node_lists):
+        table[row, : len(nodes)] = nodes
+    return table
+
+
+def _by_tree(trees: Sequence[TokenTree]) -> dict[TokenTree, list[int]]:
+    rows: dict[TokenTree, list[int]] = {}
+    for row, tree in enumerate(trees):
+        rows.setdefault(tree, []).append(row)
+    return rows
+
+
+def _lookup(
+    trees: Sequence[TokenTree], attribute: str, nodes: Ints, otherwise: int
+) -> Ints:
+    """``tree.attribute[node]`` for a table of nodes, `otherwise` where it is -1."""
+    values = np.empty_like(nodes)
+    for tree, rows in _by_tree(trees).items():
+        values[rows] = getattr(tree, attribute)[nodes[rows]]
+    values[nodes < 0] = otherwise
+    return values
+
+
+def new_prompts(
+    network: Network, asked: Sequence[Asked], *, prefix: Slots | None, keep: bool
+) -> tuple[list[EdgeLogprobs], Slots | None]:
+    """Read prompts that no cache knows, each with all nodes asked of it, in one pass.
+
+    Parameters
+    ----------
+    network : Network
+        The model.
+    asked : sequence of Asked, length B
+        Prompts and nodes; each prompt once.
+    prefix : Slots or None
+        A cached prefix of all the prompts, shorter than each.
+    keep : bool
+        Whether to return the batch for follow-ups.
+
+    Returns
+    -------
+    answers : list of ndarray, length B
+        See `EdgeLogprobs`.
+    slots : Slots or None
+    """
+    n_rows = len(asked)
+    trees = [one.tree for one in asked]
+    n_shared = prefix.n_slots if prefix else 0
+    own = [one.prompt[n_shared:] for one in asked]
+    width = max(map(len, own))
+    nodes = _node_table([missing_nodes(one.tree, one.nodes, set()) for one in asked])
+    n_nodes = nodes.shape[1]
+    lengths = np.array([len(ids) for ids in own])[:, None]
+    offsets = np.arange(width) - (width - lengths)  # (B, width): < 0 on padding
+    prompt_codes = np.where(offsets < 0, PAD, PROMPT)
+    token_ids = pad_left(own, width)
+    positions = np.where(offsets < 0, 0, n_shared + offsets)
+    codes = prompt_codes
+    if n_nodes:
+        node_positions = n_shared + lengths - 1 + _lookup(trees, "depths", nodes, 0)
+        token_ids = np.hstack([token_ids, _lookup(trees, "tokens", nodes, 0)])
+        positions = np.hstack([positions, np.where(nodes < 0, 0, node_positions)])
+        codes = np.hstack([codes, np.where(nodes < 0, PAD, nodes + FIRST_NODE)])
+    n_queries = width + n_nodes
+    cache = None
+    all_codes, all_positions = codes, positions
+    if prefix is not None:
+        cache = SlotCache(_expanded(prefix, n_rows))
+        all_codes = np.hstack([np.repeat(prefix.codes, n_rows, 0), codes])
+        all_positions = np.hstack([np.repeat(prefix.positions, n_rows, 0), positions])
+    elif keep:
+        cache = SlotCache()
+    plain = prefix is None and not n_nodes and bool((codes == PROMPT).all())
+    # Without padding and nodes the network's own causal path is right, and faster.
+    mask = (
+        None
+        if plain
+        else network.mask(
+            trees if n_nodes else [None] * n_rows, all_codes, all_positions, n_queries
+        )
+    )
+    logits, _ = network(
+        token_ids, keep=n_nodes + 1, positions=positions, mask=mask, cache=cache
+    )
+    answers = edge_logprobs(
+        logits, trees, np.hstack([np.zeros((n_rows, 1), dtype=np.int64), nodes])
+    )
+    if not keep or cache is None:
+        return answers, None
+    rows = [
+        Row(one.prompt, one.tree, edges)
+        for one, edges in zip(asked, answers, strict=True)
+    ]
+    return answers, Slots(cache.key_values(), all_codes, all_positions, rows, n_rows)
+
+
+def _expanded(prefix: Slots, n_rows: int) -> list[KeyValue]:
+    return [
+        (keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1))
+        for keys, values in prefix.layers
+    ]
+
+
+def prefix_slots(network: Network, prefix: tuple[int, ...]) -> Slots:
+    """Compute keys and values of ids that many prompts begin with; a batch of one."""
+    cache = SlotCache()
+    positions = np.arange(len(prefix))[None]
+    network(
+        np.array([prefix], dtype=np.int64), keep=1, positions=positions, cache=cache
+    )
+    return Slots(cache.key_values(), np.full_like(positions, PROMPT), positions)
+
+
+def follow_up(
+    network: Network,
+    asked: Sequence[Asked],
+    places: Sequence[tuple[Slots, int]],
+) -> tuple[list[EdgeLogprobs], Slots | None]:
+    """Read further nodes of prompts whose keys and values are kept.
+
+    Parameters
+    ----------
+    network : Network
+        The model.
+    asked : sequence of Asked, length B
+        Prompts and nodes; each prompt once.
+    places : sequence of (Slots, int), length B
+        Where each prompt is kept.
+
+    Returns
+    -------
+    answers : list of ndarray, length B
+    slots : Slots or None
+        The rows in a new batch, with the new nodes; None if nothing was computed.
+    """
+    order: list[int] = []
+    by_slots: dict[int, list[int]] = {}
+    for i, (slots, _) in enumerate(places):
+        by_slots.setdefault(id(slots), []).append(i)
+    chosen = []
+    for members in by_slots.values():
+        members.sort(key=lambda i: places[i][1])
+        chosen.append((places[members[0]][0], [places[i][1] for i in members]))
+        order += members
+    sorted_asked = [asked[i] for i in order]
+    trees = [one.tree for one in sorted_asked]
+    node_lists, earlier = [], []
+    for one, i in zip(sorted_asked, order, strict=True):
+        slots, row = places[i]
+        known = slots.rows[row]
+        if known.tree is one.tree:
+            held = slots.codes[row]
+            present = set((held[held >= FIRST_NODE] - FIRST_NODE).tolist())
+            earlier.append(known.answers)
+        else:
+            present = set()
+            earlier.append(np.full(one.tree.n_nodes, np.nan))
+        node_lists.append(missing_nodes(one.tree, one.nodes, present))
+    nodes = _node_table(node_lists)
+    if not nodes.shape[1]:
+        answers = earlier
+        slots_now = None
+    else:
+        cache, codes, positions = merge(chosen, nodes.shape[1])
+        for row, i in enumerate(order):
+            if places[i][0].rows[places[i][1]].tree is not trees[row]:
+                # Nodes of another tree on the same prompt mean nothing here.
+                codes[row, codes[row] >= FIRST_NODE] = PAD
+        new, slots_now = _append(
+            network, sorted_asked, nodes, (cache, codes, positions)
+        )
+        answers = [
+            np.where(np.isnan(fresh), old, fresh)
+            for fresh, old in zip(new, earlier, strict=True)
+        ]
+        for known, edges in zip(slots_now.rows, answers, strict=True):
+            known.answers = edges
+    back = np.argsort(order)
+    return [answers[i] for i in back], slots_now
+
+
+def _append(
+    network: Network,
+    asked: Sequence[Asked],
+    nodes: Ints,
+    past: tuple[SlotCache, Ints, Ints],
+) -> tuple[list[EdgeLogprobs], Slots]:
+    cache, codes, positions = past
+    trees = [one.tree for one in asked]
+    ends = np.array([[len(one.prompt) - 1] for one in asked])
+    new_positions = np.where(
+        nodes < 0, 0, ends + _lookup(trees, "depths", nodes, 0)
+    )
+    codes = np.hstack([codes, np.where(nodes < 0, PAD, nodes + FIRST_NODE)])
+    positions = np.hstack([positions, new_positions])
+    n_queries = nodes.shape[1]
+    logits, _ = network(
+        _lookup(trees, "tokens", nodes, 0),
+        keep=n_queries,
+        positions=new_positions,
+        mask=network.mask(trees, codes, positions, n_queries),
+        cache=cache,
+    )
+    answers = edge_logprobs(logits, trees, nodes)
+    rows = [
+        Row(one.prompt, one.tree, edges)
+        for one, edges in zip(asked, answers, strict=True)
+    ]
+    return answers, Slots(cache.key_values(), codes, positions, rows, len(rows))
+
+
+def edge_logprobs(
+    logits: torch.Tensor, trees: Sequence[TokenTree], nodes: Ints
+) -> list[EdgeLogprobs]:
+    """Take from logits what leads from each node to its children.
+
+        log p(c | node) = logits[node, token of c] - logsumexp(logits[node])
+
+    Parameters
+    ----------
+    logits : tensor, shape (B, K, V)
+    trees : sequence of TokenTree, length B
+    nodes : ndarray of int64, shape (B, K)
+        Which node each row of logits stands for; -1 for none.
+
+    Returns
+    -------
+    list of ndarray of float64, shape (n_nodes of the row's tree,)
+    """
+    n_rows, n_kept, vocab_size = logits.shape
+    flat = logits.reshape(-1, vocab_size)
+    answers: list[EdgeLogprobs] = [np.empty(0)] * n_rows
+    indices, places = [], []
+    for tree, rows in _by_tree(trees).items():
+        values = np.full((len(rows), tree.n_nodes), np.nan)
+        for row, edges in zip(rows, values, strict=True):
+            answers[row] = edges
+        local, kept = np.nonzero(nodes[rows] >= 0)
+        parents = nodes[rows][local, kept]
+        logit_rows = np.array(rows)[local] * n_kept + kept
+        counts = tree.n_children[parents]
+        starts = np.repeat(counts.cumsum() - counts, counts)
+        children = np.repeat(tree.first_child[parents], counts) + (
+            np.arange(counts.sum()) - starts
+        )
+        indices.append(np.stack([np.repeat(logit_rows, counts), tree.tokens[children]]))
+        places.append((values, np.repeat(local, counts), children))
+    where = torch.from_numpy(np.hstack(indices)).to(logits.device)
+    picked = flat[where[0], where[1]].float() - row_logsumexp(flat)[where[0]]
+    host: npt.NDArray[np.float64] = picked.cpu().double().numpy()
+    start = 0
+    for values, local, children in places:
+        values[local, children] = host[start : start + len(local)]
+        start += len(local)
+    return answers

@@ -1,0 +1,151 @@
+import re
+
+import numpy as np
+import pytest
+
+from classify import Label, LabelSet
+from classify.errors import LabelError
+
+
+def raises(message: str):
+    return pytest.raises(LabelError, match="^" + re.escape(message) + "$")
+
+
+def test_words_default_to_the_name():
+    assert Label("billing").words == ("billing",)
+    assert Label("positive", words=["good", "great"]).words == ("good", "great")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["a", "b"],
+        ("a", "b"),
+        np.array(["a", "b"]),
+        {"a": None, "b": None},
+        [{"name": "a"}, {"b": None}],
+        [Label("a"), Label("b")],
+        LabelSet([Label("a"), Label("b")]),
+    ],
+    ids=range(7),
+)
+def test_every_way_to_write_the_same_labels(value):
+    assert LabelSet.parse(value) == LabelSet([Label("a"), Label("b")])
+
+
+def test_mapping_values_are_descriptions_words_or_both():
+    labels = LabelSet.parse(
+        {"a": "What a is", "b": ["bee", "be"], "c": {"description": "C", "words": "see"}}
+    )
+    assert labels["a"] == Label("a", description="What a is")
+    assert labels["b"] == Label("b", words=("bee", "be"))
+    assert labels["c"] == Label("c", description="C", words=("see",))
+
+
+def test_declared_order_is_kept():
+    assert LabelSet.parse(["z", "a", "m"]).names == ("z", "a", "m")
+
+
+def test_subset_keeps_the_declared_order():
+    assert LabelSet.parse(["z", "a", "m"]).subset(["m", "z"]).names == ("z", "m")
+
+
+def test_yaml(tmp_path):
+    path = tmp_path / "labels.yaml"
+    path.write_text("labels:\n  - a\n  - b: {description: B, words: [bee]}\n")
+    assert LabelSet.from_yaml(path) == LabelSet(
+        [Label("a"), Label("b", description="B", words=("bee",))]
+    )
+
+
+def test_missing_yaml(tmp_path):
+    with pytest.raises(LabelError, match="cannot be read: .*No such file"):
+        LabelSet.from_yaml(tmp_path / "absent.yaml")
+
+
+def test_broken_yaml(tmp_path):
+    path = tmp_path / "labels.yaml"
+    path.write_text("[a, b")
+    with pytest.raises(LabelError, match="is not YAML"):
+        LabelSet.from_yaml(path)
+
+
+def test_duplicates_are_named():
+    with raises(
+        "Labels must be unique. 'a' declared more than once: remove or rename the "
+        "repeats."
+    ):
+        LabelSet.parse(["a", "b", "a"])
+
+
+def test_one_label_is_not_enough():
+    with raises(
+        "Classification needs at least two labels. Got only 'a' instead: add the "
+        "others, for example 'other'."
+    ):
+        LabelSet.parse(["a"])
+
+
+def test_a_word_belongs_to_one_label():
+    with raises(
+        "The word 'good' stands for label 'a' and for label 'b': an answer could not "
+        "be told apart. Give each label words of its own."
+    ):
+        LabelSet.parse({"a": ["good"], "b": ["fine", "good"]})
+
+
+def test_repeated_word():
+    with raises(
+        "Label 'a' has the word 'x' more than once: its probability would be counted "
+        "twice. Name it once."
+    ):
+        Label("a", words=("x", "x"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "A label's name must not be empty. Got '' instead."),
+        (" ", "A label's name must not be empty. Got ' ' instead."),
+        (3, "A label's name must be a string. Got 3 of type int instead."),
+        (True, "A label's name must be a string. Got True of type bool instead."),
+        (
+            " a",
+            "A label's name must have no white space around it. Got ' a' instead: the "
+            "space before an answer is put there by the prompt.",
+        ),
+    ],
+)
+def test_bad_names(value, message):
+    with raises(message):
+        Label(value)
+
+
+def test_words_must_not_be_one_string():
+    with raises(
+        "The words of label 'a' must be a sequence of strings. Got the string 'bee' "
+        "instead: write ['bee']."
+    ):
+        Label("a", words="bee")
+
+
+def test_unknown_key():
+    with raises(
+        "Label 'a' has the unknown key 'word'. Allowed are 'description' and 'words'."
+    ):
+        LabelSet.parse({"a": {"word": "x"}, "b": None})
+
+
+@pytest.mark.parametrize("value", ["a,b", 3, None])
+def test_what_holds_no_labels(value):
+    with pytest.raises(LabelError, match="^Labels cannot be read from .* Allowed are:"):
+        LabelSet.parse(value)
+
+
+def test_unknown_name_suggests_the_nearest():
+    labels = LabelSet.parse(["billing", "shipping"])
+    with raises(
+        "'biling' is not one of the labels: 'billing', 'shipping'. Did you mean "
+        "'billing'?"
+    ):
+        labels["biling"]

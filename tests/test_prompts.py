@@ -1,0 +1,246 @@
+import re
+
+import pytest
+
+from classify import LabelSet, PromptTemplate
+from classify.errors import LabelError, PromptError, PromptTooLongError
+from classify.tokenizer import Tokenizer
+from tests.tiny_tokenizers import byte_level
+
+LABELS = LabelSet.parse(["billing", "shipping"])
+DESCRIBED = LabelSet.parse({"billing": "Invoices and charges", "shipping": None})
+NO_LIMIT = 10**6
+
+
+def text_of(prompt, row, suffix=""):
+    return "".join(segment.text for segment in prompt.render(row)) + suffix
+
+
+def compile_plain(template=None, labels=LABELS, **options):
+    return PromptTemplate(template, chat=False, **options).compile(byte_level(), labels)
+
+
+def compile_chat(template=None, labels=LABELS, **options):
+    return PromptTemplate(template, chat=True, **options).compile(byte_level(), labels)
+
+
+def raises(message: str, error=PromptError):
+    return pytest.raises(error, match="^" + re.escape(message) + "$")
+
+
+def test_plain_template_is_what_people_write():
+    assert text_of(compile_plain("{text}\nTopic:"), {"text": "hi"}) == "hi\nTopic:"
+
+
+def test_braces_are_doubled():
+    prompt = compile_plain('{{"text": "{text}"}}')
+    assert text_of(prompt, {"text": "{x}"}) == '{"text": "{x}"}'
+
+
+def test_columns_and_options():
+    prompt = compile_plain("{title}: {text} ({labels})")
+    row = {"text": "body", "title": "Head", "unused": "x"}
+    assert text_of(prompt, row) == "Head: body (billing, shipping)"
+    assert prompt.fields == ("title", "text")
+
+
+def test_options_with_descriptions_are_lines():
+    prompt = compile_plain("{labels}\n\n{text}", DESCRIBED)
+    expected = "- billing: Invoices and charges\n- shipping\n\nx"
+    assert text_of(prompt, {"text": "x"}) == expected
+
+
+def test_options_can_be_told():
+    prompt = compile_plain("{labels}\n{text}", DESCRIBED, options="inline")
+    assert text_of(prompt, {"text": "x"}) == "billing, shipping\nx"
+
+
+def test_options_are_listed_as_they_are_answered():
+    labels = LabelSet.parse({"pos": ["positive", "good"], "neg": ["negative"]})
+    prompt = compile_plain("{labels} {text}", labels)
+    assert text_of(prompt, {"text": "x"}) == "positive, negative x"
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("options", ["inline", "lines", "none"])
+def test_own_recipes_show_options_or_not(chat, options):
+    prompt = PromptTemplate(chat=chat, options=options).compile(byte_level(), LABELS)
+    text = text_of(prompt, {"text": "my text"})
+    assert ("billing" in text) == (options != "none")
+    assert "my text" in text
+
+
+def test_chat_template_is_used_when_there_is_one():
+    assert PromptTemplate().compile(byte_level(), LABELS).is_chat
+    assert not PromptTemplate().compile(byte_level(chat=False), LABELS).is_chat
+
+
+def test_chat_layout():
+    prompt = compile_chat(
+        "{text}?", system="Choose: {labels}", examples=[("old", "shipping")]
+    )
+    assert text_of(prompt, {"text": "new"}) == (
+        "<|bos|><|system|>\nChoose: billing, shipping<|end|>\n"
+        "<|user|>\nold?<|end|>\n<|assistant|>\nshipping<|end|>\n"
+        "<|user|>\nnew?<|end|>\n<|assistant|>\n"
+    )
+    assert prompt.end_of_turn_id == byte_level().eos_id
+    assert prompt.tail == "\n"
+    assert not prompt.tail_follows_data
+
+
+def test_answer_prefix_stands_in_the_models_mouth():
+    prompt = compile_chat("{text}", answer_prefix="Topic:", examples=[("a", "billing")])
+    text = text_of(prompt, {"text": "b"})
+    assert "<|assistant|>\nTopic: billing<|end|>" in text
+    assert text.endswith("<|assistant|>\nTopic:")
+    assert prompt.separator_before("billing") == " "
+
+
+def test_plain_layout_with_examples():
+    prompt = compile_plain(
+        "{text}\nTopic:", system="Sort mail.", examples=[({"text": "old"}, "shipping")]
+    )
+    assert text_of(prompt, {"text": "new"}) == (
+        "Sort mail.\n\nold\nTopic: shipping\n\nnew\nTopic:"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "word", "separator"),
+    [
+        ("{text}\nTopic:", "billing", " "),
+        ("{text}\nTopic: ", "billing", ""),
+        ("{text}\n", "billing", ""),
+        ("{text}", "billing", " "),
+        ("{text}\nTopic:", "请求", ""),
+        ("{text}\nTopic:", "返金", ""),
+        ("{text}\nTopic:", "배송", " "),
+        ("{text}\nTopic:", "😀", " "),
+        ("{text}<|assistant|>", "billing", ""),
+    ],
+)
+def test_one_space_before_the_label(template, word, separator):
+    assert compile_plain(template).separator_before(word) == separator
+
+
+def test_chat_answers_begin_at_once():
+    assert compile_chat("{text}").separator_before("billing") == ""
+
+
+def test_a_chat_template_that_puts_a_space_before_answers():
+    own = byte_level()
+    spaced = Tokenizer(own.backend, "spaced")
+    before = own.backend.chat_template
+    own.backend.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} "
+        "[/INST]{% else %} {{ m['content'] }}<|end|>{% endif %}{% endfor %}"
+    )
+    try:
+        prompt = PromptTemplate("{text}", chat=True).compile(spaced, LABELS)
+    finally:
+        own.backend.chat_template = before
+    assert text_of(prompt, {"text": "x"}) == "[INST] x [/INST]"
+    assert prompt.separator_before("billing") == " "
+
+
+def test_data_is_marked_as_data():
+    prompt = compile_chat("{text} {labels}")
+    texts = [s.text for s in prompt.render({"text": "mine"}) if s.is_data]
+    assert texts == ["mine", "billing, shipping"]
+
+
+def test_long_texts_are_cut_and_reported():
+    prompt = compile_plain("{text}\nTopic:")
+    rows = [{"text": "short"}, {"text": "the parcel " * 500}, {"text": "é" * 900}]
+    encoded = prompt.encode(rows, suffix=" billing", max_tokens=40)
+    assert encoded.truncated == [False, True, True]
+    for at in (1, 2):
+        assert 36 <= len(encoded.token_ids[at]) <= 40
+        text = byte_level().decode(encoded.token_ids[at])
+        assert text == f"<|bos|>{encoded.rows[at]['text']}\nTopic: billing"
+        assert rows[at]["text"].startswith(encoded.rows[at]["text"])
+
+
+def test_a_text_that_just_fits_is_not_cut():
+    prompt = compile_plain("{text}\nTopic:")
+    row = {"text": "the parcel was shipped"}
+    full = prompt.encode([row], suffix=" billing", max_tokens=NO_LIMIT).token_ids[0]
+    encoded = prompt.encode([row], suffix=" billing", max_tokens=len(full))
+    assert encoded.truncated == [False]
+    assert encoded.token_ids == [full]
+
+
+def test_too_long_can_be_an_error():
+    prompt = compile_plain("{text}\nTopic:", too_long="error")
+    with raises(
+        "A prompt needs 205 tokens, but the model takes 20: shorten the text, or allow "
+        "it to be cut (too_long='truncate').",
+        PromptTooLongError,
+    ):
+        prompt.encode([{"text": "x" * 200}], suffix=" billing", max_tokens=20)
+
+
+def test_instructions_that_do_not_fit():
+    prompt = compile_plain("instructions " * 30 + "{text}")
+    with pytest.raises(PromptTooLongError, match="tokens without its text"):
+        prompt.encode([{"text": "x"}], suffix=" billing", max_tokens=20)
+
+
+@pytest.mark.parametrize("template", ["{}", "{0}", "{text.x}", "{text!r}", "{a[0]}", "{"])
+def test_malformed_placeholders(template):
+    with pytest.raises(PromptError, match="^The template .* cannot be read: "):
+        PromptTemplate(template)
+
+
+def test_a_template_must_depend_on_the_text():
+    with raises(
+        "The template 'Topic of {labels}:' is the same for every text: put {text}, or "
+        "the name of a column in braces, where the text belongs."
+    ):
+        PromptTemplate("Topic of {labels}:")
+
+
+def test_missing_column():
+    with raises(
+        "The prompt needs the column 'title', which the data does not have. Columns: "
+        "'text'."
+    ):
+        compile_plain("{title} {text}").render({"text": "x"})
+
+
+def test_chat_without_a_chat_template():
+    with raises(
+        "chat=True, but the tokenizer of 'byte-level' has no chat template: use "
+        "chat=False (--no-chat) or a chat model."
+    ):
+        PromptTemplate(chat=True).compile(byte_level(chat=False), LABELS)
+
+
+def test_examples_must_be_of_known_labels():
+    with pytest.raises(LabelError, match="'bills' is not one of the labels"):
+        compile_plain("{text}:", examples=[("a", "bills")])
+
+
+def test_options_none_contradicts_a_placeholder():
+    with raises(
+        "The template has the placeholder {labels}, but options='none': remove one of "
+        "the two."
+    ):
+        PromptTemplate("{labels} {text}", options="none")
+
+
+def test_only_the_options_may_stand_in_the_system_prompt():
+    with raises(
+        "The system prompt has the placeholder {text}: only {labels} is allowed there, "
+        "since it is the same for every text."
+    ):
+        PromptTemplate("{text}", system="{text}")
+
+
+def test_values_are_checked():
+    with raises(
+        "The 'options' parameter of PromptTemplate must be one of 'auto', 'inline', "
+        "'lines', 'none'. Got 'letters' instead."
+    ):
+        PromptTemplate("{text}", options="letters")
