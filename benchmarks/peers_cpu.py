@@ -286,9 +286,11 @@ def _processor() -> str:
 def _header_text(report: dict[str, Any]) -> str:
     lines = [
         f"{report['date']}   {report['command']}",
-        f"{report['hardware']}; {report['threads']} threads, "
-        f"{report['clock']} clock, {report['dtype']}, model {report['model']}, "
-        f"{report['rounds']} rounds",
+        (
+            f"{report['hardware']}; {report['threads']} threads, "
+            f"{report['clock']} clock, {report['dtype']}, model {report['model']}, "
+            f"{report['rounds']} rounds"
+        ),
     ]
     for name, versions in report["versions"].items():
         packages = ", ".join(f"{k} {v}" for k, v in versions.items())
@@ -301,11 +303,15 @@ def _table(entry: dict[str, Any]) -> str:
     tokens = entry["tokens"]
     lines = [
         "",
-        f"{entry['case']}: prompts of {tokens['prompt']:.0f} tokens, labels of "
-        f"{tokens['labels']} tokens in all, {tokens['inner_nodes']} inner nodes "
-        f"(load {entry['load_average']:.1f})",
-        f"{'':<13}{'texts':>6}{'texts/s':>9}{'x fastest':>11}{'time /':>9}"
-        f"{'max |diff|':>12}{'max |diff|':>12}  setting",
+        (
+            f"{entry['case']}: prompts of {tokens['prompt']:.0f} tokens, labels of "
+            f"{tokens['labels']} tokens in all, {tokens['inner_nodes']} inner nodes "
+            f"(load {entry['load_average']:.1f})"
+        ),
+        (
+            f"{'':<13}{'texts':>6}{'texts/s':>9}{'x fastest':>11}{'time /':>9}"
+            f"{'max |diff|':>12}{'max |diff|':>12}  setting"
+        ),
         f"{'':<13}{'':>6}{'':>9}{'peer':>11}{'bare':>9}{'to ours':>12}{'to exact':>12}",
     ]
     for name, row in entry["contestants"].items():

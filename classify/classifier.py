@@ -1,6 +1,5 @@
 """The scikit-learn estimator: texts and class names in, label probabilities out."""
 
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
+from classify.demo import located
 from classify.encoding import Row, RowEncoder, candidate_sets
 from classify.engines import Engine, load_engine
 from classify.errors import DataError, InputError, LabelError
@@ -159,10 +159,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any, *, labels: Any = None) -> npt.NDArray[np.str_]:
         """Return the likeliest label of each text, shape (n_texts,).
 
-        Parameters
-        ----------
-        X, labels
-            As in `label_logprobs`.
+        `X` and `labels` are those of `label_logprobs`.
         """
         scores = self.label_logprobs(X, labels=labels)
         best: npt.NDArray[np.str_] = scores.classes[scores.log_proba.argmax(axis=1)]
@@ -172,22 +169,15 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return p(label | text), shape (n_texts, n_labels); rows sum to 1.
 
         Entry (i, l) = p(l | prompt_i) / sum over labels k of p(k | prompt_i). A label
-        that is no candidate for a text has probability 0.
-
-        Parameters
-        ----------
-        X, labels
-            As in `label_logprobs`.
+        that is no candidate for a text has probability 0. `X` and `labels` are those of
+        `label_logprobs`.
         """
         return self.label_logprobs(X, labels=labels).proba
 
     def predict_log_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
         """Return the natural logarithm of `predict_proba`, shape (n_texts, n_labels).
 
-        Parameters
-        ----------
-        X, labels
-            As in `label_logprobs`.
+        `X` and `labels` are those of `label_logprobs`.
         """
         return self.label_logprobs(X, labels=labels).log_proba
 
@@ -205,7 +195,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        return {key: value for key, value in state.items() if key != "_made_encoder"}
+        return {
+            key: value
+            for key, value in state.items()
+            if key not in ("_made_encoder", "_warned")
+        }
 
     # -------------------------------------------------------------------- scoring
 
@@ -244,7 +238,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             A text is missing or empty, or does not fit; before any model call.
         """
         rows, listed = rows_and_candidates(X, labels, self._prompt_template().fields)
-        candidates = self._candidates(listed)
+        candidates = candidate_sets(listed, self._known_labels())
         prompts = self._prompts(rows, candidates)
         for at, prompt in enumerate(prompts):
             if isinstance(prompt, InputError):
@@ -291,10 +285,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             input has already gets the prefix ``predicted_``.
         """
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
-        listed = None
-        if labels_column is not None:
-            listed = candidates_of_frame(frame, labels_column)
-        candidates = self._candidates(listed)
+        listed = candidates_of_frame(frame, labels_column)
+        candidates = candidate_sets(listed, self._known_labels())
         prompts = self._prompts(rows, candidates)
         errors = {
             at: str(prompt)
@@ -304,12 +296,14 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if errors and on_error == "raise":
             at, reason = next(iter(errors.items()))
             raise DataError(f"Row {frame.index[at]}: {reason}")
-        good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
         if progress is not None and errors:
             progress(len(errors))
+        good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
         scores = LabelLogprobs.of(
             self._score(good, progress), self._columns(candidates)
         )
+        if on_error == "raise":
+            scores.log_proba  # noqa: B018 raises where there is no probability
         return add_results(
             frame,
             scores,
@@ -324,19 +318,24 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ internals
 
-    def _declared_labels(self) -> LabelSet:
+    def _known_labels(self) -> LabelSet | None:
         if self.labels is not None:
             return LabelSet.parse(self.labels)
-        if hasattr(self, "label_set_"):
-            return self.label_set_
-        raise AttributeError(
-            "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
-        )
+        return getattr(self, "label_set_", None)
+
+    def _declared_labels(self) -> LabelSet:
+        labels = self._known_labels()
+        if labels is None:
+            raise AttributeError(
+                "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
+            )
+        return labels
 
     def _columns(self, candidates: Sequence[LabelSet | InputError] | None) -> list[str]:
-        if self.__sklearn_is_fitted__():
+        labels = self._known_labels()
+        if labels is not None or candidates is None:
             return sorted(self._declared_labels().names)
-        sets = [labels for labels in candidates or () if isinstance(labels, LabelSet)]
+        sets = [labels for labels in candidates if isinstance(labels, LabelSet)]
         return sorted({name for labels in sets for name in labels.names})
 
     def _prompt_template(self) -> PromptTemplate:
@@ -345,14 +344,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(self.prompt, str):
             return PromptTemplate(self.prompt)
         return self.prompt
-
-    def _candidates(
-        self, listed: Sequence[Sequence[str] | InputError] | None
-    ) -> list[LabelSet | InputError] | None:
-        if listed is None:
-            return None
-        known = self.__sklearn_is_fitted__()
-        return candidate_sets(listed, self._declared_labels() if known else None)
 
     def _prompts(
         self,
@@ -382,7 +373,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _warn_of_low_mass(self, scores: Sequence[TextScore]) -> None:
         mean = float(np.mean([np.exp(s.mass.estimate).sum() for s in scores]))
-        if mean < _LOW_LABEL_MASS:
+        if mean < _LOW_LABEL_MASS and not getattr(self, "_warned", False):
+            self._warned = True  # once is enough, whatever the number of calls
             logger.warning(
                 "The mean label mass is %.2g: the model would rather answer with "
                 "something else than a label, and the probabilities rest on so little. "
@@ -407,33 +399,22 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is not None:
             return self.tokenizer
-        return _load_tokenizer(self._model(), self.revision, self.trust_remote_code)
-
-    def _model(self) -> str:
-        if self.model == "demo":
-            from classify.demo import model_folder
-
-            return str(model_folder())
-        return str(self.model)
+        return load_tokenizer(located(self.model), **self._source())
 
     def _engine(self) -> Engine:
         if not isinstance(self.engine, str):
             return self.engine
         return load_engine(
             self.engine,
-            self._model(),
+            located(self.model),
             dtype=self.dtype,
             device=self.device,
             batch_size=self.batch_size,
-            revision=self.revision,
-            trust_remote_code=self.trust_remote_code,
+            **self._source(),
         )
 
-
-@functools.lru_cache(maxsize=4)
-def _load_tokenizer(
-    model: str,
-    revision: str | None,
-    trust_remote_code: bool,  # noqa: FBT001
-) -> Tokenizer:
-    return load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
+    def _source(self) -> dict[str, Any]:
+        return {
+            "revision": self.revision,
+            "trust_remote_code": self.trust_remote_code,
+        }

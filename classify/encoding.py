@@ -23,18 +23,20 @@ _ENCODED_TOGETHER = 1024
 
 
 def candidate_sets(
-    listed: Sequence[Sequence[str] | InputError], declared: LabelSet | None
-) -> list[LabelSet | InputError]:
+    listed: Sequence[Sequence[str] | InputError] | None, declared: LabelSet | None
+) -> list[LabelSet | InputError] | None:
     """Return the label set of each text's candidates, or what is wrong with them.
 
     Parameters
     ----------
-    listed : sequence of sequences of str, or InputError
-        The names of each text's candidates.
+    listed : sequence of sequences of str, or InputError; or None
+        The names of each text's candidates. None gives None.
     declared : LabelSet or None
         Where given, candidates must be among these, and take their descriptions and
         words; else any names are allowed.
     """
+    if listed is None:
+        return None
     made: dict[tuple[str, ...], LabelSet | InputError] = {}
 
     def make(names: tuple[str, ...]) -> LabelSet | InputError:

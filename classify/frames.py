@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 _BLANK = "there is no text: it is empty or missing."
+_NO_MASS = "none of the labels has any probability (label mass 0)."
 
 
 def rows_and_candidates(
@@ -143,9 +144,14 @@ def rows_of_frame(
 
 
 def candidates_of_frame(
-    frame: pd.DataFrame, column: str
-) -> list[Sequence[str] | InputError]:
-    """Return the candidate labels of each row: lists, JSON lists, or ``a|b|c``."""
+    frame: pd.DataFrame, column: str | None
+) -> list[Sequence[str] | InputError] | None:
+    """Return each row's candidate labels: lists, JSON lists, or ``a|b|c``.
+
+    No column gives None: every label is a candidate.
+    """
+    if column is None:
+        return None
     if column not in frame.columns:
         columns = ", ".join(map(repr, frame.columns)) or "none"
         raise DataError(
@@ -184,6 +190,11 @@ def add_results(
     with_errors : bool
         Whether to add the column ``error``.
     """
+    # A row whose labels have no probability at all has no label either.
+    silent = np.isneginf(scores.log_label_mass)
+    positions = np.array([at for at in range(len(frame)) if at not in errors])
+    errors = {**errors, **dict.fromkeys(positions[silent].tolist(), _NO_MASS)}
+    scores = scores[~silent]
     scored = np.array([at not in errors for at in range(len(frame))], dtype=np.bool_)
     best = scores.values.argmax(axis=1) if len(scores) else np.empty(0, dtype=np.int64)
     proba = scores.proba
@@ -215,10 +226,12 @@ def add_results(
             dtype=object,
         )
     taken = set(map(str, frame.columns))
-    renamed = {
-        f"predicted_{name}" if name in taken else name: column
-        for name, column in columns.items()
-    }
+    renamed = {}
+    for name, column in columns.items():
+        while name in taken:
+            name = f"predicted_{name}"
+        taken.add(name)
+        renamed[name] = column
     return pd.concat([frame, pd.DataFrame(renamed, index=frame.index)], axis=1)
 
 

@@ -152,25 +152,18 @@ class LabelSet(Sequence[Label]):
 
         Raises
         ------
+        ConfigError
+            The file cannot be read, is not YAML, or repeats a key.
         LabelError
-            The file cannot be read, is not YAML, or holds no labels.
+            It holds no labels, or ones that cannot be used.
         """
-        import yaml  # kept out of `import classify`
+        from classify.yaml_files import read_yaml  # kept out of `import classify`
 
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise LabelError(
-                f"The label file {str(path)!r} cannot be read: {error}"
-            ) from error
-        except yaml.YAMLError as error:
-            raise LabelError(
-                f"The label file {str(path)!r} is not YAML: {error}"
-            ) from error
+        content = read_yaml(path, "label file")
         if isinstance(content, Mapping) and "labels" in content:
             content = content["labels"]
         if content is None:
-            raise LabelError(f"The label file {str(path)!r} is empty. {_ALLOWED}")
+            raise LabelError(f"There are no labels in {str(path)!r}. {_ALLOWED}")
         return cls.parse(content)
 
     def subset(self, names: Iterable[str]) -> "LabelSet":
@@ -226,9 +219,10 @@ class LabelSet(Sequence[Label]):
 
 def _check_string(value: object, what: str) -> None:
     if not isinstance(value, str):
+        hint = " Write it in quotes." if isinstance(value, bool | int | float) else ""
         raise LabelError(
             f"{what} must be a string. Got {value!r} of type {type(value).__name__} "
-            "instead."
+            f"instead.{hint}"
         )
     if not value.strip():
         raise LabelError(f"{what} must not be empty. Got {value!r} instead.")

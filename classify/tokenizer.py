@@ -21,6 +21,18 @@ __all__ = ["Segment", "Tokenizer", "load_tokenizer"]
 _TAG = re.compile(r"[<\[{|].*[>\]}|]", re.DOTALL)
 
 
+def _byte_marks() -> dict[str, int]:
+    # Byte-level BPE writes printable bytes as themselves, and the others, in order, as
+    # the characters from U+0100 on (Radford et al. 2019, the GPT-2 encoder).
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    marks = {chr(byte): byte for byte in printable}
+    return marks | {chr(256 + at): byte for at, byte in enumerate(others)}
+
+
+_BYTE_OF_MARK = _byte_marks()
+
+
 class Segment(NamedTuple):
     """A piece of a rendered prompt: its text, and whether it is data."""
 
@@ -100,8 +112,25 @@ class Tokenizer:
         return len(self.backend)
 
     def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
-        """Return the tokens' own spelling, one string a token, for people to read."""
-        return tuple(self.backend.convert_ids_to_tokens(list(token_ids)))
+        """Return a spelling of each token for people to read.
+
+        It is the tokenizer's own (``Ġbill``) where that is plain; characters beyond
+        ASCII are decoded (``请``), and parts of one are given as bytes (``<E8 AF>``).
+        """
+        return tuple(self._piece(token_id) for token_id in token_ids)
+
+    def _piece(self, token_id: int) -> str:
+        own = str(self.backend.convert_ids_to_tokens(int(token_id)))
+        if own.lstrip("ĠĊĉ▁").isascii():
+            return own
+        decoded = self.decode([token_id])
+        if "\N{REPLACEMENT CHARACTER}" not in decoded:
+            return decoded
+        try:
+            spelled = " ".join(f"{_BYTE_OF_MARK[mark]:02X}" for mark in own)
+        except KeyError:
+            return own
+        return f"<{spelled}>"
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, control tokens included."""
@@ -250,10 +279,11 @@ class Tokenizer:
         return token_ids
 
 
+@functools.lru_cache(maxsize=4)
 def load_tokenizer(
     model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> Tokenizer:
-    """Load the tokenizer of a model from a folder or a hub id.
+    """Load the tokenizer of a model from a folder or a hub id; the last few are kept.
 
     Raises
     ------

@@ -63,7 +63,9 @@ class LabelAudit:
     n_boundary_tokens : int
         How many tokens the prompt's own encoding gave up to the paths.
     bos : tuple of str
-        What the prompt begins with, if the tokenizer adds it.
+        What is put before a plain prompt, as the tokenizer's own encoding does.
+    is_chat : bool
+        Whether the chat template writes the prompt.
     n_nodes, n_inner, n_branching : int
         Size of the trie: all nodes; those that can be read; those with a choice.
     max_depth : int
@@ -77,6 +79,7 @@ class LabelAudit:
     prompt_pieces: tuple[str, ...]
     n_boundary_tokens: int
     bos: tuple[str, ...]
+    is_chat: bool
     n_nodes: int
     n_inner: int
     n_branching: int
@@ -288,6 +291,7 @@ class AnswerSpace:
             prompt_pieces=tokenizer.pieces(self._joint.prompt_ids[-6:]),
             n_boundary_tokens=self._joint.n_given_up,
             bos=() if self.prompt.is_chat else tokenizer.pieces(tokenizer.bos_ids),
+            is_chat=self.prompt.is_chat,
             n_nodes=tree.n_nodes,
             n_inner=len(tree.inner_nodes),
             n_branching=int((tree.n_children > 1).sum()),

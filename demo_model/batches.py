@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, Dataset
 
 from demo_model.examples import draw_example
+from demo_model.ontology import tasks
 from demo_model.prompts import PAD
 
 LENGTHS = (96, 160, 256, 384, 768)
@@ -112,8 +113,9 @@ def batches(
     Batch
         Examples of one length class.
     """
-    pad = stream.tokenizer.token_to_id(PAD)
+    pad: int = stream.tokenizer.token_to_id(PAD) or 0
     waiting: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {n: [] for n in LENGTHS}
+    tasks()  # read the data files once, before the workers start
     loader = DataLoader(stream, batch_size=None, num_workers=n_workers)
     for item in loader:
         start = 0

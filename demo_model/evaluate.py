@@ -19,9 +19,7 @@ TEST_SETS = (
     TestSet("held-out label wordings", "train", "held_out"),
     TestSet("both held out", "held_out", "held_out"),
     TestSet("held-out patterns, tickets only", "held_out", "train", task="ticket"),
-    TestSet(
-        "meaningless names with descriptions", "held_out", "train", described=True
-    ),
+    TestSet("meaningless names with descriptions", "held_out", "train", described=True),
 )
 
 
@@ -30,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("classify/demo/model"))
     parser.add_argument("--report", type=Path, default=Path("demo_model/training.json"))
+    parser.add_argument("--figures", type=Path, default=Path("demo_model/figures.json"))
     parser.add_argument("--card", type=Path, default=None)
     parser.add_argument("--texts", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=101)
@@ -42,9 +41,11 @@ def main() -> None:
     for which in TEST_SETS:
         figures[which.name] = measure(scorer, which, n=args.texts, seed=args.seed)
         print(which.name, figures[which.name], flush=True)
+        rows = {name: each._asdict() for name, each in figures.items()}
+        args.figures.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     if args.card is not None:
         training = json.loads(args.report.read_text(encoding="utf-8"))
-        card = write_card(figures, training, folder=args.model, seed=args.seed)
+        card = write_card(rows, training, folder=args.model, seed=args.seed)
         args.card.write_text(card, encoding="utf-8")
 
 

@@ -28,17 +28,17 @@ LABEL_NOISE = 0.03  # share of wrong answers: people label like that
 # Tasks with many classes or many uses come more often.
 _TASK_WEIGHTS = {
     "ticket": 6,
-    "sentiment": 3,
-    "news": 3,
+    "sentiment": 4,
+    "news": 4,
     "topics": 8,
     "intent": 3,
-    "emotion": 2,
+    "emotion": 3,
     "urgency": 2,
     "domain": 2,
     "department": 2,
     "bank": 2,
-    "question": 1.5,
-    "act": 1.5,
+    "question": 2,
+    "act": 2,
 }
 
 

@@ -154,17 +154,20 @@ class DemoScorer:
         width = max(len(head) + len(tail) for head, tail in rows)
         # Padding on the right is never attended to by what stands before it.
         token_ids = torch.zeros(len(rows), width, dtype=torch.long)
-        answer = torch.zeros(len(rows), width)
+        answer = torch.zeros(len(rows), width, dtype=torch.bool)
         for row, (head, tail) in enumerate(rows):
             end = len(head) + len(tail)
             token_ids[row, :end] = torch.tensor(head + tail)
-            answer[row, len(head) : end] = 1
-        token_ids = token_ids.to(self.device)
-        logits = self.model(input_ids=token_ids, use_cache=False).logits
-        logprobs = logits[:, :-1].float().log_softmax(-1)  # (B, T - 1, V)
-        picked = logprobs.gather(-1, token_ids[:, 1:, None])[..., 0]
-        joint = (picked * answer[:, 1:].to(self.device)).sum(-1)
-        return np.asarray(joint.double().cpu())
+            answer[row, len(head) : end] = True
+        token_ids, answer = token_ids.to(self.device), answer.to(self.device)
+        hidden = self.model.model(input_ids=token_ids, use_cache=False)[0]
+        # Vocabulary-wide values at the answer's places only: (n_answer_tokens, V).
+        logits = self.model.lm_head(hidden[:, :-1][answer[:, 1:]])
+        logprobs = logits.float().log_softmax(-1)
+        picked = logprobs.gather(-1, token_ids[answer][:, None])[:, 0]
+        sizes = answer.sum(1).tolist()
+        joint = [part.double().sum().item() for part in picked.split(sizes)]
+        return np.asarray(joint)
 
 
 def draw_cases(which: TestSet, n: int, seed: int) -> list[Case]:
@@ -199,9 +202,7 @@ def draw_cases(which: TestSet, n: int, seed: int) -> list[Case]:
     ]
 
 
-def measure(
-    scorer: DemoScorer, which: TestSet, *, n: int, seed: int
-) -> Figures:
+def measure(scorer: DemoScorer, which: TestSet, *, n: int, seed: int) -> Figures:
     """Measure a test set.
 
     Parameters

@@ -17,6 +17,10 @@ DATA = Path(__file__).parent / "data"
 PATTERN_FOLD = 6  # the last of every six patterns of a class is held out
 WORDING_FOLD = 4  # the last of every four wordings of a class is held out
 
+_FILLERS = frozenset(
+    ("with", "from", "that", "this", "what", "when", "where", "does", "will", "into")
+)
+
 Split = Literal["train", "held_out"]
 
 
@@ -48,6 +52,8 @@ class DemoClass:
         The key in the data file.
     words : tuple of str
         Label wordings, the most usual first.
+    synonyms : tuple of str
+        More label wordings, for training only.
     about : tuple of str
         Descriptions.
     cues : tuple of str
@@ -62,6 +68,7 @@ class DemoClass:
 
     name: str
     words: tuple[str, ...]
+    synonyms: tuple[str, ...]
     about: tuple[str, ...]
     cues: tuple[str, ...]
     related: tuple[str, ...]
@@ -78,7 +85,9 @@ class DemoClass:
     def unusual_wordings(self) -> tuple[str, ...]:
         """Cues that training uses as labels; held-out wordings are not among them."""
         held = held_out_wordings()
-        return tuple(cue for cue in self.related if cue.casefold() not in held)
+        return tuple(
+            cue for cue in self.related + self.synonyms if cue.casefold() not in held
+        )
 
     def wordings(self, split: Split) -> tuple[str, ...]:
         """Return the label wordings of one split.
@@ -147,7 +156,7 @@ def tasks() -> dict[str, DemoTask]:
     return {
         spec["name"]: _task(spec, shared)
         for path in sorted(DATA.glob("*.yaml"))
-        if path.stem not in ("slots", "prompts", "cues")
+        if path.stem not in ("slots", "prompts", "cues", "synonyms")
         for spec in _as_list(_load(path))
     }
 
@@ -207,9 +216,15 @@ def _shared_slots() -> dict[str, tuple[str, ...]]:
 
 
 @cache
-def _cues() -> dict[str, dict[str, str]]:
-    cues: dict[str, dict[str, str]] = _load(DATA / "cues.yaml")
-    return cues
+def _by_class(file: str) -> dict[str, dict[str, str]]:
+    lists: dict[str, dict[str, str]] = _load(DATA / f"{file}.yaml")
+    return lists
+
+
+def _words_of(wordings: Sequence[str]) -> tuple[str, ...]:
+    text = " ".join(wordings)
+    words = dict.fromkeys(re.findall(r"[^\W\d_]{4,}", text))
+    return tuple(word for word in words if word not in _FILLERS)
 
 
 def _task(spec: dict[str, Any], shared: Mapping[str, Sequence[str]]) -> DemoTask:
@@ -220,8 +235,7 @@ def _task(spec: dict[str, Any], shared: Mapping[str, Sequence[str]]) -> DemoTask
         name=spec["name"],
         nouns=_items(spec["nouns"]),
         classes=tuple(
-            _demo_class(spec, str(name), slots, common)
-            for name in spec["classes"]
+            _demo_class(spec, str(name), slots, common) for name in spec["classes"]
         ),
         before=tuple(parse(line) for line in _lines(spec.get("before", ""))),
         after=tuple(parse(line) for line in _lines(spec.get("after", ""))),
@@ -238,7 +252,12 @@ def _demo_class(
 ) -> DemoClass:
     body = spec["classes"][name]
     own_words = _items(body.get("w", ""))
-    cues = own_words + _items(_cues().get(spec["name"], {}).get(name, ""))
+    task = spec["name"]
+    related = own_words + _items(_by_class("cues").get(task, {}).get(name, ""))
+    words = _items(body["words"])
+    # The words of wordings, held-out ones too, occur in texts: a model must have
+    # met a word to know it. As labels, held-out wordings stay unseen.
+    about_class = _words_of(words) if spec.get("related") else ()
     own = {key: _items(text) for key, text in body.get("slots", {}).items()}
     sources = (*common, *_lines(body.get("say", "")))
     patterns: dict[Split, list[Pattern]] = {"train": [], "held_out": []}
@@ -246,10 +265,11 @@ def _demo_class(
         patterns[split_of(index, PATTERN_FOLD)].append(parse(source))
     return DemoClass(
         name=name,
-        words=_items(body["words"]),
+        words=words,
+        synonyms=_items(_by_class("synonyms").get(task, {}).get(name, "")),
         about=_lines(body["about"]),
-        cues=cues,
-        related=cues if spec.get("related") else (),
+        cues=related + about_class,
+        related=related if spec.get("related") else (),
         patterns={key: tuple(value) for key, value in patterns.items()},
-        slots={**slots, **own, "w": own_words or cues},
+        slots={**slots, **own, "w": own_words or related},
     )

@@ -14,7 +14,10 @@ from demo_model.ontology import (
     tasks,
 )
 
-_SYLLABLES = "ba ko ri zu mel tan vor qui sha lin dex po ya gru fen".split()
+_SYLLABLES = (
+    *("ba", "ko", "ri", "zu", "mel", "tan", "vor", "qui"),
+    *("sha", "lin", "dex", "po", "ya", "gru", "fen"),
+)
 _COMPOUNDS = (
     "{} stuff",
     "about {}",
@@ -147,7 +150,7 @@ def _wording(
         return rng.choice(words)
     if described and mode > 0.6:
         return _invented(rng)
-    if mode < 0.12:
+    if mode < 0.1:
         return words[0]
     if mode < 0.5:
         return rng.choice(words)

@@ -7,6 +7,7 @@ answer. A model this small then finds an option again when it answers with it.
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
@@ -74,7 +75,8 @@ def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     PreTrainedTokenizerFast
         Ready for ``save_pretrained``.
     """
-    wrapped = PreTrainedTokenizerFast(
+    wrap: Any = PreTrainedTokenizerFast
+    wrapped: PreTrainedTokenizerFast = wrap(
         tokenizer_object=tokenizer,
         bos_token=BOS,
         eos_token=END,

@@ -1,6 +1,6 @@
 """Train the demo model: tokenizer, weights, model folder.
 
-python -m demo_model.train --output classify/demo/model --minutes 8
+python -m demo_model.train --output classify/demo/model
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import transformers
@@ -22,8 +23,8 @@ from demo_model.batches import Batch, ExampleStream, batches
 from demo_model.prompts import BOS, END, PAD
 from demo_model.tokenizer import MAX_LENGTH, train_tokenizer, wrap_tokenizer
 
-
 ATTENTION_DROPOUT = 0.1
+WARM_UP = 0.02  # share of the steps
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Settings:
         Processes that write examples.
     device : str
         ``"cuda"`` or ``"cpu"``.
+    compiled : bool
+        Whether to compile the layers, which pays off after some minutes.
+    max_seconds : float
+        The schedule ends then, if the steps are not done by then.
     """
 
     seed: int
@@ -58,6 +63,8 @@ class Settings:
     weight_decay: float
     n_workers: int
     device: str
+    compiled: bool
+    max_seconds: float
 
 
 class _TokenDropout:
@@ -106,12 +113,14 @@ def build_model(tokenizer: Tokenizer) -> LlamaForCausalLM:
 
 
 def train_model(
-    tokenizer: Tokenizer, settings: Settings, log: Path
+    model: LlamaForCausalLM, tokenizer: Tokenizer, settings: Settings, log: Path
 ) -> LlamaForCausalLM:
-    """Train from scratch.
+    """Train a model.
 
     Parameters
     ----------
+    model : LlamaForCausalLM
+        The network, in float32; it is changed in place.
     tokenizer : Tokenizer
         The trained tokenizer.
     settings : Settings
@@ -124,48 +133,54 @@ def train_model(
     LlamaForCausalLM
         The trained model.
     """
-    torch.manual_seed(settings.seed)
     torch.set_float32_matmul_precision("high")
-    model = build_model(tokenizer).to(settings.device).train()
+    cast("torch.nn.Module", model).to(settings.device).train()
     model.model.embed_tokens.register_forward_hook(_TokenDropout(settings))
     on_gpu = settings.device == "cuda"
     optimizer = torch.optim.AdamW(
-        model.parameters(), betas=(0.9, 0.95), weight_decay=settings.weight_decay, fused=on_gpu
+        model.parameters(),
+        betas=(0.9, 0.95),
+        weight_decay=settings.weight_decay,
+        fused=on_gpu,
     )
-    if on_gpu:
+    if settings.compiled:
         for layer in model.model.layers:
             layer.compile(dynamic=False)
-    loss_of = torch.compile(_loss, dynamic=False) if on_gpu else _loss
+    loss_of = torch.compile(_loss, dynamic=False) if settings.compiled else _loss
     source = ExampleStream(tokenizer, seed=settings.seed + 1, n_items=10**9)
     stream = batches(
         source,
         tokens_per_batch=settings.tokens_per_batch,
         n_workers=settings.n_workers,
     )
-    started, total, n_rows = time.monotonic(), 0.0, 0
+    started, total, n_rows = time.monotonic(), torch.tensor(0.0), 0
     for step in range(1, settings.n_steps + 1):
+        elapsed = time.monotonic() - started
+        progress = max(step / settings.n_steps, elapsed / settings.max_seconds)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(step, settings.n_steps)
+            group["lr"] = settings.learning_rate * _schedule(progress)
         batch = Batch(*(part.to(settings.device) for part in next(stream)))
         with torch.autocast(settings.device, torch.bfloat16, enabled=on_gpu):
             logits = model(input_ids=batch.token_ids, use_cache=False).logits
         loss = loss_of(logits, batch.token_ids, batch.weights)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        total += loss.detach()
+        total = total + loss.detach()
         n_rows += len(batch.token_ids)
-        if step % 100 == 0 or step == settings.n_steps:
+        if step % 100 == 0 or progress >= 1:
             line = {
                 "step": step,
                 "n_examples": n_rows,
                 "loss": round(float(total) / (step % 100 or 100), 4),
                 "seconds": round(time.monotonic() - started, 1),
             }
-            total = 0.0
+            total = torch.tensor(0.0)
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+        if progress >= 1:
+            break
     return model
 
 
@@ -185,12 +200,14 @@ def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> N
     model.config.attention_dropout = 0.0  # training is over
     plain = LlamaForCausalLM(model.config)
     plain.load_state_dict(model.state_dict())
-    plain.generation_config = GenerationConfig(
+    make_generation_config: Any = GenerationConfig
+    plain.generation_config = make_generation_config(
         bos_token_id=model.config.bos_token_id,
         eos_token_id=model.config.eos_token_id,
         pad_token_id=model.config.pad_token_id,
     )
-    plain.to(torch.bfloat16).save_pretrained(folder)
+    cast("torch.nn.Module", plain).to(torch.bfloat16)
+    plain.save_pretrained(folder)
     wrap_tokenizer(tokenizer).save_pretrained(folder)
     _settle_tokenizer_config(folder / "tokenizer_config.json")
 
@@ -202,11 +219,10 @@ def _settle_tokenizer_config(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _schedule(step: int, n_steps: int) -> float:
-    warm_up = max(1, n_steps // 50)
-    if step < warm_up:
-        return step / warm_up
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / n_steps))
+def _schedule(progress: float) -> float:
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _loss(
@@ -214,10 +230,20 @@ def _loss(
 ) -> torch.Tensor:
     # (B, T, V) at position t predicts token t + 1.
     nll = cross_entropy(
-        logits[:, :-1].float().flatten(0, 1), token_ids[:, 1:].flatten(), reduction="none"
+        logits[:, :-1].float().flatten(0, 1),
+        token_ids[:, 1:].flatten(),
+        reduction="none",
     )
     weight = weights[:, 1:].flatten()
     return (nll * weight).sum() / weight.sum()
+
+
+def _write_report(path: Path, report: dict[str, Any], *, goes_on: bool) -> None:
+    stages: list[dict[str, Any]] = []
+    if goes_on and path.exists():
+        stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
+    text = json.dumps({"stages": [*stages, report], "note": ""}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -231,6 +257,9 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--token-dropout", type=float, default=0.03)
     parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--start-from", type=Path, help="folder of a trained model")
+    parser.add_argument("--max-seconds", type=float, default=1e9)
+    parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--tokenizer-examples", type=int, default=60_000)
     args = parser.parse_args()
@@ -244,16 +273,27 @@ def main() -> None:
         weight_decay=args.weight_decay,
         n_workers=args.workers,
         device=device,
+        max_seconds=args.max_seconds,
+        compiled=device == "cuda" and not args.no_compile,
     )
     started = time.monotonic()
-    tokenizer = train_tokenizer(args.seed, args.tokenizer_examples)
+    torch.manual_seed(args.seed)
+    if args.start_from is None:
+        tokenizer = train_tokenizer(args.seed, args.tokenizer_examples)
+        model = build_model(tokenizer)
+    else:
+        tokenizer = Tokenizer.from_file(str(args.start_from / "tokenizer.json"))
+        model = LlamaForCausalLM.from_pretrained(
+            args.start_from, dtype=torch.float32, attention_dropout=ATTENTION_DROPOUT
+        )
     log = args.report.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
-    model = train_model(tokenizer, settings, log)
+    model = train_model(model, tokenizer, settings, log)
     save_model(model, tokenizer, args.output)
     report = {
         **asdict(settings),
+        "started_from": str(args.start_from or "scratch"),
         "hardware": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -262,7 +302,7 @@ def main() -> None:
         "n_parameters": model.num_parameters(),
         "last": json.loads(log.read_text(encoding="utf-8").splitlines()[-1]),
     }
-    args.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _write_report(args.report, report, goes_on=args.start_from is not None)
     print(json.dumps(report, indent=2))
 
 

@@ -13,6 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 
 from classify import LabelSet, PromptTemplate, Verbalizer, ZeroShotClassifier
+from classify.engines import FakeEngine
 from classify.errors import ConfigError, DataError, InputError, LabelError, PromptError
 from tests.tiny_tokenizers import byte_level
 from tests.toy_model import hashed_engine
@@ -29,7 +30,7 @@ def make(labels=NAMES, **options):
 
 
 def raises(message: str, error=InputError):
-    return pytest.raises(error, match="^" + re.escape(message) + "$")
+    return pytest.raises(error, match=r"^" + re.escape(message) + "$")
 
 
 # ------------------------------------------------------------------ what comes out
@@ -135,7 +136,9 @@ def test_labels_can_be_learnt():
 
 
 def test_no_labels_at_all():
-    with raises("No labels: give `labels=[…]` to the classifier, or `y` to fit.", LabelError):
+    with raises(
+        "No labels: give `labels=[…]` to the classifier, or `y` to fit.", LabelError
+    ):
         make(labels=None).fit(TEXTS)
     with pytest.raises(AttributeError, match="has no labels"):
         make(labels=None).predict(TEXTS)
@@ -173,7 +176,9 @@ def test_changed_parameters_take_effect():
 
 def test_pipeline_cross_validation_and_search():
     y = ["billing", "shipping", "refund request"] * 2
-    pipeline = make_pipeline(FunctionTransformer(lambda X: [x.lower() for x in X]), make())
+    pipeline = make_pipeline(
+        FunctionTransformer(lambda X: [x.lower() for x in X]), make()
+    )
     assert pipeline.fit(TEXTS, y).predict(TEXTS).shape == (6,)
     assert cross_val_score(make(), TEXTS, y, cv=2).shape == (2,)
     losses = cross_val_score(make(), TEXTS, y, cv=2, scoring="neg_log_loss")
@@ -212,7 +217,10 @@ def test_candidates_alone_are_enough():
     clf = make(labels=None)
     scores = clf.label_logprobs(TEXTS[:2], labels=[["b", "a"], ["c", "a"]])
     assert scores.classes.tolist() == ["a", "b", "c"]
-    assert np.isneginf(scores.values).tolist() == [[False, False, True], [False, True, False]]
+    assert np.isneginf(scores.values).tolist() == [
+        [False, False, True],
+        [False, True, False],
+    ]
 
 
 @pytest.mark.parametrize("value", [["a", "b"], "a|b", "a | b", '["a", "b"]'])
@@ -228,7 +236,9 @@ def test_unknown_candidates():
         "request'. Did you mean 'billing'?",
         LabelError,
     ):
-        make().predict(TEXTS[:2], labels=[["billing", "shipping"], ["bill", "shipping"]])
+        make().predict(
+            TEXTS[:2], labels=[["billing", "shipping"], ["bill", "shipping"]]
+        )
 
 
 def test_as_many_candidates_as_texts():
@@ -270,7 +280,8 @@ def test_frame_sets_bad_rows_aside():
     assert result["probability"].isna().tolist() == [False, True, True, False, True]
     assert result["truncated"].isna().sum() == 3
     np.testing.assert_allclose(
-        result["probability"][[0, 3]], make().predict_proba(["good", "fine"]).max(axis=1)
+        result["probability"][[0, 3]],
+        make().predict_proba(["good", "fine"]).max(axis=1),
     )
 
 
@@ -284,7 +295,9 @@ def test_a_row_too_long_is_set_aside_and_the_rest_goes_on():
     prompt = PromptTemplate("{text}\nTopic:", chat=False, too_long="error")
     engine = hashed_engine(len(byte_level()), context_length=40)
     frame = pd.DataFrame({"text": ["short", "long " * 100, "brief"]})
-    result = make(prompt=prompt, engine=engine).classify_frame(frame, on_error="set_aside")
+    result = make(prompt=prompt, engine=engine).classify_frame(
+        frame, on_error="set_aside"
+    )
     assert result["label"].isna().tolist() == [False, True, False]
     assert result["error"][1].startswith("A prompt needs ")
 
@@ -303,6 +316,33 @@ def test_results_do_not_overwrite_columns():
     assert "probability" in result.columns
 
 
+def test_results_find_a_free_name():
+    frame = pd.DataFrame({"text": ["x"], "label": ["a"], "predicted_label": ["b"]})
+    result = make().classify_frame(frame)
+    assert result.columns.is_unique
+    assert result["predicted_predicted_label"][0] in NAMES
+
+
+def test_a_row_without_any_label_mass_is_set_aside():
+    def next_logprobs(token_ids):
+        blocked = byte_level().decode(token_ids).startswith("<|bos|>mute")
+        return np.full(400, -np.inf if blocked else -np.log(400))
+
+    engine = FakeEngine.from_function(next_logprobs, 400)
+    frame = pd.DataFrame({"text": ["hello", "mute", ""]})
+    result = make(engine=engine).classify_frame(frame, on_error="set_aside")
+    assert result["label"].isna().tolist() == [False, True, True]
+    assert (
+        result["error"][1] == "none of the labels has any probability (label mass 0)."
+    )
+    with raises(
+        "Text 1 gives none of the labels any probability (label mass 0): the model "
+        "cannot answer with a label there. Check the label words with `classify "
+        "labels`."
+    ):
+        make(engine=engine).classify_frame(frame[:2])
+
+
 def test_other_text_column_and_further_columns():
     prompt = PromptTemplate("{title}: {text}\nTopic:", chat=False)
     frame = pd.DataFrame({"title": ["T", None], "body": ["x", "y"], "n": [1, 2]})
@@ -316,7 +356,8 @@ def test_missing_columns():
     with raises("There is no column 'text' for the text. Columns: 'body'.", DataError):
         make().classify_frame(pd.DataFrame({"body": ["x"]}))
     with raises(
-        "There is no column 'title' for the prompt's {title}. Columns: 'text'.", DataError
+        "There is no column 'title' for the prompt's {title}. Columns: 'text'.",
+        DataError,
     ):
         make(prompt="{title} {text}").predict(pd.DataFrame({"text": ["x"]}))
 
@@ -327,17 +368,32 @@ def test_missing_columns():
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ("one text", "Texts must be a sequence of strings. Got 'one text' instead: put a "
-                     "single text in a list."),
-        ([["a"], ["b"]], "Texts must have one dimension. Got shape (2, 1) instead: pass "
-                         "one column."),
-        (["a", 3], "Texts must be strings. Text 1 is 3 of type int instead: convert it "
-                   "first."),
+        (
+            "one text",
+            (
+                "Texts must be a sequence of strings. Got 'one text' instead: put a "
+                "single text in a list."
+            ),
+        ),
+        (
+            [["a"], ["b"]],
+            (
+                "Texts must have one dimension. Got shape (2, 1) instead: pass one "
+                "column."
+            ),
+        ),
+        (
+            ["a", 3],
+            (
+                "Texts must be strings. Text 1 is 3 of type int instead: convert it "
+                "first."
+            ),
+        ),
         (["a", ""], "Text 1: there is no text: it is empty or missing."),
         (["a", None], "Text 1: there is no text: it is empty or missing."),
     ],
     ids=["string", "two-dimensional", "number", "empty", "missing"],
-)  # fmt: skip
+)
 def test_bad_texts_cost_no_model_call(texts, message):
     clf = make()
     with raises(message):
@@ -346,7 +402,9 @@ def test_bad_texts_cost_no_model_call(texts, message):
 
 
 def test_texts_without_the_prompts_columns():
-    with raises("The prompt needs the columns 'title': pass a DataFrame that has them."):
+    with raises(
+        "The prompt needs the columns 'title': pass a DataFrame that has them."
+    ):
         make(prompt="{title} {text}").predict(["x"])
 
 

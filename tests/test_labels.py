@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from classify import Label, LabelSet
-from classify.errors import LabelError
+from classify.errors import ConfigError, LabelError
 
 
 def raises(message: str):
-    return pytest.raises(LabelError, match="^" + re.escape(message) + "$")
+    return pytest.raises(LabelError, match=r"^" + re.escape(message) + "$")
 
 
 def test_words_default_to_the_name():
@@ -35,7 +35,11 @@ def test_every_way_to_write_the_same_labels(value):
 
 def test_mapping_values_are_descriptions_words_or_both():
     labels = LabelSet.parse(
-        {"a": "What a is", "b": ["bee", "be"], "c": {"description": "C", "words": "see"}}
+        {
+            "a": "What a is",
+            "b": ["bee", "be"],
+            "c": {"description": "C", "words": "see"},
+        }
     )
     assert labels["a"] == Label("a", description="What a is")
     assert labels["b"] == Label("b", words=("bee", "be"))
@@ -59,14 +63,30 @@ def test_yaml(tmp_path):
 
 
 def test_missing_yaml(tmp_path):
-    with pytest.raises(LabelError, match="cannot be read: .*No such file"):
+    with pytest.raises(
+        ConfigError, match=r"^There is no label file '.*absent\.yaml'\.$"
+    ):
         LabelSet.from_yaml(tmp_path / "absent.yaml")
 
 
 def test_broken_yaml(tmp_path):
     path = tmp_path / "labels.yaml"
     path.write_text("[a, b")
-    with pytest.raises(LabelError, match="is not YAML"):
+    with pytest.raises(ConfigError, match="is not YAML"):
+        LabelSet.from_yaml(path)
+
+
+def test_a_key_that_occurs_twice_is_not_the_last_one(tmp_path):
+    path = tmp_path / "labels.yaml"
+    path.write_text("a: [x]\nb: [y]\na: [z]\n")
+    with pytest.raises(ConfigError, match="the key 'a' occurs twice"):
+        LabelSet.from_yaml(path)
+
+
+def test_empty_yaml(tmp_path):
+    path = tmp_path / "labels.yaml"
+    path.write_text("labels:\n")
+    with pytest.raises(LabelError, match=r"^There are no labels in"):
         LabelSet.from_yaml(path)
 
 
@@ -105,19 +125,22 @@ def test_repeated_word():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("", "A label's name must not be empty. Got '' instead."),
-        (" ", "A label's name must not be empty. Got ' ' instead."),
-        (3, "A label's name must be a string. Got 3 of type int instead."),
-        (True, "A label's name must be a string. Got True of type bool instead."),
+        ("", "must not be empty. Got '' instead."),
+        (" ", "must not be empty. Got ' ' instead."),
+        (3, "must be a string. Got 3 of type int instead. Write it in quotes."),
+        (True, "must be a string. Got True of type bool instead. Write it in quotes."),
+        (None, "must be a string. Got None of type NoneType instead."),
         (
             " a",
-            "A label's name must have no white space around it. Got ' a' instead: the "
-            "space before an answer is put there by the prompt.",
+            (
+                "must have no white space around it. Got ' a' instead: the space "
+                "before an answer is put there by the prompt."
+            ),
         ),
     ],
 )
 def test_bad_names(value, message):
-    with raises(message):
+    with raises(f"A label's name {message}"):
         Label(value)
 
 
@@ -138,7 +161,9 @@ def test_unknown_key():
 
 @pytest.mark.parametrize("value", ["a,b", 3, None])
 def test_what_holds_no_labels(value):
-    with pytest.raises(LabelError, match="^Labels cannot be read from .* Allowed are:"):
+    with pytest.raises(
+        LabelError, match=r"^Labels cannot be read from .* Allowed are:"
+    ):
         LabelSet.parse(value)
 
 

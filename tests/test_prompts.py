@@ -25,7 +25,7 @@ def compile_chat(template=None, labels=LABELS, **options):
 
 
 def raises(message: str, error=PromptError):
-    return pytest.raises(error, match="^" + re.escape(message) + "$")
+    return pytest.raises(error, match=r"^" + re.escape(message) + "$")
 
 
 def test_plain_template_is_what_people_write():
@@ -187,9 +187,11 @@ def test_instructions_that_do_not_fit():
         prompt.encode([{"text": "x"}], suffix=" billing", max_tokens=20)
 
 
-@pytest.mark.parametrize("template", ["{}", "{0}", "{text.x}", "{text!r}", "{a[0]}", "{"])
+@pytest.mark.parametrize(
+    "template", ["{}", "{0}", "{text.x}", "{text!r}", "{a[0]}", "{"]
+)
 def test_malformed_placeholders(template):
-    with pytest.raises(PromptError, match="^The template .* cannot be read: "):
+    with pytest.raises(PromptError, match=r"^The template .* cannot be read: "):
         PromptTemplate(template)
 
 

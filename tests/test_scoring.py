@@ -1,9 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify import LabelSet
 from classify.engines import FakeEngine
 from classify.errors import ConfigError, EngineError, ScriptEndedError
 from classify.scoring import (
@@ -28,7 +29,9 @@ prompts_ids = st.lists(
 
 
 def scorable(paths, token_ids):
-    return ScorablePrompt(token_ids, LabelTrie(paths, labels_of(paths)), truncated=False)
+    return ScorablePrompt(
+        token_ids, LabelTrie(paths, labels_of(paths)), truncated=False
+    )
 
 
 def truth(paths, token_ids):
@@ -105,7 +108,7 @@ def test_generate_bounds_the_truth_and_follows_the_likeliest_tokens(paths):
     assert (expected <= score.mass.upper + 1e-12).all()
     # One label word is resolved, and every read node lies on the way to it.
     steps = score.steps()
-    for shorter, longer in zip(steps, steps[1:], strict=False):
+    for shorter, longer in itertools.pairwise(steps):
         best = max(shorter.logprobs, key=shorter.logprobs.__getitem__)
         assert longer.prefix == (*shorter.prefix, best)
 
@@ -179,14 +182,16 @@ def test_requests_carry_no_labels():
 def test_a_missing_value_is_an_error():
     prompt = scorable(word_paths_example(), (1,))
     edges = np.full(prompt.trie.tree.n_nodes, np.nan)
-    with pytest.raises(EngineError, match="^The engine left out log-probabilities"):
+    with pytest.raises(EngineError, match=r"^The engine left out log-probabilities"):
         run(exact(prompt, tolerance=0.0), FakeEngine([edges], vocab_size=VOCAB))
 
 
 def test_a_positive_logprob_is_an_error():
     prompt = scorable(word_paths_example(), (1,))
     edges = np.full(prompt.trie.tree.n_nodes, 0.5)
-    with pytest.raises(EngineError, match=r"^The engine returned a log-probability of 0\.5"):
+    with pytest.raises(
+        EngineError, match=r"^The engine returned a log-probability of 0\.5"
+    ):
         run(exact(prompt, tolerance=0.0), FakeEngine([edges], vocab_size=VOCAB))
 
 
@@ -203,7 +208,9 @@ def test_bad_tolerance(tolerance):
 
 
 def test_unknown_strategy():
-    with pytest.raises(ConfigError, match="^The strategy must be one of 'exact', 'generate'"):
+    with pytest.raises(
+        ConfigError, match=r"^The strategy must be one of 'exact', 'generate'"
+    ):
         make_strategy("guess", tolerance=0.0)
 
 
@@ -232,7 +239,9 @@ def test_no_mass_at_all_is_an_error_not_a_label():
     edges = np.full(prompt.trie.tree.n_nodes, -np.inf)
     score = run(exact(prompt, tolerance=0.0), FakeEngine([edges], vocab_size=VOCAB))
     logprobs = LabelLogprobs.of([score], [label.name for label in prompt.trie.labels])
-    with pytest.raises(ValueError, match="^Text 0 gives none of the labels any probab"):
+    with pytest.raises(
+        ValueError, match=r"^Text 0 gives none of the labels any probab"
+    ):
         logprobs.proba  # noqa: B018
     assert logprobs.label_mass.tolist() == [0.0]
 

@@ -19,8 +19,9 @@ def data(text: str) -> Segment:
 def test_ordinary_text_has_the_tokenizers_own_tokens(make):
     tokenizer = make()
     prompt = [literal("<|user|>\n"), data("My invoice is"), literal(" wrong.<|end|>\n")]
-    own = tokenizer.backend("<|user|>\nMy invoice is wrong.<|end|>\n",
-                            add_special_tokens=False)["input_ids"]
+    own = tokenizer.backend(
+        "<|user|>\nMy invoice is wrong.<|end|>\n", add_special_tokens=False
+    )["input_ids"]
     assert tokenizer.encode([prompt]) == [tuple(own)]
 
 
@@ -43,7 +44,10 @@ def test_no_special_token_can_come_from_data(make):
         prompt = [literal("<|user|>\n"), data(f"a {content}b"), literal("<|end|>\n")]
         [token_ids] = tokenizer.encode([prompt])
         controls = [token for token in token_ids if token in tokenizer.control_ids]
-        assert [tokenizer.control_tokens[i] for i in controls] == ["<|user|>", "<|end|>"]
+        assert [tokenizer.control_tokens[i] for i in controls] == [
+            "<|user|>",
+            "<|end|>",
+        ]
         # Nothing is lost either: the text is still there to be read.
         kept = tokenizer.decode(token_ids).replace(" ", "")
         assert f"a{content}b".replace(" ", "") in kept
@@ -83,7 +87,9 @@ def test_many_prompts_come_back_in_order():
 
 
 def test_missing_folder():
-    with pytest.raises(ModelLoadError, match="No tokenizer can be loaded from the .*'no/such'"):
+    with pytest.raises(
+        ModelLoadError, match=r"No tokenizer can be loaded from the .*'no/such'"
+    ):
         load_tokenizer("no/such")
 
 
@@ -91,3 +97,10 @@ def test_common_prefix_length():
     assert common_prefix_length([(1, 2, 3), (1, 2, 4), (1, 2)]) == 2
     assert common_prefix_length([(1,)]) == 1
     assert common_prefix_length([(1,), ()]) == 0
+
+
+def test_pieces_can_be_read():
+    tokenizer = byte_level()
+    pieces = tokenizer.pieces(tokenizer.encode_text("Topic: billing é 请"))
+    assert pieces[:3] == ("Topic", ":", "Ġbilling")
+    assert pieces[-3:] == ("<E8>", "<AF>", "<B7>")

@@ -17,7 +17,7 @@ PROMPT = (1, 2)
 
 @st.composite
 def word_paths(draw):
-    """Paths of 2 to 5 labels over a tiny vocabulary, made prefix-free by an end token."""
+    """Paths of 2 to 5 labels over a tiny vocabulary, prefix-free by an end token."""
     paths = draw(
         st.lists(
             st.lists(st.integers(0, VOCAB - 2), min_size=1, max_size=4).map(tuple),
@@ -27,8 +27,10 @@ def word_paths(draw):
         )
     )
     n_labels = draw(st.integers(2, min(5, len(paths))))
-    owners = [at if at < n_labels else draw(st.integers(0, n_labels - 1))
-              for at in range(len(paths))]
+    owners = [
+        at if at < n_labels else draw(st.integers(0, n_labels - 1))
+        for at in range(len(paths))
+    ]
     return [
         WordPath(owner, str(path), (*path, VOCAB - 1))
         for owner, path in zip(owners, paths, strict=True)
@@ -36,7 +38,9 @@ def word_paths(draw):
 
 
 def labels_of(paths):
-    return LabelSet.parse([f"label {at}" for at in range(max(p.label for p in paths) + 1)])
+    return LabelSet.parse(
+        [f"label {at}" for at in range(max(p.label for p in paths) + 1)]
+    )
 
 
 def all_edges(tree):
@@ -138,9 +142,10 @@ def test_equal_paths_of_two_labels_are_an_error():
     paths = [WordPath(0, "AI", (1, 2)), WordPath(1, "A.I.", (1, 2))]
     message = (
         "The word 'AI' of label 'x' and the word 'A.I.' of label 'y' have the same "
-        "tokens [1, 2]: the model cannot tell them apart. Give one of them another word."
+        "tokens [1, 2]: the model cannot tell them apart. Give one of them another "
+        "word."
     )
-    with pytest.raises(LabelError, match="^" + re.escape(message) + "$"):
+    with pytest.raises(LabelError, match=r"^" + re.escape(message) + "$"):
         LabelTrie(paths, LabelSet.parse(["x", "y"]))
 
 
@@ -152,7 +157,9 @@ def test_equal_paths_of_one_label_count_once():
 
 
 def test_a_label_without_a_path():
-    with pytest.raises(LabelError, match="^No token path for 'y': give each label a word"):
+    with pytest.raises(
+        LabelError, match=r"^No token path for 'y': give each label a word"
+    ):
         LabelTrie([WordPath(0, "a", (1,))], LabelSet.parse(["x", "y"]))
 
 

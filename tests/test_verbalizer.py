@@ -11,10 +11,16 @@ NO_LIMIT = 10**6
 TEXTS = ["My invoice is wrong.", "Is it 5", "ends in space ", "list:\n", "日本語", "!"]
 
 
-def space_of(labels, template="{text}\nTopic:", tokenizer=None, *, chat=False, **options):
+def space_of(
+    labels, template="{text}\nTopic:", tokenizer=None, *, chat=False, **options
+):
     labels = LabelSet.parse(labels)
     verbalizer = Verbalizer(
-        **{k: options.pop(k) for k in list(options) if k in Verbalizer.__dataclass_fields__}
+        **{
+            k: options.pop(k)
+            for k in list(options)
+            if k in Verbalizer.__dataclass_fields__
+        }
     )
     tokenizer = byte_level() if tokenizer is None else tokenizer
     prompt = PromptTemplate(template, chat=chat, **options).compile(tokenizer, labels)
@@ -28,7 +34,9 @@ def paths_of(space, text="My invoice is wrong."):
 
 
 @pytest.mark.parametrize("make", TOKENIZERS, ids=lambda make: make.__name__)
-@pytest.mark.parametrize("template", ["{text}\nTopic:", "{text}\nTopic: ", "{text} ", "{text}"])
+@pytest.mark.parametrize(
+    "template", ["{text}\nTopic:", "{text}\nTopic: ", "{text} ", "{text}"]
+)
 @pytest.mark.parametrize("text", TEXTS)
 def test_prompt_and_path_are_the_tokens_of_the_joint_text(make, template, text):
     tokenizer = make()
@@ -56,10 +64,13 @@ def test_chat_answers_follow_the_template(make):
     space = space_of(["billing", "shipping"], "{text}", tokenizer, chat=True)
     token_ids, paths = paths_of(space)
     rendered = tokenizer.render_chat(
-        [{"role": "user", "content": "My invoice is wrong."}], add_generation_prompt=True
+        [{"role": "user", "content": "My invoice is wrong."}],
+        add_generation_prompt=True,
     )
     for name, path in zip(["billing", "shipping"], paths, strict=True):
-        joint = tokenizer.backend(rendered + name, add_special_tokens=False)["input_ids"]
+        joint = tokenizer.backend(rendered + name, add_special_tokens=False)[
+            "input_ids"
+        ]
         assert (*token_ids, *path) == tuple(joint)
 
 
@@ -135,7 +146,7 @@ def test_no_such_end():
         "end_token='end_of_turn', but there is none with the tokenizer of 'byte-level' "
         "and this prompt: use end_token='auto'."
     )
-    with pytest.raises(LabelError, match="^" + re.escape(message) + "$"):
+    with pytest.raises(LabelError, match=r"^" + re.escape(message) + "$"):
         space_of(["a", "b"], end="always", end_token="end_of_turn")
 
 
@@ -179,7 +190,7 @@ def test_no_token_at_all():
     space = space_of(
         ["billing", "shipping"], "{text}", tokenizer=byte_level(adds_bos=False)
     )
-    with pytest.raises(PromptError, match="^The prompt is empty: "):
+    with pytest.raises(PromptError, match=r"^The prompt is empty: "):
         space.encode([{"text": ""}], NO_LIMIT)
 
 
@@ -200,8 +211,8 @@ def test_control_tokens_in_a_label_word_are_text():
 
 def test_values_are_checked():
     message = (
-        "The 'end' parameter of Verbalizer must be one of 'auto', 'always'. Got 'never' "
-        "instead."
+        "The 'end' parameter of Verbalizer must be one of 'auto', 'always'. Got "
+        "'never' instead."
     )
-    with pytest.raises(LabelError, match="^" + re.escape(message) + "$"):
+    with pytest.raises(LabelError, match=r"^" + re.escape(message) + "$"):
         Verbalizer(end="never")

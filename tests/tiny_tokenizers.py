@@ -92,7 +92,9 @@ def with_tags() -> TextTokenizer:
         vocab_size=400,
         prefix="byte",
     )
-    backend.add_tokens([AddedToken(tag, special=False) for tag in ("<think>", "[TOOL]")])
+    backend.add_tokens(
+        [AddedToken(tag, special=False) for tag in ("<think>", "[TOOL]")]
+    )
     return _wrapped(backend, "with-tags", chat=True)
 
 

@@ -72,6 +72,6 @@ def main() -> None:
     app(prog_name="classify")
 
 
-def _stop(number: int, frame: object) -> None:
+def _stop(number: int, _frame: object) -> None:
     # An exception, unlike the signal itself, lets half-written files be removed.
     raise SystemExit(128 + number)

@@ -128,6 +128,7 @@ def _as_json(audit: "LabelAudit") -> dict[str, Any]:
         "shared_prefixes": [shared._asdict() for shared in shared_prefixes(audit)],
         "end": audit.end,
         "bos": audit.bos,
+        "is_chat": audit.is_chat,
         "prompt_pieces": audit.prompt_pieces,
         "n_boundary_tokens": audit.n_boundary_tokens,
         "n_nodes": audit.n_nodes,
@@ -197,10 +198,7 @@ def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
     from rich.text import Text
 
     facts: list[tuple[str, Any]] = [
-        (
-            "Prompt starts",
-            _pieces(audit.bos) if audit.bos else "nothing is put before it",
-        ),
+        ("Prompt starts", _start(audit)),
         ("Prompt ends", Text("… ") + _pieces(audit.prompt_pieces)),
     ]
     if audit.n_boundary_tokens:
@@ -215,13 +213,19 @@ def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
     facts.append(("Trie", trie))
     shared = shared_prefixes(audit)
     for at, prefix in enumerate(shared[:_MOST_SHARED]):
-        value = _pieces(prefix.pieces) + Text(f"  {_listed(prefix.words)}")
+        value = _pieces(prefix.pieces) + Text(f" begins {_listed(prefix.words)}")
         facts.append(("" if at else "Shared", value))
     if len(shared) > _MOST_SHARED:
         facts.append(("", f"… {len(shared) - _MOST_SHARED} more; --json lists all"))
     if audit.per_text:
         facts.append(("Note", "the words' tokens depend on how a text ends"))
     return facts
+
+
+def _start(audit: "LabelAudit") -> "str | Text":
+    if audit.is_chat:
+        return "as the model's chat template writes it"
+    return _pieces(audit.bos) if audit.bos else "nothing is put before it"
 
 
 def _end(audit: "LabelAudit") -> "str | Text":

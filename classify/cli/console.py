@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -16,11 +17,12 @@ from rich.text import Text
 from classify.errors import ClassifyError, InputError, ModelLoadError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 __all__ = ["Notes", "RowProgress", "reported_errors"]
 
-_SECONDS_BETWEEN_LINES = 10.0
+# The speed shown is that of the last so many seconds.
+_SPEED_SECONDS = 30.0
 
 
 class Notes:
@@ -100,20 +102,29 @@ class RowProgress:
     notes : Notes
     n_rows : int
         All rows of the job.
+    seconds_between_lines : float, default=10.0
+        How often to write a line where there is no terminal.
     """
 
-    def __init__(self, notes: Notes, n_rows: int) -> None:
+    def __init__(
+        self, notes: Notes, n_rows: int, *, seconds_between_lines: float = 10.0
+    ) -> None:
         self._notes = notes
         self._n_rows = n_rows
+        self._pause = seconds_between_lines
         self._n_done = 0
+        # (time, rows done by then), as far back as the speed is measured.
+        self._recent: deque[tuple[float, int]] = deque()
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
 
     def __enter__(self) -> "RowProgress":
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._recent.append((self._last_line, 0))
         if self._notes.console.is_terminal and not self._notes.quiet:
-            self._bar = self._make_bar()
-            self._task = self._bar.add_task("Classifying", total=self._n_rows, speed="")
+            self._bar = _make_bar(self._notes.console)
+            self._task = self._bar.add_task(
+                "", total=self._n_rows, state=f"0 of {self._n_rows:,} rows"
+            )
             self._bar.start()
         return self
 
@@ -130,42 +141,33 @@ class RowProgress:
         """Count rows that are finished."""
         self._n_done += n_rows
         now = time.monotonic()
-        per_second = self._n_done / max(now - self._started, 1e-9)
-        if self._bar is not None and self._task is not None:
-            speed = (
-                f"{per_second:,.0f} rows/s"
-                if per_second >= 10
-                else f"{per_second:.1f} rows/s"
-            )
-            self._bar.update(self._task, completed=self._n_done, speed=speed)
-        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
+        self._recent.append((now, self._n_done))
+        while len(self._recent) > 2 and now - self._recent[0][0] > _SPEED_SECONDS:
+            self._recent.popleft()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._n_done, state=self._state())
+        elif now - self._last_line >= self._pause:
             self._last_line = now
-            left = (self._n_rows - self._n_done) / per_second
-            self._notes.note(
-                f"{self._n_done:,} of {self._n_rows:,} rows "
-                f"({self._n_done / self._n_rows:.0%}), {per_second:,.1f} rows/s, "
-                f"{_clock(left)} left"
-            )
+            share = self._n_done / self._n_rows
+            self._notes.note(f"{share:4.0%}  {self._state()}")
 
-    def _make_bar(self) -> "Progress":
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+    def _state(self) -> str:
+        (since, n_before), (now, n_done) = self._recent[0], self._recent[-1]
+        speed = (n_done - n_before) / max(now - since, 1e-9)
+        per_second = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+        left = _clock((self._n_rows - n_done) / max(speed, 1e-9))
+        return f"{n_done:,} of {self._n_rows:,} rows, {per_second} rows/s, {left} left"
 
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("rows  {task.fields[speed]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self._notes.console,
-            transient=True,
-        )
+
+def _make_bar(console: Console) -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+        transient=True,
+    )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from classify.tracking import TokenTree, TrackedGeneration, TrackedRequest
+from classify.tracking import TrackedGeneration, TrackedRequest
 
 __all__ = ["Draft", "pick", "start_drafts"]
 

@@ -125,7 +125,7 @@ class FakeEngine:
         """Make an engine to which all tokens are equally likely."""
         logprobs = np.full(vocab_size, -np.log(vocab_size))
         return cls.from_function(
-            lambda token_ids: logprobs,
+            lambda _: logprobs,
             vocab_size,
             context_length=context_length,
             window=window,

@@ -77,11 +77,17 @@ def load_engine(
     )
     # A model object is known by its identity: the engine keeps it alive.
     what = str(model) if isinstance(model, str | Path) else id(model)
-    key = (name, what, *sorted((option, repr(value)) for option, value in options.items()))
+    key = (
+        name,
+        what,
+        *sorted((option, repr(value)) for option, value in options.items()),
+    )
     engine = _loaded.get(key)
     if engine is None or getattr(engine, "closed", False):
         module, attribute = _ENGINES[name]
-        engine = cast(Engine, getattr(import_module(module), attribute).load(model, **options))
+        engine = cast(
+            Engine, getattr(import_module(module), attribute).load(model, **options)
+        )
         _loaded[key] = engine
     _loaded.move_to_end(key)
     while len(_loaded) > _MOST_KEPT:

@@ -114,15 +114,24 @@ def check_request(request: Request, *, vocab_size: int, context_length: int) -> 
     """
     prompt = np.asarray(request.prompt_token_ids)
     if prompt.size == 0:
-        raise InputError("prompt_token_ids is empty: a prompt needs at least one token.")
+        raise InputError(
+            "prompt_token_ids is empty: a prompt needs at least one token."
+        )
     if prompt.dtype.kind not in "iu" or prompt.min() < 0 or prompt.max() >= vocab_size:
         _check_token_ids(request.prompt_token_ids, vocab_size, "prompt_token_ids")
     if isinstance(request, ReadRequest):
         _check_tree(request.tree, vocab_size, "the token tree")
         for node in request.nodes:
-            if not 0 <= node < request.tree.n_nodes or not request.tree.n_children[node]:
-                raise InputError(f"Node {node} of {request.tree} has no children to read.")
-        deepest = max((int(request.tree.depths[node]) for node in request.nodes), default=0)
+            if (
+                not 0 <= node < request.tree.n_nodes
+                or not request.tree.n_children[node]
+            ):
+                raise InputError(
+                    f"Node {node} of {request.tree} has no children to read."
+                )
+        deepest = max(
+            (int(request.tree.depths[node]) for node in request.nodes), default=0
+        )
         needed = prompt.size + deepest
     else:
         _check_generation(request, vocab_size)
@@ -153,6 +162,8 @@ def _check_generation(request: TrackedRequest, vocab_size: int) -> None:
             f"top_logprobs must be at most the vocabulary size, {vocab_size}. "
             f"Got {request.top_logprobs} instead."
         )
+    if request.seed is not None and request.seed < 0:
+        raise InputError(f"seed must be at least 0. Got {request.seed!r} instead.")
     if not request.temperature >= 0.0:
         raise InputError(
             f"temperature must be 0 (greedy) or above. Got {request.temperature!r} "

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import pandas as pd
 
@@ -251,7 +251,23 @@ class OutputCsv:
 
 def write_csv(frame: pd.DataFrame, file: IO[str], *, header: bool) -> None:
     """Write rows as CSV; floats with all their digits, what is missing as nothing."""
-    frame.to_csv(file, index=False, header=header, lineterminator="\n")
+    lines: Any = _LinesWithoutReturn(file)
+    frame.to_csv(lines, index=False, header=header, lineterminator="\r\n")
+
+
+class _LinesWithoutReturn:
+    """Ends lines in a line feed only.
+
+    Python's writer quotes a carriage return in a cell only if its own line end holds
+    one; unquoted, a reader would take it for the end of the row.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        """Write a line; the writer calls this once for each row."""
+        return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 def _checked_encoding(encoding: str) -> str:

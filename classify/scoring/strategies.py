@@ -24,6 +24,9 @@ __all__ = ["Strategy", "exact", "generate", "make_strategy"]
 
 Strategy: TypeAlias = Generator[ReadRequest | TrackedRequest, Any, TextScore]
 
+# Share of the mass from which on a node's chain is read with it. Measured with a 46M
+# model on 77 intents: chains below lighter nodes are 5 to 45 % more reads for nothing.
+_HEAVY = 0.05
 # Rounding of log-probabilities in bfloat16 reaches a few hundredths above zero.
 _GREATEST_LOGPROB = 0.1
 
@@ -34,8 +37,9 @@ def exact(prompt: ScorablePrompt, *, tolerance: float = 1e-3) -> Strategy:
     The walk ends when (mass of unread nodes) <= tolerance * (mass of resolved leaves).
     Each round asks for all nodes that must be read whatever the others turn out to be:
     the fewest heaviest ones that leave at most tolerance * (resolved + unread) behind,
-    since no walk can resolve more than that sum. A node with a single child is read
-    together with the chain below it.
+    since no walk can resolve more than that sum. A heavy node with a single child is
+    read together with the chain below it, which is sure to be needed; below a light one
+    the mass is likely to be gone after a token.
 
     Parameters
     ----------
@@ -65,12 +69,14 @@ def exact(prompt: ScorablePrompt, *, tolerance: float = 1e-3) -> Strategy:
         left_behind = unread[::-1].cumsum()[::-1]  # entry i: all from the i-th on
         if not frontier.size or left_behind[0] <= tolerance * resolved:
             return TextScore.of(prompt, edges, n_rounds=n_rounds)
-        n_needed = int((left_behind > tolerance * (resolved + left_behind[0])).sum())
+        most = resolved + left_behind[0]
+        n_needed = max(1, int((left_behind > tolerance * most).sum()))
+        n_heavy = int((unread[:n_needed] >= _HEAVY * most).sum())
         nodes = tuple(
             node
-            for start in frontier[: max(1, n_needed)].tolist()
+            for start in frontier[:n_heavy].tolist()
             for node in trie.with_chain(start)
-        )
+        ) + tuple(frontier[n_heavy:n_needed].tolist())
         found = yield ReadRequest(prompt.token_ids, tree, nodes)
         edges = np.where(np.isnan(edges), _checked(found, nodes, prompt), edges)
         n_rounds += 1

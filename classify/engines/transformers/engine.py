@@ -228,8 +228,8 @@ class TransformersEngine:
     def _next_generations(self) -> list[tuple[int, TrackedRequest]]:
         """Take requests of similar length, the longest first, that fit one batch."""
         waiting = sorted(self._generations, key=lambda one: -_length(one[1]))
-        mode = self._reader.mode
         first = waiting[0][1]
+        mode = self._reader.mode_for(first.prompt_token_ids, _length(first))
         batch: list[tuple[int, TrackedRequest]] = []
         n_drafts = 0
         for ticket, request in waiting:

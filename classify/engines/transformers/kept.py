@@ -80,7 +80,9 @@ class PrefixSlots:
         self._n_most = n_most
         self._kept: OrderedDict[tuple[int, ...], Slots] = OrderedDict()
 
-    def longest(self, least: tuple[int, ...], greatest: tuple[int, ...]) -> Slots | None:
+    def longest(
+        self, least: tuple[int, ...], greatest: tuple[int, ...]
+    ) -> Slots | None:
         """Return the longest that properly begins both prompts.
 
         What begins the least and the greatest of sorted prompts begins all of them.

@@ -77,9 +77,9 @@ class MaskMaker:
         slot_codes = torch.from_numpy(codes).to(self._device)
         slot_positions = torch.from_numpy(positions).to(self._device)
         query_codes = slot_codes[:, n_slots - n_queries :, None]  # (B, Q, 1)
-        distance = slot_positions[:, n_slots - n_queries :, None] - slot_positions[
-            :, None, :
-        ]
+        distance = (
+            slot_positions[:, n_slots - n_queries :, None] - slot_positions[:, None, :]
+        )
         by_tree: dict[TokenTree | None, list[int]] = {}
         for row, tree in enumerate(trees):
             by_tree.setdefault(tree, []).append(row)
@@ -96,7 +96,8 @@ class MaskMaker:
                 table = self._table(tree)
                 visible[here] = table[query_codes[here], slot_codes[here, None, :]]
         visible &= distance >= 0
-        visible.diagonal(n_slots - n_queries, 1, 2).fill_(True)
+        itself = visible.new_ones(())
+        visible.diagonal(n_slots - n_queries, 1, 2).logical_or_(itself)
         return visible, distance
 
     def additive(self, visible: torch.Tensor) -> torch.Tensor:

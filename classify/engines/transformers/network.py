@@ -1,17 +1,17 @@
 """The network itself: one call, whatever the architecture wants to be called with."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from classify.engines.transformers.masks import MaskMaker
-from classify.engines.transformers.slots import Ints, SlotCache
+from classify.engines.transformers.slots import Ints
 from classify.tracking import TokenTree
 
-__all__ = ["Network"]
+__all__ = ["Network", "pad_left", "row_logsumexp"]
 
 # Names under which configurations keep the most positions.
 _CONTEXT_NAMES = (
@@ -27,6 +27,20 @@ _NO_LIMIT = 1 << 20
 
 # Rows of logits whose exponentials fit a core's cache beside them.
 _CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES_ACCELERATOR = 1 << 28
+
+
+# Parts of the names of settings that hold a length from which on a model computes
+# differently.
+_CHANGE_NAMES = ("window", "original_max_position", "chunk_size")
+
+
+def _lengths_of_change(config: Mapping[str, Any]) -> Iterator[int]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _lengths_of_change(value)
+        elif type(value) is int and any(part in str(name) for part in _CHANGE_NAMES):
+            yield value
 
 
 class Network:
@@ -81,17 +95,7 @@ class Network:
         self.layer_types = frozenset(getattr(config, "layer_types", None) or ())
         if not self.layer_types and self.sliding_window:
             self.layer_types = frozenset({"sliding_attention"})
-        rope = getattr(config, "rope_parameters", None)
-        original = (
-            rope.get("original_max_position_embeddings")
-            if isinstance(rope, dict)
-            else None
-        )
-        self.length_edges = sorted(
-            edge
-            for edge in (self.sliding_window, original)
-            if isinstance(edge, int)
-        )
+        self.length_edges = sorted(set(_lengths_of_change(config.to_dict())))
         self.masks = MaskMaker(self.dtype, self.device)
 
     def stop_token_ids(self) -> frozenset[int]:
@@ -171,10 +175,6 @@ class Network:
         # Some models ignore logits_to_keep.
         return output.logits[:, -keep:], getattr(output, self._cache_name, None)
 
-    def new_cache(self, room: int = 0) -> SlotCache:
-        """Return an empty cache for tree passes."""
-        return SlotCache(room=room)
-
 
 def row_logsumexp(logits: torch.Tensor) -> torch.Tensor:
     """log of the sum of exponentials of each row, (R, V) → (R,), in float32.
@@ -183,16 +183,14 @@ def row_logsumexp(logits: torch.Tensor) -> torch.Tensor:
     tensor is made.
     """
     n_rows, vocab_size = logits.shape
-    per_chunk = max(1, _CHUNK_BYTES // (4 * vocab_size))
-    if logits.device.type != "cpu":
-        # There, launches cost more than memory: 256 MiB at a time.
-        per_chunk = max(1, (1 << 28) // (4 * vocab_size))
-    return torch.cat(
-        [
-            torch.logsumexp(chunk.float(), dim=-1)
-            for chunk in logits.split(per_chunk)
-        ]
-    ) if n_rows else logits.new_zeros(0, dtype=torch.float32)
+    # Off the CPU, launches cost more than memory.
+    n_bytes = _CHUNK_BYTES if logits.device.type == "cpu" else _CHUNK_BYTES_ACCELERATOR
+    per_chunk = max(1, n_bytes // (4 * vocab_size))
+    norms = torch.empty(n_rows, dtype=torch.float32, device=logits.device)
+    for start in range(0, n_rows, per_chunk):
+        chunk = logits[start : start + per_chunk].float()
+        torch.logsumexp(chunk, dim=-1, out=norms[start : start + per_chunk])
+    return norms
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int) -> Ints:

@@ -24,7 +24,7 @@ class _PackedLinear(nn.Linear):
 
     packed: torch.Tensor
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """x Wᵀ + b, shape (..., in_features) → (..., out_features)."""
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             input, self.packed, self.bias, "none", [], ""
@@ -62,7 +62,7 @@ def _pack(weight: torch.Tensor) -> torch.Tensor:
 
 def _works(layer: Any) -> bool:
     """Try it on one layer: the operators are not part of torch's public interface."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     trial = torch.linspace(-1.0, 1.0, 3 * layer.in_features).reshape(3, -1)
     try:

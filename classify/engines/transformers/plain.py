@@ -51,16 +51,12 @@ def cached_read(
 def uncached_read(
     network: Network, prompt: tuple[int, ...], tree: TokenTree, nodes: Iterable[int]
 ) -> EdgeLogprobs:
-    """Read nodes with one plain forward pass over prompt and path for each branch."""
-    needed = missing_nodes(tree, nodes, set()).tolist()
-    inner = {int(tree.parents[node]) for node in needed}
-    edges = np.full(tree.n_nodes, np.nan)
-    for end in [node for node in needed if node not in inner] or [0]:
-        line = [end]
-        while line[-1] > 0:
-            line.append(int(tree.parents[line[-1]]))
-        line.reverse()
-        logits, _ = network(_as_ids((*prompt, *tree.path(end))), keep=len(line))
-        read = edge_logprobs(logits, [tree], np.array([line], dtype=np.int64))[0]
-        edges = np.where(np.isnan(edges), read, edges)
-    return edges
+    """Read each node with a plain forward pass of its own over prompt and path.
+
+    Not several nodes of a path in one pass: a model may compute a whole text
+    differently once it is long.
+    """
+    asked = [0, *missing_nodes(tree, nodes, set()).tolist()]
+    rows = [network(_as_ids((*prompt, *tree.path(node))), keep=1)[0] for node in asked]
+    table = np.array([asked], dtype=np.int64)
+    return edge_logprobs(torch.cat(rows, dim=1), [tree], table)[0]

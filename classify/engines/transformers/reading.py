@@ -1,21 +1,16 @@
 """Which reads go together, in which order, and in which way."""
 
-import logging
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from classify.engines.transformers.budget import Budget
 from classify.engines.transformers.kept import KeptSlots, PrefixSlots
+from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.plain import cached_read, uncached_read
-from classify.engines.transformers.selfcheck import (
-    CALL_ERRORS,
-    ReadMode,
-    choose_mode,
-    deviation_of_tree,
-    tolerance_of,
-)
+from classify.engines.transformers.selfcheck import ReadMode
 from classify.engines.transformers.slots import Row, Slots
 from classify.engines.transformers.tree_pass import (
     Asked,
@@ -23,16 +18,12 @@ from classify.engines.transformers.tree_pass import (
     new_prompts,
     prefix_slots,
 )
-from classify.tracking import Completed, EdgeLogprobs, ReadRequest, TokenTree
+from classify.tracking import Completed, EdgeLogprobs, ReadRequest
 
 __all__ = ["Reader"]
 
-_logger = logging.getLogger(__name__)
-
 # A shared prefix must save more than its own pass and the copies cost.
 _LEAST_PREFIX = 16
-# Tokens of the first self-check.
-_FIRST_CHECK = 12
 
 
 class Reader:
@@ -47,10 +38,6 @@ class Reader:
     kept_bytes : int or None
         Bound of the keys and values kept; None: the budget's default.
 
-    Attributes
-    ----------
-    mode : {"tree", "cached", "uncached"}
-        The way that was found right.
     """
 
     def __init__(
@@ -58,13 +45,17 @@ class Reader:
     ) -> None:
         self._network = network
         self._budget = budget
-        self.mode: ReadMode = choose_mode(network)
-        self._kept = KeptSlots(budget.kept_bytes() if kept_bytes is None else kept_bytes)
+        self._modes = Modes(network)
+        self._kept = KeptSlots(
+            budget.kept_bytes() if kept_bytes is None else kept_bytes
+        )
         self._prefixes = PrefixSlots()
         self._waiting: dict[int, ReadRequest] = {}
-        # Lengths at which the tree pass was seen to be right, and from which on wrong.
-        self._right_up_to = _FIRST_CHECK
-        self._wrong_from: int | None = None
+
+    @property
+    def mode(self) -> ReadMode:
+        """The way of reading texts of usual length."""
+        return self._modes.usual
 
     @property
     def n_waiting(self) -> int:
@@ -101,30 +92,29 @@ class Reader:
             return []
         completed = []
         for one, edges in zip(batch, answers, strict=True):
-            for i, ticket in enumerate(one.tickets):
+            for ticket in one.tickets:
                 del self._waiting[ticket]
-                completed.append(Completed(ticket, edges if not i else edges.copy()))
+                # Copies: the original may be kept for follow-ups.
+                completed.append(Completed(ticket, edges.copy()))
         return completed
 
     def mode_for(self, token_ids: tuple[int, ...], length: int) -> ReadMode:
         """Return the way to take for a text that grows to `length` tokens."""
-        if self.mode != "tree":
-            return self.mode
-        self._check_length(token_ids, length)
-        if self._wrong_from is not None and length >= self._wrong_from:
-            return "uncached"
-        return "tree"
+        return self._modes.for_text(token_ids, length)
+
+    def _mode_of(self, asked: Asked) -> ReadMode:
+        return self._modes.for_text(asked.prompt, _total_length(asked))
+
+    def _read_plainly(self, asked: Asked) -> EdgeLogprobs:
+        cached = self._mode_of(asked) == "cached"
+        plain = cached_read if cached else uncached_read
+        return plain(self._network, asked.prompt, asked.tree, asked.nodes)
 
     def _answer(
         self, batch: Sequence[Asked], places: Sequence[tuple[Slots, int]]
     ) -> list[EdgeLogprobs]:
-        longest = max(batch, key=_total_length)
-        mode = self.mode_for(longest.prompt, _total_length(longest))
-        if mode != "tree":
-            plain = cached_read if mode == "cached" else uncached_read
-            return [
-                plain(self._network, one.prompt, one.tree, one.nodes) for one in batch
-            ]
+        if self._mode_of(max(batch, key=_total_length)) != "tree":
+            return [self._read_plainly(one) for one in batch]
         if places:
             for slots, _ in places:
                 self._kept.touch(slots)
@@ -170,13 +160,13 @@ class Reader:
 
     def _fill_new(self, asked: list[Asked]) -> list[Asked]:
         """Take texts of similar length, the longest first, that fit one batch."""
-        asked.sort(key=lambda one: -len(one.prompt))
-        if self.mode != "tree":
+        asked.sort(key=_total_length, reverse=True)
+        if self._mode_of(asked[0]) != "tree":
             return asked[:1]
-        width = len(asked[0].prompt)
         batch: list[Asked] = []
-        n_nodes = 0
+        width, n_nodes = 0, 0
         for one in asked:
+            width = max(width, len(one.prompt))
             n_nodes = max(n_nodes, len(one.nodes) - 1)
             length = width + n_nodes
             if batch and not self._budget.fits(
@@ -230,52 +220,6 @@ class Reader:
         self._prefixes.add(prefix, slots)
         return slots
 
-    def _check_length(self, token_ids: tuple[int, ...], length: int) -> None:
-        """Compare tree and plain passes when a text is longer than any seen right."""
-        if length <= self._right_up_to or (
-            self._wrong_from is not None and length >= self._wrong_from
-        ):
-            return
-        crossed = any(
-            self._right_up_to < edge <= length for edge in self._network.length_edges
-        )
-        if length <= 2 * self._right_up_to and not crossed:
-            return
-        deviation = _deviation_at(self._network, token_ids, length)
-        if deviation <= tolerance_of(self._network):
-            self._right_up_to = length
-            return
-        # Somewhere between the two lengths; the first edge is the best guess.
-        edges = [e for e in self._network.length_edges if self._right_up_to < e]
-        self._wrong_from = min([*edges, self._right_up_to + 1])
-        _logger.warning(
-            "%s reads texts of %d tokens and more without a tree mask: at %d tokens "
-            "its results differ by %.2g nats. Right, but much slower.",
-            type(self._network.model).__name__,
-            self._wrong_from,
-            length,
-            deviation,
-        )
-
-
-def _deviation_at(
-    network: Network, token_ids: tuple[int, ...], length: int
-) -> float:
-    """Deviation of tree passes on a text of `length` tokens made of these ids."""
-    n_prompt = max(4, length - 2)
-    text = (token_ids * (n_prompt // len(token_ids) + 1))[:n_prompt]
-    first = text[0]
-    a, b, c = ((first + i) % network.vocab_size for i in range(3))
-    tree = TokenTree({(a, b), (a, c), (b,)})
-    try:
-        return deviation_of_tree(
-            network, [text, text[: max(4, length // 3)]], tree, with_prefix=False
-        )
-    except CALL_ERRORS as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        return float("inf")
-
 
 def _total_length(asked: Asked) -> int:
     return len(asked.prompt) + int(asked.tree.depths[list(asked.nodes)].max(initial=0))
@@ -288,4 +232,7 @@ def _leaves_nodes(asked: Asked) -> bool:
 
 def _can_follow(row: Row, request: ReadRequest) -> bool:
     """Whether what is kept suffices: a root that was never read needs the prompt."""
-    return row.tree is request.tree or 0 not in request.nodes
+    if 0 not in request.nodes:
+        return True
+    # Node 1 is the root's first child.
+    return row.tree is request.tree and not np.isnan(row.answers[1])

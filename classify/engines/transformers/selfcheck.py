@@ -1,12 +1,9 @@
-"""Which way of reading is right for a model: found out, not assumed.
+"""Whether a way of reading is right for a model: compared, not assumed.
 
 A mask that a model ignores or misreads gives plausible numbers that are wrong. So the
-fast ways are compared with plain forward passes, at load on a few tokens, and again
-when texts first reach a length at which something could change (twice the length seen
-right, a sliding window's edge).
+faster ways are compared with plain forward passes over `prompt + path`.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -24,37 +21,108 @@ from classify.engines.transformers.tree_pass import (
 from classify.errors import ModelLoadError
 from classify.tracking import EdgeLogprobs, TokenTree
 
-__all__ = ["ReadMode", "choose_mode", "deviation_of_tree", "tolerance_of"]
+__all__ = ["ReadMode", "check_causal", "fault_at_length", "fault_on_sample"]
 
 ReadMode = Literal["tree", "cached", "uncached"]
 
-_logger = logging.getLogger(__name__)
-
-# Greatest difference of a log-probability that rounding explains.
-_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.06}
-_COARSE = 0.5  # bfloat16 and below
+# Greatest difference of a log-probability that rounding explains, and the share of
+# what a different prompt changes that it may be: nearly uniform predictions hide a
+# wrong mask in small numbers.
+_TOLERANCES = {
+    torch.float64: (1e-6, 1e-4),
+    torch.float32: (1e-3, 0.02),
+    torch.float16: (0.06, 0.1),
+}
+_COARSE = (0.5, 0.25)  # bfloat16 and below
+_LEAST_TOLERANCE = 1e-5
 
 # What a network raises when it is called in a way that it does not know.
-CALL_ERRORS = (
+_CALL_ERRORS = (
     TypeError,
     ValueError,
     RuntimeError,
     AttributeError,
     KeyError,
     IndexError,
-    NotImplementedError,
     AssertionError,
 )
 
 
-def tolerance_of(network: Network) -> float:
-    """Return how far two right ways may differ in the network's number format."""
-    return _TOLERANCES.get(network.dtype, _COARSE)
+def check_causal(network: Network) -> None:
+    """Raise ModelLoadError unless what follows a token leaves its logits alone."""
+    prompt = _sample(network)[0][1]
+    logits = [network(np.array([prompt[:-1]]), keep=1)[0][0, 0]]
+    # The same token with another behind it, and that other token.
+    logits += network(np.array([prompt]), keep=2)[0][0]
+    alone, followed, other = (torch.log_softmax(row.float(), -1) for row in logits)
+    worst = float((alone - followed).abs().max())
+    if not worst <= _tolerance(network, float((alone - other).abs().max())):
+        raise ModelLoadError(
+            f"{type(network.model).__name__} is not a causal language model: what it "
+            f"predicts at a token changes with the tokens after it (by {worst:.2g} "
+            "nats). Choose a model trained to predict the next token."
+        )
 
 
-def _deviation(
-    read: Sequence[EdgeLogprobs], expected: Sequence[EdgeLogprobs]
-) -> float:
+def fault_on_sample(network: Network, mode: ReadMode) -> str | None:
+    """Try a way of reading on a few tokens; return what is wrong with it, or None."""
+    prompts, tree = _sample(network)
+    return _fault(network, mode, prompts, tree, with_prefix=True)
+
+
+def fault_at_length(
+    network: Network, mode: ReadMode, token_ids: tuple[int, ...], length: int
+) -> str | None:
+    """Try a way of reading on a text of `length` tokens made of these ids.
+
+    The last of them is a node of a tree; the prompt has one less.
+    """
+    n_prompt = max(4, length - 1)
+    text = (token_ids * (n_prompt // len(token_ids) + 1))[:n_prompt]
+    a, b, c = ((text[0] + i) % network.vocab_size for i in range(3))
+    # A shorter neighbour: batches mix lengths.
+    prompts = [text, text[: max(3, length // 3)]]
+    tree = TokenTree({(a, b), (a, c), (b,)})
+    return _fault(network, mode, prompts, tree, with_prefix=False)
+
+
+def _fault(
+    network: Network,
+    mode: ReadMode,
+    prompts: Sequence[tuple[int, ...]],
+    tree: TokenTree,
+    *,
+    with_prefix: bool,
+) -> str | None:
+    nodes = tuple(tree.inner_nodes.tolist())
+    expected = [uncached_read(network, prompt, tree, nodes) for prompt in prompts]
+    try:
+        if mode == "tree":
+            deviation = _deviation_of_tree(
+                network, prompts, tree, expected, with_prefix=with_prefix
+            )
+        else:
+            deviation = _deviation(
+                [cached_read(network, prompt, tree, nodes) for prompt in prompts],
+                expected,
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except _CALL_ERRORS as error:
+        first_line = (str(error).splitlines() or [""])[0][:120]
+        return f"it fails ({type(error).__name__}: {first_line})"
+    if deviation <= _tolerance(network, _deviation(expected[:1], expected[1:])):
+        return None
+    return f"its results differ by {deviation:.2g} nats"
+
+
+def _tolerance(network: Network, effect: float) -> float:
+    """How far two right ways may differ, where another prompt changes `effect`."""
+    most, share = _TOLERANCES.get(network.dtype, _COARSE)
+    return max(_LEAST_TOLERANCE, min(most, share * effect))
+
+
+def _deviation(read: Sequence[EdgeLogprobs], expected: Sequence[EdgeLogprobs]) -> float:
     """Greatest difference where something was expected; infinite for NaN."""
     worst = 0.0
     for values, right in zip(read, expected, strict=True):
@@ -64,32 +132,29 @@ def _deviation(
     return worst
 
 
-def deviation_of_tree(
+def _deviation_of_tree(
     network: Network,
     prompts: Sequence[tuple[int, ...]],
     tree: TokenTree,
+    expected: Sequence[EdgeLogprobs],
     *,
-    with_prefix: bool = True,
+    with_prefix: bool,
 ) -> float:
-    """Compare tree passes with plain passes, on prompts that share three tokens.
-
-    One pass for all nodes; root first and the others after it; and, unless told not
-    to, both again behind a shared prefix.
-    """
+    """One pass for all nodes; root first, then others; both behind a prefix too."""
     inner = tuple(tree.inner_nodes.tolist())
     asked = [Asked(prompt, tree, inner) for prompt in prompts]
-    roots = [Asked(prompt, tree, (0,)) for prompt in prompts]
-    expected = [uncached_read(network, one.prompt, tree, inner) for one in asked]
     starts = [None, prefix_slots(network, prompts[0][:3])] if with_prefix else [None]
     worst = 0.0
     for start in starts:
         at_once, _ = new_prompts(network, asked, prefix=start, keep=False)
         worst = max(worst, _deviation(at_once, expected))
+        roots = [Asked(prompt, tree, (0,)) for prompt in prompts]
         _, slots = new_prompts(network, roots, prefix=start, keep=True)
         assert slots is not None
-        # Half of the nodes first, so that a third pass builds on a second.
         places = [(slots, row) for row in range(len(prompts))]
-        first = [Asked(one.prompt, tree, inner[: len(inner) // 2]) for one in asked]
+        # Half of the nodes first, so that a third pass builds on a second.
+        half = inner[: (len(inner) + 1) // 2]
+        first = [Asked(prompt, tree, half) for prompt in prompts]
         _, later = follow_up(network, first, places)
         if later is not None:
             places = [(later, row) for row in range(len(prompts))]
@@ -109,64 +174,3 @@ def _sample(network: Network) -> tuple[list[tuple[int, ...]], TokenTree]:
     a, b, c, d = (ids[i] for i in (0, 3, 6, 9))
     tree = TokenTree({(a, b, c), (a, b, d), (a, c), (b, a, c, d), (b, a, a), (c,)})
     return [tuple(ids[:5]), (*ids[:3], *ids[6:12])], tree
-
-
-def _check_causal(network: Network, prompt: tuple[int, ...]) -> None:
-    """Raise unless what follows a token leaves its logits alone."""
-    alone, _ = network(np.array([prompt[:-3]]), keep=1)
-    followed, _ = network(np.array([prompt]), keep=4)
-    difference = torch.log_softmax(alone[0, 0].float(), -1) - torch.log_softmax(
-        followed[0, 0].float(), -1
-    )
-    if not float(difference.abs().max()) <= tolerance_of(network):
-        raise ModelLoadError(
-            f"{type(network.model).__name__} is not a causal language model: what it "
-            "predicts at a token changes with the tokens after it (by "
-            f"{float(difference.abs().max()):.2g} nats). Choose a model trained to "
-            "predict the next token."
-        )
-
-
-def choose_mode(network: Network) -> ReadMode:
-    """Return the fastest way of reading that agrees with plain forward passes."""
-    prompts, tree = _sample(network)
-    _check_causal(network, prompts[1])
-    inner = tuple(tree.inner_nodes.tolist())
-    name = type(network.model).__name__
-    known_layers = {"full_attention", "sliding_attention"}
-    reason = ""
-    if network.layer_types <= known_layers:
-        try:
-            deviation = deviation_of_tree(network, prompts, tree)
-            if deviation <= tolerance_of(network):
-                return "tree"
-            reason = f"its results differ by {deviation:.2g} nats"
-        except CALL_ERRORS as error:
-            reason = f"it fails ({type(error).__name__}: {_first_line(error)})"
-    else:
-        odd = sorted(network.layer_types - known_layers)
-        reason = f"it has layers of kind {', '.join(odd)}"
-    expected = [uncached_read(network, prompt, tree, inner) for prompt in prompts]
-    try:
-        answers = [cached_read(network, prompt, tree, inner) for prompt in prompts]
-        if _deviation(answers, expected) <= tolerance_of(network):
-            _logger.warning(
-                "%s does not take a tree mask: %s. Label paths are read one by one "
-                "on copies of its cache: right, but slower.",
-                name,
-                reason,
-            )
-            return "cached"
-    except CALL_ERRORS as error:
-        _logger.debug("No cache for %s: %s", name, error)
-    _logger.warning(
-        "%s takes neither a tree mask (%s) nor a copied cache. Every label path is "
-        "read with a forward pass of its own: right, but much slower.",
-        name,
-        reason,
-    )
-    return "uncached"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:120]

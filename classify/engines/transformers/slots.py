@@ -13,6 +13,7 @@ Codes and positions are all that a mask is made from (see `masks`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from classify.tracking import EdgeLogprobs, TokenTree
 
-__all__ = ["FIRST_NODE", "PAD", "PROMPT", "Row", "Slots", "SlotCache", "merge"]
+__all__ = ["FIRST_NODE", "PAD", "PROMPT", "Row", "SlotCache", "Slots", "merge"]
 
 PAD, PROMPT, FIRST_NODE = 0, 1, 2
 
@@ -30,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 KeyValue = tuple[torch.Tensor, torch.Tensor]
 
 
-class _SlotLayer(DynamicLayer):  # type: ignore[misc]
+class _SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, (B, H, S, D), in a buffer with room for more.
 
     Transformers' own layer concatenates on every call, which copies everything that
@@ -38,21 +39,19 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]
     """
 
     def __init__(self, past: KeyValue | None = None, room: int = 0) -> None:
-        super().__init__()
-        self.room = room
-        self._buffers: KeyValue | None = past
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._room = room
+        self._buffers = past
         self._filled = 0
         if past is not None:
-            self.is_initialized = True
-            self._filled = past[0].shape[-2] - room
-            self._expose()
+            self._expose(past, past[0].shape[-2] - room)
 
-    def _expose(self) -> None:
-        assert self._buffers is not None
-        self.keys, self.values = (
-            buffer[..., : self._filled, :] for buffer in self._buffers
-        )
-        self.dtype, self.device = self.keys.dtype, self.keys.device
+    def _expose(self, buffers: KeyValue, filled: int) -> KeyValue:
+        self._buffers, self._filled = buffers, filled
+        self.keys, self.values = (buffer[..., :filled, :] for buffer in buffers)
+        self.dtype, self.device = buffers[0].dtype, buffers[0].device
+        self.is_initialized = True
+        return self.keys, self.values
 
     def update(
         self,
@@ -62,36 +61,32 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> KeyValue:
         """Append (B, H, Q, D) each, and return all of it."""
-        end = self._filled + key_states.shape[-2]
-        if self._buffers is None and not self.room:
-            self._buffers = (key_states, value_states)
-        elif self._buffers is None or self._buffers[0].shape[-2] < end:
-            self._grow(key_states, value_states, end)
-        if self._buffers[0] is not key_states:
-            for buffer, states in zip(
-                self._buffers, (key_states, value_states), strict=True
-            ):
-                buffer[..., self._filled : end, :] = states
-        self._filled = end
-        self.is_initialized = True
-        self._expose()
-        return self.keys, self.values
+        new = (key_states, value_states)
+        start, end = self._filled, self._filled + key_states.shape[-2]
+        if self._buffers is None and not self._room:
+            return self._expose(new, end)
+        buffers = self._buffers
+        if buffers is None or buffers[0].shape[-2] < end:
+            buffers = self._grown(new, end)
+        for buffer, states in zip(buffers, new, strict=True):
+            buffer[..., start:end, :] = states
+        return self._expose(buffers, end)
 
-    def _grow(self, keys: torch.Tensor, values: torch.Tensor, end: int) -> None:
-        capacity = end + self.room
-        grown = []
-        for states, old in zip((keys, values), (self.keys, self.values), strict=True):
-            shape = (*states.shape[:-2], capacity, states.shape[-1])
-            buffer = states.new_empty(shape)
-            if self._filled:
-                buffer[..., : self._filled, :] = old
-            grown.append(buffer)
-        self._buffers = (grown[0], grown[1])
-        # Each time as much room again: n steps then cost O(n) copies in all.
-        self.room = max(self.room, end // 2)
+    def _grown(self, like: KeyValue, end: int) -> KeyValue:
+        capacity = end + self._room
+        # Half as much room again each time: n steps then cost O(n) copies in all.
+        self._room = max(self._room, end // 2)
+        keys, values = (
+            states.new_empty((*states.shape[:-2], capacity, states.shape[-1]))
+            for states in like
+        )
+        if self._buffers is not None:
+            for buffer, old in zip((keys, values), self._buffers, strict=True):
+                buffer[..., : self._filled, :] = old[..., : self._filled, :]
+        return keys, values
 
 
-class SlotCache(Cache):  # type: ignore[misc]
+class SlotCache(Cache):
     """A transformers cache over slots.
 
     Parameters
@@ -104,13 +99,15 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def __init__(self, past: Sequence[KeyValue] | None = None, room: int = 0) -> None:
         if past is None:
-            super().__init__(layer_class_to_replicate=lambda: _SlotLayer(room=room))
+            new_layer: Any = partial(_SlotLayer, room=room)
+            super().__init__(layer_class_to_replicate=new_layer)
         else:
             super().__init__(layers=[_SlotLayer(pair, room) for pair in past])
 
     def key_values(self) -> list[KeyValue]:
         """Return keys and values of every layer, (B, H, S, D) each."""
-        return [(layer.keys, layer.values) for layer in self.layers]
+        layers: list[Any] = self.layers
+        return [(layer.keys, layer.values) for layer in layers]
 
 
 @dataclass

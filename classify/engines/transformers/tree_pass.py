@@ -247,9 +247,7 @@ def _append(
     cache, codes, positions = past
     trees = [one.tree for one in asked]
     ends = np.array([[len(one.prompt) - 1] for one in asked])
-    new_positions = np.where(
-        nodes < 0, 0, ends + _lookup(trees, "depths", nodes, 0)
-    )
+    new_positions = np.where(nodes < 0, 0, ends + _lookup(trees, "depths", nodes, 0))
     codes = np.hstack([codes, np.where(nodes < 0, PAD, nodes + FIRST_NODE)])
     positions = np.hstack([positions, new_positions])
     n_queries = nodes.shape[1]

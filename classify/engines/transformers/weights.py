@@ -6,6 +6,11 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils.logging import (
+    disable_progress_bar,
+    enable_progress_bar,
+    is_progress_bar_enabled,
+)
 
 from classify.errors import ConfigError, ModelLoadError
 
@@ -65,7 +70,10 @@ def load_weights(
     ModelLoadError
         Nothing is there, it is no causal language model, or weights are missing.
     """
-    where: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    where: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
     chosen_dtype = _choose_dtype(dtype, device)
     try:
         config = AutoConfig.from_pretrained(name, **where)
@@ -75,8 +83,10 @@ def load_weights(
         raise _wrong_kind(name, config, "an encoder-decoder model")
     if attn_implementation is not None:
         where["attn_implementation"] = attn_implementation
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             name, config=config, dtype=chosen_dtype, output_loading_info=True, **where
         )
     except ValueError as error:
@@ -85,6 +95,10 @@ def load_weights(
         raise ModelLoadError(f"The model {name!r} cannot be loaded: {error}") from error
     except (OSError, RuntimeError, ImportError) as error:
         raise ModelLoadError(f"The model {name!r} cannot be loaded: {error}") from error
+    finally:
+        if shown:
+            enable_progress_bar()  # type: ignore[no-untyped-call]
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelLoadError(

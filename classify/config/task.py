@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,10 +22,12 @@ from pydantic import (
     model_validator,
 )
 
+from classify.demo import located
 from classify.errors import ConfigError, InputError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
 from classify.verbalizer import Verbalizer
+from classify.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from classify.classifier import ZeroShotClassifier
@@ -190,7 +191,7 @@ class Task(_Spec):
             The file cannot be read or is not YAML; a key is unknown; a value is not
             allowed.
         """
-        content = _read_yaml(path, "task file")
+        content = read_yaml(path, "task file")
         if not isinstance(content, Mapping):
             raise ConfigError(
                 f"Task file {str(path)!r} must hold keys such as labels: and prompt:. "
@@ -250,21 +251,13 @@ class Task(_Spec):
 
         return load_engine(
             self.engine,
-            self.model_path(),
+            located(self.model),
             dtype=self.dtype,
             device=self.device,
             batch_size=self.batch_size,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
         )
-
-    def model_path(self) -> str:
-        """Return the model's folder or hub id; "demo" is a folder of this package."""
-        if self.model != "demo":
-            return self.model
-        from classify.demo import model_folder
-
-        return str(model_folder())
 
 
 def labels_from_yaml(path: str | Path) -> LabelSet:
@@ -275,7 +268,7 @@ def labels_from_yaml(path: str | Path) -> LabelSet:
     InputError
         The file cannot be read, is not YAML, or holds no labels.
     """
-    content = _read_yaml(path, "label file")
+    content = read_yaml(path, "label file")
     if isinstance(content, Mapping) and "labels" in content:
         content = content["labels"]
     where = f"label file {str(path)!r}"
@@ -335,49 +328,6 @@ def _names_of(value: Any) -> list[Any]:
         words = entry.get("words") if isinstance(entry, Mapping) else entry
         names.extend(words if isinstance(words, list | tuple) else ())
     return names
-
-
-# ------------------------------------------------------------------------------- YAML
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Plain values only; a key that occurs twice is an error, not the last one."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        seen: dict[Any, int] = {}
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is not None and key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} occurs twice (first in line {seen[key]})",
-                    problem_mark=key_node.start_mark,
-                )
-            seen[key] = key_node.start_mark.line + 1
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: str | Path, what: str) -> Any:
-    named = f"{what} {str(path)!r}"
-    try:
-        loader = _UniqueKeyLoader(Path(path).read_text(encoding="utf-8"))
-        return loader.get_single_data()
-    except FileNotFoundError:
-        raise ConfigError(f"There is no {named}.") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"The {named} is not UTF-8: byte {error.start} cannot be decoded. Save it "
-            "as UTF-8."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"The {named} cannot be read: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(
-            f"The {named} is not YAML{line}: {problem}. Text with ': ', '#' or braces "
-            "in it needs quotes."
-        ) from None
 
 
 # -------------------------------------------------------------------------- sentences

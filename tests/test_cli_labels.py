@@ -1,0 +1,105 @@
+"""`classify labels`: what the model will be asked, with the demo model's tokenizer."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from classify import ZeroShotClassifier
+from classify.cli import app
+from classify.cli.audit_labels import shared_prefixes
+
+NOTE = "Using the bundled demo model's tokenizer: choose with --model.\n"
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, ["labels", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_the_table_fits_80_columns_and_shows_every_word(tmp_path):
+    task = tmp_path / "task.yaml"
+    task.write_text(
+        "labels:\n  good news: [good news, good]\n  bad news: terrible things\n"
+    )
+    result = run("--task", task)
+    assert result.stderr == NOTE
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["label", "word", "tokens", "token", "ids"]
+    shown = result.stdout
+    assert "good news" in shown
+    assert "bad news" in shown
+    assert "since 'good' begins 'good news'" in " ".join(shown.split())
+    assert "Trie " in shown
+    assert "begins good news, good" in shown
+
+
+def test_no_end_token_where_none_is_needed():
+    shown = run("--labels", "billing,shipping").stdout
+    assert "End token      none: no word is the beginning of another" in shown
+    assert "Shared" not in shown
+
+
+def test_json_holds_the_whole_audit():
+    found = json.loads(run("--labels", "New,New York,Boston", "--json").stdout)
+    audit = ZeroShotClassifier(["New", "New York", "Boston"]).audit()
+    assert [word["token_ids"] for word in found["words"]] == [
+        list(word.token_ids) for word in audit.words
+    ]
+    assert found["words"][0]["prefix_of"] == ["New York"]
+    assert found["shared_prefixes"][0]["words"] == ["New", "New York"]
+    for name in ("end", "n_nodes", "n_inner", "n_branching", "max_depth", "per_text"):
+        assert found[name] == getattr(audit, name)
+
+
+def test_shared_prefixes_are_the_longest_common_ones():
+    labels = ["technical problem", "technical help", "billing"]
+    audit = ZeroShotClassifier(labels).audit()
+    [shared] = shared_prefixes(audit)
+    assert shared.words == ("technical problem", "technical help")
+    first, second = (word.token_ids for word in audit.words[:2])
+    n = len(shared.token_ids)
+    assert first[:n] == second[:n] == shared.token_ids
+    assert first[n] != second[n]
+
+
+def test_options_change_the_prompt():
+    plain = json.loads(
+        run(
+            "--labels", "a,b", "--no-chat", "--template", "{text} Topic:", "--json"
+        ).stdout
+    )
+    assert "".join(plain["prompt_pieces"]).endswith(":")
+    chat = json.loads(run("--labels", "a,b", "--json").stdout)
+    assert chat["prompt_pieces"] != plain["prompt_pieces"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (
+            "{yes please: [ok], no thanks: [ok]}",
+            (
+                "The word 'ok' stands for label 'yes please' and for label 'no "
+                "thanks': an answer could not be told apart. Give each label words "
+                "of its own."
+            ),
+        ),
+    ],
+)
+def test_collisions_are_misuse(tmp_path, labels, sentence):
+    path = tmp_path / "labels.yaml"
+    path.write_text(labels)
+    result = run("--labels-file", path, code=2)
+    assert result.stdout == ""
+    assert result.stderr == f"Error: Label file '{path}': {sentence}\n"
+
+
+def test_words_that_become_the_same_tokens_are_misuse(tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text("labels: [Good, good]\nverbalizer: {case_variants: true}\n")
+    result = run("--task", path, code=2)
+    assert result.stderr.startswith(f"{NOTE}Error: The word ")
+    assert "the model cannot tell them apart" in result.stderr

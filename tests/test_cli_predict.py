@@ -1,0 +1,345 @@
+"""`classify predict` with the demo model, from files to files, tables and JSON."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from classify import ZeroShotClassifier
+from classify.cli import app
+from classify.demo import tickets_csv
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+LABELS = ("--labels", "billing,shipping,refund")
+TEXTS = ["I was charged twice on my credit card.", "", "Where is my parcel?"]
+NO_TEXT = "there is no text: it is empty or missing."
+COMMAND = [sys.executable, "-c", "from classify.cli import main; main()", "predict"]
+
+
+@pytest.fixture
+def tickets(tmp_path):
+    path = tmp_path / "tickets.csv"
+    pd.DataFrame({"id": [7, 8, 9], "text": TEXTS}).to_csv(path, index=False)
+    return path
+
+
+def run(*arguments, code=0, **options):
+    arguments = ["predict", *map(str, arguments)]
+    result = CliRunner().invoke(app, arguments, **options)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def table(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_file_to_a_file(tickets, tmp_path):
+    output = tmp_path / "out.csv"
+    result = run(tickets, *LABELS, "--output", output, "--probabilities")
+    assert result.stdout == ""
+    rows = table(output.read_text())
+    assert list(rows[0]) == [
+        "id",
+        "text",
+        "label",
+        "probability",
+        "p(billing)",
+        "p(refund)",
+        "p(shipping)",
+        "label_mass",
+        "unresolved",
+        "truncated",
+        "error",
+    ]
+    assert [row["id"] for row in rows] == ["7", "8", "9"]
+    assert [row["label"] for row in rows] == ["billing", "", "shipping"]
+    assert [row["error"] for row in rows] == ["", NO_TEXT, ""]
+    clf = ZeroShotClassifier(["billing", "shipping", "refund"])
+    expected = clf.predict_proba([TEXTS[0], TEXTS[2]])
+    for row, proba in zip([rows[0], rows[2]], expected, strict=True):
+        ours = [float(row[f"p({name})"]) for name in clf.classes_]
+        assert ours == pytest.approx(proba.tolist(), abs=1e-6)
+
+
+def test_what_is_said_on_the_way(tickets, tmp_path):
+    output = tmp_path / "out.csv"
+    lines = run(tickets, *LABELS, "--output", output).stderr.splitlines()
+    assert lines[0] == (
+        "Using the bundled demo model, for trying out only: choose a model with "
+        "--model."
+    )
+    assert lines[1].startswith("Engine transformers, ")
+    assert re.fullmatch(
+        r"3 rows in [\d.]+ s \([\d,.]+ rows/s\): 2 labelled, 1 set aside, mean label "
+        r"mass 0\.\d\d\.",
+        lines[2],
+    )
+    assert lines[3] == "Labels: billing 1, shipping 1."
+    assert lines[4] == f"Warning: 1 row without a label: {NO_TEXT}"
+    assert lines[5] == f"Written to {output}."
+    assert len(lines) == 6
+
+
+def test_quiet_leaves_warnings_only(tickets, tmp_path):
+    result = run(tickets, *LABELS, "--quiet", "--output", tmp_path / "out.csv")
+    assert result.stderr == f"Warning: 1 row without a label: {NO_TEXT}\n"
+
+
+def test_a_pipe_gets_csv(tickets):
+    rows = table(run(tickets, *LABELS).stdout)
+    assert [row["label"] for row in rows] == ["billing", "", "shipping"]
+
+
+def test_limit(tickets):
+    assert [row["id"] for row in table(run(tickets, *LABELS, "--limit", 1).stdout)] == [
+        "7"
+    ]
+
+
+def test_a_header_without_rows(tmp_path):
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\n")
+    result = run(source, *LABELS, "--output", output)
+    assert output.read_text() == (
+        "text,label,probability,label_mass,unresolved,truncated,error\n"
+    )
+    assert "The input has a header but no rows.\n" in result.stderr
+
+
+def test_only_rows_without_text_are_a_failure(tmp_path):
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("id,text\n1,\n2, \n")
+    result = run(source, *LABELS, "--output", output, code=1)
+    assert f"Warning: 2 rows without a label: {NO_TEXT}\n" in result.stderr
+    assert [row["error"] for row in table(output.read_text())] == [NO_TEXT, NO_TEXT]
+
+
+def test_columns_of_the_same_name_are_noted(tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("text,label\nWhere is my parcel?,theirs\n")
+    result = run(source, *LABELS)
+    [row] = table(result.stdout)
+    assert (row["label"], row["predicted_label"]) == ("theirs", "shipping")
+    assert (
+        "The input has a column 'label': the result is in 'predicted_label'.\n"
+        in result.stderr
+    )
+
+
+def test_candidate_labels_of_each_row(tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text(
+        "text,teams\nWhere is my parcel?,billing|refund\nWhere is my parcel?,"
+        "shipping|refund\n"
+    )
+    labels = [
+        row["label"] for row in table(run(source, "--labels-column", "teams").stdout)
+    ]
+    assert labels[0] in ("billing", "refund")
+    assert labels[1] == "shipping"
+
+
+def test_a_text_too_long_is_cut_or_set_aside(tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text(f"text\nWhere is my parcel?\n{'My parcel is late. ' * 500}\n")
+    result = run(source, *LABELS)
+    assert [row["truncated"] for row in table(result.stdout)] == ["False", "True"]
+    assert (
+        "Warning: 1 row had a text too long for the model, which was cut (column "
+        "truncated).\n" in result.stderr
+    )
+    rows = table(run(source, *LABELS, "--too-long", "error").stdout)
+    assert [bool(row["label"]) for row in rows] == [True, False]
+    assert rows[1]["error"].startswith("A prompt needs ")
+
+
+def test_options_reach_the_model(tickets):
+    template = ("--no-chat", "--template", r"{text}\nTopic:")
+    ours = table(run(tickets, *LABELS, *template, "--tolerance", "0").stdout)
+    from classify import PromptTemplate
+
+    clf = ZeroShotClassifier(
+        ["billing", "shipping", "refund"],
+        prompt=PromptTemplate("{text}\nTopic:", chat=False),
+        tolerance=0.0,
+    )
+    assert float(ours[0]["probability"]) == pytest.approx(
+        clf.predict_proba(TEXTS[:1]).max(), abs=1e-6
+    )
+
+
+def test_generate_reports_what_it_leaves_open(tickets):
+    result = run(tickets, "--labels", "billing,bill,shipping", "--strategy", "generate")
+    assert all(
+        float(row["unresolved"]) >= 0 for row in table(result.stdout) if row["label"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "label"),
+    [
+        (
+            "support_tickets.yaml",
+            "I forgot my password and cannot log in.",
+            "account access",
+        ),
+        ("news_topics.yaml", "The striker scored twice in the cup final.", "sports"),
+        ("sentiment.yaml", "I love it, it works perfectly.", "positive"),
+    ],
+)
+def test_the_task_files_of_the_repository(config, text, label):
+    result = run("--text", text, "--task", CONFIGS / config, "--json")
+    found = json.loads(result.stdout)
+    assert found["label"] == label
+    assert found["probability"] > 0.5
+
+
+def test_the_bundled_tickets():
+    result = run(tickets_csv(), "--task", CONFIGS / "support_tickets.yaml")
+    assert all(row["label"] for row in table(result.stdout))
+
+
+# -------------------------------------------------------------------------- one text
+
+
+def test_one_text_as_json():
+    result = run("--text", "Where is my parcel?", *LABELS, "--json")
+    found = json.loads(result.stdout)
+    assert list(found) == [
+        "text",
+        "label",
+        "probability",
+        "probabilities",
+        "label_mass",
+        "unresolved",
+        "truncated",
+    ]
+    assert list(found["probabilities"]) == ["billing", "shipping", "refund"]
+    assert found["label"] == "shipping"
+    assert found["probability"] == found["probabilities"]["shipping"]
+    assert sum(found["probabilities"].values()) == pytest.approx(1.0)
+    assert 0 < found["label_mass"] <= 1
+    assert found["truncated"] is False
+
+
+def test_one_text_from_stdin():
+    result = run(*LABELS, "--json", input="Wo ist mein Päckchen?\n")
+    assert json.loads(result.stdout)["text"] == "Wo ist mein Päckchen?"
+
+
+@pytest.mark.parametrize("arguments", [("--text", " "), ("--json",)])
+def test_no_text_at_all(arguments):
+    result = run(*LABELS, *arguments, code=2, input="\n")
+    assert result.stderr == "Error: There is no text: it is empty.\n"
+
+
+# ---------------------------------------------------------------- in a real process
+
+
+def on_a_terminal(*arguments, columns=80):
+    """Return what a command shows on a terminal of that width, without colours."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
+        cwd=ROOT,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            block = os.read(ours, 65536)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not block:
+            break
+        shown += block
+    os.close(ours)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_a_table(tmp_path):
+    source = tmp_path / "in.csv"
+    rows = [
+        ["text"],
+        ["I was charged twice on my credit card [bold]last\x1b[31m month, help me."],
+        [""],
+        ["株式市場は今日大幅に下落しました。日経平均は千円安で取引を終えました。"],
+    ]
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    lines = on_a_terminal(source, *LABELS).splitlines()
+    assert re.fullmatch(r"row  text +label +probability  mass", lines[0].rstrip())
+    assert re.fullmatch(
+        r"  1  I was charged twice on my credit card \[bold\].*…  billing +"
+        r"[█▏▎▍▌▋▊▉ ]{6} [01]\.\d\d  [01]\.\d\d",
+        lines[2].rstrip(),
+    )
+    assert lines[3].startswith(f"  2  {NO_TEXT}")
+    assert lines[4].startswith("  3  株式市場")
+    from rich.cells import cell_len
+
+    assert max(map(cell_len, lines)) <= 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
+)
+def test_an_interrupted_job_leaves_nothing_behind(tmp_path, number, code):
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(
+        "text\n" + "".join(f"Where is parcel {n}?\n" for n in range(50_000))
+    )
+    process = subprocess.Popen(
+        [*COMMAND, str(source), *LABELS, "--output", str(output)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    for line in process.stderr:
+        if line.startswith("Engine"):
+            break
+    time.sleep(1.0)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    if number == signal.SIGINT:
+        assert errors.endswith(f"Interrupted. '{output}' was not written.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.slow
+def test_a_reader_that_closes_the_pipe_is_no_traceback(tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("text\n" + "".join(f"Where is parcel {n}?\n" for n in range(20)))
+    process = subprocess.Popen(
+        [*COMMAND, str(source), *LABELS, "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+    assert b"Traceback" not in errors
+    assert b"Error" not in errors
