@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup  ## classify the bundled support tickets with the demo model
 	@$(BIN)/classify predict \
 	  "$$($(BIN)/python -c 'from classify.demo import tickets_csv; print(tickets_csv())')" \
-	  --labels "$(DEMO_LABELS)" --text-column text
+	  --labels "$(DEMO_LABELS)" --text-column text --table
 
 test: lint  ## all checks and all tests; what CI runs
 	@$(BIN)/pytest

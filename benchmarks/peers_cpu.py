@@ -64,9 +64,9 @@ def main() -> None:
     processes = {name: process for name, (process, _) in contestants.items()}
     print(_header_text(report))
     try:
-        for n_labels in options.labels:
+        for name in options.labels:
             for length in options.lengths:
-                entry = _run_case(options, processes, n_labels, length)
+                entry = _run_case(options, processes, name, length)
                 report["cases"].append(entry)
                 print(_table(entry), flush=True)
     finally:
@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     add("--model", type=Path, default=ROOT / "../shared/models/eval-lm")
     add("--data", type=Path, default=ROOT / "../shared/data")
     add("--envs", type=Path, default=ROOT / ".bench-envs", help="peers' environments")
-    add("--labels", type=int, nargs="+", choices=SOURCES, default=list(SOURCES))
+    add("--labels", nargs="+", choices=SOURCES, default=list(SOURCES), metavar="NAME")
     add("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
     everybody = [BARE, *PEERS, *OURS]
     add("--only", nargs="+", choices=everybody, default=everybody, metavar="NAME")
@@ -128,11 +128,11 @@ def _start(options: argparse.Namespace) -> dict[str, tuple[Process, dict[str, st
 def _run_case(
     options: argparse.Namespace,
     processes: dict[str, Process],
-    n_labels: int,
+    name: str,
     length: str,
 ) -> dict[str, Any]:
     """Tune everybody, then the rounds, then the reference."""
-    case = make_case(options.data, options.model, n_labels, length, options.texts)
+    case = make_case(options.data, options.model, name, length, options.texts)
     timed = {n: p for n, p in processes.items() if n != REFERENCE}
     results = {}
     for name, process in timed.items():
@@ -152,7 +152,7 @@ def _run_case(
     return {
         "case": case.name,
         "template": case.template,
-        "n_labels": n_labels,
+        "n_labels": len(case.labels),
         "length": length,
         "tokens": count_tokens(case, options.model),
         "load_average": load,
@@ -304,8 +304,8 @@ def _table(entry: dict[str, Any]) -> str:
     lines = [
         "",
         (
-            f"{entry['case']}: prompts of {tokens['prompt']:.0f} tokens, labels of "
-            f"{tokens['labels']} tokens in all, {tokens['inner_nodes']} inner nodes "
+            f"{entry['case']}: prompts of {tokens['prompt']:.0f} tokens, "
+            f"{tokens['shared']} of them shared; {tokens['inner_nodes']} inner nodes "
             f"(load {entry['load_average']:.1f})"
         ),
         (

@@ -103,6 +103,17 @@ def test_a_pipe_gets_csv(tickets):
     assert [row["label"] for row in rows] == ["billing", "", "shipping"]
 
 
+def test_a_pipe_gets_a_table_if_asked_for(tickets):
+    lines = run(tickets, *LABELS, "--table").stdout.splitlines()
+    assert lines[0].split() == ["row", "text", "label", "probability", "mass"]
+    assert len(lines) >= 5
+
+
+def test_a_table_is_not_written(tickets, tmp_path):
+    result = run(tickets, *LABELS, "--table", "--output", tmp_path / "x.csv", code=2)
+    assert "--table shows the rows and --output writes them: drop one." in result.stderr
+
+
 def test_limit(tickets):
     assert [row["id"] for row in table(run(tickets, *LABELS, "--limit", 1).stdout)] == [
         "7"

@@ -216,6 +216,15 @@ def test_batch_size_changes_nothing(batch_size):
     assert_right(engine, "qwen2", prompts)
 
 
+def test_a_big_tree_is_read_in_parts():
+    engine = TransformersEngine(make_model("llama"))
+    engine._budget.most_nodes = 3
+    prompts = [random_prompt(9), random_prompt(5)]
+    assert_right(engine, "llama", prompts)
+    assert_right(engine, "llama", [random_prompt(11)], (0,))
+    assert_right(engine, "llama", [random_prompt(11), random_prompt(7)])
+
+
 def test_equal_requests_are_computed_once():
     engine = TransformersEngine(make_model("llama"), batch_size=2)
     tickets = [engine.submit(r) for r in requests_for([random_prompt(5)] * 10)]

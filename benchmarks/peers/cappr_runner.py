@@ -35,7 +35,7 @@ class Cappr:
             [case.prompts[i] for i in order],
             case.labels,
             (self._model, self._tokenizer),
-            end_of_prompt=" ",
+            end_of_prompt=case.separator,
             show_progress_bar=False,
             batch_size=setting["batch_size"],
             batch_size_completions=setting["batch_size_completions"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner import Case, Logprobs, Setting, serve
 
 from classify import PromptTemplate, ZeroShotClassifier
+from classify.engines import load_engine
 
 
 class Ours:
@@ -13,6 +14,7 @@ class Ours:
     def __init__(self, model: str, tolerance: float) -> None:
         self._model = model
         self._tolerance = tolerance
+        self._engine = load_engine("transformers", model)
         self._classifiers: dict[str, ZeroShotClassifier] = {}
 
     def settings(self, case: Case) -> list[Setting]:
@@ -23,18 +25,20 @@ class Ours:
         """`label_logprobs`, its columns in the case's order."""
         classifier = self._classifier(case)
         scores = classifier.label_logprobs(case.texts)
+        # The next round has the same texts, and must not find them in memory.
+        self._engine.free_memory()
         names = [str(name) for name in classifier.classes_]
         columns = [names.index(label) for label in case.labels]
         return [[float(row[j]) for j in columns] for row in scores.values]
 
     def _classifier(self, case: Case) -> ZeroShotClassifier:
-        """One classifier a case; its model is loaded by its first call."""
+        """One classifier a case."""
         if case.name not in self._classifiers:
             self._classifiers.clear()
             self._classifiers[case.name] = ZeroShotClassifier(
                 labels=case.labels,
                 model=self._model,
-                engine="transformers",
+                engine=self._engine,
                 prompt=PromptTemplate(case.template, chat=False),
                 strategy="exact",
                 tolerance=self._tolerance,

@@ -13,7 +13,7 @@ model is loaded once and the rounds of all contestants can be interleaved.
 CASE holds ``texts``, ``template``, ``prompts`` (the template filled with each text) and
 ``labels`` (sorted). A contestant answers with log p(label | prompt), joint over the
 label's tokens, natural logarithm, one row a prompt and one column a label, where the
-label follows the prompt after one space.
+label follows the prompt after a space, or after the white space that ends it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,13 @@ class Case:
 
     @property
     def continuations(self) -> list[str]:
-        """The labels as they follow the prompt: after one space."""
-        return [f" {label}" for label in self.labels]
+        """The labels as they follow the prompt: after a space, unless one is there."""
+        return [f"{self.separator}{label}" for label in self.labels]
+
+    @property
+    def separator(self) -> str:
+        """What stands between a prompt and a label."""
+        return "" if self.template[-1].isspace() else " "
 
 
 class Contestant(Protocol):

@@ -26,6 +26,9 @@ from classify.jobs import (
 
 __all__ = ["predict_table"]
 
+# More than anybody reads on a terminal; the rest belongs into a file.
+_MOST_SHOWN = 500
+
 
 def predict_table(
     task: Task,
@@ -34,6 +37,7 @@ def predict_table(
     notes: Notes,
     *,
     probabilities: bool,
+    as_table: bool,
 ) -> None:
     """Classify a table; write or show it; report what became of its rows."""
     columns: dict[str, Any] = {
@@ -48,7 +52,7 @@ def predict_table(
             # Opened first: a place that cannot be written to costs no model.
             writer = stack.enter_context(OutputCsv(output, source=table.path))
             write = writer.write
-        elif sys.stdout.isatty():
+        elif as_table or sys.stdout.isatty():
             shown = stack.enter_context(_ShownTable(task, table))
             write = shown.add
         else:
@@ -77,11 +81,12 @@ class _CsvOnStdout:
 
 
 class _ShownTable:
-    """Keeps what the table shows of each row, and prints it at the end."""
+    """Keeps what the table shows of the first rows, and prints it at the end."""
 
     def __init__(self, task: Task, table: CsvTable) -> None:
         self._task, self._table = task, table
         self._rows: list[Any] = []
+        self._n_left_out = 0
 
     def add(self, frame: pd.DataFrame) -> None:
         columns = self._table.columns
@@ -90,7 +95,9 @@ class _ShownTable:
         texts = frame.iloc[:, at]
         results = results_of(frame, len(columns))
         cells = [results[name] for name in ShownRow._fields[1:]]
-        for text, *values in zip(texts, *cells, strict=True):
+        room = _MOST_SHOWN - len(self._rows)
+        self._n_left_out += max(0, len(frame) - room)
+        for text, *values in list(zip(texts, *cells, strict=True))[: max(0, room)]:
             self._rows.append(ShownRow(on_one_line(text), *values))
 
     def __enter__(self) -> "_ShownTable":
@@ -100,3 +107,7 @@ class _ShownTable:
         if kind is None:
             console = Console(highlight=False)
             console.print(results_table(self._rows, console.width))
+            if self._n_left_out:
+                console.print(
+                    f"… {self._n_left_out:,} more rows: write them with --output."
+                )

@@ -78,6 +78,14 @@ def predict_command(
             rich_help_panel=_DATA,
         ),
     ] = None,
+    as_table: Annotated[
+        bool,
+        typer.Option(
+            "--table",
+            help="Show a table, also where stdout is no terminal.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False,
     probabilities: Annotated[
         bool,
         typer.Option(
@@ -206,6 +214,10 @@ def predict_command(
     ):
         if source is None:
             _check_single(text=text, as_json=as_json, output=output)
+        elif as_table and output is not None:
+            raise ConfigError(
+                "--table shows the rows and --output writes them: drop one."
+            )
         elif text is not None or as_json:
             raise ConfigError(
                 "--text and --json are for one text: leave the file "
@@ -221,7 +233,14 @@ def predict_command(
             from classify.jobs import CsvTable
 
             table = CsvTable(source, encoding=encoding, limit=limit)
-            predict_table(chosen, table, output, notes, probabilities=probabilities)
+            predict_table(
+                chosen,
+                table,
+                output,
+                notes,
+                probabilities=probabilities,
+                as_table=as_table,
+            )
 
 
 def _check_single(*, text: str | None, as_json: bool, output: Path | None) -> None:

@@ -13,8 +13,9 @@ __all__ = ["Budget"]
 _TOKENS_CPU, _TOKENS_ACCELERATOR = 1024, 16_384
 # Attention scores of one layer, in pairs (query, slot), summed over the batch.
 _PAIRS_CPU, _PAIRS_ACCELERATOR = 1 << 22, 1 << 26
-_LOGITS_BYTES_CPU, _LOGITS_BYTES_ACCELERATOR = 256 << 20, 2 << 30
+_LOGITS_BYTES_CPU, _LOGITS_BYTES_ACCELERATOR = 32 << 20, 2 << 30
 _KEPT_BYTES_CPU = 1 << 30
+_MOST_NODES = 512
 # Few enough that a streamed job stays small, enough to sort by length.
 _WINDOW = 512
 
@@ -28,6 +29,13 @@ class Budget:
         The model.
     batch_size : int or "auto"
         Most texts in a batch; "auto": bounded by tokens, attention and logits alone.
+
+    Attributes
+    ----------
+    window : int
+        Texts that a driver should keep in flight.
+    most_nodes : int
+        Nodes of one text that one pass may read.
     """
 
     def __init__(self, network: Network, batch_size: int | Literal["auto"]) -> None:
@@ -38,6 +46,8 @@ class Budget:
         self._n_pairs = _PAIRS_CPU if on_cpu else _PAIRS_ACCELERATOR
         logits_bytes = _LOGITS_BYTES_CPU if on_cpu else _LOGITS_BYTES_ACCELERATOR
         self._n_logit_rows = max(1, logits_bytes // (4 * network.vocab_size))
+        # Nodes of one text in one pass: their attention grows with the square.
+        self.most_nodes = max(_MOST_NODES, self._n_logit_rows)
         self.window = (
             _WINDOW if self._most_texts is None else max(4 * self._most_texts, 64)
         )
@@ -82,6 +92,7 @@ class Budget:
         self._n_tokens = max(1, self._n_tokens // 2)
         self._n_pairs = max(1, self._n_pairs // 2)
         self._n_logit_rows = max(1, self._n_logit_rows // 2)
+        self.most_nodes = max(1, self.most_nodes // 2)
         if self._most_texts is not None:
             self._most_texts = max(1, self._most_texts // 2)
 

@@ -188,6 +188,10 @@ class TransformersEngine:
             self._forget()
             raise EngineError(f"The model failed: {error}") from error
 
+    def free_memory(self) -> None:
+        """Drop the keys and values that are kept between reads; they cost time only."""
+        self._reader.free_memory()
+
     def close(self) -> None:
         """Free the model."""
         self._forget()

@@ -23,7 +23,7 @@ from classify.tracking import Completed, EdgeLogprobs, ReadRequest
 __all__ = ["Reader"]
 
 # A shared prefix must save more than its own pass and the copies cost.
-_LEAST_PREFIX = 16
+_LEAST_PREFIX = 8
 
 
 class Reader:
@@ -85,7 +85,7 @@ class Reader:
             answers = self._answer(batch, places)
         except torch.OutOfMemoryError:
             # What is kept goes first; then batches get smaller, down to one text.
-            if not len(self._kept) and len(batch) == 1:
+            if not len(self._kept) and len(batch) == 1 and self._budget.most_nodes == 1:
                 raise
             self._budget.halve()
             self.free_memory()
@@ -115,9 +115,11 @@ class Reader:
     ) -> list[EdgeLogprobs]:
         if self._mode_of(max(batch, key=_total_length)) != "tree":
             return [self._read_plainly(one) for one in batch]
+        for slots, _ in places:
+            self._kept.touch(slots)
+        if len(batch) == 1 and len(batch[0].nodes) > self._budget.most_nodes:
+            return [self._read_in_parts(batch[0], places)]
         if places:
-            for slots, _ in places:
-                self._kept.touch(slots)
             answers, slots_now = follow_up(self._network, batch, places)
         else:
             answers, slots_now = new_prompts(
@@ -129,6 +131,26 @@ class Reader:
         if slots_now is not None:
             self._kept.add(slots_now)
         return answers
+
+    def _read_in_parts(
+        self, asked: Asked, places: Sequence[tuple[Slots, int]]
+    ) -> EdgeLogprobs:
+        """Read a big tree in several passes, each behind the nodes before it."""
+        nodes = sorted(asked.nodes)
+        for start in range(0, len(nodes), self._budget.most_nodes):
+            part = nodes[start : start + self._budget.most_nodes]
+            now = [Asked(asked.prompt, asked.tree, tuple(part))]
+            if places:
+                answers, slots = follow_up(self._network, now, places)
+            else:
+                prefix = self._shared_prefix(now)
+                answers, slots = new_prompts(
+                    self._network, now, prefix=prefix, keep=True
+                )
+            if slots is not None:
+                places = [(slots, 0)]
+        self._kept.add(places[0][0])
+        return answers[0]
 
     def _next_batch(self) -> tuple[list[Asked], list[tuple[Slots, int]]]:
         """Take follow-ups if they are worth a pass, and new prompts otherwise."""
