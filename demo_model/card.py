@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+WEAK = 0.75  # accuracy below which the card names a task
+_BY_TASK = ("held-out patterns", "held-out label wordings")
+
 _CARD = """# Model card: the demo model of classify
 
 A **demo**: a language model of {parameters:.1f} million parameters that ships with
@@ -61,6 +64,7 @@ Accuracy by task (texts):
 
 - It is over-confident, most of all on labels it does not know: calibration helps.
 - Label wordings far from its tasks get little label mass and near-random answers.
+- Tasks with less than {weak:.2f} on one of the two sets above: {weak_tasks}.
 - Its "reasons" before an answer are a format, not reasoning.
 - What it learnt holds for the sentences of its generator and their like; on real
   text expect less.
@@ -72,7 +76,7 @@ Accuracy by task (texts):
 {note}
 """
 
-_STAGE = """- Stage {number}: {n_steps} steps of {tokens_per_batch} tokens, padding
+_STAGE = """- {title}{n_steps} steps of {tokens_per_batch} tokens, padding
   included ({examples:.2f} million examples); AdamW at {learning_rate}, seed {seed};
   {minutes} minutes on one {hardware}, torch {torch}, transformers {transformers},
   {date}; from {started}. Command: `{command}`"""
@@ -111,9 +115,12 @@ def write_card(
         seed=seed,
         rows="\n".join(_row(name, each) for name, each in figures.items()),
         tasks="\n".join(_task_rows(figures)),
+        weak=WEAK,
+        weak_tasks=", ".join(_weak_tasks(figures)) or "none",
         note=training["note"],
         stages="\n".join(
-            _stage(number, stage) for number, stage in enumerate(stages, start=1)
+            _stage(number, stage, n_stages=len(stages))
+            for number, stage in enumerate(stages, start=1)
         ),
     )
 
@@ -126,11 +133,20 @@ def _row(name: str, each: Mapping[str, Any]) -> str:
     )
 
 
+def _weak_tasks(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    columns = [figures[name]["by_task"] for name in _BY_TASK]
+    return sorted(
+        {
+            task
+            for column in columns
+            for task, (_, accuracy) in column.items()
+            if accuracy < WEAK
+        }
+    )
+
+
 def _task_rows(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    columns = [
-        figures[name]["by_task"]
-        for name in ("held-out patterns", "held-out label wordings")
-    ]
+    columns = [figures[name]["by_task"] for name in _BY_TASK]
     names = sorted({task for column in columns for task in column})
     return [
         f"| {task} | "
@@ -143,7 +159,7 @@ def _task_rows(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _stage(number: int, stage: Mapping[str, Any]) -> str:
+def _stage(number: int, stage: Mapping[str, Any], *, n_stages: int) -> str:
     command = (
         f"python -m demo_model.train --seed {stage['seed']} --steps {stage['n_steps']}"
         f" --tokens-per-batch {stage['tokens_per_batch']}"
@@ -154,7 +170,7 @@ def _stage(number: int, stage: Mapping[str, Any]) -> str:
         command += " --start-from FOLDER --no-compile"
     return _STAGE.format(
         **stage,
-        number=number,
+        title=f"Stage {number}: " if n_stages > 1 else "",
         examples=stage["last"]["n_examples"] / 1e6,
         started="scratch" if from_scratch else f"the model of stage {number - 1}",
         command=command,

@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("classify/demo/model"))
     parser.add_argument("--report", type=Path, default=Path("demo_model/training.json"))
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--tokens-per-batch", type=int, default=65_536)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--token-dropout", type=float, default=0.03)
