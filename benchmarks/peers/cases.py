@@ -21,8 +21,8 @@ LENGTHS = {"short": (24, 40), "long": (185, 215), "few-shot": (170, 230)}
 """Least and greatest number of prompt tokens.
 
 The spread is narrow so that a contestant that takes only the first few texts has texts
-as long as everybody else's. "long": what stands before the text differs from row to row
-(earlier messages). "few-shot": the same solved examples stand before every text.
+as long as everybody else's. "long": other texts stand before the question, and differ
+from row to row. "few-shot": the same solved examples stand before every text.
 """
 
 
@@ -38,8 +38,12 @@ class Source:
 
 SOURCES = {
     "2": Source("sst2", 2, "Is this movie review positive or negative?", "Sentiment:"),
-    "10": Source("clinc150", 10, "Classify the intent of the last message.", "Intent:"),
-    "77": Source("clinc150", 77, "Classify the intent of the last message.", "Intent:"),
+    "10": Source(
+        "clinc150", 10, "Classify the intent of the following text.", "Intent:"
+    ),
+    "77": Source(
+        "clinc150", 77, "Classify the intent of the following text.", "Intent:"
+    ),
     "77, foreign": Source("banking77", 77, "What is the customer's problem?", "Topic:"),
 }
 """The cases' names and sources. The evaluation model learnt from clinc150's train split
@@ -76,7 +80,7 @@ def make_case(data: Path, model: Path, name: str, length: str, n_texts: int) -> 
     random.Random(0).shuffle(rows)
     template = _template(source, rows, length, tokenizer)
     texts: list[str] = []
-    for text in _of_length(rows, template, length, tokenizer):
+    for text in _of_length(source, rows, template, length, tokenizer):
         if len(texts) == n_texts:
             break
         texts.append(text)
@@ -138,7 +142,8 @@ def _template(
     """The chat's text with ``{text}`` in it, without the BOS that tokenizers add."""
 
     def written(examples: str) -> str:
-        content = f"{source.question}\n\n{examples}{{text}}\n\n{source.answer}"
+        question = "" if length == "long" else f"{source.question}\n\n"
+        content = f"{question}{examples}{{text}}\n\n{source.answer}"
         rendered = tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
             tokenize=False,
@@ -151,13 +156,14 @@ def _template(
     examples = ""
     for row in reversed(rows):
         longer = f"{examples}{row['text']}\n{source.answer} {row['label']}\n\n"
-        if len(tokenizer(written(longer))["input_ids"]) > LENGTHS[length][0]:
+        if len(tokenizer(written(longer))["input_ids"]) > LENGTHS[length][0] + 20:
             break
         examples = longer
     return written(examples)
 
 
 def _of_length(
+    source: Source,
     rows: list[dict[str, str]],
     template: str,
     length: str,
@@ -166,12 +172,13 @@ def _of_length(
     least, most = LENGTHS[length]
     others = random.Random(1)
     for row in rows:
-        text = row["text"]
+        text, before = row["text"], ""
         while True:
+            if length == "long":
+                text = f"{before}\n{source.question}\n\n{row['text']}"
             n_tokens = len(tokenizer(template.replace("{text}", text))["input_ids"])
             if length != "long" or n_tokens >= least:
                 break
-            # An earlier message, as in a conversation.
-            text = f"{others.choice(rows)['text']}\n{text}"
+            before += f"{others.choice(rows)['text']}\n"
         if least <= n_tokens <= most:
             yield text

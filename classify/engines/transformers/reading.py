@@ -24,6 +24,8 @@ __all__ = ["Reader"]
 
 # A shared prefix must save more than its own pass and the copies cost.
 _LEAST_PREFIX = 8
+# Least share of a follow-up batch that is nodes, and not padding.
+_LEAST_FILLED = 0.75
 
 
 class Reader:
@@ -201,21 +203,27 @@ class Reader:
     def _fill_follow_ups(
         self, asked: list[Asked]
     ) -> tuple[list[Asked], list[tuple[Slots, int]]]:
-        """Take follow-ups with as many cached slots, most first, that fit one batch."""
-        found = []
+        """Take follow-ups of about as many nodes, most first, that fit one batch.
+
+        Sure texts ask for one node and unsure ones for thirty: side by side, most of a
+        batch would be padding.
+        """
+        asked.sort(key=lambda one: -len(one.nodes))
+        n_nodes = len(asked[0].nodes)
+        batch: list[Asked] = []
+        places: list[tuple[Slots, int]] = []
+        n_slots, n_asked = 0, 0
         for one in asked:
             place = self._kept.find(one.prompt)
             assert place is not None
-            found.append((one, place))
-        found.sort(key=lambda pair: -pair[1][0].n_slots)
-        n_slots = found[0][1][0].n_slots
-        batch: list[Asked] = []
-        places: list[tuple[Slots, int]] = []
-        n_nodes = 1
-        for one, place in found:
-            n_nodes = max(n_nodes, len(one.nodes))
-            if batch and not self._budget.fits(
-                len(batch) + 1, n_nodes, n_slots + n_nodes, n_nodes
+            n_slots = max(n_slots, place[0].n_slots)
+            n_asked += len(one.nodes)
+            n_padded = n_nodes * (len(batch) + 1)
+            if batch and (
+                n_asked < _LEAST_FILLED * n_padded
+                or not self._budget.fits(
+                    len(batch) + 1, n_nodes, n_slots + n_nodes, n_nodes
+                )
             ):
                 break
             batch.append(one)

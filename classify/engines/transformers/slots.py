@@ -157,6 +157,9 @@ def merge(
 ) -> tuple[SlotCache, Ints, Ints]:
     """Copy rows of several batches into one, with room for new slots behind them.
 
+    Slots that hold nothing for any of a batch's chosen rows are left behind: its other
+    rows may have been long, or have asked for many nodes.
+
     Returns
     -------
     cache : SlotCache
@@ -164,15 +167,19 @@ def merge(
     codes, positions : ndarray of int64, shape (B, S)
         S is the greatest of the batches; the others are padded on the left.
     """
-    width = max(slots.n_slots for slots, _ in chosen)
+    used = [
+        np.flatnonzero((slots.codes[rows] != PAD).any(axis=0)) for slots, rows in chosen
+    ]
+    width = max(map(len, used))
     n_rows = sum(len(rows) for _, rows in chosen)
     codes = np.full((n_rows, width), PAD, dtype=np.int64)
     positions = np.zeros((n_rows, width), dtype=np.int64)
     spans, start = [], 0
-    for slots, rows in chosen:
+    for (slots, rows), columns in zip(chosen, used, strict=True):
         stop = start + len(rows)
-        codes[start:stop, width - slots.n_slots :] = slots.codes[rows]
-        positions[start:stop, width - slots.n_slots :] = slots.positions[rows]
+        place = np.ix_(rows, columns)
+        codes[start:stop, width - len(columns) :] = slots.codes[place]
+        positions[start:stop, width - len(columns) :] = slots.positions[place]
         spans.append((start, stop))
         start = stop
     layers = []
@@ -183,13 +190,18 @@ def merge(
             buffer = first.new_empty(
                 (n_rows, first.shape[1], width + room, first.shape[3])
             )
-            for (slots, rows), (start, stop) in zip(chosen, spans, strict=True):
+            for (slots, rows), columns, (start, stop) in zip(
+                chosen, used, spans, strict=True
+            ):
                 states = slots.layers[layer][which]
-                gap = width - slots.n_slots
+                gap = width - len(columns)
                 # Zeros, not garbage: a masked slot still meets the sum, times zero.
                 buffer[start:stop, :, :gap] = 0
-                every = list(rows) == list(range(states.shape[0]))
-                buffer[start:stop, :, gap:width] = states if every else states[rows]
+                if list(rows) != list(range(states.shape[0])):
+                    states = states[rows]
+                if len(columns) < slots.n_slots:
+                    states = states[:, :, columns]
+                buffer[start:stop, :, gap:width] = states
             pair.append(buffer)
         layers.append((pair[0], pair[1]))
     return SlotCache(layers, room), codes, positions
