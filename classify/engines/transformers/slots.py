@@ -177,7 +177,7 @@ def merge(
     spans, start = [], 0
     for (slots, rows), columns in zip(chosen, used, strict=True):
         stop = start + len(rows)
-        place = np.ix_(rows, columns)
+        place = np.ix_(np.asarray(rows), columns)
         codes[start:stop, width - len(columns) :] = slots.codes[place]
         positions[start:stop, width - len(columns) :] = slots.positions[place]
         spans.append((start, stop))
