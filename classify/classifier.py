@@ -85,7 +85,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     --------
     >>> from classify import ZeroShotClassifier
     >>> clf = ZeroShotClassifier(labels=["billing", "shipping"])
-    >>> clf.predict(["My parcel has not arrived."])  # doctest: +SKIP
+    >>> clf.predict(["My parcel has not arrived."])
     array(['shipping'], dtype='<U8')
     """
 

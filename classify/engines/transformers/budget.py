@@ -85,7 +85,7 @@ class Budget:
     @property
     def worth_waiting_for(self) -> int:
         """New tokens of follow-ups below which a pass is mostly overhead."""
-        return self._n_tokens // 2 if self._most_texts is None else 0
+        return self._n_tokens if self._most_texts is None else 0
 
     def halve(self) -> None:
         """Take less at a time, after the device ran out of memory."""

@@ -25,7 +25,7 @@ __all__ = ["Reader"]
 # A shared prefix must save more than its own pass and the copies cost.
 _LEAST_PREFIX = 8
 # Least share of a follow-up batch that is nodes, and not padding.
-_LEAST_FILLED = 0.75
+_LEAST_FILLED = 0.8
 
 
 class Reader:
