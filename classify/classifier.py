@@ -22,7 +22,7 @@ from classify.frames import (
 )
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
-from classify.scoring import LabelLogprobs, TextScore, make_strategy, score_prompts
+from classify.scoring import LabelLogprobs, Strategy, make_strategy, score_prompts
 from classify.tokenizer import Tokenizer, load_tokenizer
 from classify.verbalizer import LabelAudit, ScorablePrompt, Verbalizer
 
@@ -56,13 +56,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     verbalizer : Verbalizer, default=None
         How label words become token paths. None: `Verbalizer()`.
     strategy : {"exact", "generate"}, default="exact"
-        "exact" walks the label trie best first to `tolerance`; "generate" follows one
-        generated label, and knows the others as bounds only.
+        "exact": walk the trie to `tolerance`; "generate": follow one generated label.
     tolerance : float, default=1e-3
         For "exact": how much label mass may stay unresolved, as a share of the
         resolved. 0 computes every label exactly.
     dtype : str, default="auto"
-        Weights' type: "float32" on a CPU and the checkpoint's elsewhere, if "auto".
+        Weights' type; "auto": float32 on a CPU, else the checkpoint's.
     device : str, default="auto"
         "cpu", "cuda", …; "auto" takes a GPU if there is one.
     batch_size : int or "auto", default="auto"
@@ -119,8 +118,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.revision = revision
         self.trust_remote_code = trust_remote_code
         self.tokenizer = tokenizer
-
-    # ---------------------------------------------------------------- scikit-learn
 
     def fit(self, X: Any, y: Any = None) -> "ZeroShotClassifier":
         """Learn the classes from `y` if none were declared; else only check `y`.
@@ -201,8 +198,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if key not in ("_made_encoder", "_warned")
         }
 
-    # -------------------------------------------------------------------- scoring
-
     def label_logprobs(
         self,
         X: Any,
@@ -216,7 +211,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : sequence of str, Series, array, or DataFrame
-            Texts; or rows with a column for each placeholder of the prompt.
+            Texts; or rows with the columns that the prompt needs.
         labels : sequence of sequences of str, or str, default=None
             Candidate labels of each text, or the name of a column of `X` that holds
             them (as lists, or as text with ``|`` between the names). The columns of
@@ -229,14 +224,14 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         LabelLogprobs
-            Columns follow `classes_`; where `labels` are given and the classifier has
-            none, the sorted union of the candidates.
+            Columns follow `classes_`, or are all candidates where it has no labels.
 
         Raises
         ------
         InputError
             A text is missing or empty, or does not fit; before any model call.
         """
+        strategy = make_strategy(self.strategy, tolerance=self.tolerance)
         rows, listed = rows_and_candidates(X, labels, self._prompt_template().fields)
         candidates = candidate_sets(listed, self._known_labels())
         prompts = self._prompts(rows, candidates)
@@ -244,9 +239,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if isinstance(prompt, InputError):
                 raise type(prompt)(f"Text {at}: {prompt}")
         good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
-        scores = self._score(good, progress)
-        return LabelLogprobs.of(
-            scores, self._columns(candidates), return_steps=return_steps
+        return self._score(
+            good, strategy, candidates, progress, return_steps=return_steps
         )
 
     def classify_frame(
@@ -284,6 +278,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ``label_mass``, ``unresolved``, ``truncated`` and ``error``. A name that the
             input has already gets the prefix ``predicted_``.
         """
+        strategy = make_strategy(self.strategy, tolerance=self.tolerance)
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
         listed = candidates_of_frame(frame, labels_column)
         candidates = candidate_sets(listed, self._known_labels())
@@ -299,9 +294,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if progress is not None and errors:
             progress(len(errors))
         good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
-        scores = LabelLogprobs.of(
-            self._score(good, progress), self._columns(candidates)
-        )
+        scores = self._score(good, strategy, candidates, progress)
         if on_error == "raise":
             scores.log_proba  # noqa: B018 raises where there is no probability
         return add_results(
@@ -316,7 +309,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return how the label words will be read; loads the tokenizer only."""
         return self._encoder().space(self._declared_labels()).audit()
 
-    # ------------------------------------------------------------------ internals
+    def load_engine(self) -> Engine:
+        """Return what runs the model, and load it if that has not been done."""
+        if not isinstance(self.engine, str):
+            return self.engine
+        return load_engine(
+            self.engine,
+            located(self.model),
+            dtype=self.dtype,
+            device=self.device,
+            batch_size=self.batch_size,
+            **self._source(),
+        )
 
     def _known_labels(self) -> LabelSet | None:
         if self.labels is not None:
@@ -332,11 +336,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return labels
 
     def _columns(self, candidates: Sequence[LabelSet | InputError] | None) -> list[str]:
-        labels = self._known_labels()
-        if labels is not None or candidates is None:
-            return sorted(self._declared_labels().names)
-        sets = [labels for labels in candidates if isinstance(labels, LabelSet)]
-        return sorted({name for labels in sets for name in labels.names})
+        known = self._known_labels()
+        sets = candidates or () if known is None else [known]
+        named = [labels.names for labels in sets if isinstance(labels, LabelSet)]
+        return sorted({name for names in named for name in names})
 
     def _prompt_template(self) -> PromptTemplate:
         if self.prompt is None:
@@ -359,27 +362,37 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             candidates = [labels] * len(rows)
         if all(isinstance(row, InputError) for row in rows):
             return [row for row in rows if isinstance(row, InputError)]
-        return encoder.encode(rows, candidates, self._engine().context_length)
+        return encoder.encode(rows, candidates, self.load_engine().context_length)
 
     def _score(
-        self, prompts: Sequence[ScorablePrompt], progress: Progress | None
-    ) -> list[TextScore]:
-        strategy = make_strategy(self.strategy, tolerance=self.tolerance)
-        if not prompts:
-            return []
-        scores = score_prompts(prompts, strategy, self._engine(), progress=progress)
+        self,
+        prompts: Sequence[ScorablePrompt],
+        strategy: Callable[[ScorablePrompt], Strategy],
+        candidates: Sequence[LabelSet | InputError] | None,
+        progress: Progress | None,
+        *,
+        return_steps: bool = False,
+    ) -> LabelLogprobs:
+        scored = []
+        if prompts:
+            engine = self.load_engine()
+            scored = score_prompts(prompts, strategy, engine, progress=progress)
+        scores = LabelLogprobs.of(
+            scored, self._columns(candidates), return_steps=return_steps
+        )
         self._warn_of_low_mass(scores)
         return scores
 
-    def _warn_of_low_mass(self, scores: Sequence[TextScore]) -> None:
-        mean = float(np.mean([np.exp(s.mass.estimate).sum() for s in scores]))
-        if mean < _LOW_LABEL_MASS and not getattr(self, "_warned", False):
+    def _warn_of_low_mass(self, scores: LabelLogprobs) -> None:
+        if not len(scores) or getattr(self, "_warned", False):
+            return
+        mean = float(scores.label_mass.mean())
+        if mean < _LOW_LABEL_MASS:
             self._warned = True  # once is enough, whatever the number of calls
             logger.warning(
                 "The mean label mass is %.2g: the model would rather answer with "
                 "something else than a label, and the probabilities rest on so little. "
-                "List the options in the prompt, or use the words that the model "
-                "would use.",
+                "List the options in the prompt, or use the words that it would use.",
                 mean,
             )
 
@@ -401,20 +414,5 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self.tokenizer
         return load_tokenizer(located(self.model), **self._source())
 
-    def _engine(self) -> Engine:
-        if not isinstance(self.engine, str):
-            return self.engine
-        return load_engine(
-            self.engine,
-            located(self.model),
-            dtype=self.dtype,
-            device=self.device,
-            batch_size=self.batch_size,
-            **self._source(),
-        )
-
     def _source(self) -> dict[str, Any]:
-        return {
-            "revision": self.revision,
-            "trust_remote_code": self.trust_remote_code,
-        }
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}

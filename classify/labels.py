@@ -97,6 +97,7 @@ class LabelSet(Sequence[Label]):
 
     def __init__(self, labels: Iterable[Label]) -> None:
         self._labels = tuple(labels)
+        self._hash = hash(self._labels)  # rows are grouped by their label sets
         self._by_name = {label.name: label for label in self._labels}
         self.names: tuple[str, ...] = tuple(label.name for label in self._labels)
         if len(self._by_name) < len(self._labels):
@@ -211,7 +212,7 @@ class LabelSet(Sequence[Label]):
         return isinstance(other, LabelSet) and self._labels == other._labels
 
     def __hash__(self) -> int:
-        return hash(self._labels)
+        return self._hash
 
     def __repr__(self) -> str:
         return f"LabelSet({_listed(self.names)})"

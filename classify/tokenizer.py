@@ -8,7 +8,7 @@ see the tokens that the whole text has; but only literals can become control tok
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -305,21 +305,3 @@ def load_tokenizer(
             "id needs a connection or a filled cache."
         ) from error
     return Tokenizer(backend, str(model))
-
-
-def common_prefix_length(sequences: Iterable[tuple[int, ...]]) -> int:
-    """Return how many leading items all sequences share.
-
-    Examples
-    --------
-    >>> common_prefix_length([(1, 2, 3), (1, 2), (1, 2, 4)])
-    2
-    """
-    rows = list(sequences)
-    first, last = min(rows), max(rows)
-    shared = 0
-    for left, right in zip(first, last, strict=False):
-        if left != right:
-            break
-        shared += 1
-    return shared

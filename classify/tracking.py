@@ -21,6 +21,7 @@ __all__ = [
     "TokenTree",
     "TrackedGeneration",
     "TrackedRequest",
+    "common_prefix_length",
 ]
 
 EdgeLogprobs = npt.NDArray[np.float64]
@@ -254,3 +255,22 @@ class Completed(NamedTuple):
 
     ticket: int
     result: "EdgeLogprobs | tuple[TrackedGeneration, ...]"
+
+
+def common_prefix_length(sequences: Iterable[tuple[int, ...]]) -> int:
+    """Return how many leading items all sequences share.
+
+    Examples
+    --------
+    >>> common_prefix_length([(1, 2, 3), (1, 2), (1, 2, 4)])
+    2
+    """
+    # What begins the least and the greatest begins all between them.
+    rows = list(sequences)
+    first, last = min(rows), max(rows)
+    shared = 0
+    for left, right in zip(first, last, strict=False):
+        if left != right:
+            break
+        shared += 1
+    return shared

@@ -17,7 +17,8 @@ from typing import Literal, NamedTuple
 from classify.errors import LabelError, PromptError, PromptTooLongError
 from classify.labels import LabelSet
 from classify.prompts import CompiledPrompt
-from classify.tokenizer import Segment, common_prefix_length
+from classify.tokenizer import Segment
+from classify.tracking import common_prefix_length
 from classify.trie import LabelTrie, WordPath
 
 __all__ = ["AnswerSpace", "LabelAudit", "ScorablePrompt", "Verbalizer", "WordAudit"]

@@ -1,7 +1,8 @@
 import pytest
 
 from classify.errors import ModelLoadError
-from classify.tokenizer import Segment, common_prefix_length, load_tokenizer
+from classify.tokenizer import Segment, load_tokenizer
+from classify.tracking import common_prefix_length
 from tests.tiny_tokenizers import SPECIAL, byte_level, metaspace, with_tags
 
 ALL = [byte_level, metaspace, with_tags]

@@ -23,6 +23,7 @@ from classify.cli.options import (
     task_of,
 )
 from classify.errors import ConfigError
+from classify.tracking import common_prefix_length
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -106,12 +107,7 @@ def shared_prefixes(audit: "LabelAudit") -> tuple[SharedPrefix, ...]:
     for group in groups.values():
         if len(group) < 2:
             continue
-        first, last = min(w.token_ids for w in group), max(w.token_ids for w in group)
-        n_shared = 0
-        for left, right in zip(first, last, strict=False):
-            if left != right:
-                break
-            n_shared += 1
+        n_shared = common_prefix_length(word.token_ids for word in group)
         shared.append(
             SharedPrefix(
                 group[0].token_ids[:n_shared],

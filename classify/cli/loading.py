@@ -14,10 +14,11 @@ def load_classifier(task: Task, notes: Notes) -> ZeroShotClassifier:
             "Using the bundled demo model, for trying out only: choose a model with "
             "--model."
         )
+    classifier = task.classifier()
     with notes.waiting("Loading the tokenizer …"):
         if task.labels is not None:
-            task.classifier().audit()
+            classifier.audit()
     with notes.waiting(f"Loading the model {task.model} …"):
-        engine = task.load_engine()
+        engine = classifier.load_engine()
     notes.note(f"Engine {engine.name}, context of {engine.context_length} tokens.")
-    return task.classifier(engine=engine)
+    return classifier

@@ -22,7 +22,6 @@ from pydantic import (
     model_validator,
 )
 
-from classify.demo import located
 from classify.errors import ConfigError, InputError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
@@ -31,7 +30,6 @@ from classify.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from classify.classifier import ZeroShotClassifier
-    from classify.engines import Engine
 
 __all__ = ["PromptSpec", "Task", "VerbalizerSpec", "labels_from_yaml"]
 
@@ -220,38 +218,18 @@ class Task(_Spec):
         settings["prompt"] = prompt
         return _validated(settings, _Wording("the options", _option_name))
 
-    def classifier(self, *, engine: "Engine | None" = None) -> "ZeroShotClassifier":
-        """Return the classifier that this task describes; nothing is loaded yet.
-
-        Parameters
-        ----------
-        engine : Engine or None, default=None
-            An engine that is running already.
-        """
+    def classifier(self) -> "ZeroShotClassifier":
+        """Return the classifier that this task describes; nothing is loaded yet."""
         from classify.classifier import ZeroShotClassifier
 
         return ZeroShotClassifier(
             labels=self.labels,
             model=self.model,
-            engine=self.engine if engine is None else engine,
+            engine=self.engine,
             prompt=self.prompt.prompt_template(),
             verbalizer=Verbalizer(**dict(self.verbalizer)),
             strategy=self.strategy,
             tolerance=self.tolerance,
-            dtype=self.dtype,
-            device=self.device,
-            batch_size=self.batch_size,
-            revision=self.revision,
-            trust_remote_code=self.trust_remote_code,
-        )
-
-    def load_engine(self) -> "Engine":
-        """Load the model; the same engine that the classifier would load itself."""
-        from classify.engines import load_engine
-
-        return load_engine(
-            self.engine,
-            located(self.model),
             dtype=self.dtype,
             device=self.device,
             batch_size=self.batch_size,

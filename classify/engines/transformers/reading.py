@@ -18,7 +18,12 @@ from classify.engines.transformers.tree_pass import (
     new_prompts,
     prefix_slots,
 )
-from classify.tracking import Completed, EdgeLogprobs, ReadRequest
+from classify.tracking import (
+    Completed,
+    EdgeLogprobs,
+    ReadRequest,
+    common_prefix_length,
+)
 
 __all__ = ["Reader"]
 
@@ -234,12 +239,8 @@ class Reader:
         """Return keys and values of what all prompts begin with, if worth it."""
         waiting = [request.prompt_token_ids for request in self._waiting.values()]
         least, greatest = min(waiting), max(waiting)
-        n_shared = 0
-        # What begins the least and the greatest begins all between them.
-        for left, right in zip(least[:-1], greatest[:-1], strict=False):
-            if left != right:
-                break
-            n_shared += 1
+        # Each prompt keeps a token of its own.
+        n_shared = common_prefix_length([least[:-1], greatest[:-1]])
         prompts = [one.prompt for one in batch]
         known = self._prefixes.longest(min(prompts), max(prompts))
         n_known = 0 if known is None else known.n_slots
