@@ -1,0 +1,486 @@
+"""The engine over vLLM's offline ``LLM``."""
+
+import itertools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from classify.engines.protocol import Request, check_request
+from classify.engines.vllm.parameters import (
+    sampling_params,
+    top_logprobs,
+    tracked_llm,
+    tracked_logprobs,
+)
+from classify.engines.vllm.reading import Chain, PackedTree, add_edges, chains_of
+from classify.engines.vllm.speculation import (
+    SpeculationFigures,
+    speculative_config,
+    speculation_figures,
+)
+from classify.engines.vllm.wire import Wanted
+from classify.errors import ConfigError, EngineError, ModelLoadError
+from classify.tracking import (
+    Completed,
+    EdgeLogprobs,
+    ReadRequest,
+    TokenTree,
+    TrackedGeneration,
+    TrackedRequest,
+)
+
+__all__ = ["VllmEngine"]
+
+logger = logging.getLogger(__name__)
+
+# Prompt lengths of the first texts, until real ones are seen.
+_GUESSED_LENGTH = 512
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A request of ours, and what of vLLM's answers to it has come."""
+
+    request: Request
+    n_missing: int
+    chains: Mapping[str, Chain] = field(default_factory=dict)
+    edges: EdgeLogprobs | None = None
+    generations: tuple[TrackedGeneration, ...] = ()
+
+
+class VllmEngine:
+    """Answer requests with vLLM, many at once, with tracking in its workers.
+
+    Made with `VllmEngine.load`, or around an ``LLM`` from
+    `classify.engines.vllm.tracked_llm`.
+
+    Parameters
+    ----------
+    llm : vllm.LLM
+        From `tracked_llm`.
+    lora_request : vllm.lora.request.LoRARequest, optional
+        An adapter for every request.
+
+    Attributes
+    ----------
+    n_requests : int
+        vLLM requests sent so far.
+    """
+
+    name = "vllm"
+
+    def __init__(self, llm: Any, *, lora_request: Any = None) -> None:
+        self._llm = llm
+        self._engine = llm.llm_engine
+        self._lora_request = lora_request
+        config = self._engine.vllm_config
+        self.vocab_size = int(config.model_config.get_vocab_size())
+        # vLLM always generates a token more than a read needs.
+        self.context_length = int(config.model_config.max_model_len) - 1
+        self.closed = False
+        self.n_requests = 0
+        self._stop_token_ids = _stop_token_ids(config.model_config)
+        self._most_texts = int(config.scheduler_config.max_num_seqs)
+        self._kv_tokens = _kv_tokens(config)
+        self._mean_length = float(_GUESSED_LENGTH)
+        self._tickets = itertools.count()
+        self._names = itertools.count()
+        self._waiting: dict[int, _Waiting] = {}
+        self._ticket_of: dict[str, int] = {}
+        self._done: list[Completed] = []
+        self._packed: WeakKeyDictionary[TokenTree, PackedTree] = WeakKeyDictionary()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        batch_size: int | str = "auto",
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        speculation: str | Mapping[str, Any] | None = None,
+        lora: str | Path | None = None,
+        self_test: bool = True,
+        **options: Any,
+    ) -> Self:
+        """Start vLLM on a model.
+
+        Parameters
+        ----------
+        model : str or path
+            A hub id or a folder.
+        dtype : str, default="auto"
+            "auto": float32 on a CPU, else the checkpoint's.
+        device : str, default="auto"
+            vLLM is built for one kind of device: "auto", or that kind.
+        batch_size : int or "auto", default="auto"
+            Most requests that run at once (vLLM's ``max_num_seqs``).
+        trust_remote_code : bool, default=False
+            Whether code that comes with the model may run.
+        revision : str, default=None
+            Revision of a hub model.
+        speculation : str or mapping, default=None
+            Speculative decoding; see `classify.engines.vllm.speculation`.
+        lora : str or path, default=None
+            A folder with a LoRA adapter.
+        self_test : bool, default=True
+            Compare tracked values with full log-probabilities before the first text,
+            and refuse a vLLM that answers wrong.
+        **options
+            Any other argument of ``vllm.LLM``, by its name:
+            ``tensor_parallel_size``, ``gpu_memory_utilization``, ``max_model_len``,
+            ``quantization``, ``enforce_eager``, ``seed``, ….
+
+        Returns
+        -------
+        VllmEngine
+
+        Raises
+        ------
+        ConfigError
+            An option is none of vLLM's, or contradicts another.
+        ModelLoadError
+            vLLM cannot load the model.
+        EngineError
+            The installed vLLM answers wrong.
+        """
+        if not isinstance(model, str | Path):
+            raise ConfigError(
+                "The vllm engine loads models by name: give a folder or a hub id, not "
+                f"a {type(model).__name__}."
+            )
+        llm = _start(
+            model=str(model),
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            speculative_config=speculative_config(speculation),
+            lora=lora,
+            options=options,
+        )
+        engine = cls(llm, lora_request=_lora_request(lora))
+        if self_test:
+            from classify.engines.vllm.selftest import check_engine
+
+            check_engine(engine)
+        return engine
+
+    @property
+    def window(self) -> int:
+        """Texts to keep in flight: all that run at once, while their prompts fit.
+
+        A text's later reads find its prompt in the prefix cache only while the prompts
+        of all texts in flight fit into the memory for keys and values.
+        """
+        fit = int(0.8 * self._kv_tokens / self._mean_length)
+        return max(1, min(self._most_texts, fit))
+
+    @property
+    def llm(self) -> Any:
+        """The ``vllm.LLM`` that answers."""
+        return self._llm
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "VllmEngine(closed)"
+        return f"VllmEngine({self._engine.vllm_config.model_config.model!r})"
+
+    def speculation_figures(self) -> SpeculationFigures | None:
+        """Return how many drafted tokens were accepted; None without speculation."""
+        if self.closed or self._engine.vllm_config.speculative_config is None:
+            return None
+        return speculation_figures(self._llm.get_metrics())
+
+    def submit(self, request: Request) -> int:
+        """Take a request and return its ticket."""
+        if self.closed:
+            raise EngineError("This engine was closed: load it again.")
+        check_request(
+            request, vocab_size=self.vocab_size, context_length=self.context_length
+        )
+        ticket = next(self._tickets)
+        length = len(request.prompt_token_ids)
+        self._mean_length += 0.01 * (length - self._mean_length)
+        if isinstance(request, ReadRequest):
+            self._submit_read(ticket, request)
+        else:
+            self._submit_generation(ticket, request)
+        return ticket
+
+    def poll(self) -> list[Completed]:
+        """Run vLLM until at least one request is finished."""
+        while not self._done and self._waiting:
+            for output in self._step():
+                self._take(output)
+        done, self._done = self._done, []
+        return done
+
+    def close(self) -> None:
+        """Stop vLLM and free its memory."""
+        if self.closed:
+            return
+        self.closed = True
+        self._forget()
+        core = getattr(self._engine, "engine_core", None)
+        self._llm = self._engine = None
+        if core is not None:
+            core.shutdown()
+
+    def _submit_read(self, ticket: int, request: ReadRequest) -> None:
+        tree = request.tree
+        edges = np.full(tree.n_nodes, np.nan)
+        if not request.nodes:
+            self._done.append(Completed(ticket, edges))
+            return
+        packed = self._pack(tree)
+        # What is likely needed next is read on the way, where that is one request.
+        partly = len(set(request.nodes)) < len(tree.inner_nodes)
+        chains: dict[str, Chain] = {}
+        for chain in chains_of(tree, request.nodes):
+            follow = partly and chain.nodes[0] == 0
+            prompt = (*request.prompt_token_ids, *tree.path(chain.nodes[0]))
+            room = self.context_length - len(prompt) + 1
+            wanted, n_columns = packed.wanted(chain, follow=follow)
+            parameters = sampling_params(
+                wanted,
+                n_columns,
+                max_tokens=min(tree.max_depth, room) if follow else len(chain.nodes),
+                stop_token_ids=list(packed.stop_token_ids) if follow else None,
+                **_PLAIN,
+            )
+            chains[self._add(ticket, prompt, parameters)] = chain
+        self._waiting[ticket] = _Waiting(request, len(chains), chains, edges)
+
+    def _submit_generation(self, ticket: int, request: TrackedRequest) -> None:
+        stop = request.stop_token_ids
+        stops = set(self._stop_token_ids if stop is None else stop)
+        if request.allowed is not None:
+            packed = self._pack(request.allowed)
+            stops.update(packed.stop_token_ids)
+            wanted = packed.allowed(_distinct(request), request.top_logprobs)
+        else:
+            wanted = Wanted(_distinct(request), top=request.top_logprobs)
+        parameters = sampling_params(
+            wanted,
+            len(wanted.token_ids),
+            max_tokens=request.max_tokens,
+            n=request.n,
+            seed=request.seed,
+            stop_token_ids=sorted(stops),
+            **{**_PLAIN, "temperature": request.temperature},
+        )
+        self._waiting[ticket] = _Waiting(request, 1)
+        self._add(ticket, request.prompt_token_ids, parameters)
+
+    def _pack(self, tree: TokenTree) -> PackedTree:
+        packed = self._packed.get(tree)
+        if packed is None:
+            packed = self._packed[tree] = PackedTree(tree, self.vocab_size)
+        return packed
+
+    def _add(self, ticket: int, prompt: Sequence[int], parameters: Any) -> str:
+        name = str(next(self._names))
+        self._ticket_of[name] = ticket
+        self.n_requests += 1
+        try:
+            self._engine.add_request(
+                name,
+                {"prompt_token_ids": list(prompt)},
+                parameters,
+                lora_request=self._lora_request,
+            )
+        except _dead_engine() as error:
+            raise self._died(error) from error
+        return name
+
+    def _step(self) -> list[Any]:
+        try:
+            outputs: list[Any] = self._engine.step()
+        except _dead_engine() as error:
+            raise self._died(error) from error
+        return [output for output in outputs if output.finished]
+
+    def _died(self, error: Exception) -> EngineError:
+        n_lost = len(self._waiting)
+        self.closed = True
+        self._forget()
+        return EngineError(
+            f"vLLM died with {n_lost} requests in flight ({type(error).__name__}): its "
+            "own message stands above. Texts finished before are not affected; load "
+            "the engine again for the rest."
+        )
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._ticket_of.clear()
+        self._done.clear()
+
+    def _take(self, output: Any) -> None:
+        ticket = self._ticket_of.pop(output.request_id)
+        waiting = self._waiting[ticket]
+        if isinstance(waiting.request, TrackedRequest):
+            waiting.generations = tuple(
+                _generation(waiting.request, completion)
+                for completion in output.outputs
+            )
+        else:
+            assert waiting.edges is not None
+            chain = waiting.chains[output.request_id]
+            add_edges(waiting.edges, waiting.request.tree, chain, output.outputs[0])
+        waiting.n_missing -= 1
+        if not waiting.n_missing:
+            del self._waiting[ticket]
+            answer = waiting.generations if waiting.edges is None else waiting.edges
+            self._done.append(Completed(ticket, answer))
+
+
+# Token ids are all that is wanted, once, and stops are those that we name.
+_PLAIN = {"temperature": 0.0, "detokenize": False, "ignore_eos": True}
+
+
+def _distinct(request: TrackedRequest) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(int(token) for token in request.track_token_ids or ()))
+
+
+def _generation(request: TrackedRequest, completion: Any) -> TrackedGeneration:
+    token_ids = tuple(completion.token_ids)
+    n_steps, at_leaf = len(token_ids), False
+    if request.allowed is not None:
+        n_steps, at_leaf = _steps_to_leaf(request.allowed, token_ids)
+    tracked = None
+    if request.track_token_ids is not None:
+        tracked = {
+            token: values[:n_steps]
+            for token, values in tracked_logprobs(completion).items()
+        }
+    stopped = at_leaf or completion.finish_reason == "stop"
+    return TrackedGeneration(
+        token_ids=token_ids[:n_steps],
+        tracked_logprobs=tracked,
+        top_logprobs=top_logprobs(completion)[:n_steps],
+        finish_reason="stop" if stopped else "length",
+    )
+
+
+def _steps_to_leaf(tree: TokenTree, token_ids: tuple[int, ...]) -> tuple[int, bool]:
+    node: int | None = 0
+    for step, token in enumerate(token_ids):
+        assert node is not None
+        if not tree.n_children[node]:
+            return step, True
+        node = tree.child_by_token(node, token)
+        if node is None:
+            raise EngineError(
+                f"vLLM generated {list(token_ids)}, which leaves the allowed paths."
+            )
+    return len(token_ids), not tree.n_children[node]
+
+
+def _start(
+    *,
+    model: str,
+    dtype: str,
+    device: str,
+    batch_size: int | str,
+    lora: str | Path | None,
+    options: Mapping[str, Any],
+    **named: Any,
+) -> Any:
+    # Its log would go to stdout, where results go.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    platform = _platform()
+    if device not in ("auto", platform, f"{platform}:0"):
+        raise ConfigError(
+            f"The installed vLLM computes on {platform!r}, not on {device!r}. Use "
+            'device="auto", or engine="transformers".'
+        )
+    chosen: dict[str, Any] = {
+        "skip_tokenizer_init": True,
+        "enable_prefix_caching": True,
+        "disable_log_stats": named["speculative_config"] is None,
+        "dtype": "float32" if dtype == "auto" and platform == "cpu" else dtype,
+    }
+    if platform == "cpu":
+        # Compilation takes minutes there and gains little.
+        chosen["enforce_eager"] = True
+    if batch_size != "auto":
+        chosen["max_num_seqs"] = batch_size
+    if lora is not None:
+        chosen["enable_lora"] = True
+    try:
+        return tracked_llm(model=model, **chosen, **named, **options)
+    except TypeError as error:
+        raise ConfigError(
+            f"vLLM does not know one of the options {sorted(options)}: {error}"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise ModelLoadError(
+            f"vLLM cannot load the model {model!r}: {_first_line(error)}"
+        ) from error
+    except RuntimeError as error:
+        if isinstance(error, EngineError):
+            raise
+        raise ModelLoadError(
+            f"vLLM did not start with the model {model!r}: {_first_line(error)} What "
+            "went wrong stands above, in its own words."
+        ) from error
+
+
+def _platform() -> str:
+    from classify.engines.vllm.parameters import require_vllm
+
+    require_vllm()
+    from vllm.platforms import current_platform
+
+    return str(current_platform.device_type)
+
+
+def _lora_request(lora: str | Path | None) -> Any:
+    if lora is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("adapter", 1, str(lora))
+
+
+def _dead_engine() -> type[Exception]:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    dead: type[Exception] = EngineDeadError
+    return dead
+
+
+def _stop_token_ids(model_config: Any) -> tuple[int, ...]:
+    generation = model_config.try_get_generation_config()
+    ends = generation.get("eos_token_id")
+    if ends is None:
+        ends = getattr(model_config.hf_config, "eos_token_id", None)
+    if ends is None:
+        return ()
+    return tuple(ends) if isinstance(ends, list | tuple) else (int(ends),)
+
+
+def _kv_tokens(config: Any) -> int:
+    blocks = config.cache_config.num_gpu_blocks
+    if not blocks:
+        # Not told: what fits at the very least, one request of full length each.
+        return int(config.model_config.max_model_len)
+    return int(blocks) * int(config.cache_config.block_size)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,136 @@
+"""From a read of tree nodes to few vLLM requests, and back.
+
+A request that generates along a path reads every node on it: one request instead of
+one for each node, since what a further request costs is mostly Python in front of the
+model. So the nodes to read are covered by as few downward chains as there are, each
+walked by one request whose tokens are forced.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from classify.engines.vllm.wire import Wanted, encode_tree, token_outside
+from classify.errors import EngineError
+from classify.tracking import EdgeLogprobs, TokenTree
+
+__all__ = ["Chain", "PackedTree", "add_edges", "chains_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Nodes that one request reads: a node, one of its children, and so on.
+
+    Attributes
+    ----------
+    nodes : tuple of int
+        At least one.
+    """
+
+    nodes: tuple[int, ...]
+
+
+def chains_of(tree: TokenTree, nodes: Sequence[int]) -> list[Chain]:
+    """Cover nodes with the fewest chains.
+
+    Examples
+    --------
+    >>> tree = TokenTree([(1, 2, 3), (1, 2, 4), (1, 5, 6)])
+    >>> [chain.nodes for chain in chains_of(tree, [0, 1, 2, 3])]
+    [(0, 1, 2), (3,)]
+    """
+    below: dict[int, tuple[int, ...]] = {}
+    chains: list[Chain] = []
+    # Children come after their parents, so in reverse each node finds its chains made.
+    for node in sorted(set(nodes), reverse=True):
+        tails = [below.pop(child) for child in tree.children(node) if child in below]
+        longest = max(tails, key=len, default=())
+        rest = list(tails)
+        if tails:
+            rest.remove(longest)
+        chains.extend(Chain(tail) for tail in rest)
+        below[node] = (node, *longest)
+    chains.extend(Chain(tail) for tail in below.values())
+    return sorted(chains, key=lambda chain: chain.nodes)
+
+
+class PackedTree:
+    """A token tree as requests carry it, made once for all texts with its labels.
+
+    Parameters
+    ----------
+    tree : TokenTree
+    vocab_size : int
+    """
+
+    def __init__(self, tree: TokenTree, vocab_size: int) -> None:
+        self.tree = tree
+        self._open = encode_tree(tree)
+        self._width = int(tree.n_children.max())
+        inner = set(tree.tokens[tree.inner_nodes].tolist())
+        ends = {int(tree.tokens[leaf]) for leaf in tree.leaves} - inner
+        outside = token_outside(tree)
+        if outside < vocab_size:
+            self._closed = encode_tree(tree, end=outside)
+            self.stop_token_ids = (*sorted(ends), outside)
+        else:
+            # Every token is in the tree: nothing can mark an end, so that a generation
+            # runs on past a leaf and is cut here.
+            self._closed, self.stop_token_ids = self._open, tuple(sorted(ends))
+
+    def wanted(self, chain: Chain, *, follow: bool) -> tuple[Wanted, int]:
+        """Return what a request along a chain wants, and how many columns it needs.
+
+        With `follow` it goes on after the chain to the likeliest child, and so on.
+        """
+        forced = tuple(int(self.tree.tokens[node]) for node in chain.nodes[1:])
+        return (
+            Wanted(
+                tree=self._closed if follow else self._open,
+                node=chain.nodes[0],
+                children=True,
+                masked=follow,
+                forced=forced,
+            ),
+            self._width,
+        )
+
+    def allowed(self, token_ids: tuple[int, ...], top: int) -> Wanted:
+        """Return what a generation wants that must stay on the paths."""
+        return Wanted(token_ids, top=top, tree=self._closed, masked=True)
+
+
+def add_edges(
+    edges: EdgeLogprobs, tree: TokenTree, chain: Chain, completion: Any
+) -> None:
+    """Write what a request along a chain has read into `edges`.
+
+    Parameters
+    ----------
+    edges : ndarray of float64, shape (n_nodes,)
+        Changed in place; see `classify.tracking.EdgeLogprobs`.
+    tree : TokenTree
+    chain : Chain
+    completion : vllm.CompletionOutput
+
+    Raises
+    ------
+    EngineError
+        vLLM answered with other tokens than those of the node's children.
+    """
+    flat = completion.logprobs
+    node: int | None = chain.nodes[0]
+    for step, token in enumerate(completion.token_ids):
+        if node is None or not tree.n_children[node]:
+            break
+        children = tree.children(node)
+        start = flat.start_indices[step] + 2
+        end = start + len(children)
+        if flat.token_ids[start:end] != tree.tokens[children.start : children.stop].tolist():
+            raise EngineError(
+                f"vLLM answered a read of node {node} of {tree} with other tokens than "
+                "those of its children: this is a fault of the engine, and no label "
+                "can be told."
+            )
+        edges[children.start : children.stop] = flat.logprobs[start:end]
+        node = tree.child_by_token(node, token)

@@ -1,0 +1,126 @@
+"""Tracking for vLLM's V2 model runner (``vllm.v1.worker.gpu.model_runner``).
+
+V2 keeps each request in one place from start to end, its index in ``req_states``, so
+that this index is the slot. Its samplers leave the raw logits as they are.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from vllm.v1.worker.gpu.sample.sampler import Sampler
+from vllm.v1.worker.gpu.sample.states import NO_LOGPROBS
+from vllm.v1.worker.gpu.spec_decode.rejection_sampler import RejectionSampler
+
+from classify.engines.vllm.columns import Step, TrackingState
+from classify.engines.vllm.runner_v1 import overlaid, wanted_of
+
+__all__ = ["install_v2"]
+
+Ints = npt.NDArray[np.int64]
+
+
+def install_v2(runner: Any) -> str:
+    """Make the samplers of a V2 runner track."""
+    state = TrackingState(runner.device)
+    sampler, rejection_sampler = runner.sampler, runner.rejection_sampler
+    for stock, ours in (
+        (sampler, TrackingSampler),
+        (rejection_sampler, TrackingRejectionSampler),
+    ):
+        if stock is not None:
+            if type(stock) not in (Sampler, RejectionSampler):
+                raise RuntimeError(
+                    f"This model brings its own sampler, {type(stock).__qualname__}, "
+                    "whose values cannot be tracked."
+                )
+            stock.tracking = state
+            stock.__class__ = ours
+    return "v2"
+
+
+class TrackingSampler(Sampler):  # type: ignore[misc]
+    """The stock sampler, with the tracked values of the requests that ask for them."""
+
+    tracking: TrackingState
+
+    def add_request(
+        self, req_idx: int, sampling_params: Any, *args: Any, **options: Any
+    ) -> None:
+        """Begin a request."""
+        super().add_request(req_idx, sampling_params, *args, **options)
+        wanted, marker = wanted_of(sampling_params)
+        self.tracking.add(req_idx, wanted, marker=marker)
+        if wanted is not None:
+            # The columns are ours: the stock code need not compute them.
+            self.sampling_states.num_logprobs[req_idx] = NO_LOGPROBS
+            self.logprob_token_ids_state.num_token_ids.np[req_idx] = 0
+
+    def __call__(
+        self, logits: torch.Tensor, input_batch: Any, *args: Any, **options: Any
+    ) -> Any:
+        """Sample, and track."""
+        slots = input_batch.idx_mapping_np.astype(np.int64)
+        step = _step(self.tracking, slots, logits, input_batch)
+        if step is None:
+            return super().__call__(logits, input_batch, *args, **options)
+        output = super().__call__(step.mask(logits), input_batch, *args, **options)
+        return _with_columns(output, step, logits, input_batch)
+
+
+class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
+    """The stock rejection sampler, with tracked values at every accepted token."""
+
+    tracking: TrackingState
+
+    def __call__(
+        self, logits: torch.Tensor, input_batch: Any, *args: Any, **options: Any
+    ) -> Any:
+        """Verify drafts, and track."""
+        slots = input_batch.idx_mapping_np.astype(np.int64)
+        step = _step(self.tracking, slots, logits, input_batch)
+        if step is None:
+            return super().__call__(logits, input_batch, *args, **options)
+        output = super().__call__(step.mask(logits), input_batch, *args, **options)
+        return _with_columns(output, step, logits, input_batch)
+
+
+def _step(
+    tracking: TrackingState, slots: Ints, logits: torch.Tensor, input_batch: Any
+) -> Step | None:
+    if not tracking.tracks(slots).any():
+        return None
+    n_rows = np.diff(input_batch.cu_num_logits_np).astype(np.int64)
+    if int(n_rows.sum()) != logits.shape[0]:
+        raise RuntimeError(
+            f"vLLM gave {logits.shape[0]} rows of logits for {int(n_rows.sum())} "
+            "positions: tracked values cannot be told apart."
+        )
+    fed = input_batch.input_ids[input_batch.logits_indices].long()
+    return tracking.step(slots, n_rows, fed)
+
+
+def _with_columns(
+    output: Any, step: Step, logits: torch.Tensor, input_batch: Any
+) -> Any:
+    sampled, device = output.sampled_token_ids.long(), logits.device
+    n_rows = np.diff(input_batch.cu_num_logits_np)
+    request = np.repeat(np.arange(len(n_rows)), n_rows)
+    starts = input_batch.cu_num_logits_np[:-1]
+    ahead = np.arange(len(request)) - starts[request]
+    at = torch.from_numpy(request * sampled.shape[1] + ahead).to(device)
+    steps = torch.arange(sampled.shape[1], device=device)
+    accepted = steps < output.num_sampled.unsqueeze(1)
+    # What lies past the accepted tokens is not defined.
+    chosen = torch.where(accepted, sampled, 0).flatten()[at]
+    columns = step.columns(logits, chosen)
+    step.advance(torch.where(accepted, sampled, 0), accepted)
+    expanded = len(request) != len(n_rows)
+    tensors = overlaid(output.logprobs_tensors, columns, step, len(request))
+    output.logprobs_tensors = tensors._replace(
+        cu_num_generated_tokens=(
+            input_batch.cu_num_logits_np.tolist() if expanded else None
+        )
+    )
+    return output

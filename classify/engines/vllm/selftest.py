@@ -1,0 +1,164 @@
+"""Does the installed vLLM answer right? A few requests, compared with full values.
+
+Released versions of vLLM have lost tracked values, given neighbours wrong ones, and
+died on mixed batches. So nothing is taken on trust: every engine is asked a few
+questions whose answers can be checked, before the first text.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from classify.engines.vllm.parameters import (
+    require_vllm,
+    top_logprobs,
+    tracked_logprobs,
+    tracked_sampling_params,
+)
+from classify.errors import EngineError
+
+if TYPE_CHECKING:
+    from classify.engines.vllm.engine import VllmEngine
+
+__all__ = ["SelfTestCase", "check_engine", "self_test"]
+
+_N_STEPS = 4
+# A batch of another make-up rounds otherwise; a wrong value is off by far more.
+_TOLERANCE = {"float32": 1e-3}
+_COARSE_TOLERANCE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestCase:
+    """One question and how it was answered.
+
+    Attributes
+    ----------
+    name : str
+    difference : float
+        Greatest absolute difference from the full log-probabilities, in nats.
+    problem : str
+        What is wrong; empty if nothing is.
+    """
+
+    name: str
+    difference: float
+    problem: str
+
+
+def check_engine(engine: "VllmEngine") -> None:
+    """Raise EngineError unless vLLM's tracked values are right."""
+    failed = [case for case in self_test(engine) if case.problem]
+    if failed:
+        version = require_vllm().__version__
+        what = "; ".join(f"{case.name}: {case.problem}" for case in failed)
+        raise EngineError(
+            f"vLLM {version} gives wrong tracked log-probabilities here, so it is not "
+            f"used. {what}. Try without speculation, another vLLM version (0.26 and "
+            "0.32 are tested), or engine='transformers'."
+        )
+
+
+def self_test(engine: "VllmEngine") -> list[SelfTestCase]:
+    """Ask the questions, alone and in mixed batches; return how they were answered."""
+    llm = engine.llm
+    prompts = _prompts(engine)
+    expected = _ask(llm, prompts, [_full()] * len(prompts))
+    tolerance = _TOLERANCE.get(
+        str(llm.llm_engine.model_config.dtype).removeprefix("torch."), _COARSE_TOLERANCE
+    )
+    ids = list(range(0, engine.vocab_size, max(1, engine.vocab_size // 200)))
+    tracked = _tracked(ids)
+    beside = _tracked(ids[:7], top=3)
+    plain = require_vllm().SamplingParams(logprobs=2, **_OPTIONS)
+    nothing = require_vllm().SamplingParams(**_OPTIONS)
+    cases = [
+        _case("alone", llm, prompts[:1], [tracked], expected, tolerance),
+        _case(
+            "beside requests that ask for top logprobs, both and neither",
+            llm,
+            prompts,
+            [tracked, plain, beside, nothing, _tracked([])],
+            expected,
+            tolerance,
+        ),
+    ]
+    return cases
+
+
+_OPTIONS: dict[str, Any] = {
+    "temperature": 0.0,
+    "max_tokens": _N_STEPS,
+    "ignore_eos": True,
+    "detokenize": False,
+}
+
+
+def _tracked(ids: list[int], top: int = 0) -> Any:
+    return tracked_sampling_params(track_token_ids=ids, top_logprobs=top, **_OPTIONS)
+
+
+def _full() -> Any:
+    return require_vllm().SamplingParams(logprobs=-1, **_OPTIONS)
+
+
+def _prompts(engine: "VllmEngine") -> list[list[int]]:
+    # Each repeats itself, so that drafters that look runs up have something to draft.
+    random = np.random.default_rng(0)
+    length = max(1, min(8, (engine.context_length - _N_STEPS) // 3))
+    return [
+        (random.integers(0, engine.vocab_size, length).tolist() * 3)[: 3 * length]
+        for _ in range(5)
+    ]
+
+
+def _ask(llm: Any, prompts: list[list[int]], parameters: list[Any]) -> list[Any]:
+    inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+    outputs = llm.generate(inputs, parameters, use_tqdm=False)
+    return [output.outputs[0] for output in outputs]
+
+
+def _case(
+    name: str,
+    llm: Any,
+    prompts: list[list[int]],
+    parameters: list[Any],
+    expected: list[Any],
+    tolerance: float,
+) -> SelfTestCase:
+    worst = 0.0
+    answers = _ask(llm, prompts, parameters)
+    for asked, answer, right in zip(parameters, answers, expected, strict=False):
+        try:
+            values = _values(asked, answer)
+        except EngineError as error:
+            return SelfTestCase(name, float("nan"), str(error))
+        if len(values) != len(answer.token_ids):
+            problem = f"{len(values)} steps for {len(answer.token_ids)} tokens"
+            return SelfTestCase(name, float("nan"), problem)
+        for step, found in enumerate(values):
+            if answer.token_ids[:step] != right.token_ids[:step]:
+                break  # rounding chose another token; what follows it differs
+            full = right.logprobs[step]
+            for token, value in found.items():
+                worst = max(worst, abs(value - full[token].logprob))
+    problem = "" if worst <= tolerance else f"values are off by {worst:.3g}"
+    return SelfTestCase(name, worst, problem)
+
+
+def _values(asked: Any, answer: Any) -> list[dict[int, float]]:
+    """Return what an answer says of each step, whatever was asked."""
+    if asked.logprobs is None:
+        return [{} for _ in answer.token_ids]
+    if asked.extra_args is None:
+        return [
+            {token: one.logprob for token, one in step.items()}
+            for step in answer.logprobs
+        ]
+    tracked = tracked_logprobs(answer)
+    top = top_logprobs(answer)
+    return [
+        {**{token: values[step] for token, values in tracked.items()}, **top[step]}
+        for step in range(len(answer.token_ids))
+    ]

@@ -1,0 +1,41 @@
+"""Tracking inside vLLM's workers.
+
+`TrackingExtension` is a worker extension, vLLM's documented way to add methods to its
+workers (``worker_extension_cls``): it needs no plug-in that every vLLM process on the
+machine would load, works on every platform's worker, and touches nothing outside the
+one ``LLM`` that asks for it. `install_tracking` turns the worker's sampler and
+rejection sampler into subclasses that run the stock code, and write the tracked values
+beside what it returns.
+"""
+
+from typing import Any
+
+from classify.engines.vllm.runner_v1 import install_v1
+
+__all__ = ["TrackingExtension"]
+
+
+class TrackingExtension:
+    """Mixed into the worker class by vLLM; `model_runner` is the worker's."""
+
+    model_runner: Any
+
+    def install_tracking(self) -> str:
+        """Make this worker track; return the name of its model runner's module.
+
+        Raises
+        ------
+        RuntimeError
+            The runner is none that we know.
+        """
+        runner = self.model_runner
+        if hasattr(runner, "input_batch"):
+            return install_v1(runner)
+        if hasattr(runner, "req_states"):
+            from classify.engines.vllm.runner_v2 import install_v2
+
+            return install_v2(runner)
+        raise RuntimeError(
+            f"The model runner {type(runner).__module__}.{type(runner).__qualname__} is "
+            "unknown: tracked log-probabilities need vLLM's V1 or V2 runner."
+        )
