@@ -1,0 +1,185 @@
+"""A calibration as a JSON file that people can read, and back.
+
+No code is in it, and nothing in it is run: plain numbers and strings, all checked.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+
+from classify.calibration.calibration import Calibration
+from classify.calibration.map_json import AnyMapJson, map_json
+from classify.errors import DataError
+
+__all__ = ["SavedCalibration", "read_artefact", "write_artefact"]
+
+_FORMAT = "classify calibration 1"
+
+Count = Annotated[StrictInt, Field(ge=0)]
+
+
+class SavedCalibration(NamedTuple):
+    """A calibration, and the parameters of the `LabelCalibrator` that made it."""
+
+    calibration: Calibration
+    settings: dict[str, Any]
+
+
+class _Artefact(BaseModel):
+    """The file; its keys are the attributes of `LabelCalibrator`, without ``_``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["classify calibration 1"]
+    created: StrictStr
+    versions: dict[str, StrictStr]
+    fingerprint: dict[str, StrictStr]
+    method: StrictStr
+    explanation: StrictStr
+    metrics: dict[str, dict[str, FiniteFloat]] | None
+    n_labels: Count
+    n_unlabeled: Count
+    n_floored: Count
+    weights: dict[str, FiniteFloat] | None
+    cv_log_loss: dict[str, FiniteFloat] | None
+    classes: list[StrictStr] | list[StrictInt]
+    prior: list[FiniteFloat]
+    label_shares: list[FiniteFloat] | None
+    parameters: AnyMapJson
+    settings: dict[str, Any]
+
+    def calibration(self) -> Calibration:
+        """Return the calibration, or raise ValueError where lengths do not fit."""
+        n_labels = len(self.classes)
+        if len(self.prior) != n_labels:
+            raise ValueError(f"prior must have {n_labels} entries")
+        shares = self.label_shares
+        if shares is not None and len(shares) != n_labels:
+            raise ValueError(f"label_shares must have {n_labels} entries")
+        return Calibration(
+            method=self.method,
+            classes=np.array(self.classes),
+            map=self.parameters.build(n_labels),
+            prior=np.array(self.prior),
+            label_shares=None if shares is None else np.array(shares),
+            weights=self.weights,
+            cv_log_loss=self.cv_log_loss,
+            n_labels=self.n_labels,
+            n_unlabeled=self.n_unlabeled,
+            n_floored=self.n_floored,
+            metrics=self.metrics,
+            explanation=self.explanation,
+            fingerprint=self.fingerprint,
+            created=self.created,
+            versions=self.versions,
+        )
+
+
+def write_artefact(
+    path: str | os.PathLike[str], calibration: Calibration, settings: Mapping[str, Any]
+) -> None:
+    """Write a calibration; the file appears complete or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Replaced if it exists; a link is followed.
+    calibration : Calibration
+    settings : mapping
+        The parameters of the `LabelCalibrator`.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
+    shares = calibration.label_shares
+    content = vars(calibration) | {
+        "classes": calibration.classes.tolist(),
+        "prior": calibration.prior.tolist(),
+        "label_shares": None if shares is None else shares.tolist(),
+        "parameters": map_json(calibration.map).model_dump(),
+        "settings": _plain(settings, calibration),
+    }
+    ordered = {"format": _FORMAT} | {
+        key: content[key] for key in _Artefact.model_fields if key != "format"
+    }
+    text = json.dumps(ordered, ensure_ascii=False, indent=2, allow_nan=False)
+    target = Path(path).resolve()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        try:
+            partial.write_text(text + "\n", encoding="utf-8")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The calibration {os.fspath(path)!r} cannot be written: {error.strerror}. "
+            "Name a file in a folder that exists."
+        ) from None
+
+
+def read_artefact(path: str | os.PathLike[str]) -> SavedCalibration:
+    """Read a calibration.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or is no calibration; the sentence names the key.
+    """
+    shown = os.fspath(path)
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"The calibration {shown!r} cannot be read: {error.strerror}. Give a file "
+            "that LabelCalibrator.save wrote."
+        ) from None
+    except ValueError as error:
+        raise DataError(
+            f"{shown!r} is no calibration: it is not JSON ({error}). Give a file that "
+            "LabelCalibrator.save wrote."
+        ) from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != _FORMAT:
+        raise DataError(
+            f"{shown!r} is no calibration that this version reads: its format must be "
+            f"{_FORMAT!r}, and is {found!r}. Give a file that LabelCalibrator.save "
+            "wrote."
+        )
+    try:
+        artefact = _Artefact.model_validate(content)
+        return SavedCalibration(artefact.calibration(), artefact.settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}"
+    except ValueError as error:
+        reason = str(error)
+    raise DataError(
+        f"The calibration {shown!r} is damaged. {reason}. Fit and save it anew."
+    )
+
+
+def _plain(settings: Mapping[str, Any], calibration: Calibration) -> dict[str, Any]:
+    """Return parameters as JSON has them: a prior by its shares, in column order."""
+    plain = dict(settings)
+    if not isinstance(plain["prior"], str):
+        plain["prior"] = calibration.prior.tolist()
+    if plain["classes"] is not None:
+        plain["classes"] = np.asarray(plain["classes"]).tolist()
+    return plain

@@ -1,0 +1,74 @@
+"""Predictions for labelled texts by fits that have not seen their labels."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.calibration.labelled import LabelledTexts
+from classify.calibration.rows import FloatArray, RowMap
+
+__all__ = ["Fit", "folds_of", "held_out"]
+
+Fit: TypeAlias = Callable[[LabelledTexts], RowMap]
+Folds: TypeAlias = Sequence[npt.NDArray[np.int64]]
+
+
+def folds_of(
+    codes: npt.NDArray[np.int64], *, n_folds: int, random_state: int | None = None
+) -> list[npt.NDArray[np.int64]]:
+    """Deal texts out into folds, label by label, so that each has its share of all.
+
+    Unlike scikit-learn's ``StratifiedKFold`` this takes labels of fewer texts than
+    there are folds, and does not depend on the order of the columns.
+
+    Parameters
+    ----------
+    codes : ndarray of int, shape (n_texts,)
+    n_folds : int
+        At most n_texts.
+    random_state : int or None, default=None
+        Seed of the order in which texts are dealt. None: as they stand.
+
+    Returns
+    -------
+    list of ndarray of int, length n_folds
+        The rows of each fold, ascending.
+
+    Examples
+    --------
+    >>> folds = folds_of(np.array([0, 0, 0, 0, 1, 1]), n_folds=2)
+    >>> [fold.tolist() for fold in folds]
+    [[0, 2, 4], [1, 3, 5]]
+    """
+    order = np.arange(len(codes))
+    if random_state is not None:
+        order = np.random.default_rng(random_state).permutation(len(codes))
+    _, first, inverse = np.unique(codes[order], return_index=True, return_inverse=True)
+    dealt = order[np.argsort(first[inverse], kind="stable")]
+    return [np.sort(dealt[start::n_folds]) for start in range(n_folds)]
+
+
+def held_out(fit: Fit, texts: LabelledTexts, folds: Folds) -> FloatArray:
+    """Return log-probabilities of every text, from a fit on the other folds.
+
+    Parameters
+    ----------
+    fit : callable
+        From labelled texts to the map that they give.
+    texts : LabelledTexts
+    folds : sequence of ndarray of int
+        Rows of each fold; together all rows.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_texts, n_labels)
+    """
+    predicted = np.empty_like(texts.log_proba)
+    for fold in folds:
+        others = np.ones(len(texts), dtype=np.bool_)
+        others[fold] = False
+        fitted = fit(texts[others])
+        predicted[fold] = fitted.transform(texts.log_proba[fold])
+    return predicted

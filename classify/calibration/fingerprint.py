@@ -1,0 +1,195 @@
+"""What a calibration was fitted on: model, tokenizer, prompt, labels, strategy.
+
+A shift belongs to one model behind one prompt with one set of label words, and does
+harm behind another (Zhao et al. 2021; RBCorr, arXiv 2602.12445). A fingerprint is a
+flat mapping of strings, so that a person can read what differs. It is made of contents,
+not of paths: a folder that was moved or renamed is still the same model.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from classify.errors import ConfigError
+from classify.labels import LabelSet
+from classify.prompts import PromptTemplate
+from classify.prompts.parts import Field
+from classify.tokenizer import Tokenizer
+from classify.verbalizer import Verbalizer
+
+__all__ = ["Fingerprint", "check_fingerprint", "fingerprint_of"]
+
+Fingerprint: TypeAlias = Mapping[str, str]
+
+# Of a weight file so many blocks of so many bytes are read, evenly spread from its
+# first (which holds the names and shapes of the tensors) to its last.
+_N_BLOCKS = 64
+_BLOCK_BYTES = 1 << 16
+_WEIGHTS = ("*.safetensors", "*.bin")
+# What of a fast tokenizer's state changes with use, and not what it encodes to.
+_TRANSIENT = ("truncation", "padding")
+
+
+def fingerprint_of(
+    *,
+    model: str | Path,
+    template: PromptTemplate,
+    verbalizer: Verbalizer,
+    tokenizer: Tokenizer,
+    labels: LabelSet,
+    strategy: str,
+    tolerance: float,
+    revision: str | None = None,
+) -> dict[str, str]:
+    """Return the fingerprint of how labels are scored.
+
+    Parameters
+    ----------
+    model : str or Path
+        A folder, of which configuration and weights are digested (a file of more than
+        4 MiB by its size and 64 blocks spread over it, so that a large model takes a
+        fraction of a second), or a hub id, which is kept as ``id@revision``.
+    template : PromptTemplate
+        Digested as it reads for these labels, before the tokenizer's chat template
+        wraps it: one that writes today's date changes nothing.
+    verbalizer : Verbalizer
+    tokenizer : Tokenizer
+        Its vocabulary, its rules and its chat template are digested.
+    labels : LabelSet
+    strategy : str
+    tolerance : float
+    revision : str, default=None
+        Of a hub model.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    words = {label.name: list(label.words) for label in labels}
+    return {
+        "model": _model(model, revision),
+        "tokenizer": _tokenizer(tokenizer),
+        "prompt": _prompt(template, tokenizer, labels),
+        "labels": _named(list(labels.names)),
+        "label_words": _digest([words, asdict(verbalizer)]),
+        "strategy": strategy,
+        "tolerance": repr(float(tolerance)),
+    }
+
+
+def check_fingerprint(
+    saved: Fingerprint, present: Fingerprint, *, what: str, force: bool = False
+) -> None:
+    """Raise unless a calibration was fitted on what is present.
+
+    Parameters
+    ----------
+    saved, present : mapping of str to str
+    what : str
+        Names the calibration, such as ``"The calibration 'shifts.json'"``.
+    force : bool, default=False
+        Let differences pass.
+
+    Raises
+    ------
+    ConfigError
+        Names each key that differs, and both values.
+
+    Examples
+    --------
+    >>> check_fingerprint({"model": "a@main"}, {"model": "a@main"}, what="It")
+    """
+    keys = dict.fromkeys([*saved, *present])
+    different = [
+        f"{key}: fitted with {saved.get(key, 'nothing recorded')}, now "
+        f"{present.get(key, 'nothing recorded')}"
+        for key in keys
+        if saved.get(key) != present.get(key)
+    ]
+    if different and not force:
+        raise ConfigError(
+            f"{what} was fitted on something else. {'; '.join(different)}. Fit it "
+            "anew, or pass force=True (--force) to use it all the same."
+        )
+
+
+def _model(model: str | Path, revision: str | None) -> str:
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return f"{model}@{revision or 'main'}"
+    digest = hashlib.sha256()
+    weights = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
+    for path in [folder / "config.json", *sorted(weights, key=lambda path: path.name)]:
+        if path.is_file():
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            _update_with_blocks(digest, path)
+    return _shown(digest.hexdigest())
+
+
+def _update_with_blocks(digest: "hashlib._Hash", path: Path) -> None:
+    size = path.stat().st_size
+    if size <= _N_BLOCKS * _BLOCK_BYTES:
+        digest.update(path.read_bytes())
+        return
+    with path.open("rb") as file:
+        for at in range(_N_BLOCKS):
+            file.seek((size - _BLOCK_BYTES) * at // (_N_BLOCKS - 1))
+            digest.update(file.read(_BLOCK_BYTES))
+
+
+def _tokenizer(tokenizer: Tokenizer) -> str:
+    backend = tokenizer.backend
+    fast = getattr(backend, "backend_tokenizer", None)
+    if fast is None:
+        rules: Any = [type(backend).__name__, sorted(backend.get_vocab().items())]
+    else:
+        state = json.loads(fast.to_str())
+        rules = {key: state[key] for key in state if key not in _TRANSIENT}
+    controls = {str(key): text for key, text in tokenizer.control_tokens.items()}
+    chat = str(getattr(backend, "chat_template", None))
+    return _digest([rules, controls, list(tokenizer.bos_ids), chat])
+
+
+def _prompt(template: PromptTemplate, tokenizer: Tokenizer, labels: LabelSet) -> str:
+    if template.chat == "auto":
+        template = replace(template, chat=tokenizer.has_chat_template)
+    compiled = template.compile(cast(Tokenizer, _Transcript()), labels)
+    parts = [
+        {"field": part.name} if isinstance(part, Field) else part._asdict()
+        for part in compiled.parts
+    ]
+    return _digest([parts, compiled.is_chat, compiled.too_long])
+
+
+class _Transcript:
+    """Stands for a tokenizer whose chat template names the role, and no more."""
+
+    name = "a transcript"
+    has_chat_template = True
+
+    def render_chat(
+        self, messages: Sequence[Mapping[str, str]], **arguments: Any
+    ) -> str:
+        return "".join(f"{each['role']}: {each['content']}\n" for each in messages)
+
+    def find_controls(self, literal: str) -> tuple[()]:
+        return ()
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(names)
+    if len(shown) <= 80:
+        return shown
+    return f"{len(names)} labels, {_digest(names)}"
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return _shown(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+
+
+def _shown(hexadecimal: str) -> str:
+    return f"sha256:{hexadecimal[:16]}"

@@ -1,0 +1,86 @@
+"""Texts whose label is known: what calibration is fitted on and judged by."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.calibration.rows import FloatArray, raised
+
+__all__ = ["LabelledTexts"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledTexts:
+    """Label log-probabilities of texts, and their true labels.
+
+    Attributes
+    ----------
+    log_proba : ndarray of float64, shape (n_texts, n_labels)
+        Normalised log-probabilities; -inf where a label is impossible.
+    codes : ndarray of int, shape (n_texts,)
+        The column of the true label.
+    weights : ndarray of float64, shape (n_texts,)
+        At least 0.
+    floor : float
+        Least log-probability below a row's greatest that a fit works with, in nats.
+    """
+
+    log_proba: FloatArray
+    codes: npt.NDArray[np.int64]
+    weights: FloatArray
+    floor: float
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: Any) -> "LabelledTexts":
+        """Return some texts, by index array or mask."""
+        return LabelledTexts(
+            self.log_proba[rows], self.codes[rows], self.weights[rows], self.floor
+        )
+
+    @property
+    def n_labels(self) -> int:
+        """How many labels there are, those that no text has included."""
+        return int(self.log_proba.shape[1])
+
+    @property
+    def present(self) -> npt.NDArray[np.int64]:
+        """Columns of the labels that some text of positive weight has, ascending."""
+        return np.unique(self.codes[self.weights > 0])
+
+    @property
+    def shares(self) -> FloatArray:
+        """Weighted share of each label among the true ones, shape (n_labels,)."""
+        counts = np.bincount(self.codes, self.weights, minlength=self.n_labels)
+        return np.asarray(counts / self.weights.sum(), dtype=np.float64)
+
+    @property
+    def for_fit(self) -> FloatArray:
+        """`log_proba` raised to the floor; the true label also where it was -inf."""
+        values = raised(self.log_proba, self.floor)
+        rows = np.arange(len(self))
+        ruled_out = np.isneginf(values[rows, self.codes])
+        least = values.max(axis=1) + self.floor
+        values[rows[ruled_out], self.codes[ruled_out]] = least[ruled_out]
+        return values
+
+    @property
+    def n_raised(self) -> int:
+        """How many log-probabilities `for_fit` had to raise."""
+        return int((self.for_fit != self.log_proba).sum())
+
+    def losses(self, log_proba: FloatArray) -> FloatArray:
+        """Return -log p(true label) under these predictions, in nats, shape (n_texts,).
+
+        A true label of probability 0 costs `-floor`, since an infinite loss would hide
+        all others; any other costs what it costs.
+        """
+        true = log_proba[np.arange(len(self)), self.codes]
+        return np.where(np.isneginf(true), -self.floor, -true)
+
+    def log_loss(self, log_proba: FloatArray) -> float:
+        """Return the weighted mean of `losses`."""
+        return float(np.average(self.losses(log_proba), weights=self.weights))

@@ -1,0 +1,59 @@
+"""Rows of label log-probabilities: what every calibration method works on.
+
+A row is normalised, in nats and float64. -inf means *impossible*: the label is no
+candidate for that text, or the model rules it out. It stays -inf through every method,
+and counts for nothing in a fit. A finite value is never raised at predict time; only
+while fitting is it raised to `floor` below its row's greatest, so that a single absurd
+value cannot outweigh all others in a mean of logarithms or a log loss.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+
+__all__ = ["FloatArray", "RowMap", "filled", "normalised", "raised"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class RowMap(Protocol):
+    """What a fit leaves behind: a function of one row, whatever stands beside it."""
+
+    def transform(self, log_proba: FloatArray) -> FloatArray:
+        """Return calibrated log-probabilities, (n_texts, n_labels) to the same."""
+
+
+def normalised(values: Any) -> FloatArray:
+    """Return log p_k - log sum_j p_j of each row, shape (n_texts, n_labels).
+
+    Examples
+    --------
+    >>> normalised(np.array([[-3.0, -3.0, -np.inf]])).round(3).tolist()
+    [[-0.693, -0.693, -inf]]
+    """
+    return np.asarray(log_softmax(values, axis=1), dtype=np.float64)
+
+
+def raised(log_proba: FloatArray, floor: float) -> FloatArray:
+    """Return max(s_k, max_j s_j + floor), with -inf left as it is.
+
+    Examples
+    --------
+    >>> raised(np.array([[0.0, -99.0, -np.inf]]), -30.0).tolist()
+    [[0.0, -30.0, -inf]]
+    """
+    return np.where(np.isneginf(log_proba), log_proba, filled(log_proba, floor))
+
+
+def filled(log_proba: FloatArray, floor: float) -> FloatArray:
+    """Return max(s_k, max_j s_j + floor), with -inf raised too: all finite.
+
+    Examples
+    --------
+    >>> filled(np.array([[0.0, -99.0, -np.inf]]), -30.0).tolist()
+    [[0.0, -30.0, -30.0]]
+    """
+    least = log_proba.max(axis=1, keepdims=True) + floor
+    return np.asarray(np.maximum(log_proba, least), dtype=np.float64)

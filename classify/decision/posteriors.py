@@ -1,0 +1,119 @@
+"""What decisions are made on: log-probabilities of the classes of each text."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logsumexp
+
+from classify.errors import InputError, LabelError
+from classify.metrics.labelled import check_classes
+
+__all__ = ["ClassPosteriors", "Posteriors", "posteriors_of"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# Rounding in float32 or in a text file; more is another quantity.
+_SUM_TOLERANCE = 1e-4
+
+
+@runtime_checkable
+class ClassPosteriors(Protocol):
+    """Anything that knows its classes, such as `LabelLogprobs`."""
+
+    @property
+    def log_proba(self) -> FloatArray:
+        """Shape (n_texts, n_labels): normalised log-probabilities."""
+
+    @property
+    def classes(self) -> npt.NDArray[Any]:
+        """Shape (n_labels,): the class of each column."""
+
+    @property
+    def label_mass(self) -> FloatArray:
+        """Shape (n_texts,): how probable it was that a label is the answer."""
+
+
+class Posteriors(NamedTuple):
+    """Checked log-probabilities.
+
+    Attributes
+    ----------
+    log_proba : ndarray of float64, shape (n_texts, n_labels)
+        Natural logarithms; the probabilities of a row sum to 1.
+    classes : ndarray, shape (n_labels,), or None
+        The class of each column; None if nobody said.
+    label_mass : ndarray of float64, shape (n_texts,), or None
+        None for a bare array.
+    """
+
+    log_proba: FloatArray
+    classes: npt.NDArray[Any] | None
+    label_mass: FloatArray | None
+
+    @property
+    def best(self) -> npt.NDArray[np.int64]:
+        """Shape (n_texts,): column of the likeliest class, the first if tied."""
+        return np.asarray(self.log_proba.argmax(axis=1))
+
+
+def posteriors_of(X: Any, classes: Any = None) -> Posteriors:
+    """Read posteriors out of an object that has them, or of an array.
+
+    Parameters
+    ----------
+    X : ClassPosteriors or array-like of float, shape (n_texts, n_labels)
+        In an array, rows of probabilities that sum to 1, or of their natural
+        logarithms. It cannot be mistaken which: two or more log-probabilities have one
+        below 0 among them, and probabilities have none.
+    classes : array-like, shape (n_labels,), default=None
+        The class of each column; must be those of `X` if it says them.
+
+    Returns
+    -------
+    Posteriors
+
+    Examples
+    --------
+    >>> posteriors_of([[0.5, 0.5], [1.0, 0.0]]).log_proba.round(2).tolist()
+    [[-0.69, -0.69], [0.0, -inf]]
+    """
+    if isinstance(X, ClassPosteriors):
+        named = np.asarray(X.classes)
+        if classes is not None and named.tolist() != np.asarray(classes).tolist():
+            raise LabelError(
+                f"The classes of X are {_listed(named)}, but {_listed(classes)} were "
+                "expected: give posteriors of the same classes, in the same order."
+            )
+        return Posteriors(_log_proba(X.log_proba), named, np.asarray(X.label_mass))
+    log_proba = _log_proba(X)
+    if classes is not None:
+        classes = check_classes(classes, log_proba.shape[1])
+    return Posteriors(log_proba, classes, None)
+
+
+def _log_proba(X: Any) -> FloatArray:
+    values = np.asarray(X, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise InputError(
+            "X must have a row for each text and a column for each of 2 or more "
+            f"classes. Its shape is {values.shape}."
+        )
+    if not (values < 0.0).any():
+        with np.errstate(divide="ignore"):
+            values = np.log(values)
+    totals = logsumexp(values, axis=1)
+    # NaN fails the comparison.
+    good = np.abs(totals) <= _SUM_TOLERANCE
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise InputError(
+            f"Row {row} of X is no probability distribution: its probabilities sum to "
+            f"{np.exp(totals[row]):.6g}. Give probabilities that sum to 1 in each "
+            "row, or the natural logarithms of such."
+        )
+    return values
+
+
+def _listed(classes: Any) -> str:
+    return ", ".join(map(repr, np.asarray(classes).tolist()))

@@ -1,0 +1,296 @@
+"""Answer where the risk can be kept, abstain elsewhere."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import entr
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from classify.decision.posteriors import Posteriors, posteriors_of
+from classify.decision.risk_control import certified_threshold, n_texts_needed
+from classify.decision.stored import check_share, from_json_number, read_stored
+from classify.errors import ConfigError, InputError
+from classify.metrics.labelled import check_lengths, label_codes
+
+__all__ = ["Decisions", "SelectiveClassifier"]
+
+logger = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Decisions(NamedTuple):
+    """What was decided for each text.
+
+    Attributes
+    ----------
+    label : ndarray of object, shape (n_texts,)
+        The class, or None where there is no answer.
+    accepted : ndarray of bool, shape (n_texts,)
+    reason : ndarray of str, shape (n_texts,)
+        Why there is no answer: "low probability" or "low label mass", which comes
+        first; "" where there is one.
+    confidence : ndarray of float64, shape (n_texts,)
+        What is compared with the threshold.
+    """
+
+    label: npt.NDArray[np.object_]
+    accepted: npt.NDArray[np.bool_]
+    reason: npt.NDArray[np.str_]
+    confidence: FloatArray
+
+
+class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
+    """Abstains below a threshold of confidence that keeps a promised risk.
+
+    The promise: with a probability of `confidence_level` over the labelled texts that
+    `fit` is given, the share of wrong labels among the texts that are answered is at
+    most `target_risk`::
+
+        P( P(label is wrong | answered) <= target_risk ) >= confidence_level
+
+    It holds for the threshold that was chosen, whatever the posteriors are worth, if
+    the labelled texts and the texts to come are drawn independently from one source,
+    and if none of the labelled ones has been used for the posteriors: not for choosing
+    prompts or labels, and not for fitting a calibrator. The threshold is found by a
+    sequence of exact binomial tests (`classify.decision.risk_control`).
+
+    Parameters
+    ----------
+    target_risk : float, default=0.05
+        Share of wrong answers to stay below, in (0, 1).
+    confidence : {"max_proba", "margin", "entropy"}, default="max_proba"
+        What tells sure texts from others, all in [0, 1]: the greatest probability; the
+        greatest less the second; 1 - (entropy / log n_labels).
+    confidence_level : float, default=0.95
+        In (0, 1).
+    min_label_mass : float, default=None
+        Least label mass of a text that is answered, in (0, 1]; needs posteriors that
+        have a label mass. Texts below it take no part in choosing the threshold.
+    classes : array-like, shape (n_labels,), default=None
+        The class of each column, where posteriors do not say it and `y` holds names.
+
+    Attributes
+    ----------
+    threshold_ : float
+        Texts with confidence >= threshold_ are answered: inf for none, 0 for all.
+    coverage_ : float
+        Share of the labelled texts that is answered.
+    risk_upper_ : float
+        Clopper-Pearson bound at the threshold, at most `target_risk`; 1 if nothing is
+        answered. For information: what is promised is `target_risk`.
+    n_labels_ : int
+        Labelled texts given.
+    classes_ : ndarray, shape (n_labels,)
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> proba = rng.dirichlet([0.2, 0.2], size=400)
+    >>> y = (rng.random(400) < proba[:, 1]).astype(int)
+    >>> selective = SelectiveClassifier(target_risk=0.1).fit(proba, y)
+    >>> selective.predict([[0.999, 0.001], [0.55, 0.45]]).tolist()
+    [0, None]
+    >>> selective.decide([[0.55, 0.45]]).reason
+    array(['low probability'], dtype='<U15')
+    """
+
+    def __init__(
+        self,
+        target_risk: float = 0.05,
+        *,
+        confidence: Literal["max_proba", "margin", "entropy"] = "max_proba",
+        confidence_level: float = 0.95,
+        min_label_mass: float | None = None,
+        classes: Any = None,
+    ) -> None:
+        self.target_risk = target_risk
+        self.confidence = confidence
+        self.confidence_level = confidence_level
+        self.min_label_mass = min_label_mass
+        self.classes = classes
+
+    def fit(self, X: Any, y: Any) -> "SelectiveClassifier":
+        """Choose the threshold.
+
+        Parameters
+        ----------
+        X : ClassPosteriors or array-like of float, shape (n_texts, n_labels)
+            Posteriors, as `LabelLogprobs`, or probabilities or their logarithms.
+        y : array-like, shape (n_texts,)
+            True labels: class names, or integer codes of columns.
+
+        Returns
+        -------
+        self
+        """
+        self._check_options()
+        posteriors = posteriors_of(X, self.classes)
+        n_classes = posteriors.log_proba.shape[1]
+        codes = label_codes(y, posteriors.classes, n_classes, "y")
+        check_lengths(X=posteriors.log_proba, y=codes)
+        self.classes_ = (
+            np.arange(n_classes) if posteriors.classes is None else posteriors.classes
+        )
+        heavy = self._has_mass(posteriors)
+        confidence = _CONFIDENCES[self.confidence](posteriors.log_proba)[heavy]
+        wrong = (posteriors.best != codes)[heavy]
+        found = certified_threshold(
+            confidence,
+            wrong,
+            target_risk=self.target_risk,
+            confidence_level=self.confidence_level,
+        )
+        self.threshold_ = found.threshold
+        self.coverage_ = found.n_accepted / len(codes)
+        self.risk_upper_ = found.risk_upper
+        self.n_labels_ = len(codes)
+        if not found.n_accepted:
+            self._warn_that_all_abstain(confidence, wrong)
+        return self
+
+    def decide(self, X: Any) -> Decisions:
+        """Answer or abstain, with reasons.
+
+        Parameters
+        ----------
+        X : ClassPosteriors or array-like of float, shape (n_texts, n_labels)
+            Posteriors of the classes of `fit`, in its order.
+
+        Returns
+        -------
+        Decisions
+        """
+        check_is_fitted(self)
+        posteriors = posteriors_of(X, self.classes_)
+        confidence = _CONFIDENCES[self.confidence](posteriors.log_proba)
+        heavy = self._has_mass(posteriors)
+        sure = confidence >= self.threshold_
+        label = self.classes_.astype(object)[posteriors.best]
+        label[~(heavy & sure)] = None
+        return Decisions(
+            label=label,
+            accepted=heavy & sure,
+            reason=np.select(
+                [~heavy, ~sure], ["low label mass", "low probability"], default=""
+            ),
+            confidence=confidence,
+        )
+
+    def predict(self, X: Any) -> npt.NDArray[np.object_]:
+        """Return the class of each text, None where there is no answer, (n_texts,).
+
+        `X` is that of `decide`. None is used since it equals no class.
+        """
+        return self.decide(X).label
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was fitted, of types that JSON has; see `from_dict`."""
+        check_is_fitted(self)
+        return {
+            "target_risk": self.target_risk,
+            "confidence": self.confidence,
+            "confidence_level": self.confidence_level,
+            "min_label_mass": self.min_label_mass,
+            "classes": self.classes_.tolist(),
+            # JSON has no infinity.
+            "threshold": None if math.isinf(self.threshold_) else self.threshold_,
+            "coverage": self.coverage_,
+            "risk_upper": self.risk_upper_,
+            "n_labels": self.n_labels_,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "SelectiveClassifier":
+        """Return the fitted classifier that `to_dict` described."""
+        fields = read_stored(
+            stored,
+            cls.__name__,
+            options=("target_risk", "confidence", "confidence_level", "min_label_mass"),
+            learned=("classes", "threshold", "coverage", "risk_upper", "n_labels"),
+        )
+        made = cls(**fields.options, classes=fields.learned["classes"])
+        made._check_options()
+        made.classes_ = np.array(fields.learned["classes"])
+        made.threshold_ = from_json_number(fields.learned["threshold"])
+        made.coverage_ = fields.learned["coverage"]
+        made.risk_upper_ = fields.learned["risk_upper"]
+        made.n_labels_ = fields.learned["n_labels"]
+        return made
+
+    def _check_options(self) -> None:
+        check_share("target_risk", self.target_risk)
+        check_share("confidence_level", self.confidence_level)
+        if self.confidence not in _CONFIDENCES:
+            raise ConfigError(
+                f"confidence must be one of {', '.join(map(repr, _CONFIDENCES))}. Got "
+                f"{self.confidence!r} instead."
+            )
+        if self.min_label_mass is not None and not 0.0 < self.min_label_mass <= 1.0:
+            raise ConfigError(
+                "min_label_mass must be a probability above 0, at most 1, or None. Got "
+                f"{self.min_label_mass!r} instead."
+            )
+
+    def _has_mass(self, posteriors: Posteriors) -> npt.NDArray[np.bool_]:
+        if self.min_label_mass is None:
+            return np.ones(len(posteriors.log_proba), dtype=np.bool_)
+        if posteriors.label_mass is None:
+            raise InputError(
+                f"min_label_mass is {self.min_label_mass!r}, but X is an array, which "
+                "has no label mass: give LabelLogprobs, or min_label_mass=None."
+            )
+        return np.asarray(posteriors.label_mass >= self.min_label_mass)
+
+    def _warn_that_all_abstain(
+        self, confidence: FloatArray, wrong: npt.NDArray[np.bool_]
+    ) -> None:
+        needed = n_texts_needed(
+            confidence,
+            wrong,
+            target_risk=self.target_risk,
+            confidence_level=self.confidence_level,
+        )
+        advice = (
+            "the risk is above it at every threshold: more labels will not help, but "
+            "better posteriors or another target may"
+            if needed is None
+            else f"that takes about {needed} or more such texts with enough label mass"
+        )
+        logger.warning(
+            "No threshold keeps a risk of %g at confidence level %g with %d labelled "
+            "texts, %d of them with enough label mass: every text will be abstained "
+            "from. %s.",
+            self.target_risk,
+            self.confidence_level,
+            self.n_labels_,
+            len(confidence),
+            advice[0].upper() + advice[1:],
+        )
+
+
+def _max_proba(log_proba: FloatArray) -> FloatArray:
+    return np.asarray(np.exp(log_proba.max(axis=1)))
+
+
+def _margin(log_proba: FloatArray) -> FloatArray:
+    proba = np.exp(np.partition(log_proba, -2, axis=1)[:, -2:])
+    return np.asarray(proba[:, 1] - proba[:, 0])
+
+
+def _evenness(log_proba: FloatArray) -> FloatArray:
+    entropy = entr(np.exp(log_proba)).sum(axis=1)
+    # Rounding may leave a uniform row below 0.
+    return np.asarray((1.0 - entropy / np.log(log_proba.shape[1])).clip(0.0))
+
+
+_CONFIDENCES: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "max_proba": _max_proba,
+    "margin": _margin,
+    "entropy": _evenness,
+}

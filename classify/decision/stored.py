@@ -1,0 +1,67 @@
+"""Options that are checked, and fields that are read back from JSON."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from classify.errors import ConfigError
+
+__all__ = ["StoredFields", "check_share", "from_json_number", "read_stored"]
+
+
+class StoredFields(NamedTuple):
+    """What a stored decision holds.
+
+    Attributes
+    ----------
+    options : dict of str to object
+        Arguments of the constructor.
+    learned : dict of str to object
+        What was fitted.
+    """
+
+    options: dict[str, Any]
+    learned: dict[str, Any]
+
+
+def read_stored(
+    stored: Mapping[str, Any],
+    what: str,
+    *,
+    options: Sequence[str],
+    learned: Sequence[str],
+) -> StoredFields:
+    """Take exactly these keys out of a stored decision.
+
+    Raises
+    ------
+    ConfigError
+        Keys are missing, or there are others.
+
+    Examples
+    --------
+    >>> read_stored({"level": 0.9, "n": 3}, "Sets", options=["level"], learned=["n"])
+    StoredFields(options={'level': 0.9}, learned={'n': 3})
+    """
+    wrong = set(stored) ^ {*options, *learned}
+    if wrong:
+        raise ConfigError(
+            f"This is no stored {what}: {', '.join(map(repr, sorted(wrong)))} missing "
+            f"or unknown. Give what {what}.to_dict() returned."
+        )
+    return StoredFields(
+        {key: stored[key] for key in options}, {key: stored[key] for key in learned}
+    )
+
+
+def from_json_number(value: float | None) -> float:
+    """Return the number; null stands for infinity, which JSON does not have."""
+    return math.inf if value is None else float(value)
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise a ConfigError unless the value lies strictly between 0 and 1."""
+    if not 0.0 < value < 1.0:
+        raise ConfigError(
+            f"{name} must lie between 0 and 1, both excluded. Got {value!r} instead."
+        )

@@ -1,0 +1,267 @@
+"""Calibrations as files, and what they are tied to."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from classify.calibration import (
+    METHODS,
+    PROBE_METHODS,
+    LabelCalibrator,
+    check_fingerprint,
+    fingerprint_of,
+)
+from classify.demo import model_folder
+from classify.errors import ConfigError, DataError, InputError
+from classify.labels import LabelSet
+from classify.prompts import PromptTemplate
+from classify.tokenizer import load_tokenizer
+from classify.verbalizer import Verbalizer
+from tests.posteriors import posteriors
+
+PRINT = {"model": "org/name@main", "prompt": "sha256:12", "strategy": "exact"}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return posteriors(240, 3)
+
+
+@pytest.fixture(scope="module")
+def made(drawn):
+    calibrator = LabelCalibrator("affine", classes=drawn.names)
+    return calibrator.fit(drawn.log_proba, drawn.y, fingerprint=PRINT)
+
+
+@pytest.mark.parametrize("classes", ["names", "numbers"])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_saved_is_loaded_exactly(method, classes, drawn, tmp_path):
+    prior = dict(zip(drawn.names.tolist(), [0.3, 0.4, 0.3], strict=True))
+    if classes == "numbers":
+        prior = [0.3, 0.4, 0.3]
+    calibrator = LabelCalibrator(
+        method, prior, classes=drawn.names if classes == "names" else None, force=True
+    )
+    calibrator.fit(
+        drawn.log_proba,
+        drawn.y if classes == "names" else drawn.codes,
+        probes=drawn.log_proba[:2] if method in PROBE_METHODS else None,
+        fingerprint=PRINT,
+    )
+    path = tmp_path / "calibration.json"
+    calibrator.save(path)
+    loaded = LabelCalibrator.load(path, fingerprint=PRINT)
+
+    np.testing.assert_array_equal(
+        loaded.transform(drawn.log_proba), calibrator.transform(drawn.log_proba)
+    )
+    assert loaded.predict(drawn.log_proba).tolist() == (
+        calibrator.predict(drawn.log_proba).tolist()
+    )
+    for name in vars(calibrator):
+        if name.endswith("_"):
+            np.testing.assert_equal(getattr(loaded, name), getattr(calibrator, name))
+    again = tmp_path / "again.json"
+    loaded.save(again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_matrix_that_lacks_a_label_is_loaded_exactly(drawn, tmp_path):
+    kept = drawn.codes != 1
+    calibrator = LabelCalibrator("matrix", classes=drawn.names)
+    calibrator.fit(drawn.log_proba[kept], drawn.y[kept]).save(tmp_path / "c.json")
+    np.testing.assert_array_equal(
+        LabelCalibrator.load(tmp_path / "c.json").transform(drawn.log_proba),
+        calibrator.transform(drawn.log_proba),
+    )
+
+
+def test_the_file_can_be_read_by_people(made, tmp_path):
+    made.save(tmp_path / "c.json")
+    content = json.loads((tmp_path / "c.json").read_text("utf-8"))
+    assert list(content)[:4] == ["format", "created", "versions", "fingerprint"]
+    assert content["format"] == "classify calibration 1"
+    assert content["fingerprint"] == PRINT
+    assert content["n_labels"] == 240
+    assert content["parameters"]["bias"] == made.bias_.tolist()
+    assert set(content["metrics"]) == {"before", "after"}
+    assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
+
+
+def test_another_fingerprint_is_refused_by_name(made, tmp_path):
+    path = tmp_path / "c.json"
+    made.save(path)
+    other = {"model": "org/name@main", "prompt": "sha256:99", "tolerance": "0.0"}
+    with pytest.raises(ConfigError) as caught:
+        LabelCalibrator.load(path, fingerprint=other)
+    assert str(caught.value) == (
+        f"The calibration {str(path)!r} was fitted on something else. prompt: fitted "
+        "with sha256:12, now sha256:99; strategy: fitted with exact, now nothing "
+        "recorded; tolerance: fitted with nothing recorded, now 0.0. Fit it anew, or "
+        "pass force=True (--force) to use it all the same."
+    )
+    forced = LabelCalibrator.load(path, fingerprint=other, force=True)
+    assert forced.fingerprint_ == PRINT
+
+
+def test_a_file_that_cannot_be_written_is_an_error(made, tmp_path):
+    path = tmp_path / "missing" / "c.json"
+    with pytest.raises(DataError) as caught:
+        made.save(path)
+    assert str(caught.value) == (
+        f"The calibration {str(path)!r} cannot be written: No such file or directory. "
+        "Name a file in a folder that exists."
+    )
+
+
+def broken(content, **changes):
+    return json.dumps(content | changes)
+
+
+def test_files_that_are_no_calibrations_are_refused(made, tmp_path):
+    path = tmp_path / "c.json"
+    made.save(path)
+    good = json.loads(path.read_text("utf-8"))
+    short = good["parameters"] | {"bias": [0.0]}
+    negative = good["parameters"] | {"scale": [1.0, -1.0, 1.0]}
+    wanted = "Give a file that LabelCalibrator.save wrote."
+    damaged = f"The calibration {str(path)!r} is damaged."
+    for text, message in {
+        "{": f"{str(path)!r} is no calibration: it is not JSON (Expecting property "
+        f"name enclosed in double quotes: line 1 column 2 (char 1)). {wanted}",
+        "[]": f"{str(path)!r} is no calibration that this version reads: its format "
+        f"must be 'classify calibration 1', and is None. {wanted}",
+        broken(good, format="classify calibration 2"): f"{str(path)!r} is no "
+        "calibration that this version reads: its format must be 'classify calibration "
+        f"1', and is 'classify calibration 2'. {wanted}",
+        broken(good, n_labels=-1): f"{damaged} n_labels: Input should be greater than "
+        "or equal to 0. Fit and save it anew.",
+        broken(
+            good, parameters=negative
+        ): f"{damaged} parameters.affine.scale.1: Input "
+        "should be greater than 0. Fit and save it anew.",
+        broken(good, parameters=short): f"{damaged} scale and bias must have 3 entries "
+        "each, got 3, 1. Fit and save it anew.",
+        broken(good, prior=[1.0]): f"{damaged} prior must have 3 entries. Fit and save "
+        "it anew.",
+        broken(
+            good, surprise=1
+        ): f"{damaged} surprise: Extra inputs are not permitted. Fit and save it anew.",
+    }.items():
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError) as caught:
+            LabelCalibrator.load(path)
+        assert str(caught.value) == message
+    path.unlink()
+    with pytest.raises(DataError) as caught:
+        LabelCalibrator.load(path)
+    assert str(caught.value) == (
+        f"The calibration {str(path)!r} cannot be read: No such file or directory. "
+        f"{wanted}"
+    )
+
+
+# --------------------------------------------------------------------- fingerprints
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return {
+        "model": model_folder(),
+        "template": PromptTemplate(),
+        "verbalizer": Verbalizer(),
+        "tokenizer": load_tokenizer(str(model_folder())),
+        "labels": LabelSet.parse(["billing", "shipping"]),
+        "strategy": "exact",
+        "tolerance": 1e-3,
+    }
+
+
+def test_a_fingerprint_is_made_of_contents(parts, tmp_path):
+    moved = tmp_path / "under another name"
+    moved.mkdir()
+    for path in model_folder().iterdir():
+        (moved / path.name).write_bytes(path.read_bytes())
+    there = parts | {"model": moved, "tokenizer": load_tokenizer(str(moved))}
+    assert fingerprint_of(**there) == fingerprint_of(**parts)
+
+
+def test_using_the_tokenizer_does_not_change_the_fingerprint(parts):
+    before = fingerprint_of(**parts)
+    backend = parts["tokenizer"].backend
+    backend(["a", "a b c"], padding=True, truncation=True, max_length=2)
+    assert fingerprint_of(**parts) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "changed"),
+    [
+        ("template", PromptTemplate("{text}\nTopic:", chat=False), {"prompt"}),
+        ("template", PromptTemplate(answer_prefix="It is"), {"prompt"}),
+        ("template", PromptTemplate(options="none"), {"prompt"}),
+        ("verbalizer", Verbalizer(case_variants=True), {"label_words"}),
+        (
+            "labels",
+            LabelSet.parse(["billing", "refund"]),
+            {"labels", "label_words", "prompt"},
+        ),
+        (
+            "labels",
+            LabelSet.parse({"billing": ["invoice"], "shipping": None}),
+            {"label_words", "prompt"},
+        ),
+        (
+            "labels",
+            LabelSet.parse({"billing": "Invoices", "shipping": None}),
+            {"prompt"},
+        ),
+        ("strategy", "generate", {"strategy"}),
+        ("tolerance", 0.0, {"tolerance"}),
+        ("model", "org/name", {"model"}),
+    ],
+)
+def test_what_changes_the_scores_changes_the_fingerprint(parts, name, value, changed):
+    before, after = fingerprint_of(**parts), fingerprint_of(**parts | {name: value})
+    assert {key for key in before if before[key] != after[key]} == changed
+
+
+def test_a_hub_model_is_its_id_and_revision(parts):
+    hub = parts | {"model": "org/name"}
+    assert fingerprint_of(**hub)["model"] == "org/name@main"
+    assert fingerprint_of(**hub, revision="v2")["model"] == "org/name@v2"
+
+
+def test_another_weight_in_a_large_file_changes_the_fingerprint(parts, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    weights = np.zeros(6 << 20, dtype=np.uint8)
+    prints = set()
+    for at in (None, 0, 3 << 20, -1):
+        changed = weights.copy()
+        if at is not None:
+            changed[at] = 1
+            changed[at - 70_000 : at] = 1  # a tensor, not a byte
+        (tmp_path / "model.safetensors").write_bytes(changed.tobytes())
+        prints.add(fingerprint_of(**parts | {"model": tmp_path})["model"])
+    assert len(prints) == 4
+
+
+def test_a_chat_template_that_writes_the_date_changes_nothing(parts):
+    recipe = replace(parts["template"], system="You sort letters.")
+    first = fingerprint_of(**parts | {"template": recipe})
+    backend = parts["tokenizer"].backend
+    kept = backend.chat_template
+    try:
+        backend.chat_template = "Another day. " + kept
+        second = fingerprint_of(**parts | {"template": recipe})
+    finally:
+        backend.chat_template = kept
+    different = {key for key in first if first[key] != second[key]}
+    assert different == {"tokenizer"}  # its source, not what it rendered
+
+
+def test_equal_fingerprints_pass():
+    check_fingerprint(PRINT, dict(PRINT), what="It")
+    with pytest.raises(InputError):
+        check_fingerprint({}, PRINT, what="It")
