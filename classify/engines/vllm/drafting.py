@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from classify.engines.vllm.wire import Wanted, decode_tree
 
 __all__ = ["LabelDrafter", "LabelPaths", "repeat_of"]
@@ -21,7 +22,7 @@ _LONGEST_RUN, _SHORTEST_RUN = 4, 2
 _MOST_TREES = 256
 
 
-def repeat_of(tokens: npt.NDArray[np.int64], most: int) -> list[int]:
+def repeat_of(tokens: npt.NDArray[np.int32], most: int) -> list[int]:
     """Return what followed the last time that the final tokens were seen, or [].
 
     Prompt lookup decoding (Saxena 2023), for a single text: the longest run counts, and
@@ -111,7 +112,7 @@ class _Followed:
         self.paths = paths
         self.n_seen = 0
 
-    def see(self, generated: npt.NDArray[np.int64]) -> None:
+    def see(self, generated: npt.NDArray[np.int32]) -> None:
         """Go on by the tokens generated since the last call."""
         for token in generated[self.n_seen :].tolist():
             if self.paths is None or self.node is None:

@@ -1,8 +1,6 @@
 """The engine over vLLM's offline ``LLM``."""
 
 import itertools
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +10,23 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from classify.engines.protocol import Request, check_request
+from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
+from classify.engines.vllm.liveness import announce_death
 from classify.engines.vllm.parameters import (
+    ids_only,
     sampling_params,
     top_logprobs,
-    tracked_llm,
     tracked_logprobs,
 )
 from classify.engines.vllm.reading import Chain, PackedTree, add_edges, chains_of
 from classify.engines.vllm.speculation import (
     SpeculationFigures,
-    speculative_config,
     speculation_figures,
+    speculative_config,
 )
+from classify.engines.vllm.starting import lora_request_of, start
 from classify.engines.vllm.wire import Wanted
-from classify.errors import ConfigError, EngineError, ModelLoadError
+from classify.errors import ConfigError, EngineError, InputError
 from classify.tracking import (
     Completed,
     EdgeLogprobs,
@@ -37,10 +38,10 @@ from classify.tracking import (
 
 __all__ = ["VllmEngine"]
 
-logger = logging.getLogger(__name__)
-
 # Prompt lengths of the first texts, until real ones are seen.
 _GUESSED_LENGTH = 512
+# vLLM refuses any above.
+_HIGHEST_TEMPERATURE = 2.0
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class VllmEngine:
     def __init__(self, llm: Any, *, lora_request: Any = None) -> None:
         self._llm = llm
         self._engine = llm.llm_engine
+        announce_death(self._engine.engine_core)
         self._lora_request = lora_request
         config = self._engine.vllm_config
         self.vocab_size = int(config.model_config.get_vocab_size())
@@ -85,9 +87,10 @@ class VllmEngine:
         self.context_length = int(config.model_config.max_model_len) - 1
         self.closed = False
         self.n_requests = 0
-        self._stop_token_ids = _stop_token_ids(config.model_config)
+        self._stop_token_ids = stop_token_ids(config.model_config)
         self._most_texts = int(config.scheduler_config.max_num_seqs)
-        self._kv_tokens = _kv_tokens(config)
+        self._kv_tokens = kv_tokens(config)
+        self._by_priority = config.scheduler_config.policy == "priority"
         self._mean_length = float(_GUESSED_LENGTH)
         self._tickets = itertools.count()
         self._names = itertools.count()
@@ -157,7 +160,7 @@ class VllmEngine:
                 "The vllm engine loads models by name: give a folder or a hub id, not "
                 f"a {type(model).__name__}."
             )
-        llm = _start(
+        llm = start(
             model=str(model),
             dtype=dtype,
             device=device,
@@ -168,7 +171,7 @@ class VllmEngine:
             lora=lora,
             options=options,
         )
-        engine = cls(llm, lora_request=_lora_request(lora))
+        engine = cls(llm, lora_request=lora_request_of(lora))
         if self_test:
             from classify.engines.vllm.selftest import check_engine
 
@@ -197,6 +200,11 @@ class VllmEngine:
         if self.closed:
             return "VllmEngine(closed)"
         return f"VllmEngine({self._engine.vllm_config.model_config.model!r})"
+
+    def describe(self) -> dict[str, str]:
+        """Return what runs, in words, by name."""
+        in_flight = f"{self.window} texts, {self._most_texts} requests at once"
+        return {**described(self._llm), "in flight": in_flight}
 
     def speculation_figures(self) -> SpeculationFigures | None:
         """Return how many drafted tokens were accepted; None without speculation."""
@@ -250,23 +258,26 @@ class VllmEngine:
         partly = len(set(request.nodes)) < len(tree.inner_nodes)
         chains: dict[str, Chain] = {}
         for chain in chains_of(tree, request.nodes):
-            follow = partly and chain.nodes[0] == 0
             prompt = (*request.prompt_token_ids, *tree.path(chain.nodes[0]))
-            room = self.context_length - len(prompt) + 1
-            wanted, n_columns = packed.wanted(chain, follow=follow)
-            parameters = sampling_params(
-                wanted,
-                n_columns,
-                max_tokens=min(tree.max_depth, room) if follow else len(chain.nodes),
-                stop_token_ids=list(packed.stop_token_ids) if follow else None,
-                **_PLAIN,
+            parameters = packed.read_parameters(
+                chain, follow=partly, room=self.context_length - len(prompt) + 1
             )
-            chains[self._add(ticket, prompt, parameters)] = chain
+            # A text that has begun goes before one that has not: its prompt is still
+            # in the prefix cache, and its place in the window is soon free.
+            begun = chain.nodes[0] != 0
+            name = self._add(ticket, prompt, parameters, priority=-1 if begun else 0)
+            chains[name] = chain
         self._waiting[ticket] = _Waiting(request, len(chains), chains, edges)
 
     def _submit_generation(self, ticket: int, request: TrackedRequest) -> None:
-        stop = request.stop_token_ids
-        stops = set(self._stop_token_ids if stop is None else stop)
+        if not request.temperature <= _HIGHEST_TEMPERATURE:
+            raise InputError(
+                f"temperature must be at most {_HIGHEST_TEMPERATURE:g} with the vllm "
+                f"engine. Got {request.temperature!r} instead."
+            )
+        # Allowed paths end at their leaves, whatever tokens they go over.
+        ends = () if request.allowed is not None else self._stop_token_ids
+        stops = set(ends if request.stop_token_ids is None else request.stop_token_ids)
         if request.allowed is not None:
             packed = self._pack(request.allowed)
             stops.update(packed.stop_token_ids)
@@ -280,7 +291,7 @@ class VllmEngine:
             n=request.n,
             seed=request.seed,
             stop_token_ids=sorted(stops),
-            **{**_PLAIN, "temperature": request.temperature},
+            **{**ids_only(), "temperature": request.temperature},
         )
         self._waiting[ticket] = _Waiting(request, 1)
         self._add(ticket, request.prompt_token_ids, parameters)
@@ -291,7 +302,14 @@ class VllmEngine:
             packed = self._packed[tree] = PackedTree(tree, self.vocab_size)
         return packed
 
-    def _add(self, ticket: int, prompt: Sequence[int], parameters: Any) -> str:
+    def _add(
+        self,
+        ticket: int,
+        prompt: Sequence[int],
+        parameters: Any,
+        *,
+        priority: int = 0,
+    ) -> str:
         name = str(next(self._names))
         self._ticket_of[name] = ticket
         self.n_requests += 1
@@ -301,6 +319,7 @@ class VllmEngine:
                 {"prompt_token_ids": list(prompt)},
                 parameters,
                 lora_request=self._lora_request,
+                priority=priority if self._by_priority else 0,
             )
         except _dead_engine() as error:
             raise self._died(error) from error
@@ -315,8 +334,8 @@ class VllmEngine:
 
     def _died(self, error: Exception) -> EngineError:
         n_lost = len(self._waiting)
-        self.closed = True
-        self._forget()
+        # What is left of its processes would stay for ever.
+        self.close()
         return EngineError(
             f"vLLM died with {n_lost} requests in flight ({type(error).__name__}): its "
             "own message stands above. Texts finished before are not affected; load "
@@ -347,12 +366,9 @@ class VllmEngine:
             self._done.append(Completed(ticket, answer))
 
 
-# Token ids are all that is wanted, once, and stops are those that we name.
-_PLAIN = {"temperature": 0.0, "detokenize": False, "ignore_eos": True}
-
-
 def _distinct(request: TrackedRequest) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(int(token) for token in request.track_token_ids or ()))
+    tracked = () if request.track_token_ids is None else request.track_token_ids
+    return tuple(dict.fromkeys(int(token) for token in tracked))
 
 
 def _generation(request: TrackedRequest, completion: Any) -> TrackedGeneration:
@@ -389,98 +405,8 @@ def _steps_to_leaf(tree: TokenTree, token_ids: tuple[int, ...]) -> tuple[int, bo
     return len(token_ids), not tree.n_children[node]
 
 
-def _start(
-    *,
-    model: str,
-    dtype: str,
-    device: str,
-    batch_size: int | str,
-    lora: str | Path | None,
-    options: Mapping[str, Any],
-    **named: Any,
-) -> Any:
-    # Its log would go to stdout, where results go.
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    platform = _platform()
-    if device not in ("auto", platform, f"{platform}:0"):
-        raise ConfigError(
-            f"The installed vLLM computes on {platform!r}, not on {device!r}. Use "
-            'device="auto", or engine="transformers".'
-        )
-    chosen: dict[str, Any] = {
-        "skip_tokenizer_init": True,
-        "enable_prefix_caching": True,
-        "disable_log_stats": named["speculative_config"] is None,
-        "dtype": "float32" if dtype == "auto" and platform == "cpu" else dtype,
-    }
-    if platform == "cpu":
-        # Compilation takes minutes there and gains little.
-        chosen["enforce_eager"] = True
-    if batch_size != "auto":
-        chosen["max_num_seqs"] = batch_size
-    if lora is not None:
-        chosen["enable_lora"] = True
-    try:
-        return tracked_llm(model=model, **chosen, **named, **options)
-    except TypeError as error:
-        raise ConfigError(
-            f"vLLM does not know one of the options {sorted(options)}: {error}"
-        ) from error
-    except (ValueError, OSError) as error:
-        raise ModelLoadError(
-            f"vLLM cannot load the model {model!r}: {_first_line(error)}"
-        ) from error
-    except RuntimeError as error:
-        if isinstance(error, EngineError):
-            raise
-        raise ModelLoadError(
-            f"vLLM did not start with the model {model!r}: {_first_line(error)} What "
-            "went wrong stands above, in its own words."
-        ) from error
-
-
-def _platform() -> str:
-    from classify.engines.vllm.parameters import require_vllm
-
-    require_vllm()
-    from vllm.platforms import current_platform
-
-    return str(current_platform.device_type)
-
-
-def _lora_request(lora: str | Path | None) -> Any:
-    if lora is None:
-        return None
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest("adapter", 1, str(lora))
-
-
 def _dead_engine() -> type[Exception]:
     from vllm.v1.engine.exceptions import EngineDeadError
 
     dead: type[Exception] = EngineDeadError
     return dead
-
-
-def _stop_token_ids(model_config: Any) -> tuple[int, ...]:
-    generation = model_config.try_get_generation_config()
-    ends = generation.get("eos_token_id")
-    if ends is None:
-        ends = getattr(model_config.hf_config, "eos_token_id", None)
-    if ends is None:
-        return ()
-    return tuple(ends) if isinstance(ends, list | tuple) else (int(ends),)
-
-
-def _kv_tokens(config: Any) -> int:
-    blocks = config.cache_config.num_gpu_blocks
-    if not blocks:
-        # Not told: what fits at the very least, one request of full length each.
-        return int(config.model_config.max_model_len)
-    return int(blocks) * int(config.cache_config.block_size)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

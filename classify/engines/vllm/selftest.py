@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["SelfTestCase", "check_engine", "self_test"]
 
 _N_STEPS = 4
-# A batch of another make-up rounds otherwise; a wrong value is off by far more.
-_TOLERANCE = {"float32": 1e-3}
+# A batch of another make-up rounds otherwise, in TF32 on a GPU (seen: 7e-4); a wrong
+# value is off by far more.
+_TOLERANCE = {"float32": 1e-2}
 _COARSE_TOLERANCE = 0.25
 
 
@@ -73,7 +74,7 @@ def self_test(engine: "VllmEngine") -> list[SelfTestCase]:
     beside = _tracked(ids[:7], top=3)
     plain = require_vllm().SamplingParams(logprobs=2, **_OPTIONS)
     nothing = require_vllm().SamplingParams(**_OPTIONS)
-    cases = [
+    return [
         _case("alone", llm, prompts[:1], [tracked], expected, tolerance),
         _case(
             "beside requests that ask for top logprobs, both and neither",
@@ -84,7 +85,6 @@ def self_test(engine: "VllmEngine") -> list[SelfTestCase]:
             tolerance,
         ),
     ]
-    return cases
 
 
 _OPTIONS: dict[str, Any] = {

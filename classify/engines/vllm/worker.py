@@ -21,7 +21,21 @@ class TrackingExtension:
     model_runner: Any
 
     def install_tracking(self) -> str:
-        """Make this worker track; return the name of its model runner's module.
+        """Make this worker track; return which model runner it has, "v1" or "v2".
+
+        Raises
+        ------
+        RuntimeError
+            The runner is none that we know.
+        """
+        if self.tracking_runner() == "v1":
+            return install_v1(self.model_runner)
+        from classify.engines.vllm.runner_v2 import install_v2
+
+        return install_v2(self.model_runner)
+
+    def tracking_runner(self) -> str:
+        """Return "v1" or "v2", which of vLLM's model runners this worker has.
 
         Raises
         ------
@@ -30,12 +44,11 @@ class TrackingExtension:
         """
         runner = self.model_runner
         if hasattr(runner, "input_batch"):
-            return install_v1(runner)
+            return "v1"
         if hasattr(runner, "req_states"):
-            from classify.engines.vllm.runner_v2 import install_v2
-
-            return install_v2(runner)
+            return "v2"
+        kind = f"{type(runner).__module__}.{type(runner).__qualname__}"
         raise RuntimeError(
-            f"The model runner {type(runner).__module__}.{type(runner).__qualname__} is "
-            "unknown: tracked log-probabilities need vLLM's V1 or V2 runner."
+            f"The model runner {kind} is unknown: tracked log-probabilities need "
+            "vLLM's V1 or V2 runner."
         )

@@ -1,0 +1,112 @@
+"""Starting vLLM on a model, or a sentence why it does not start."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from classify.engines.vllm.parameters import require_vllm, tracked_llm
+from classify.engines.vllm.speculation import check_installed
+from classify.errors import ConfigError, EngineError, ModelLoadError
+
+__all__ = ["lora_request_of", "start"]
+
+
+def start(
+    *,
+    model: str,
+    dtype: str,
+    device: str,
+    batch_size: int | str,
+    trust_remote_code: bool,
+    revision: str | None,
+    speculative_config: Mapping[str, Any] | None,
+    lora: str | Path | None,
+    options: Mapping[str, Any],
+) -> Any:
+    """Return a ``vllm.LLM`` that tracks; the arguments are those of `VllmEngine.load`.
+
+    `options` win over what we would choose.
+
+    Raises
+    ------
+    ConfigError
+        An option is none of vLLM's, or contradicts another.
+    ModelLoadError
+        vLLM cannot load the model.
+    """
+    # Its log would go to stdout, where results go, and its warnings are of no use to
+    # who classifies: that there is no tokenizer, with a traceback, for one.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    platform = _platform()
+    if device not in ("auto", platform, f"{platform}:0"):
+        raise ConfigError(
+            f"The installed vLLM computes on {platform!r}, not on {device!r}. Use "
+            'device="auto", or engine="transformers".'
+        )
+    chosen: dict[str, Any] = {
+        "trust_remote_code": trust_remote_code,
+        "revision": revision,
+        "speculative_config": speculative_config,
+        "skip_tokenizer_init": True,
+        "enable_prefix_caching": True,
+        "scheduling_policy": "priority",
+        "use_tqdm_on_load": False,
+        "disable_log_stats": speculative_config is None,
+        "dtype": "float32" if dtype == "auto" and platform == "cpu" else dtype,
+    }
+    if speculative_config is not None:
+        check_installed(speculative_config)
+    if platform == "cpu":
+        # Compilation takes minutes there and gains little.
+        chosen["enforce_eager"] = True
+    if platform == "cpu" and "gpu_memory_utilization" not in options:
+        # In GiB. vLLM would take nearly all memory, and fail where it is in use.
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+    if batch_size != "auto":
+        chosen["max_num_seqs"] = batch_size
+    if lora is not None:
+        chosen["enable_lora"] = True
+    return _started(model, {**chosen, **options}, sorted(options))
+
+
+def _started(model: str, options: Mapping[str, Any], given: list[str]) -> Any:
+    """Return the ``LLM``; `given` are the options that a user named."""
+    try:
+        return tracked_llm(model=model, **options)
+    except TypeError as error:
+        raise ConfigError(
+            f"vLLM does not know one of the options {given}: {error}"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise ModelLoadError(
+            f"vLLM cannot load the model {model!r}: {_first_line(error)}"
+        ) from error
+    except RuntimeError as error:
+        if isinstance(error, EngineError):
+            raise
+        raise ModelLoadError(
+            f"vLLM did not start with the model {model!r}: {_first_line(error)} What "
+            "went wrong stands above, in its own words."
+        ) from error
+
+
+def lora_request_of(lora: str | Path | None) -> Any:
+    """Return vLLM's request for an adapter in a folder; None without one."""
+    if lora is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("adapter", 1, str(lora))
+
+
+def _platform() -> str:
+    require_vllm()
+    from vllm.platforms import current_platform
+
+    return str(current_platform.device_type)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
