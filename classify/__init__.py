@@ -7,9 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from classify.calibration import LabelCalibrator, PriorShift
     from classify.classifier import ZeroShotClassifier
+    from classify.decision import SelectiveClassifier, SplitConformalSets
     from classify.errors import ClassifyError
     from classify.labels import Label, LabelSet
+    from classify.metrics import (
+        ReliabilityDisplay,
+        RiskCoverageDisplay,
+        calibration_error,
+    )
     from classify.prompts import PromptTemplate
     from classify.scoring import LabelLogprobs
     from classify.verbalizer import Verbalizer
@@ -19,22 +26,36 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "ClassifyError",
     "Label",
+    "LabelCalibrator",
     "LabelLogprobs",
     "LabelSet",
+    "PriorShift",
     "PromptTemplate",
+    "ReliabilityDisplay",
+    "RiskCoverageDisplay",
+    "SelectiveClassifier",
+    "SplitConformalSets",
     "Verbalizer",
     "ZeroShotClassifier",
     "__version__",
+    "calibration_error",
 ]
 
 _HOMES = {
     "ClassifyError": "classify.errors",
     "Label": "classify.labels",
+    "LabelCalibrator": "classify.calibration",
     "LabelLogprobs": "classify.scoring",
     "LabelSet": "classify.labels",
+    "PriorShift": "classify.calibration",
     "PromptTemplate": "classify.prompts",
+    "ReliabilityDisplay": "classify.metrics",
+    "RiskCoverageDisplay": "classify.metrics",
+    "SelectiveClassifier": "classify.decision",
+    "SplitConformalSets": "classify.decision",
     "Verbalizer": "classify.verbalizer",
     "ZeroShotClassifier": "classify.classifier",
+    "calibration_error": "classify.metrics",
 }
 
 

@@ -1,7 +1,6 @@
 """The scikit-learn estimator: texts and class names in, label probabilities out."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,9 +9,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
-from classify.demo import located
-from classify.encoding import Row, RowEncoder, candidate_sets
-from classify.engines import Engine, load_engine
+from classify.encoding import Row, candidate_sets, columns_of
+from classify.engines import Engine
 from classify.errors import DataError, InputError, LabelError
 from classify.frames import (
     add_results,
@@ -21,20 +19,15 @@ from classify.frames import (
     rows_of_frame,
 )
 from classify.labels import LabelSet
+from classify.prompted_model import MODEL_PARAMETERS, Progress, PromptedModel
 from classify.prompts import PromptTemplate
-from classify.scoring import LabelLogprobs, Strategy, make_strategy, score_prompts
-from classify.tokenizer import Tokenizer, load_tokenizer
+from classify.scoring import LabelLogprobs, make_strategy
+from classify.tokenizer import Tokenizer
 from classify.verbalizer import LabelAudit, ScorablePrompt, Verbalizer
 
 __all__ = ["ZeroShotClassifier"]
 
-logger = logging.getLogger(__name__)
-
 FloatArray = npt.NDArray[np.float64]
-Progress = Callable[[int], object]
-
-# Below this mean label mass nearly all of the model's belief is on other answers.
-_LOW_LABEL_MASS = 0.01
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,8 +42,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     model : str, default="demo"
         A Hugging Face hub id or a local folder. "demo" is the small model that this
         package ships, for trying things out; it is no model for real work.
-    engine : {"auto", "transformers"} or Engine, default="auto"
-        What runs the model.
+    engine : {"auto", "transformers", "vllm"} or Engine, default="auto"
+        What runs the model. "auto": vLLM where it is installed and has a GPU, else
+        transformers.
     prompt : PromptTemplate or str, default=None
         The recipe of the prompt; a string is its template. None: a recipe of ours.
     verbalizer : Verbalizer, default=None
@@ -65,13 +59,23 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     device : str, default="auto"
         "cpu", "cuda", …; "auto" takes a GPU if there is one.
     batch_size : int or "auto", default="auto"
-        Texts in one forward pass.
+        Texts in one forward pass; with vLLM, requests that run at once.
     revision : str, default=None
         Revision of a hub model.
     trust_remote_code : bool, default=False
         Whether to run code that a model repository brings.
     tokenizer : Tokenizer, default=None
         None: the model's own.
+    speculation : str or mapping, default=None
+        Speculative decoding, with vLLM: a method such as "labels" or "ngram", or
+        ``{"method": "eagle", "model": FOLDER}``; see
+        `classify.engines.vllm.speculation.speculative_config`. It saves passes where
+        tokens are generated ("generate") and changes no value.
+    engine_options : mapping, default=None
+        Any other argument of the engine's ``load`` by name: for vLLM
+        ``tensor_parallel_size``, ``gpu_memory_utilization``, ``max_model_len``,
+        ``quantization``, ``lora``, …; for transformers ``attn_implementation`` and
+        ``cache_bytes``.
 
     Attributes
     ----------
@@ -104,6 +108,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         revision: str | None = None,
         trust_remote_code: bool = False,
         tokenizer: Tokenizer | None = None,
+        speculation: str | Mapping[str, Any] | None = None,
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.labels = labels
         self.model = model
@@ -118,6 +124,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.revision = revision
         self.trust_remote_code = trust_remote_code
         self.tokenizer = tokenizer
+        self.speculation = speculation
+        self.engine_options = engine_options
 
     def fit(self, X: Any, y: Any = None) -> "ZeroShotClassifier":
         """Learn the classes from `y` if none were declared; else only check `y`.
@@ -192,11 +200,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        return {
-            key: value
-            for key, value in state.items()
-            if key not in ("_made_encoder", "_warned")
-        }
+        return {key: value for key, value in state.items() if key != "_made"}
 
     def label_logprobs(
         self,
@@ -239,8 +243,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if isinstance(prompt, InputError):
                 raise type(prompt)(f"Text {at}: {prompt}")
         good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
-        return self._score(
-            good, strategy, candidates, progress, return_steps=return_steps
+        return self._prompted_model().score(
+            good,
+            strategy,
+            columns_of(candidates, self._known_labels()),
+            progress=progress,
+            return_steps=return_steps,
         )
 
     def classify_frame(
@@ -294,7 +302,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if progress is not None and errors:
             progress(len(errors))
         good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
-        scores = self._score(good, strategy, candidates, progress)
+        columns = columns_of(candidates, self._known_labels())
+        scores = self._prompted_model().score(
+            good, strategy, columns, progress=progress
+        )
         if on_error == "raise":
             scores.log_proba  # noqa: B018 raises where there is no probability
         return add_results(
@@ -307,20 +318,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def audit(self) -> LabelAudit:
         """Return how the label words will be read; loads the tokenizer only."""
-        return self._encoder().space(self._declared_labels()).audit()
+        return self._prompted_model().space(self._declared_labels()).audit()
 
     def load_engine(self) -> Engine:
         """Return what runs the model, and load it if that has not been done."""
-        if not isinstance(self.engine, str):
-            return self.engine
-        return load_engine(
-            self.engine,
-            located(self.model),
-            dtype=self.dtype,
-            device=self.device,
-            batch_size=self.batch_size,
-            **self._source(),
-        )
+        return self._prompted_model().load_engine()
 
     def _known_labels(self) -> LabelSet | None:
         if self.labels is not None:
@@ -335,12 +337,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return labels
 
-    def _columns(self, candidates: Sequence[LabelSet | InputError] | None) -> list[str]:
-        known = self._known_labels()
-        sets = candidates or () if known is None else [known]
-        named = [labels.names for labels in sets if isinstance(labels, LabelSet)]
-        return sorted({name for names in named for name in names})
-
     def _prompt_template(self) -> PromptTemplate:
         if self.prompt is None:
             return PromptTemplate()
@@ -354,65 +350,22 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         candidates: Sequence[LabelSet | InputError] | None,
     ) -> list[ScorablePrompt | InputError]:
         """Encode rows; a row that cannot be asked becomes its error."""
-        encoder = self._encoder()
+        model = self._prompted_model()
         if candidates is None:
             # Checked even where there is no row, and before the model is loaded.
             labels = self._declared_labels()
-            encoder.space(labels)
+            model.space(labels)
             candidates = [labels] * len(rows)
-        if all(isinstance(row, InputError) for row in rows):
-            return [row for row in rows if isinstance(row, InputError)]
-        return encoder.encode(rows, candidates, self.load_engine().context_length)
+        return model.encode(rows, candidates)
 
-    def _score(
-        self,
-        prompts: Sequence[ScorablePrompt],
-        strategy: Callable[[ScorablePrompt], Strategy],
-        candidates: Sequence[LabelSet | InputError] | None,
-        progress: Progress | None,
-        *,
-        return_steps: bool = False,
-    ) -> LabelLogprobs:
-        scored = []
-        if prompts:
-            engine = self.load_engine()
-            scored = score_prompts(prompts, strategy, engine, progress=progress)
-        scores = LabelLogprobs.of(
-            scored, self._columns(candidates), return_steps=return_steps
+    def _prompted_model(self) -> PromptedModel:
+        wanted = PromptedModel(
+            template=self._prompt_template(),
+            verbalizer=Verbalizer() if self.verbalizer is None else self.verbalizer,
+            **{name: getattr(self, name) for name in MODEL_PARAMETERS},
         )
-        self._warn_of_low_mass(scores)
-        return scores
-
-    def _warn_of_low_mass(self, scores: LabelLogprobs) -> None:
-        if not len(scores) or getattr(self, "_warned", False):
-            return
-        mean = float(scores.label_mass.mean())
-        if mean < _LOW_LABEL_MASS:
-            self._warned = True  # once is enough, whatever the number of calls
-            logger.warning(
-                "The mean label mass is %.2g: the model would rather answer with "
-                "something else than a label, and the probabilities rest on so little. "
-                "List the options in the prompt, or use the words that it would use.",
-                mean,
-            )
-
-    def _encoder(self) -> RowEncoder:
-        template, tokenizer = self._prompt_template(), self._tokenizer()
-        verbalizer = Verbalizer() if self.verbalizer is None else self.verbalizer
         # Parameters may be set anew at any time; what was compiled of others is old.
-        made: RowEncoder | None = getattr(self, "_made_encoder", None)
-        if made is None or (made.template, made.verbalizer, made.tokenizer) != (
-            template,
-            verbalizer,
-            tokenizer,
-        ):
-            made = self._made_encoder = RowEncoder(template, verbalizer, tokenizer)
+        made: PromptedModel | None = getattr(self, "_made", None)
+        if made != wanted:
+            made = self._made = wanted
         return made
-
-    def _tokenizer(self) -> Tokenizer:
-        if self.tokenizer is not None:
-            return self.tokenizer
-        return load_tokenizer(located(self.model), **self._source())
-
-    def _source(self) -> dict[str, Any]:
-        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}

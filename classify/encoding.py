@@ -12,7 +12,7 @@ from classify.prompts import PromptTemplate
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
 
-__all__ = ["Row", "RowEncoder", "candidate_sets"]
+__all__ = ["Row", "RowEncoder", "candidate_sets", "columns_of"]
 
 Row = Mapping[str, str]
 
@@ -55,6 +55,21 @@ def candidate_sets(
             made[key] = make(key)
         candidates.append(made[key])
     return candidates
+
+
+def columns_of(
+    candidates: Sequence[LabelSet | InputError] | None, declared: LabelSet | None
+) -> list[str]:
+    """Return the sorted names of the declared labels, or else of all candidates.
+
+    Examples
+    --------
+    >>> columns_of([LabelSet.parse(["b", "a"]), LabelSet.parse(["c", "a"])], None)
+    ['a', 'b', 'c']
+    """
+    sets = candidates or () if declared is None else [declared]
+    named = [labels.names for labels in sets if isinstance(labels, LabelSet)]
+    return sorted({name for names in named for name in names})
 
 
 class RowEncoder:

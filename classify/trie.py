@@ -125,14 +125,18 @@ class LabelTrie:
 
     def known_leaves(self, log_masses: FloatArray) -> npt.NDArray[np.int64]:
         """Return the leaves whose mass is known."""
-        return self._leaves[~np.isnan(log_masses[self._leaves])]
+        known = ~np.isnan(log_masses[self._leaves])
+        leaves: npt.NDArray[np.int64] = self._leaves[known]
+        return leaves
 
     def frontier(self, log_masses: FloatArray) -> npt.NDArray[np.int64]:
         """Return the unread nodes whose mass is known, heaviest first."""
         inner = self.tree.inner_nodes
         is_unread = np.isnan(log_masses[self.tree.first_child[inner]])
         nodes = inner[is_unread & ~np.isnan(log_masses[inner])]
-        return nodes[np.argsort(-log_masses[nodes], kind="stable")]
+        heaviest_first = np.argsort(-log_masses[nodes], kind="stable")
+        frontier: npt.NDArray[np.int64] = nodes[heaviest_first]
+        return frontier
 
     def label_mass(self, log_masses: FloatArray) -> LabelMass:
         """Add the leaves up into labels, with bounds for what is unread."""

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from classify.errors import LabelError, PromptError, PromptTooLongError
 from classify.labels import LabelSet
+from classify.markup import Html, escaped, readable_piece, table
 from classify.prompts import CompiledPrompt
 from classify.tokenizer import Segment
 from classify.tracking import common_prefix_length
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 # Texts of different endings: letters, digits, punctuation, white space, other scripts.
 # If the paths are the same after all of them, they do not depend on the text.
 _PROBES = ("a text", "Is it 5", "It works.", 'quoted "', "list:\n", "space ", "文本")
+
+# A notebook shows no more words than can be looked through.
+_N_SHOWN_WORDS = 100
 
 
 class ScorablePrompt(NamedTuple):
@@ -86,6 +90,31 @@ class LabelAudit:
     n_branching: int
     max_depth: int
     per_text: bool
+
+    def _repr_html_(self) -> str:
+        shown = self.words[:_N_SHOWN_WORDS]
+        rows = [
+            [
+                word.label,
+                word.word,
+                _pieces_html(word.pieces),
+                " ".join(map(str, word.token_ids)),
+                ", ".join(word.prefix_of),
+            ]
+            for word in shown
+        ]
+        header = ["label", "word", "tokens", "token ids", "begins"]
+        facts = [
+            f"Prompt ends: … {_pieces_html(self.prompt_pieces)}",
+            f"End token: {'none' if self.end is None else _pieces_html([self.end])}",
+            f"Trie: {self.n_nodes} nodes, {self.n_inner} inner ({self.n_branching} "
+            f"with a choice), longest path {self.max_depth} tokens",
+        ]
+        if len(shown) < len(self.words):
+            facts.insert(0, f"The first {len(shown)} of {len(self.words)} words")
+        if self.per_text:
+            facts.append("The words' tokens depend on how a text ends")
+        return f"{table('lllll', header, rows)}\n<p>{'<br>'.join(facts)}</p>"
 
 
 @dataclass(frozen=True)
@@ -350,6 +379,11 @@ class AnswerSpace:
             ],
             self.labels,
         )
+
+
+def _pieces_html(pieces: Sequence[str]) -> Html:
+    shown = (f"<code>{escaped(readable_piece(piece))}</code>" for piece in pieces)
+    return Html(" ".join(shown))
 
 
 def _any_proper_prefix(paths: Sequence[tuple[int, ...]]) -> bool:

@@ -1,13 +1,47 @@
-"""What holds for every test: no network, and draws that CI can repeat."""
+"""What holds for every test: no network, draws that CI can repeat, few vLLM starts."""
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # Set before anything imports huggingface_hub, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# GiB that vLLM on a CPU takes for keys and values; it would take half the machine.
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
 # A first forward pass outlasts Hypothesis's deadline; a red CI must stay red.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session")
+def vllm_engines(tmp_path_factory):
+    """Give vLLM engines by name (`tests.vllm_engines`); one is alive at a time."""
+    from tests.vllm_engines import OneEngine
+
+    engines = OneEngine(tmp_path_factory.mktemp("models"))
+    yield engines
+    engines.close()
+
+
+@pytest.fixture
+def vllm_engine(request, vllm_engines):
+    """The vLLM engine that a test names: ``parametrize(…, indirect=True)``."""
+    return vllm_engines(request.param)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of each vLLM engine together, at the end, and mark them as slow."""
+
+    def engine_of(item):
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        # The contract calls an engine by the name of its reference.
+        name = parameters.get("vllm_engine", parameters.get("reference", ""))
+        return name if name.startswith("vllm") else ""
+
+    for item in items:
+        if engine_of(item):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=engine_of)

@@ -427,15 +427,54 @@ def test_bad_parameters_cost_no_model_call_even_without_texts(options, error):
     assert clf.engine.n_requests == 0
 
 
+@pytest.mark.parametrize("name", ["dtype", "speculation", "model"])
+def test_engine_options_hold_no_parameter_of_its_own(name):
+    clf = ZeroShotClassifier(NAMES, engine_options={name: "x"})
+    with raises(
+        f"engine_options has {name!r}, which is a parameter of its own: give it there.",
+        ConfigError,
+    ):
+        clf.predict(TEXTS)
+
+
+def test_engine_options_reach_the_engine():
+    clf = ZeroShotClassifier(
+        NAMES, engine="transformers", engine_options={"max_model_len": 512}
+    )
+    with raises(
+        "The transformers engine has no option 'max_model_len'. Its options are "
+        "attn_implementation, cache_bytes; those of vLLM need engine='vllm'.",
+        ConfigError,
+    ):
+        clf.predict(TEXTS)
+    clf.set_params(engine_options={"cache_bytes": 1 << 20})
+    assert clf.load_engine().name == "transformers"
+    assert clone(clf).load_engine() is clf.load_engine()
+
+
+def test_speculation_needs_vllm():
+    clf = ZeroShotClassifier(NAMES, engine="transformers", speculation="ngram")
+    with raises(
+        "The transformers engine has no speculative decoding, but speculation is "
+        "'ngram': use engine='vllm', or leave speculation out.",
+        ConfigError,
+    ):
+        clf.predict(TEXTS)
+
+
 def test_an_engine_that_fails_is_an_error_and_no_label():
     engine = hashed_engine(30)
     with pytest.raises(InputError, match="outside the vocabulary of 30 tokens"):
         make(engine=engine).predict(TEXTS)
 
 
-def test_low_label_mass_is_told(caplog):
-    make().predict(TEXTS)
-    assert "The mean label mass is" in caplog.text
+def test_low_label_mass_is_told_once_for_the_same_question(caplog):
+    clf = make()
+    for _ in range(2):
+        clf.predict(TEXTS)
+    assert [text[:22] for text in caplog.messages] == ["The mean label mass is"]
+    clf.set_params(prompt=PromptTemplate("{text} is about", chat=False)).predict(TEXTS)
+    assert len(caplog.messages) == 2
 
 
 def test_audit_needs_no_engine():

@@ -11,14 +11,17 @@ from typer.testing import CliRunner
 import classify
 from classify.cli import app
 from classify.cli.console import Notes, RowProgress, reported_errors
-from classify.cli.options import split_labels
+from classify.cli.options import split_labels, task_of
+from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, bars, results_table
+from classify.engines.vllm.speculation import SpeculationFigures
 from classify.errors import (
     ConfigError,
     EngineError,
     MissingDependencyError,
     ModelLoadError,
 )
+from classify.jobs import Summary
 
 LABELS = ("--labels", "billing,shipping")
 
@@ -52,8 +55,9 @@ def refused(*arguments, code=2, **options):
         ((), '$ classify predict --text "Where is my parcel?" --labels'),
         (("predict",), "$ classify predict tickets.csv --labels billing,shipping"),
         (("labels",), '$ classify labels --labels "New,New York,Boston"'),
+        (("doctor",), "$ classify doctor --model Qwen/Qwen3-0.6B --engine vllm"),
     ],
-    ids=["classify", "predict", "labels"],
+    ids=["classify", "predict", "labels", "doctor"],
 )
 def test_help_begins_with_an_example(arguments, example):
     result = run(*arguments, "--help")
@@ -232,6 +236,64 @@ def test_options_out_of_range(tickets, option, value, sentence):
     assert refused("predict", tickets, *LABELS, option, value) == f"Error: {sentence}"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("--engine-option", "4096"),
+            "--engine-option '4096' must be KEY=VALUE, such as max_model_len=4096.",
+        ),
+        (
+            ("--speculation", "method=eagle,head"),
+            (
+                "--speculation 'head' must be KEY=VALUE, such as "
+                "method=draft_model,model=FOLDER."
+            ),
+        ),
+        (
+            ("--speculation", '{"method": ngram}'),
+            (
+                "--speculation '{\"method\": ngram}' is not JSON: Expecting value: "
+                "line 1 column 12 (char 11). Or give it as method=NAME,KEY=VALUE."
+            ),
+        ),
+        (
+            ("--speculation", "method=eagle"),
+            (
+                "Speculation by 'eagle' needs 'model': a folder or hub id, as in "
+                "{method: eagle, model: …}."
+            ),
+        ),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_engine_options_that_cannot_be(tickets, arguments, sentence):
+    assert refused("predict", tickets, *LABELS, *arguments) == f"Error: {sentence}"
+
+
+def test_options_that_the_engine_does_not_know(tickets):
+    engine = ("--engine", "transformers", "--quiet")
+    for option, sentence in (
+        (
+            ("--speculation", "ngram"),
+            (
+                "The transformers engine has no speculative decoding, but speculation "
+                "is 'ngram': use engine='vllm', or leave speculation out."
+            ),
+        ),
+        (
+            ("--engine-option", "seed=1"),
+            (
+                "The transformers engine has no option 'seed'. Its options are "
+                "attn_implementation, cache_bytes; those of vLLM need engine='vllm'."
+            ),
+        ),
+    ):
+        assert refused("predict", tickets, *LABELS, *engine, *option) == (
+            f"Error: {sentence}"
+        )
+
+
 def test_an_unknown_model_is_misuse(tickets):
     sentence = refused("predict", tickets, *LABELS, "--model", "no-such/model")
     assert sentence.startswith(
@@ -283,7 +345,49 @@ def test_exit_codes(capsys, error, code, sentence):
     assert capsys.readouterr().err == f"{sentence}\n"
 
 
+def test_what_is_noted_on_an_error_is_said(capsys):
+    error = EngineError("It broke.")
+    error.add_note("The 5 rows finished before are in 'out.csv.part'.")
+    with pytest.raises(typer.Exit) as exit, reported_errors(debug=False):
+        raise error
+    assert exit.value.exit_code == 1
+    assert capsys.readouterr().err == (
+        "Error: It broke. The 5 rows finished before are in 'out.csv.part'.\n"
+    )
+
+
 # ------------------------------------------------------------------------------ parts
+
+
+def test_engine_options_override_those_of_a_task_file_key_by_key(tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text("engine_options: {seed: 1, max_model_len: 512}\n")
+    changes = {"engine_options": ["seed=2", "enforce-eager=true", "lora=a/b=c"]}
+    assert task_of(path, None, None, changes).engine_options == {
+        "seed": 2,
+        "max_model_len": 512,
+        "enforce_eager": True,
+        "lora": "a/b=c",
+    }
+
+
+@pytest.mark.parametrize(
+    ("figures", "sentence"),
+    [
+        (
+            SpeculationFigures(107, 535, 41),
+            (
+                "Speculation: 107 drafts, 41 of 535 drafted tokens accepted, 1.38 "
+                "tokens a pass."
+            ),
+        ),
+        (SpeculationFigures(0, 0, 0), "Speculation: nothing was drafted."),
+    ],
+    ids=["some", "none"],
+)
+def test_what_speculation_did_is_said(capsys, figures, sentence):
+    report_summary(Summary(), None, Notes(), strategy="generate", speculation=figures)
+    assert capsys.readouterr().err.splitlines()[1:] == [sentence]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_what_is_said_on_the_way(tickets, tmp_path):
         "Using the bundled demo model, for trying out only: choose a model with "
         "--model."
     )
-    assert lines[1].startswith("Engine transformers, ")
+    assert re.fullmatch(r"Engine \w+ \([\w ]+\), context of \d+ tokens\.", lines[1])
     assert re.fullmatch(
         r"3 rows in [\d.]+ s \([\d,.]+ rows/s\): 2 labelled, 1 set aside, mean label "
         r"mass 0\.\d\d\.",
@@ -91,6 +91,11 @@ def test_what_is_said_on_the_way(tickets, tmp_path):
     assert lines[4] == f"Warning: 1 row without a label: {NO_TEXT}"
     assert lines[5] == f"Written to {output}."
     assert len(lines) == 6
+
+
+def test_an_engine_that_was_named_needs_no_reason(tickets):
+    lines = run(tickets, *LABELS, "--engine", "transformers").stderr.splitlines()
+    assert re.fullmatch(r"Engine transformers, context of \d+ tokens\.", lines[1])
 
 
 def test_quiet_leaves_warnings_only(tickets, tmp_path):

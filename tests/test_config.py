@@ -10,7 +10,8 @@ from classify.errors import ConfigError, InputError, LabelError, PromptError
 CONFIGS = Path(__file__).parents[1] / "configs"
 KEYS = (
     "labels, prompt, verbalizer, strategy, tolerance, text_column, labels_column, "
-    "model, engine, dtype, device, batch_size, revision, trust_remote_code"
+    "model, engine, dtype, device, batch_size, revision, trust_remote_code, "
+    "speculation, engine_options"
 )
 
 
@@ -59,7 +60,9 @@ verbalizer: {case_variants: true, end: always, end_token: newline}
 strategy: generate
 tolerance: 1e-2
 model: some/model
-engine: transformers
+engine: vllm
+speculation: {method: draft_model, model: a/draft}
+engine_options: {max_model_len: 4096, quantization: fp8}
 dtype: float16
 device: cuda
 batch_size: 4
@@ -88,7 +91,9 @@ labels_column: options
         "strategy": "generate",
         "tolerance": 0.01,
         "model": "some/model",
-        "engine": "transformers",
+        "engine": "vllm",
+        "speculation": {"method": "draft_model", "model": "a/draft"},
+        "engine_options": {"max_model_len": 4096, "quantization": "fp8"},
         "dtype": "float16",
         "device": "cuda",
         "batch_size": 4,
@@ -101,6 +106,18 @@ labels_column: options
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_task_files_of_the_repository_are_valid(config):
     assert len(Task.from_yaml(config).labels) >= 2
+
+
+def test_the_task_file_for_vllm_says_what_runs_it():
+    task = Task.from_yaml(CONFIGS / "support_tickets_vllm.yaml")
+    assert (task.engine, task.strategy) == ("vllm", "generate")
+    assert task.speculation == {"method": "labels", "num_speculative_tokens": 5}
+    assert task.engine_options == {
+        "max_model_len": 1024,
+        "gpu_memory_utilization": 0.9,
+    }
+    others = Task.from_yaml(CONFIGS / "support_tickets.yaml")
+    assert task.labels.names == others.labels.names
 
 
 def test_a_string_is_a_template():
@@ -175,6 +192,27 @@ def test_a_string_is_a_template():
         ),
         ({"model": 7}, "'model' must be a string. Got 7 instead."),
         (
+            {"speculation": 3},
+            (
+                "'speculation' must be the name of a method, or a mapping with its "
+                "method. Got 3 instead."
+            ),
+        ),
+        (
+            {"speculation": {"method": "eagle"}},
+            (
+                "Speculation by 'eagle' needs 'model': a folder or hub id, as in "
+                "{method: eagle, model: …}."
+            ),
+        ),
+        (
+            {"engine_options": "seed=1"},
+            (
+                "'engine_options' must be a mapping of names to values. Got 'seed=1' "
+                "instead."
+            ),
+        ),
+        (
             {"text_column": ["x" * 100]},
             f"'text_column' must be a string. Got ['{'x' * 75}… instead.",
         ),
@@ -197,7 +235,10 @@ def test_bad_settings_are_named_with_their_path(settings, message):
         (
             {"options": "all"},
             ConfigError,
-            "--options must be auto, inline, lines or none. Got 'all' instead.",
+            (
+                "--options must be auto, inline, lines, verbatim or none. Got 'all' "
+                "instead."
+            ),
         ),
         (
             {"template": "Topic:"},
@@ -253,8 +294,8 @@ def test_sentences_name_the_task_file(written):
         Task.from_yaml(path)
     path = written("prompt: {options: all}\n")
     with raises(
-        f"'prompt.options' in task file '{path}' must be auto, inline, lines or none. "
-        "Got 'all' instead."
+        f"'prompt.options' in task file '{path}' must be auto, inline, lines, verbatim "
+        "or none. Got 'all' instead."
     ):
         Task.from_yaml(path)
     path = written("labels: [a]\n")

@@ -45,7 +45,14 @@ def test_import_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["predict", "--help"], ["labels", "--help"]], ids=" ".join
+    "arguments",
+    [
+        ["--help"],
+        ["predict", "--help"],
+        ["labels", "--help"],
+        ["doctor", "--help"],
+    ],
+    ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments):
     loaded = modules_loaded_by(HELP.format(arguments=arguments))

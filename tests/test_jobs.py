@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify import PromptTemplate, ZeroShotClassifier
-from classify.errors import ConfigError, DataError
+from classify.engines import FakeEngine
+from classify.errors import ConfigError, DataError, EngineError
 from classify.jobs import (
     CsvTable,
     OutputCsv,
@@ -24,7 +25,7 @@ from classify.jobs import (
     write_csv,
 )
 from tests.tiny_tokenizers import byte_level
-from tests.toy_model import hashed_engine
+from tests.toy_model import hashed_engine, hashed_logprobs
 
 ADDED = ["label", "probability", "label_mass", "unresolved", "truncated", "error"]
 NO_TEXT = "there is no text: it is empty or missing."
@@ -246,6 +247,51 @@ def test_an_output_appears_only_when_it_is_complete(tmp_path):
         writer.write(pd.DataFrame({"a": [2]}))
     assert output.read_text() == "a\n1\n2\n"
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def classifier_that_fails_at(text):
+    """Return a classifier whose engine dies of a text."""
+    next_logprobs = hashed_logprobs(len(byte_level()))
+
+    def dying(token_ids):
+        if text in byte_level().decode(token_ids):
+            raise EngineError("The engine died.")
+        return next_logprobs(token_ids)
+
+    engine = FakeEngine.from_function(dying, len(byte_level()))
+    return make().set_params(engine=engine)
+
+
+def test_rows_that_an_engine_finished_before_it_failed_are_kept(tmp_path):
+    texts = "".join(f"text {n}\n" for n in range(6))
+    source, output = write(tmp_path / "in.csv", f"text\n{texts}"), tmp_path / "out.csv"
+    classify_file(make(), source, tmp_path / "whole.csv", chunk_rows=2)
+    write(output, "old")
+    with pytest.raises(EngineError) as failed:
+        classify_file(classifier_that_fails_at("text 5"), source, output, chunk_rows=2)
+    kept = tmp_path / "out.csv.part"
+    assert str(failed.value) == "The engine died."
+    assert failed.value.__notes__ == [f"The 4 rows finished before are in '{kept}'."]
+    assert rows_of(kept) == rows_of(tmp_path / "whole.csv")[:5]
+    assert output.read_text() == "old"
+    names = ["in.csv", "out.csv", "out.csv.part", "whole.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_an_engine_that_finished_no_row_leaves_nothing(tmp_path):
+    source = write(tmp_path / "in.csv", "text\na\n")
+    with pytest.raises(EngineError) as failed:
+        classify_file(classifier_that_fails_at("a"), source, tmp_path / "out.csv")
+    assert not hasattr(failed.value, "__notes__")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_what_went_to_a_device_is_not_kept_elsewhere(tmp_path):
+    source = write(tmp_path / "in.csv", "text\nfirst\nsecond\n")
+    clf = classifier_that_fails_at("second")
+    with pytest.raises(EngineError) as failed:
+        classify_file(clf, source, Path("/dev/null"), chunk_rows=1)
+    assert failed.value.__notes__ == ["The 1 row finished before went to '/dev/null'."]
 
 
 def test_a_link_is_followed(tmp_path):

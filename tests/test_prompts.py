@@ -2,10 +2,11 @@ import re
 
 import pytest
 
-from classify import LabelSet, PromptTemplate
+from classify import LabelSet, PromptTemplate, Verbalizer
+from classify.demo import model_folder
 from classify.errors import LabelError, PromptError, PromptTooLongError
-from classify.tokenizer import Tokenizer
-from tests.tiny_tokenizers import byte_level
+from classify.tokenizer import Tokenizer, load_tokenizer
+from tests.tiny_tokenizers import byte_level, metaspace
 
 LABELS = LabelSet.parse(["billing", "shipping"])
 DESCRIBED = LabelSet.parse({"billing": "Invoices and charges", "shipping": None})
@@ -61,8 +62,45 @@ def test_options_are_listed_as_they_are_answered():
     assert text_of(prompt, {"text": "x"}) == "positive, negative x"
 
 
+def listed_as_answered(tokenizer, options, *, chat):
+    """Tell of each label whether the prompt holds the very tokens of its answer."""
+    labels = LabelSet.parse(["billing", "refund request", "New York", "shipping"])
+    prompt = PromptTemplate(options=options, chat=chat).compile(tokenizer, labels)
+    segments = prompt.render({"text": "Where is it?"})
+    token_ids = tokenizer.encode([segments], add_bos=False)[0]
+    answers = [
+        word.token_ids for word in Verbalizer().compile(prompt, labels).audit().words
+    ]
+    return [
+        any(token_ids[at : at + len(ids)] == ids for at in range(len(token_ids)))
+        for ids in answers
+    ]
+
+
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
+@pytest.mark.parametrize(
+    "tokenizer",
+    [byte_level(), metaspace(), load_tokenizer(str(model_folder()))],
+    ids=["byte-level", "metaspace", "demo"],
+)
+def test_verbatim_options_are_the_tokens_of_the_answers(tokenizer, chat):
+    assert all(listed_as_answered(tokenizer, "verbatim", chat=chat))
+
+
+@pytest.mark.parametrize("options", ["inline", "lines"])
+def test_other_options_have_tokens_of_their_own(options):
+    assert not any(listed_as_answered(byte_level(), options, chat=True))
+
+
+def test_verbatim_options_stand_alone_on_their_lines():
+    prompt = compile_plain("Topics:\n{labels}\n{text}", DESCRIBED, options="verbatim")
+    assert text_of(prompt, {"text": "x"}) == "Topics:\n billing\n shipping\nx"
+    prompt = compile_chat("Topics:\n{labels}\n{text}", DESCRIBED, options="verbatim")
+    assert "Topics:\nbilling\nshipping\nx" in text_of(prompt, {"text": "x"})
+
+
 @pytest.mark.parametrize("chat", [True, False])
-@pytest.mark.parametrize("options", ["inline", "lines", "none"])
+@pytest.mark.parametrize("options", ["inline", "lines", "verbatim", "none"])
 def test_own_recipes_show_options_or_not(chat, options):
     prompt = PromptTemplate(chat=chat, options=options).compile(byte_level(), LABELS)
     text = text_of(prompt, {"text": "my text"})
@@ -243,6 +281,6 @@ def test_only_the_options_may_stand_in_the_system_prompt():
 def test_values_are_checked():
     with raises(
         "The 'options' parameter of PromptTemplate must be one of 'auto', 'inline', "
-        "'lines', 'none'. Got 'letters' instead."
+        "'lines', 'verbatim', 'none'. Got 'letters' instead."
     ):
         PromptTemplate("{text}", options="letters")

@@ -39,6 +39,18 @@ _GPT = {
 }
 _CONFIGS = {
     "llama": ("llama", _LLAMA),
+    # vLLM's attention on a CPU takes heads of 32 and more.
+    "llama_wide_heads": (
+        "llama",
+        _LLAMA
+        | {
+            "hidden_size": 64,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            # A wider network of the same spread would be far surer of its tokens.
+            "initializer_range": 0.2,
+        },
+    ),
     "qwen2": ("qwen2", _LLAMA),
     "qwen3_moe": (
         "qwen3_moe",

@@ -12,8 +12,8 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from classify import PromptTemplate, ZeroShotClassifier
-from classify.engines import load_engine, read
+from classify import LabelSet, PromptTemplate, ZeroShotClassifier
+from classify.engines import read
 from classify.tracking import ReadRequest
 
 QUESTION = "Classify the intent of the following text.\n\n{text}\n\nIntent:"
@@ -32,15 +32,15 @@ def main() -> None:
     names = sorted(frame["label"].unique())[: options.labels]
     texts = frame.loc[frame["label"].isin(names), "text"].tolist()[: options.texts]
     classifier = ZeroShotClassifier(
-        labels=names, model=options.model, prompt=PromptTemplate(QUESTION)
+        labels=names,
+        model=options.model,
+        engine="transformers",
+        prompt=PromptTemplate(QUESTION),
     )
-    engine = load_engine("transformers", options.model)
-    encoder = classifier._encoder()
-    encoder.space(classifier._declared_labels())
-    prompts = encoder.encode(
-        [{"text": text} for text in texts],
-        [classifier._declared_labels()] * len(texts),
-        engine.context_length,
+    labels = LabelSet.parse(names)
+    engine = classifier.load_engine()
+    prompts = classifier._prompted_model().encode(
+        [{"text": text} for text in texts], [labels] * len(texts)
     )
     tree = prompts[0].trie.tree
     nodes = tuple(tree.inner_nodes.tolist())

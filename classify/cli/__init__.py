@@ -1,4 +1,4 @@
-"""The command line: `classify predict` and `classify labels`.
+"""The command line: `classify predict`, `classify labels` and `classify doctor`.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 misuse
 or bad input, 130 interrupted.
@@ -13,6 +13,7 @@ import typer
 
 from classify import __version__
 from classify.cli.audit_labels import LABELS_HELP, labels_command
+from classify.cli.doctor import DOCTOR_HELP, doctor_command
 from classify.cli.predict import PREDICT_HELP, predict_command
 
 __all__ = ["app", "main"]
@@ -41,6 +42,11 @@ app.command(
 app.command(
     "labels", help=LABELS_HELP, short_help="Show how label words become tokens."
 )(labels_command)
+app.command(
+    "doctor",
+    help=DOCTOR_HELP,
+    short_help="Show what is installed, load an engine, and test its answers.",
+)(doctor_command)
 
 
 def _print_version(wanted: bool) -> None:

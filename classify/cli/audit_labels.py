@@ -138,10 +138,12 @@ def _as_json(audit: "LabelAudit") -> dict[str, Any]:
 def _print(audit: "LabelAudit") -> None:
     from rich.console import Console
 
+    from classify.cli.tables import facts_table
+
     width = None if sys.stdout.isatty() else 80
     console = Console(highlight=False, width=width)
     console.print(_words_table(audit))
-    console.print(_facts_table(audit))
+    console.print(facts_table(_facts(audit)))
 
 
 def _pieces(pieces: tuple[str, ...]) -> "Text":
@@ -176,17 +178,6 @@ def _words_table(audit: "LabelAudit") -> "Table":
         ids = " ".join(map(str, word.token_ids))
         table.add_row(*cells, _pieces(word.pieces), ids)
         last = word.label
-    return table
-
-
-def _facts_table(audit: "LabelAudit") -> "Table":
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for name, value in _facts(audit):
-        table.add_row(name, value)
     return table
 
 

@@ -198,7 +198,8 @@ def reported_errors(
             raise
         if isinstance(error, ClassifyError):
             misuse = isinstance(error, InputError | ModelLoadError)
-            _fail(f"Error: {error}", 2 if misuse else 1)
+            told = " ".join([str(error), *getattr(error, "__notes__", ())])
+            _fail(f"Error: {told}", 2 if misuse else 1)
         if isinstance(error, OSError) and error.strerror:
             named = f" ({error.filename!r})" if error.filename else ""
             _fail(f"Error: {error.strerror}{named}.", 1)

@@ -14,6 +14,9 @@ from classify.cli.loading import load_classifier
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, on_one_line, results_table
 from classify.config import Task
+from classify.engines import Engine
+from classify.engines.vllm.speculation import SpeculationFigures
+from classify.errors import EngineError
 from classify.jobs import (
     CsvTable,
     OutputCsv,
@@ -63,9 +66,23 @@ def predict_table(
             classifier, table, **columns, summary=summary, progress=progress
         ):
             write(frame)
-    report_summary(summary, output, notes, strategy=task.strategy)
+    report_summary(
+        summary,
+        output,
+        notes,
+        strategy=task.strategy,
+        speculation=_speculation_figures(classifier.load_engine()),
+    )
     if summary.n_rows and not summary.n_labelled:
         raise typer.Exit(1)
+
+
+def _speculation_figures(engine: Engine) -> SpeculationFigures | None:
+    """Return how well tokens were drafted, where the engine drafts any."""
+    figures: SpeculationFigures | None = getattr(
+        engine, "speculation_figures", lambda: None
+    )()
+    return figures
 
 
 class _CsvOnStdout:
@@ -104,7 +121,8 @@ class _ShownTable:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
+        # What an engine finished before it failed is right, and was paid for.
+        if kind is None or isinstance(error, EngineError):
             console = Console(highlight=False)
             console.print(results_table(self._rows, console.width))
             if self._n_left_out:

@@ -3,6 +3,7 @@
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.config import Task
+from classify.engines import choose_engine
 
 __all__ = ["load_classifier"]
 
@@ -20,5 +21,14 @@ def load_classifier(task: Task, notes: Notes) -> ZeroShotClassifier:
             classifier.audit()
     with notes.waiting(f"Loading the model {task.model} …"):
         engine = classifier.load_engine()
-    notes.note(f"Engine {engine.name}, context of {engine.context_length} tokens.")
+    notes.note(
+        f"Engine {engine.name}{_why(task, engine.name)}, context of "
+        f"{engine.context_length} tokens."
+    )
     return classifier
+
+
+def _why(task: Task, name: str) -> str:
+    """Return in brackets why "auto" took an engine."""
+    choice = choose_engine(task.engine, task.model, device=task.device)
+    return f" ({choice.reason})" if choice.reason and choice.name == name else ""

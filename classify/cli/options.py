@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from classify.cli.engine_options import parse_engine_options, parse_speculation
 from classify.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ OptionsOption = Annotated[
     str | None,
     typer.Option(
         metavar="HOW",
-        help="How {labels} are listed: auto, inline, lines or none.",
+        help="How {labels} are listed: auto, inline, lines, verbatim or none.",
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -140,6 +141,11 @@ def task_of(
             given[name] = _unescaped(given[name])
     if str(given.get("batch_size")).isdecimal():
         given["batch_size"] = int(given["batch_size"])
+    if "speculation" in given:
+        given["speculation"] = parse_speculation(given["speculation"])
+    if given.get("engine_options"):
+        further = parse_engine_options(given["engine_options"])
+        given["engine_options"] = {**(task.engine_options or {}), **further}
     return task.changed(given)
 
 

@@ -6,6 +6,14 @@ from typing import Annotated
 import typer
 
 from classify.cli.console import Notes, reported_errors
+from classify.cli.engine_options import (
+    BatchSizeOption,
+    DeviceOption,
+    DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
+    SpeculationOption,
+)
 from classify.cli.options import (
     AnswerPrefixOption,
     ChatOption,
@@ -35,7 +43,7 @@ probability, label_mass (the model's belief in any of the labels), unresolved
 row has no label). One text: classify predict --text "…" --labels a,b
 """
 
-_DATA, _MODEL, _SCORING = "Data", "Model", "Scoring"
+_DATA, _SCORING = "Data", "Scoring"
 
 
 def predict_command(
@@ -155,30 +163,12 @@ def predict_command(
         ),
     ] = None,
     model: ModelOption = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="auto or transformers.", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Type of the weights, such as bfloat16.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="cpu, cuda, …", rich_help_panel=_MODEL),
-    ] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N", help="Texts in one batch, or auto.", rich_help_panel=_MODEL
-        ),
-    ] = None,
+    engine: EngineOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    batch_size: BatchSizeOption = None,
+    speculation: SpeculationOption = None,
+    engine_options: EngineOptionsOption = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = None,
     quiet: Annotated[
@@ -204,6 +194,8 @@ def predict_command(
         "dtype": dtype,
         "device": device,
         "batch_size": batch_size,
+        "speculation": speculation,
+        "engine_options": engine_options or None,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
     }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from classify.cli.console import Notes
+from classify.engines.vllm.speculation import SpeculationFigures
 from classify.jobs import Summary
 
 __all__ = ["report_summary"]
@@ -13,20 +14,22 @@ _SEEN_UNRESOLVED = 0.05
 
 
 def report_summary(
-    summary: Summary, output: Path | None, notes: Notes, *, strategy: str
+    summary: Summary,
+    output: Path | None,
+    notes: Notes,
+    *,
+    strategy: str,
+    speculation: SpeculationFigures | None,
 ) -> None:
     """Say what became of the rows, and warn of what spoils them."""
-    if not summary.n_rows:
-        notes.say("The input has a header but no rows.")
-    else:
+    if summary.n_rows:
         notes.say(_counts(summary))
-        shares = [
-            f"{label} {count:,}" for label, count in summary.label_counts.most_common()
-        ]
-        if len(shares) > _MOST_LABELS:
-            shares[_MOST_LABELS:] = [f"{len(shares) - _MOST_LABELS} more labels"]
-        if shares:
-            notes.say(f"Labels: {', '.join(shares)}.")
+    else:
+        notes.say("The input has a header but no rows.")
+    if summary.label_counts:
+        notes.say(f"Labels: {_shares(summary)}.")
+    if speculation is not None:
+        notes.say(_drafts(speculation))
     for name, own in summary.renamed.items():
         notes.note(f"The input has a column {name!r}: the result is in {own!r}.")
     if summary.n_truncated:
@@ -65,6 +68,25 @@ def _counts(summary: Summary) -> str:
     if summary.n_labelled:
         parts.append(f"mean label mass {summary.mean_label_mass:.2f}")
     return f"{parts[0]}: {', '.join(parts[1:])}."
+
+
+def _shares(summary: Summary) -> str:
+    shares = [
+        f"{label} {count:,}" for label, count in summary.label_counts.most_common()
+    ]
+    if len(shares) > _MOST_LABELS:
+        shares[_MOST_LABELS:] = [f"{len(shares) - _MOST_LABELS} more labels"]
+    return ", ".join(shares)
+
+
+def _drafts(figures: SpeculationFigures) -> str:
+    if not figures.n_drafts:
+        return "Speculation: nothing was drafted."
+    return (
+        f"Speculation: {figures.n_drafts:,} drafts, {figures.n_accepted_tokens:,} of "
+        f"{figures.n_draft_tokens:,} drafted tokens accepted, "
+        f"{figures.mean_accepted_length:.2f} tokens a pass."
+    )
 
 
 def _rows(count: int) -> str:

@@ -1,6 +1,6 @@
 """How results look on a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rich import box
@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["ShownRow", "bar", "bars", "on_one_line", "results_table"]
+__all__ = ["ShownRow", "bar", "bars", "facts_table", "on_one_line", "results_table"]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _BAR_CELLS = 6
@@ -122,6 +122,18 @@ def bars(probabilities: Mapping[str, float], console: Console) -> Table:
             Text(bar(probability, 24), style=_color(probability) if not at else "dim"),
             f"{probability:.4f}",
         )
+    return table
+
+
+def facts_table(
+    facts: Iterable[tuple[str, str | Text]], *, names_width: int = 0
+) -> Table:
+    """Return names and what is to say of them, one below the other."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True, min_width=names_width)
+    table.add_column()
+    for name, value in facts:
+        table.add_row(name, value)
     return table
 
 

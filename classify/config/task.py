@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from classify.engines.vllm.speculation import speculative_config
 from classify.errors import ConfigError, InputError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
@@ -69,8 +70,8 @@ class PromptSpec(_Spec):
     chat: StrictBool | Literal["auto"] = Field(
         default="auto", description="true, false or auto"
     )
-    options: Literal["auto", "inline", "lines", "none"] = Field(
-        default="auto", description="auto, inline, lines or none"
+    options: Literal["auto", "inline", "lines", "verbatim", "none"] = Field(
+        default="auto", description="auto, inline, lines, verbatim or none"
     )
     answer_prefix: Text = ""
     too_long: Literal["truncate", "error"] = Field(
@@ -157,11 +158,24 @@ class Task(_Spec):
     )
     revision: StrictStr | None = Field(default=None, description="a string or null")
     trust_remote_code: Flag = False
+    speculation: StrictStr | dict[StrictStr, Any] | None = Field(
+        default=None,
+        description="the name of a method, or a mapping with its method",
+    )
+    engine_options: dict[StrictStr, Any] | None = Field(
+        default=None, description="a mapping of names to values"
+    )
 
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_of_any_form(cls, value: Any) -> LabelSet | None:
         return _label_set(value)
+
+    @field_validator("speculation")
+    @classmethod
+    def _speculation_is_known(cls, value: Any) -> Any:
+        speculative_config(value)
+        return value
 
     @field_validator("prompt", mode="before")
     @classmethod
@@ -235,6 +249,8 @@ class Task(_Spec):
             batch_size=self.batch_size,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
+            speculation=self.speculation,
+            engine_options=self.engine_options,
         )
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from classify.engines.choice import choose_engine
     from classify.engines.fake import FakeEngine
     from classify.engines.loading import clear_engines, load_engine
     from classify.engines.protocol import Engine, check_request, generate, read
@@ -16,6 +17,7 @@ __all__ = [
     "Engine",
     "FakeEngine",
     "check_request",
+    "choose_engine",
     "clear_engines",
     "generate",
     "load_engine",
@@ -26,6 +28,7 @@ _HOME = {
     "Engine": "protocol",
     "FakeEngine": "fake",
     "check_request": "protocol",
+    "choose_engine": "choice",
     "clear_engines": "loading",
     "generate": "protocol",
     "load_engine": "loading",

@@ -4,26 +4,27 @@ A model takes seconds to load and much memory, and scikit-learn clones estimator
 freely (`cross_val_score`, `Pipeline`). So equal arguments give the same engine object.
 """
 
+import inspect
+import logging
 from collections import OrderedDict
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+from classify.engines.choice import ENGINES, choose_engine
 from classify.engines.protocol import Engine
-from classify.errors import ConfigError
+from classify.errors import ConfigError, MissingDependencyError, ModelLoadError
 
 __all__ = ["clear_engines", "load_engine"]
 
-# name: (module, class); the class has `load(model, **options)`. Imported late: an
-# engine may need packages that are not installed.
-_ENGINES = {
-    "transformers": ("classify.engines.transformers", "TransformersEngine"),
-}
+_logger = logging.getLogger(__name__)
+
 # A second model beside the first is common (a comparison); more are a mistake in
 # memory.
 _MOST_KEPT = 2
 _loaded: OrderedDict[tuple[object, ...], Engine] = OrderedDict()
+_told: set[tuple[str, str]] = set()
 
 
 def load_engine(
@@ -34,14 +35,16 @@ def load_engine(
     device: str = "auto",
     batch_size: int | str = "auto",
     trust_remote_code: bool = False,
+    revision: str | None = None,
+    speculation: str | Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Engine:
     """Load an engine by name; equal arguments give the engine loaded before.
 
     Parameters
     ----------
-    name : {"auto", "transformers"}
-        Which engine. "auto" is the one that fits the machine.
+    name : {"auto", "transformers", "vllm"}
+        Which engine. "auto" is the one that fits the machine, see `choose_engine`.
     model : str, path or model object
         A folder, a hub id, or a model that the engine's constructor takes.
     dtype : str, default="auto"
@@ -53,8 +56,13 @@ def load_engine(
         Texts per batch.
     trust_remote_code : bool, default=False
         Whether code that comes with the model may run.
+    revision : str, default=None
+        Revision of a hub model.
+    speculation : str or mapping, default=None
+        Speculative decoding, for vLLM; see `classify.engines.vllm.speculation`.
     **options
-        Further options of the engine, such as ``revision``.
+        Further options of the engine: those of `TransformersEngine.load`, or of
+        `VllmEngine.load`.
 
     Returns
     -------
@@ -64,31 +72,28 @@ def load_engine(
     Raises
     ------
     ConfigError
-        No engine has this name.
+        No engine has this name, or the engine has no such option.
+    MissingDependencyError
+        The engine needs a package that is not installed.
     ModelLoadError
         The model cannot be loaded, or is none that predicts next tokens.
     """
-    name = _resolve(name)
+    name, reason = choose_engine(name, model, device=device)
     options.update(
         dtype=dtype,
         device=device,
         batch_size=batch_size,
         trust_remote_code=trust_remote_code,
+        revision=revision,
     )
+    if speculation is not None:
+        options["speculation"] = speculation
     # A model object is known by its identity: the engine keeps it alive.
     what = str(model) if isinstance(model, str | Path) else id(model)
-    key = (
-        name,
-        what,
-        *sorted((option, repr(value)) for option, value in options.items()),
-    )
+    key = (name, what, _frozen(options))
     engine = _loaded.get(key)
     if engine is None or getattr(engine, "closed", False):
-        module, attribute = _ENGINES[name]
-        engine = cast(
-            Engine, getattr(import_module(module), attribute).load(model, **options)
-        )
-        _loaded[key] = engine
+        engine = _loaded[key] = _load(name, model, options, reason)
     _loaded.move_to_end(key)
     while len(_loaded) > _MOST_KEPT:
         _loaded.popitem(last=False)
@@ -100,14 +105,55 @@ def clear_engines() -> None:
     _loaded.clear()
 
 
-def _resolve(name: str) -> str:
-    if name == "auto":
-        return "transformers"
-    if name not in _ENGINES:
-        known = ["auto", *_ENGINES]
-        near = get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+def _load(name: str, model: Any, options: dict[str, Any], reason: str) -> Engine:
+    """Load an engine; `reason` is why "auto" chose it, empty where it was named."""
+    module, attribute = ENGINES[name]
+    try:
+        load = getattr(import_module(module), attribute).load
+        _check_options(name, load, options, reason)
+        engine = cast(Engine, load(model, **options))
+    except MissingDependencyError as error:
+        if name == "transformers" or not reason:
+            raise
+        _logger.warning("The transformers engine is used instead of vllm. %s", error)
+        return _load("transformers", model, options, "vLLM cannot be used")
+    except ModelLoadError as error:
+        if name == "vllm" and reason:
+            error.add_note('engine="auto" took vLLM here: try engine="transformers".')
+        raise
+    if reason and (name, reason) not in _told:
+        _told.add((name, reason))
+        _logger.info("Engine %s: %s.", name, reason)
+    return engine
+
+
+def _check_options(
+    name: str, load: Callable[..., Any], options: Mapping[str, Any], reason: str
+) -> None:
+    """Raise ConfigError where an engine's `load` does not know an option."""
+    known = inspect.signature(load).parameters
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values()):
+        return  # it says itself what it does not know
+    which = f"The {name} engine" + (f" (auto: {reason})" if reason else "")
+    if "speculation" in options and "speculation" not in known:
         raise ConfigError(
-            f"There is no engine {name!r}: it must be one of {', '.join(known)}.{hint}"
+            f"{which} has no speculative decoding, but speculation is "
+            f"{options['speculation']!r}: use engine='vllm', or leave speculation out."
         )
-    return name
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        named = inspect.signature(load_engine).parameters
+        own = ", ".join(sorted(set(known) - set(named)))
+        raise ConfigError(
+            f"{which} has no option {', '.join(map(repr, unknown))}. Its options are "
+            f"{own}; those of vLLM need engine='vllm'."
+        )
+
+
+def _frozen(value: Any) -> Any:
+    """Return a hashable stand-in, equal for equal options in whatever order."""
+    if isinstance(value, Mapping):
+        return frozenset((str(key), _frozen(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(each) for each in value)
+    return repr(value)

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from classify.errors import ConfigError, DataError
+from classify.errors import ConfigError, DataError, EngineError
 
 __all__ = ["CsvTable", "OutputCsv", "write_csv"]
 
@@ -183,6 +183,10 @@ class OutputCsv:
     Rows go to a file of another name in the same folder, which takes the output's name
     when the context is left without an exception, and is removed otherwise. UTF-8.
 
+    Where an engine fails, the rows written so far have cost something and are right:
+    they are kept in a file whose name ends in ``.part``, which a note on the error
+    names.
+
     Parameters
     ----------
     path : str or Path
@@ -215,6 +219,7 @@ class OutputCsv:
         self._in_place = target.exists() and not target.is_file()
         self._partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         self._file: IO[str] | None = None
+        self._n_rows = 0
         self._has_header = False
 
     def __enter__(self) -> "OutputCsv":
@@ -232,6 +237,7 @@ class OutputCsv:
         assert self._file is not None, "OutputCsv is used as a context"
         write_csv(frame, self._file, header=not self._has_header)
         self._has_header = True
+        self._n_rows += len(frame)
 
     def __exit__(
         self,
@@ -244,9 +250,21 @@ class OutputCsv:
             self._file.close()
             if kind is None and not self._in_place:
                 self._partial.replace(self._target)
+            elif isinstance(error, EngineError) and self._n_rows:
+                error.add_note(self._kept())
         finally:
             if not self._in_place:
                 self._partial.unlink(missing_ok=True)
+
+    def _kept(self) -> str:
+        """Keep the rows written so far; return a sentence that says where."""
+        rows = f"{self._n_rows:,} row{'s' * (self._n_rows != 1)} finished before"
+        if self._in_place:
+            return f"The {rows} went to {str(self.path)!r}."
+        kept = self._partial.replace(
+            self._target.with_name(f"{self._target.name}.part")
+        )
+        return f"The {rows} are in {str(kept)!r}."
 
 
 def write_csv(frame: pd.DataFrame, file: IO[str], *, header: bool) -> None:

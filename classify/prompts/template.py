@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from classify.errors import PromptError
 from classify.labels import LabelSet
@@ -13,7 +13,7 @@ from classify.tokenizer import Segment, Tokenizer
 
 __all__ = ["PromptTemplate"]
 
-Options = Literal["auto", "inline", "lines", "none"]
+Options = Literal["auto", "inline", "lines", "verbatim", "none"]
 
 # The recipes used when none is given: {labels} as "a, b, c", one a line, or not at all.
 _CHAT_TEMPLATES = {
@@ -55,9 +55,12 @@ class PromptTemplate:
         the plain prompt. Instead of the text, a mapping of columns is allowed.
     chat : bool or "auto", default="auto"
         Whether to use the tokenizer's chat template. "auto": if it has one.
-    options : {"auto", "inline", "lines", "none"}, default="auto"
+    options : {"auto", "inline", "lines", "verbatim", "none"}, default="auto"
         How ``{labels}`` is written: ``a, b, c``; or ``- a: description``, one a line;
-        or nowhere. "auto": lines if a label has a description, else inline.
+        or ``a``, one a line, with the very characters before it that an answer has, so
+        that its tokens are those of the answer and drafters that look them up in the
+        prompt find them; or nowhere. "auto": lines if a label has a description, else
+        inline.
     answer_prefix : str, default=""
         What is put in the model's mouth before the label, such as ``"Category:"``.
     too_long : {"truncate", "error"}, default="truncate"
@@ -86,7 +89,7 @@ class PromptTemplate:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("options", self.options, ("auto", "inline", "lines", "none")),
+            ("options", self.options, get_args(Options)),
             ("too_long", self.too_long, ("truncate", "error")),
             ("chat", self.chat, (True, False, "auto")),
         ):
@@ -137,10 +140,30 @@ class PromptTemplate:
         if options == "auto":
             described = any(label.description for label in labels)
             options = "lines" if described else "inline"
+        listed = _list_options(labels, options)
+        prompt = self._compile(tokenizer, labels, options, listed, chat=chat)
+        if options != "verbatim":
+            return prompt
+        # What stands before an answer is known only now.
+        words = [label.words[0] for label in labels]
+        listed = "\n".join(prompt.separator_before(word) + word for word in words)
+        return self._compile(tokenizer, labels, options, listed, chat=chat)
+
+    def _compile(
+        self,
+        tokenizer: Tokenizer,
+        labels: LabelSet,
+        options: Options,
+        written: str,
+        *,
+        chat: bool,
+    ) -> CompiledPrompt:
+        """Join the recipe with a tokenizer and the options as they are written."""
         template = self.template
         if template is None:
-            template = (_CHAT_TEMPLATES if chat else _PLAIN_TEMPLATES)[options]
-        listed = Segment(_list_options(labels, options), is_data=True)
+            layout_of = "lines" if options == "verbatim" else options
+            template = (_CHAT_TEMPLATES if chat else _PLAIN_TEMPLATES)[layout_of]
+        listed = Segment(written, is_data=True)
         body = [listed if part == Field("labels") else part for part in parse(template)]
         system = [
             listed if part == Field("labels") else part
@@ -167,7 +190,7 @@ class PromptTemplate:
         )
 
 
-def _list_options(labels: LabelSet, options: str) -> str:
+def _list_options(labels: LabelSet, options: Options) -> str:
     if options != "lines":
         return ", ".join(label.words[0] for label in labels)
     return "\n".join(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import InputError
+from classify.markup import table
 from classify.tracking import EdgeLogprobs
 from classify.trie import LabelMass
 from classify.verbalizer import ScorablePrompt
@@ -15,6 +16,10 @@ from classify.verbalizer import ScorablePrompt
 __all__ = ["LabelLogprobs", "NodeRead", "TextScore"]
 
 FloatArray = npt.NDArray[np.float64]
+
+# What a notebook shows: enough to see whether scores make sense.
+_N_SHOWN_TEXTS = 10
+_N_SHOWN_LABELS = 3
 
 
 class NodeRead(NamedTuple):
@@ -172,6 +177,34 @@ class LabelLogprobs:
     def __repr__(self) -> str:
         n_texts, n_labels = self.values.shape
         return f"LabelLogprobs({n_texts} texts, {n_labels} labels)"
+
+    def _repr_html_(self) -> str:
+        shown = self[:_N_SHOWN_TEXTS]
+        rows = [
+            [
+                str(at),
+                shown._likeliest(at),
+                f"{shown.label_mass[at]:.3f}",
+                f"{shown.unresolved[at]:.3f}",
+                "yes" if shown.truncated[at] else "",
+            ]
+            for at in range(len(shown))
+        ]
+        header = ["text", "likeliest labels", "label mass", "unresolved", "truncated"]
+        of_which = f", the first {len(shown)}" if len(shown) < len(self) else ""
+        return f"{table('rlrrl', header, rows)}\n<p>{self!r}{of_which}</p>"
+
+    def _likeliest(self, at: int) -> str:
+        """Name a text's likeliest labels, with their shares of its label mass."""
+        values = self.values[at]
+        order = np.argsort(-values, kind="stable")[:_N_SHOWN_LABELS]
+        log_mass = self.log_label_mass[at]
+        named = [
+            f"{self.classes[column]} {np.exp(values[column] - log_mass):.3f}"
+            for column in order
+            if values[column] > -np.inf
+        ]
+        return ", ".join(named) or "none has any probability"
 
     @property
     def log_label_mass(self) -> FloatArray:

@@ -14,6 +14,7 @@ from classify.engines.transformers.generation import generate_batch
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.packing import pack_weights
 from classify.engines.transformers.reading import Reader
+from classify.engines.transformers.selfcheck import ReadMode, fault_on_sample
 from classify.engines.transformers.weights import choose_device, load_weights
 from classify.errors import ConfigError, EngineError
 from classify.tracking import Completed, ReadRequest, TrackedRequest
@@ -144,6 +145,25 @@ class TransformersEngine:
     def read_mode(self) -> str:
         """How label paths are read: "tree", "cached" or "uncached"."""
         return self._reader.mode
+
+    def describe(self) -> dict[str, str]:
+        """Return what runs, in words, by name."""
+        model, network = self._network.model, self._network
+        millions = sum(weights.numel() for weights in model.parameters()) / 1e6
+        dtype = str(network.dtype).removeprefix("torch.")
+        return {
+            "model": f"{type(model).__name__}, {millions:,.1f} M parameters",
+            "weights": f"{dtype} on {network.device}",
+            "reads": self.read_mode,
+            "context": f"{self.context_length:,} tokens",
+            "in flight": f"{self.window} texts",
+        }
+
+    def faults_of_reading(self) -> dict[ReadMode, str | None]:
+        """Compare each fast way of reading with plain passes; None: it is right."""
+        modes: tuple[ReadMode, ...] = ("tree", "cached")
+        with torch.inference_mode():
+            return {mode: fault_on_sample(self._network, mode) for mode in modes}
 
     def __sklearn_clone__(self) -> Self:
         return self

@@ -1,0 +1,111 @@
+"""`classify doctor`: what is installed, which engine runs, whether it answers right."""
+
+import sys
+import time
+from collections.abc import Iterable
+
+import typer
+
+from classify.cli.console import Notes, reported_errors
+from classify.cli.engine_options import (
+    BatchSizeOption,
+    DeviceOption,
+    DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
+    SpeculationOption,
+)
+from classify.cli.options import (
+    DebugOption,
+    ModelOption,
+    RevisionOption,
+    TrustOption,
+    task_of,
+)
+
+__all__ = ["DOCTOR_HELP", "doctor_command"]
+
+DOCTOR_HELP = """Example:
+
+$ classify doctor --model Qwen/Qwen3-0.6B --engine vllm --speculation ngram
+
+Show versions and devices, load the engine with the model, say what it runs
+and how much fits, and compare its answers with values computed in full.
+Exit code 0: they are right; 1: they are not, or the engine does not start.
+"""
+
+
+# Of the longest name, so that what is printed piece by piece is one table.
+_NAMES_WIDTH = len("Keys and values")
+
+
+def doctor_command(
+    model: ModelOption = None,
+    engine: EngineOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    batch_size: BatchSizeOption = None,
+    speculation: SpeculationOption = None,
+    engine_options: EngineOptionsOption = None,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Show what is installed, load an engine, and test its answers."""
+    changes = {
+        "model": model,
+        "engine": engine,
+        "dtype": dtype,
+        "device": device,
+        "batch_size": batch_size,
+        "speculation": speculation,
+        "engine_options": engine_options or None,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
+    with reported_errors(debug=debug), Notes() as notes:
+        task = task_of(None, None, None, changes)
+        from classify.engines.choice import choose_engine
+        from classify.engines.diagnosis import describe, environment, findings
+
+        chosen = choose_engine(task.engine, task.model, device=task.device)
+        auto = choose_engine("auto", task.model, device=task.device)
+        facts = {**environment(), "auto takes": f"{auto.name}: {auto.reason}"}
+        _print(facts.items())
+        further = dict(task.engine_options or {})
+        if chosen.name == "vllm":
+            further["self_test"] = False  # it is run below, case by case
+        task = task.changed({"engine": chosen.name, "engine_options": further})
+        started = time.monotonic()
+        with notes.waiting(f"Loading the model {task.model} …"):
+            loaded = task.classifier().load_engine()
+        seconds = time.monotonic() - started
+        typer.echo()
+        _print([("Engine", f"{loaded.name}, loaded in {seconds:.1f} s")])
+        try:
+            _print((_capital(name), what) for name, what in describe(loaded).items())
+            found = findings(loaded)
+        finally:
+            loaded.close()
+        typer.echo()
+        _print(
+            ("WRONG" if each.is_fault else "ok", f"{each.name}: {each.detail}")
+            for each in found
+        )
+        if any(each.is_fault for each in found):
+            raise typer.Exit(1)
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
+def _print(facts: Iterable[tuple[str, str]]) -> None:
+    from rich.console import Console
+
+    from classify.cli.tables import facts_table
+
+    width = None if sys.stdout.isatty() else 80
+    Console(highlight=False, width=width).print(
+        facts_table(facts, names_width=_NAMES_WIDTH)
+    )

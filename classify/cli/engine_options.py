@@ -1,0 +1,118 @@
+"""The options that say what runs the model, and how they are spelled in a shell."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from classify.errors import ConfigError
+
+__all__ = ["parse_engine_options", "parse_speculation"]
+
+_MODEL = "Model"
+
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="auto, transformers or vllm.",
+        show_default="auto: vllm on a GPU",
+        rich_help_panel=_MODEL,
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Type of the weights, such as bfloat16.",
+        rich_help_panel=_MODEL,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, cuda, …", rich_help_panel=_MODEL),
+]
+BatchSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="Texts in one batch, or auto.", rich_help_panel=_MODEL
+    ),
+]
+SpeculationOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHOD",
+        help="vLLM's speculative decoding: labels, ngram, …, or "
+        "method=eagle,model=FOLDER.",
+        rich_help_panel=_MODEL,
+    ),
+]
+EngineOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option",
+        metavar="KEY=VALUE",
+        help="Any other option of the engine, such as max_model_len=4096; may be "
+        "repeated.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
+
+def parse_speculation(text: str) -> str | dict[str, Any]:
+    """Return what ``--speculation`` says: a method's name, or a mapping.
+
+    Examples
+    --------
+    >>> parse_speculation("ngram")
+    'ngram'
+    >>> parse_speculation("method=eagle,model=head,num_speculative_tokens=3")
+    {'method': 'eagle', 'model': 'head', 'num_speculative_tokens': 3}
+    >>> parse_speculation('{"method": "mtp"}')
+    {'method': 'mtp'}
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            parsed: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"--speculation {text!r} is not JSON: {error}. Or give it as "
+                "method=NAME,KEY=VALUE."
+            ) from None
+        return parsed
+    if "=" not in text:
+        return text.strip()
+    return dict(_pair(part, "--speculation") for part in text.split(","))
+
+
+def parse_engine_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what ``--engine-option`` says, given any number of times.
+
+    Values are JSON where they can be, else text.
+
+    Examples
+    --------
+    >>> parse_engine_options(["seed=3", "enforce_eager=true", "quantization=fp8"])
+    {'seed': 3, 'enforce_eager': True, 'quantization': 'fp8'}
+    """
+    return dict(_pair(text, "--engine-option") for text in texts)
+
+
+def _pair(text: str, option: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    key = key.strip().replace("-", "_")
+    if not equals or not key.isidentifier():
+        raise ConfigError(
+            f"{option} {text!r} must be KEY=VALUE, such as {_EXAMPLE[option]}."
+        )
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value.strip()
+
+
+_EXAMPLE = {
+    "--engine-option": "max_model_len=4096",
+    "--speculation": "method=draft_model,model=FOLDER",
+}

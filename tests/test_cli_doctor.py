@@ -1,0 +1,99 @@
+"""`classify doctor`, and what it is told by the engines."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+import classify
+from classify.cli import app
+from classify.engines import FakeEngine
+from classify.engines.diagnosis import Finding, describe, environment, findings
+from classify.engines.transformers import TransformersEngine
+from tests.tiny_models import make_model
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, ["doctor", *arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def facts_of(shown):
+    """Return the value of each name; lines without one go on with the last."""
+    facts = {}
+    name = ""
+    for line in shown.splitlines():
+        name = line[:16].strip() or name
+        facts[name] = f"{facts.get(name, '')} {line[17:].strip()}".strip()
+    return facts
+
+
+def test_what_is_shown_of_the_demo_model():
+    shown = run("--engine", "transformers").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    facts = facts_of(shown)
+    assert facts["Packages"].startswith(f"classify {classify.__version__}, torch ")
+    assert re.search(r"(^|; )cpu, \d+ threads?$", facts["Devices"])
+    assert re.match(r"(transformers|vllm): \w", facts["auto takes"])
+    assert re.fullmatch(r"transformers, loaded in \d+\.\d s", facts["Engine"])
+    assert facts["Model"] == "LlamaForCausalLM, 3.6 M parameters"
+    assert re.fullmatch(r"float32 on (cpu|cuda:0)", facts["Weights"])
+    assert facts["Reads"] == "tree"
+    assert facts["Context"] == "1,024 tokens"
+    assert shown.endswith("\n")
+    assert facts["ok"] == (
+        "tree reads against plain forward passes: the same "
+        "cached reads against plain forward passes: the same"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("--engine", "vlm"),
+            (
+                "There is no engine 'vlm': it must be one of auto, transformers, vllm. "
+                "Did you mean 'vllm'?"
+            ),
+        ),
+        (
+            ("--engine", "transformers", "--speculation", "labels"),
+            (
+                "The transformers engine has no speculative decoding, but speculation "
+                "is 'labels': use engine='vllm', or leave speculation out."
+            ),
+        ),
+    ],
+    ids=["engine", "speculation"],
+)
+def test_mistakes_are_misuse(arguments, sentence):
+    assert run(*arguments, code=2).stderr == f"Error: {sentence}\n"
+
+
+def test_a_way_of_reading_that_is_wrong_for_a_model_is_no_failure():
+    # ALiBi knows no positions, so that a tree mask cannot be right.
+    found = findings(TransformersEngine(make_model("bloom_alibi")))
+    assert [each.is_fault for each in found] == [False, False]
+    assert found[0].name == "tree reads against plain forward passes"
+    assert found[0].detail.startswith("not taken: ")
+    assert found[1] == Finding(
+        "cached reads against plain forward passes", "the same", is_fault=False
+    )
+
+
+def test_an_engine_of_ones_own_is_described_as_far_as_it_goes():
+    engine = FakeEngine.from_function(lambda _: [0.0], 1, context_length=1234)
+    assert describe(engine) == {"context": "1,234 tokens"}
+    assert findings(engine) == []
+
+
+def test_the_environment_names_every_package():
+    facts = environment()
+    assert list(facts) == ["Python", "Packages", "Devices"]
+    assert [part.split()[0] for part in facts["Packages"].split(", ")][:3] == [
+        "classify",
+        "torch",
+        "transformers",
+    ]
