@@ -105,13 +105,11 @@ class LabelAudit:
         ]
         header = ["label", "word", "tokens", "token ids", "begins"]
         facts = [
+            f"Shown: {len(shown)} of {len(self.words)} words",
             f"Prompt ends: … {_pieces_html(self.prompt_pieces)}",
             f"End token: {'none' if self.end is None else _pieces_html([self.end])}",
-            f"Trie: {self.n_nodes} nodes, {self.n_inner} inner ({self.n_branching} "
-            f"with a choice), longest path {self.max_depth} tokens",
+            f"Trie: {self.n_nodes} nodes, longest path {self.max_depth} tokens",
         ]
-        if len(shown) < len(self.words):
-            facts.insert(0, f"The first {len(shown)} of {len(self.words)} words")
         if self.per_text:
             facts.append("The words' tokens depend on how a text ends")
         return f"{table('lllll', header, rows)}\n<p>{'<br>'.join(facts)}</p>"

@@ -23,6 +23,7 @@ from classify.cli.options import (
     task_of,
 )
 from classify.errors import ConfigError
+from classify.markup import readable_piece
 from classify.tracking import common_prefix_length
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ could not tell apart are an error.
 """
 
 _MOST_SHARED = 12
-# What tokenizers write for a space, a line break and a tab.
-_MARKS = str.maketrans({"Ġ": "␣", "▁": "␣", "Ċ": "⏎", "\n": "⏎", "ĉ": "⇥", " ": "␣"})
 
 
 def labels_command(
@@ -152,7 +151,7 @@ def _pieces(pieces: tuple[str, ...]) -> "Text":
     text = Text()
     for at, piece in enumerate(pieces):
         text.append(" " * bool(at))
-        text.append(piece.translate(_MARKS), style="cyan")
+        text.append(readable_piece(piece), style="cyan")
     return text
 
 
@@ -227,7 +226,7 @@ def _end(audit: "LabelAudit") -> "str | Text":
     ]
     why = f", since {_listed(pairs, most=3)}" if pairs else ""
     return Text.assemble(
-        (audit.end.translate(_MARKS), "cyan"), f" behind every word{why}"
+        (readable_piece(audit.end), "cyan"), f" behind every word{why}"
     )
 
 

@@ -1,0 +1,293 @@
+"""`Evaluation`: all that a report says, as numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.decision import SelectiveClassifier
+from classify.errors import InputError
+from classify.metrics import aurc_score
+from classify.metrics.calibration_error import ReliabilityBins, reliability_bins
+from classify.metrics.labelled import check_lengths, label_codes, text_weights
+from classify.report.by_class import ClassFigures, figures_by_class
+from classify.report.measures import (
+    N_BINS,
+    FloatArray,
+    IntArray,
+    Quality,
+    confusion_counts,
+    quality_of,
+)
+from classify.report.mistakes import Mistake, surest_mistakes
+from classify.report.selection import Selection, SetFigures
+from classify.scoring.result import LabelLogprobs
+
+__all__ = ["Assessment", "Evaluation"]
+
+_N_MISTAKES = 20
+# Rounding in float32 or in a text file; more is another quantity.
+_SUM_TOLERANCE = 1e-4
+
+
+class Assessment(NamedTuple):
+    """Probabilities of the labels of each text, and how good they are.
+
+    Attributes
+    ----------
+    log_proba : ndarray of float64, shape (n_texts, n_labels)
+        Natural logarithms; the probabilities of a row sum to 1.
+    quality : Quality
+    bins : ReliabilityBins
+        Of the likeliest label: 15 bins of equal width, those without texts left out.
+    order : ndarray of float64, shape (n_texts,)
+        What texts are sorted by, surest highest, for risk and coverage.
+    aurc : float
+        `aurc_score` in this order.
+    """
+
+    log_proba: FloatArray
+    quality: Quality
+    bins: ReliabilityBins
+    order: FloatArray
+    aurc: float
+
+    @property
+    def proba(self) -> FloatArray:
+        """Shape (n_texts, n_labels): rows sum to 1."""
+        return np.exp(self.log_proba)
+
+    @property
+    def predicted(self) -> IntArray:
+        """Shape (n_texts,): column of the likeliest label, the first if tied."""
+        return np.asarray(self.log_proba.argmax(axis=1))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """Predictions for labelled texts, measured; a notebook shows it as a report.
+
+    Make one with `of`. Figures by label, mistakes, threshold and sets are those of the
+    calibrated probabilities if there are any, else of the raw ones.
+
+    Attributes
+    ----------
+    title : str
+    facts : dict of str to str
+        How the predictions were made: model, prompt, versions and the like.
+    texts : tuple of str, length n_texts
+    classes : tuple of str, length n_labels
+    codes : ndarray of int64, shape (n_texts,)
+        Column of the true label.
+    scores : LabelLogprobs
+        What the model said.
+    before : Assessment
+        Of the raw probabilities.
+    after : Assessment or None
+        Of the calibrated ones.
+    confusion : ndarray of int64, shape (n_labels, n_labels)
+        Texts by true label (rows) and predicted label (columns).
+    by_class : tuple of ClassFigures, length n_labels
+    mistakes : tuple of Mistake
+        The 20 wrong labels of greatest probability, greatest first.
+    selection : Selection or None
+    sets : SetFigures or None
+
+    Examples
+    --------
+    >>> scores = LabelLogprobs(
+    ...     values=np.log([[0.6, 0.2], [0.1, 0.5], [0.4, 0.3]]),
+    ...     classes=np.array(["ham", "spam"]),
+    ...     lower=np.log([[0.6, 0.2], [0.1, 0.5], [0.4, 0.3]]),
+    ...     upper=np.log([[0.6, 0.2], [0.1, 0.5], [0.4, 0.3]]),
+    ...     unresolved=np.zeros(3),
+    ...     truncated=np.zeros(3, dtype=bool),
+    ...     n_reads=np.ones(3, dtype=int),
+    ... )
+    >>> texts = ["Lunch?", "You won!", "Your prize"]
+    >>> evaluation = Evaluation.of(texts, ["ham", "spam", "spam"], scores)
+    >>> evaluation, round(evaluation.before.quality.accuracy.value, 2)
+    (Evaluation(3 texts, 2 labels), 0.67)
+    >>> [(mistake.row, mistake.predicted) for mistake in evaluation.mistakes]
+    [(3, 'ham')]
+    """
+
+    title: str
+    facts: dict[str, str]
+    texts: tuple[str, ...]
+    classes: tuple[str, ...]
+    codes: IntArray
+    scores: LabelLogprobs
+    before: Assessment
+    after: Assessment | None
+    confusion: npt.NDArray[np.int64]
+    by_class: tuple[ClassFigures, ...]
+    mistakes: tuple[Mistake, ...]
+    selection: Selection | None = None
+    sets: SetFigures | None = None
+
+    @classmethod
+    def of(
+        cls,
+        texts: Sequence[str],
+        y_true: Any,
+        label_logprobs: LabelLogprobs,
+        *,
+        calibrated: Any = None,
+        selective: SelectiveClassifier | None = None,
+        sets: Any = None,
+        title: str = "Evaluation",
+        facts: Mapping[str, str] | None = None,
+    ) -> "Evaluation":
+        """Measure predictions.
+
+        Parameters
+        ----------
+        texts : sequence of str, length n_texts
+        y_true : array-like, shape (n_texts,)
+            True labels: names, or columns of the classes.
+        label_logprobs : LabelLogprobs
+            n_texts rows.
+        calibrated : array-like of float, shape (n_texts, n_labels), default=None
+            Class log-probabilities after calibration, as `LabelCalibrator.transform`
+            returns them. They flatter if they were fitted to the same texts.
+        selective : SelectiveClassifier, default=None
+            Fitted to other texts, on probabilities of the same kind.
+        sets : array-like of bool, shape (n_texts, n_labels), default=None
+            Prediction sets, as `SplitConformalSets.predict_set` returns them.
+        title : str, default="Evaluation"
+        facts : mapping of str to str, default=None
+            What the report says about how the predictions were made, in this order.
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        LabelError
+            A true label is none of the classes.
+        InputError
+            There are no texts, an argument has other rows or columns, or a text gives
+            none of the labels any probability.
+        """
+        classes = label_logprobs.classes
+        codes = label_codes(y_true, classes, len(classes), "y_true")
+        texts = tuple(texts)
+        check_lengths(texts=texts, y_true=codes, label_logprobs=label_logprobs)
+        _check_texts(texts)
+        raw = label_logprobs.log_proba
+        final = raw if calibrated is None else _calibrated(calibrated, raw.shape)
+        selection = None
+        if selective is not None:
+            posteriors = _Posteriors(final, classes, label_logprobs.label_mass)
+            selection = Selection.of(selective, posteriors, codes)
+        last = _assessed(codes, final, None if selection is None else selection.order)
+        predicted = last.predicted
+        confusion = confusion_counts(codes, predicted, len(classes))
+        names = tuple(classes.tolist())
+        return cls(
+            title=title,
+            facts=dict(facts or {}),
+            texts=texts,
+            classes=names,
+            codes=codes,
+            scores=label_logprobs,
+            before=last if calibrated is None else _assessed(codes, raw, None),
+            after=None if calibrated is None else last,
+            confusion=confusion,
+            by_class=figures_by_class(names, confusion, last.proba),
+            mistakes=surest_mistakes(
+                texts,
+                names,
+                codes,
+                predicted,
+                last.proba,
+                label_logprobs.label_mass,
+                most=_N_MISTAKES,
+            ),
+            selection=selection,
+            sets=None if sets is None else SetFigures.of(sets, codes, len(classes)),
+        )
+
+    @property
+    def final(self) -> Assessment:
+        """The calibrated probabilities if there are any, else the raw ones."""
+        return self.before if self.after is None else self.after
+
+    @property
+    def assessments(self) -> dict[str, Assessment]:
+        """The assessments there are: "before" and, with a calibration, "after"."""
+        found = {"before": self.before}
+        return found if self.after is None else found | {"after": self.after}
+
+    def __repr__(self) -> str:
+        return f"Evaluation({len(self.texts)} texts, {len(self.classes)} labels)"
+
+    def _repr_html_(self) -> str:
+        # `page` reads evaluations.
+        from classify.report.page import notebook_html
+
+        return notebook_html(self)
+
+
+class _Posteriors(NamedTuple):
+    """Calibrated probabilities, with the label mass that they do not show."""
+
+    log_proba: FloatArray
+    classes: npt.NDArray[Any]
+    label_mass: FloatArray
+
+
+def _assessed(
+    codes: IntArray, log_proba: FloatArray, order: FloatArray | None
+) -> Assessment:
+    quality = quality_of(codes, log_proba)
+    confidence = np.exp(log_proba.max(axis=1))
+    predicted = log_proba.argmax(axis=1)
+    if order is None:
+        order = confidence
+    return Assessment(
+        log_proba,
+        quality,
+        reliability_bins(
+            confidence,
+            predicted == codes,
+            text_weights(None, len(codes)),
+            n_bins=N_BINS,
+            strategy="uniform",
+        ),
+        order,
+        aurc_score(codes, predicted, order),
+    )
+
+
+def _calibrated(values: Any, shape: tuple[int, ...]) -> FloatArray:
+    log_proba = np.asarray(values, dtype=np.float64)
+    if log_proba.shape != shape:
+        raise InputError(
+            f"calibrated must have the shape of label_logprobs, {shape}: a row for "
+            f"each text and a column for each class. Its shape is {log_proba.shape}."
+        )
+    totals = np.logaddexp.reduce(log_proba, axis=1)
+    # NaN fails the comparison.
+    good = np.abs(totals) <= _SUM_TOLERANCE
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise InputError(
+            f"Row {row} of calibrated is no distribution: its probabilities sum to "
+            f"{np.exp(totals[row]):.6g}. Give logarithms of probabilities with sum 1, "
+            "as LabelCalibrator.transform returns them."
+        )
+    return log_proba
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    for at, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(
+                f"texts[{at}] is {text!r}, of type {type(text).__name__}: give texts "
+                "as strings."
+            )

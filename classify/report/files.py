@@ -1,0 +1,126 @@
+"""A report's files: a page for people, JSON and CSV for programs."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from classify.errors import DataError
+from classify.report.evaluation import Evaluation
+from classify.report.json_form import as_json
+from classify.report.page import page_html
+
+__all__ = ["write_report"]
+
+
+def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path:
+    """Write ``report.html``, ``report.json`` and ``predictions.csv``.
+
+    Each file appears complete or not at all, and files of these names are replaced, but
+    not before all of the new ones have been written.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    folder : str or Path
+        Created if it does not exist; the folder above it must.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    MissingDependencyError
+        matplotlib is not installed.
+    DataError
+        The folder cannot be made or written to.
+    """
+    contents = {
+        "predictions.csv": _predictions_csv(evaluation),
+        "report.json": json.dumps(
+            as_json(evaluation), ensure_ascii=False, indent=2, allow_nan=False
+        )
+        + "\n",
+        "report.html": page_html(evaluation),
+    }
+    target = Path(folder)
+    try:
+        target.mkdir(exist_ok=True)
+        _write_all(target, contents)
+    except FileExistsError:
+        raise DataError(
+            f"The report needs a folder, but {os.fspath(folder)!r} is a file: give it "
+            "another name."
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"The report cannot be written to {os.fspath(folder)!r}: {error.strerror}. "
+            "Name a folder that can be written to, in a folder that exists."
+        ) from None
+    return target / "report.html"
+
+
+def _write_all(folder: Path, contents: Mapping[str, str]) -> None:
+    partial = {name: folder / f".{name}.{os.getpid()}.part" for name in contents}
+    try:
+        for name, content in contents.items():
+            partial[name].write_text(content, encoding="utf-8", newline="")
+        for name, path in partial.items():
+            path.replace(folder / name)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
+def _predictions_csv(evaluation: Evaluation) -> str:
+    file = StringIO()
+    # Quotes keep a carriage return in a text from ending its row.
+    writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    columns = _columns(evaluation)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return file.getvalue()
+
+
+def _columns(evaluation: Evaluation) -> dict[str, list[Any]]:
+    """Return the columns of ``predictions.csv``, a value for each text."""
+    names, scores = evaluation.classes, evaluation.scores
+    final, before = evaluation.final, evaluation.before
+    proba = final.proba
+    columns: dict[str, list[Any]] = {
+        "text": list(evaluation.texts),
+        "true_label": [names[code] for code in evaluation.codes.tolist()],
+        "label": [names[code] for code in final.predicted.tolist()],
+        "probability": proba.max(axis=1).tolist(),
+    }
+    if evaluation.after is not None:
+        columns["raw_label"] = [names[code] for code in before.predicted.tolist()]
+        columns["raw_probability"] = before.proba.max(axis=1).tolist()
+    columns["label_mass"] = scores.label_mass.tolist()
+    columns["unresolved"] = scores.unresolved.tolist()
+    columns["truncated"] = scores.truncated.astype(str).tolist()
+    if evaluation.selection is not None:
+        decisions = evaluation.selection.decisions
+        columns["answered"] = decisions.accepted.astype(str).tolist()
+        columns["reason"] = decisions.reason.tolist()
+        columns["confidence"] = decisions.confidence.tolist()
+    if evaluation.sets is not None:
+        columns["prediction_set"] = list(_written_sets(evaluation))
+    for at, name in enumerate(names):
+        columns[f"p({name})"] = proba[:, at].tolist()
+    return columns
+
+
+def _written_sets(evaluation: Evaluation) -> Iterator[str]:
+    """Yield each text's set as a JSON list: names may hold any separator."""
+    assert evaluation.sets is not None
+    for row in evaluation.sets.member:
+        held = [
+            name for name, is_in in zip(evaluation.classes, row, strict=True) if is_in
+        ]
+        yield json.dumps(held, ensure_ascii=False)
