@@ -9,10 +9,10 @@ STAMP := $(VENV)/.installed
 DEMO_LABELS := billing,shipping,technical problem,account access,refund
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format hooks bench lock clean
+.PHONY: help setup demo test quick notebooks lint format hooks bench lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv with the locked versions
 
@@ -36,6 +36,9 @@ test: lint  ## all checks and all tests; what CI runs
 
 quick: setup  ## the tests that are not slow
 	@$(BIN)/pytest -m 'not slow'
+
+notebooks: setup  ## run the notebooks, and check that they are stripped
+	@$(BIN)/pytest tests/test_notebooks.py
 
 lint: setup  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check
