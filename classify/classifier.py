@@ -1,15 +1,18 @@
 """The scikit-learn estimator: texts and class names in, label probabilities out."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 
-from classify.encoding import Row, candidate_sets, columns_of
+from classify.calibration import LabelCalibrator
+from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.engines import Engine
 from classify.errors import DataError, InputError, LabelError
 from classify.frames import (
@@ -18,12 +21,14 @@ from classify.frames import (
     rows_and_candidates,
     rows_of_frame,
 )
+from classify.given_calibrator import CheckedCalibrator, is_fitted, unfitted_calibrator
 from classify.labels import LabelSet
 from classify.prompted_model import MODEL_PARAMETERS, Progress, PromptedModel
 from classify.prompts import PromptTemplate
-from classify.scoring import LabelLogprobs, make_strategy
+from classify.scored_rows import RowScorer
+from classify.scoring import LabelLogprobs
 from classify.tokenizer import Tokenizer
-from classify.verbalizer import LabelAudit, ScorablePrompt, Verbalizer
+from classify.verbalizer import LabelAudit, Verbalizer
 
 __all__ = ["ZeroShotClassifier"]
 
@@ -33,7 +38,7 @@ FloatArray = npt.NDArray[np.float64]
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classifies texts by the probability that a language model gives each label text.
 
-    Usable without `fit` when `labels` are given.
+    Usable without `fit` when `labels` are given, unless a calibrator has to be fitted.
 
     Parameters
     ----------
@@ -71,6 +76,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ``{"method": "eagle", "model": FOLDER}``; see
         `classify.engines.vllm.speculation.speculative_config`. It saves passes where
         tokens are generated ("generate") and changes no value.
+    calibrator : str, Path or LabelCalibrator, default=None
+        Corrects the probabilities. The name of a method ("auto", "prior_matching", …)
+        or an unfitted `LabelCalibrator` is fitted in `fit`. A fitted one, or the file
+        of one (``.json``, of `classify calibrate`), is used as it is, if it was fitted
+        on this model, prompt, labels and strategy. Scikit-learn's ``clone`` forgets a
+        fit: give the file, or a `sklearn.frozen.FrozenEstimator` of the calibrator.
     engine_options : mapping, default=None
         Any other argument of the engine's ``load`` by name: for vLLM
         ``tensor_parallel_size``, ``gpu_memory_utilization``, ``max_model_len``,
@@ -83,6 +94,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Label names, sorted: the column order of every array.
     label_set_ : LabelSet
         The labels in their declared order, which the prompt keeps.
+    calibrator_ : LabelCalibrator
+        What was fitted or given; with a calibrator only.
 
     Examples
     --------
@@ -109,6 +122,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         trust_remote_code: bool = False,
         tokenizer: Tokenizer | None = None,
         speculation: str | Mapping[str, Any] | None = None,
+        calibrator: str | os.PathLike[str] | LabelCalibrator | None = None,
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.labels = labels
@@ -125,23 +139,25 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.trust_remote_code = trust_remote_code
         self.tokenizer = tokenizer
         self.speculation = speculation
+        self.calibrator = calibrator
         self.engine_options = engine_options
 
     def fit(self, X: Any, y: Any = None) -> "ZeroShotClassifier":
-        """Learn the classes from `y` if none were declared; else only check `y`.
+        """Learn the classes from `y` if none were declared, and fit the calibrator.
 
         Parameters
         ----------
         X : sequence of str
-            Texts; not used.
+            Texts; scored only where there is a calibrator to fit.
         y : sequence of str, default=None
-            Their labels.
+            Their labels. None: a calibrator is fitted without labels.
 
         Returns
         -------
         self
         """
-        found = None if y is None else [str(name) for name in np.unique(np.asarray(y))]
+        true = None if y is None else [str(name) for name in np.asarray(y).tolist()]
+        found = None if true is None else sorted(set(true))
         if self.labels is not None:
             labels = LabelSet.parse(self.labels)
             for name in found or ():
@@ -154,6 +170,20 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             labels = LabelSet.parse(found)
         self.label_set_ = labels
+        if self.calibrator is None:
+            return self
+        scorer = self.scorer()
+        if is_fitted(self.calibrator):
+            self.calibrator_ = CheckedCalibrator.of(self.calibrator, scorer).calibrator
+            return self
+        calibrator = unfitted_calibrator(self.calibrator)
+        rows, _ = rows_and_candidates(X, None, self._prompt_template().fields)
+        self.calibrator_ = calibrator.fit(
+            self.label_logprobs(X),
+            true,
+            probes=scorer.score_probes(calibrator.method, rows),
+            fingerprint=scorer.fingerprint(),
+        )
         return self
 
     @property
@@ -166,32 +196,38 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         `X` and `labels` are those of `label_logprobs`.
         """
+        self._calibrator()
         scores = self.label_logprobs(X, labels=labels)
-        best: npt.NDArray[np.str_] = scores.classes[scores.log_proba.argmax(axis=1)]
-        return best
+        best = self._log_proba(scores).argmax(axis=1)
+        return np.asarray(scores.classes[best])
 
     def predict_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
         """Return p(label | text), shape (n_texts, n_labels); rows sum to 1.
 
-        Entry (i, l) = p(l | prompt_i) / sum over labels k of p(k | prompt_i). A label
-        that is no candidate for a text has probability 0. `X` and `labels` are those of
-        `label_logprobs`.
+        Entry (i, l) = p(l | prompt_i) / sum over labels k of p(k | prompt_i), which the
+        calibrator then corrects if there is one. A label that is no candidate for a
+        text has probability 0. `X` and `labels` are those of `label_logprobs`.
         """
-        return self.label_logprobs(X, labels=labels).proba
+        return np.exp(self.predict_log_proba(X, labels=labels))
 
     def predict_log_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
         """Return the natural logarithm of `predict_proba`, shape (n_texts, n_labels).
 
         `X` and `labels` are those of `label_logprobs`.
         """
-        return self.label_logprobs(X, labels=labels).log_proba
+        self._calibrator()
+        return self._log_proba(self.label_logprobs(X, labels=labels))
 
     def __sklearn_is_fitted__(self) -> bool:
+        if self.calibrator is not None and not is_fitted(self.calibrator):
+            return hasattr(self, "calibrator_")
         return self.labels is not None or hasattr(self, "label_set_")
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
-        tags.requires_fit = self.labels is None
+        tags.requires_fit = self.labels is None or not (
+            self.calibrator is None or is_fitted(self.calibrator)
+        )
         tags.no_validation = True
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
@@ -200,7 +236,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        return {key: value for key, value in state.items() if key != "_made"}
+        return {key: state[key] for key in state if key not in ("_made", "_checked")}
 
     def label_logprobs(
         self,
@@ -210,7 +246,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return_steps: bool = False,
         progress: Progress | None = None,
     ) -> LabelLogprobs:
-        """Return joint, unnormalised log p(label | prompt) of each text.
+        """Return joint, unnormalised log p(label | prompt) of each text, uncalibrated.
 
         Parameters
         ----------
@@ -235,21 +271,15 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             A text is missing or empty, or does not fit; before any model call.
         """
-        strategy = make_strategy(self.strategy, tolerance=self.tolerance)
         rows, listed = rows_and_candidates(X, labels, self._prompt_template().fields)
-        candidates = candidate_sets(listed, self._known_labels())
-        prompts = self._prompts(rows, candidates)
-        for at, prompt in enumerate(prompts):
-            if isinstance(prompt, InputError):
-                raise type(prompt)(f"Text {at}: {prompt}")
-        good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
-        return self._prompted_model().score(
-            good,
-            strategy,
-            columns_of(candidates, self._known_labels()),
+        scored = self.scorer().score(
+            rows,
+            listed,
+            refuse=lambda at, error: type(error)(f"Text {at}: {error}"),
             progress=progress,
             return_steps=return_steps,
         )
+        return scored.scores
 
     def classify_frame(
         self,
@@ -258,6 +288,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         text_column: str = "text",
         labels_column: str | None = None,
         probabilities: bool = False,
+        selective: SelectiveClassifier | None = None,
+        sets: SplitConformalSets | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
         progress: Progress | None = None,
     ) -> pd.DataFrame:
@@ -273,6 +305,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             A column with the candidate labels of each row.
         probabilities : bool, default=False
             Add a column ``p(<label>)`` for each class.
+        selective : SelectiveClassifier, default=None
+            Fitted to probabilities of this classifier: leaves out the label of a text
+            that it abstains from, and says why in the column ``abstained``.
+        sets : SplitConformalSets, default=None
+            Likewise: adds the column ``label_set``, as ``a|b``.
         on_error : {"raise", "set_aside"}, default="raise"
             "set_aside" leaves the results of a row that cannot be classified missing,
             says why in the column ``error``, and goes on with the rest.
@@ -282,39 +319,39 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         DataFrame
-            The input's columns, then ``label``, ``probability``, ``p(…)``,
-            ``label_mass``, ``unresolved``, ``truncated`` and ``error``. A name that the
-            input has already gets the prefix ``predicted_``.
+            The input's columns, then ``label``, ``probability``, ``abstained``,
+            ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``, ``truncated`` and
+            ``error``. A name that the input has already gets the prefix ``predicted_``.
         """
-        strategy = make_strategy(self.strategy, tolerance=self.tolerance)
+
+        def refuse(at: int, error: InputError) -> InputError:
+            return DataError(f"Row {frame.index[at]}: {error}")
+
+        self._calibrator()
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
-        listed = candidates_of_frame(frame, labels_column)
-        candidates = candidate_sets(listed, self._known_labels())
-        prompts = self._prompts(rows, candidates)
-        errors = {
-            at: str(prompt)
-            for at, prompt in enumerate(prompts)
-            if isinstance(prompt, InputError)
-        }
-        if errors and on_error == "raise":
-            at, reason = next(iter(errors.items()))
-            raise DataError(f"Row {frame.index[at]}: {reason}")
-        if progress is not None and errors:
-            progress(len(errors))
-        good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
-        columns = columns_of(candidates, self._known_labels())
-        scores = self._prompted_model().score(
-            good, strategy, columns, progress=progress
+        scores, errors = self.scorer().score(
+            rows,
+            candidates_of_frame(frame, labels_column),
+            refuse=refuse if on_error == "raise" else None,
+            progress=progress,
         )
         if on_error == "raise":
             scores.log_proba  # noqa: B018 raises where there is no probability
         return add_results(
             frame,
             scores,
-            errors,
+            {at: str(error) for at, error in errors.items()},
+            log_proba_of=self._log_proba,
+            selective=selective,
+            sets=sets,
             probabilities=probabilities,
             with_errors=on_error == "set_aside",
         )
+
+    def scorer(self) -> RowScorer:
+        """Return what scores rows: model, labels and strategy; nothing is loaded."""
+        model, labels = self._prompted_model(), self._known_labels()
+        return RowScorer(model, labels, self.strategy, self.tolerance)
 
     def audit(self) -> LabelAudit:
         """Return how the label words will be read; loads the tokenizer only."""
@@ -344,19 +381,31 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return PromptTemplate(self.prompt)
         return self.prompt
 
-    def _prompts(
-        self,
-        rows: Sequence[Row | InputError],
-        candidates: Sequence[LabelSet | InputError] | None,
-    ) -> list[ScorablePrompt | InputError]:
-        """Encode rows; a row that cannot be asked becomes its error."""
-        model = self._prompted_model()
-        if candidates is None:
-            # Checked even where there is no row, and before the model is loaded.
-            labels = self._declared_labels()
-            model.space(labels)
-            candidates = [labels] * len(rows)
-        return model.encode(rows, candidates)
+    def _log_proba(self, scores: LabelLogprobs) -> FloatArray:
+        """Return class log-probabilities, calibrated if there is a calibrator."""
+        raw = scores.log_proba
+        calibrator = self._calibrator()
+        return raw if calibrator is None else calibrator.transform(scores)
+
+    def _calibrator(self) -> LabelCalibrator | None:
+        """Return the calibrator to use, checked against what is scored now."""
+        if self.calibrator is None:
+            return None
+        given: Any = self.calibrator
+        if not is_fitted(given):
+            given = getattr(self, "calibrator_", None)
+        if given is None:
+            raise NotFittedError(
+                f"The calibrator of this ZeroShotClassifier, {self.calibrator!r}, is "
+                "not fitted: call fit(texts, y), or fit(texts) for a method without "
+                "labels; or give a fitted LabelCalibrator, or the file of one."
+            )
+        scorer = self.scorer()
+        checked: CheckedCalibrator | None = getattr(self, "_checked", None)
+        # Parameters may be set anew at any time; to digest a model takes a moment.
+        if checked is None or not checked.holds_for(given, scorer):
+            self._checked = checked = CheckedCalibrator.of(given, scorer)
+        return checked.calibrator
 
     def _prompted_model(self) -> PromptedModel:
         wanted = PromptedModel(

@@ -1,12 +1,15 @@
 """The edge to pandas: rows out of texts and frames, results back into frames."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.decision.posteriors import Posteriors
 from classify.encoding import Row
 from classify.errors import DataError, InputError
 from classify.scoring import LabelLogprobs
@@ -173,6 +176,9 @@ def add_results(
     scores: LabelLogprobs,
     errors: Mapping[int, str],
     *,
+    log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
+    selective: SelectiveClassifier | None = None,
+    sets: SplitConformalSets | None = None,
     probabilities: bool,
     with_errors: bool,
 ) -> pd.DataFrame:
@@ -185,6 +191,12 @@ def add_results(
         Scores of the rows that are not in `errors`, in their order.
     errors : mapping of int to str
         Row positions that have no score, and why.
+    log_proba_of : callable
+        From scores to class log-probabilities, calibrated or not.
+    selective : SelectiveClassifier, default=None
+        Fitted: withholds labels, and adds the column ``abstained``.
+    sets : SplitConformalSets, default=None
+        Fitted: adds the column ``label_set``.
     probabilities : bool
         Whether to add a column for each class.
     with_errors : bool
@@ -196,29 +208,18 @@ def add_results(
     errors = {**errors, **dict.fromkeys(positions[silent].tolist(), _NO_MASS)}
     scores = scores[~silent]
     scored = np.array([at not in errors for at in range(len(frame))], dtype=np.bool_)
-    best = scores.values.argmax(axis=1) if len(scores) else np.empty(0, dtype=np.int64)
-    proba = scores.proba
-    results: dict[str, Any] = {
-        "label": scores.classes[best],
-        "probability": proba[np.arange(len(scores)), best],
-    }
+    posteriors = Posteriors(log_proba_of(scores), scores.classes, scores.label_mass)
+    results = _label_columns(posteriors, selective, sets)
     if probabilities:
+        proba = np.exp(posteriors.log_proba)
         for at, name in enumerate(scores.classes):
             results[f"p({name})"] = proba[:, at]
     results["label_mass"] = scores.label_mass
     results["unresolved"] = scores.unresolved
     results["truncated"] = scores.truncated
-    columns: dict[str, Any] = {}
-    for name, values in results.items():
-        missing: Any = np.nan if values.dtype.kind == "f" else None
-        filled = np.full(len(frame), missing, dtype=object)
-        filled[scored] = values
-        column = pd.Series(filled, index=frame.index)
-        if values.dtype.kind == "f":
-            column = column.astype(np.float64)
-        elif values.dtype.kind == "b":
-            column = column.astype("boolean")
-        columns[name] = column
+    columns = {
+        name: _spread(values, scored, frame.index) for name, values in results.items()
+    }
     if with_errors:
         columns["error"] = pd.Series(
             [errors.get(at, "") for at in range(len(frame))],
@@ -233,6 +234,47 @@ def add_results(
         taken.add(name)
         renamed[name] = column
     return pd.concat([frame, pd.DataFrame(renamed, index=frame.index)], axis=1)
+
+
+def _label_columns(
+    posteriors: Posteriors,
+    selective: SelectiveClassifier | None,
+    sets: SplitConformalSets | None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the label of each text, its probability, and what was decided."""
+    log_proba, classes = posteriors.log_proba, posteriors.classes
+    assert classes is not None, "scores have classes"
+    n_texts = len(log_proba)
+    # Where there is no row there may be no column either.
+    best = posteriors.best if n_texts else np.empty(0, dtype=np.int64)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "label": classes[best],
+        "probability": np.exp(log_proba[np.arange(n_texts), best]),
+    }
+    if selective is not None:
+        decisions = selective.decide(posteriors)
+        columns["label"] = decisions.label
+        columns["abstained"] = decisions.reason
+    if sets is not None:
+        # A full set holds all labels, but not those that are no candidates.
+        member = sets.predict_set(posteriors) & ~np.isneginf(log_proba)
+        columns["label_set"] = np.array(
+            ["|".join(classes[row].tolist()) for row in member], dtype=object
+        )
+    return columns
+
+
+def _spread(
+    values: npt.NDArray[Any], scored: npt.NDArray[np.bool_], index: pd.Index
+) -> pd.Series:
+    """Return a column with the values of scored rows, and nothing elsewhere."""
+    missing: Any = np.nan if values.dtype.kind == "f" else None
+    filled = np.full(len(scored), missing, dtype=object)
+    filled[scored] = values
+    column = pd.Series(filled, index=index)
+    if values.dtype.kind == "f":
+        return column.astype(np.float64)
+    return column.astype("boolean") if values.dtype.kind == "b" else column
 
 
 def _is_missing(value: Any) -> bool:

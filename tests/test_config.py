@@ -9,9 +9,9 @@ from classify.errors import ConfigError, InputError, LabelError, PromptError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KEYS = (
-    "labels, prompt, verbalizer, strategy, tolerance, text_column, labels_column, "
-    "model, engine, dtype, device, batch_size, revision, trust_remote_code, "
-    "speculation, engine_options"
+    "labels, prompt, verbalizer, strategy, tolerance, calibration, text_column, "
+    "labels_column, model, engine, dtype, device, batch_size, revision, "
+    "trust_remote_code, speculation, engine_options"
 )
 
 
@@ -70,6 +70,7 @@ revision: abc
 trust_remote_code: true
 text_column: body
 labels_column: options
+calibration: calibration.json
 """.replace("title: No", 'title: "No"')
     )
     task = Task.from_yaml(path)
@@ -93,6 +94,7 @@ labels_column: options
         "model": "some/model",
         "engine": "vllm",
         "speculation": {"method": "draft_model", "model": "a/draft"},
+        "calibrator": Path("calibration.json"),
         "engine_options": {"max_model_len": 4096, "quantization": "fp8"},
         "dtype": "float16",
         "device": "cuda",

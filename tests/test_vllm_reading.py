@@ -1,6 +1,8 @@
 """From reads to chains of nodes, and from their answers back to edges."""
 
+import gc
 import re
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify.engines.vllm.reading import Chain, PackedTree, add_edges, chains_of
-from classify.engines.vllm.wire import decode_tree, encode_tree, token_outside
+from classify.engines.vllm.wire import Wanted, decode_tree, encode_tree, token_outside
 from classify.errors import EngineError
 from classify.tracking import TokenTree
 
@@ -95,16 +97,33 @@ def test_a_tree_of_the_whole_vocabulary_has_no_token_to_end_with():
     assert packed.allowed((1,), 0).tree == encode_tree(tree)
 
 
+@pytest.mark.slow
 def test_a_chain_forces_the_tokens_between_its_nodes():
+    pytest.importorskip("vllm")
     packed = PackedTree(TREE, vocab_size=9)
-    [deepest] = [
-        node for node in TREE.inner_nodes.tolist() if TREE.path(node) == (1, 2)
-    ]
-    wanted, n_columns = packed.wanted(Chain((0, 1, deepest)), follow=False)
+    [deepest] = [node for node in TREE.inner_nodes if TREE.path(node) == (1, 2)]
+    chain = Chain((0, 1, int(deepest)))
+    options = packed.read_parameters(chain, follow=False, room=9)
+    wanted = Wanted.from_extra_args(options.extra_args)
     assert wanted.forced == (1, 2)
     assert (wanted.node, wanted.children, wanted.masked) == (0, True, False)
-    assert n_columns == 2
-    assert packed.wanted(Chain((1,)), follow=True)[0].masked
+    assert (options.max_tokens, options.logprobs) == (3, 1 + 2)
+    assert not options.stop_token_ids
+    # Followed to a leaf, unless there is no room.
+    for room, n_tokens in ((9, 2), (1, 1)):
+        options = packed.read_parameters(Chain((1,)), follow=True, room=room)
+        assert options.max_tokens == n_tokens
+        assert options.stop_token_ids == [*packed.stop_token_ids]
+        assert Wanted.from_extra_args(options.extra_args).masked
+
+
+def test_what_is_packed_does_not_keep_the_tree():
+    tree = TokenTree([(1, 2), (1, 3)])
+    packed, seen = PackedTree(tree, vocab_size=9), weakref.ref(tree)
+    del tree
+    gc.collect()
+    assert seen() is None
+    assert packed.stop_token_ids == (2, 3, 0)
 
 
 def answer(tree, path, *, tokens_of=None):

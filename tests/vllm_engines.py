@@ -140,12 +140,12 @@ def engine_processes():
     import psutil  # comes with vLLM
 
     found = {}
-    with contextlib.suppress(psutil.NoSuchProcess):  # about to end, or killed
-        for process in multiprocessing.active_children():
-            found["engine"] = engine = psutil.Process(process.pid)
+    for process in multiprocessing.active_children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was killed just now
+            engine = psutil.Process(process.pid)
             for child in engine.children():
                 if "resource_tracker" not in " ".join(child.cmdline()):
-                    found["worker"] = child
+                    found = {"engine": engine, "worker": child}
     return found
 
 

@@ -1,4 +1,4 @@
-"""The command line: `classify predict`, `classify labels` and `classify doctor`.
+"""The command line: predict, labels, calibrate, evaluate and doctor.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 misuse
 or bad input, 130 interrupted.
@@ -13,7 +13,9 @@ import typer
 
 from classify import __version__
 from classify.cli.audit_labels import LABELS_HELP, labels_command
+from classify.cli.calibrate import CALIBRATE_HELP, calibrate_command
 from classify.cli.doctor import DOCTOR_HELP, doctor_command
+from classify.cli.evaluate import EVALUATE_HELP, evaluate_command
 from classify.cli.predict import PREDICT_HELP, predict_command
 
 __all__ = ["app", "main"]
@@ -42,6 +44,16 @@ app.command(
 app.command(
     "labels", help=LABELS_HELP, short_help="Show how label words become tokens."
 )(labels_command)
+app.command(
+    "calibrate",
+    help=CALIBRATE_HELP,
+    short_help="Learn from labelled texts how far probabilities can be trusted.",
+)(calibrate_command)
+app.command(
+    "evaluate",
+    help=EVALUATE_HELP,
+    short_help="Measure labels and probabilities on labelled texts.",
+)(evaluate_command)
 app.command(
     "doctor",
     help=DOCTOR_HELP,

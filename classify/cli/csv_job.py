@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from classify.cli.console import Notes, RowProgress
+from classify.cli.decision_options import Rules
 from classify.cli.loading import load_classifier
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, on_one_line, results_table
@@ -35,6 +36,7 @@ _MOST_SHOWN = 500
 
 def predict_table(
     task: Task,
+    rules: Rules,
     table: CsvTable,
     output: Path | None,
     notes: Notes,
@@ -60,10 +62,16 @@ def predict_table(
             write = shown.add
         else:
             write = _CsvOnStdout()
-        classifier = load_classifier(task, notes)
+        classifier = load_classifier(task, notes, force=rules.force)
         progress = stack.enter_context(RowProgress(notes, table.n_rows))
         for frame in classify_table(
-            classifier, table, **columns, summary=summary, progress=progress
+            classifier,
+            table,
+            **columns,
+            selective=rules.selective,
+            sets=rules.sets,
+            summary=summary,
+            progress=progress,
         ):
             write(frame)
     report_summary(
@@ -73,7 +81,7 @@ def predict_table(
         strategy=task.strategy,
         speculation=_speculation_figures(classifier.load_engine()),
     )
-    if summary.n_rows and not summary.n_labelled:
+    if summary.n_rows and not summary.n_scored:
         raise typer.Exit(1)
 
 
@@ -111,6 +119,8 @@ class _ShownTable:
         at = columns.index(wanted) if wanted in columns else 0
         texts = frame.iloc[:, at]
         results = results_of(frame, len(columns))
+        if "abstained" not in results:
+            results = results.assign(abstained="")
         cells = [results[name] for name in ShownRow._fields[1:]]
         room = _MOST_SHOWN - len(self._rows)
         self._n_left_out += max(0, len(frame) - room)

@@ -1,5 +1,6 @@
 """From a task to a classifier whose model is loaded, with a word on what it is."""
 
+from classify.artefact import Artefact
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.config import Task
@@ -8,8 +9,18 @@ from classify.engines import choose_engine
 __all__ = ["load_classifier"]
 
 
-def load_classifier(task: Task, notes: Notes) -> ZeroShotClassifier:
-    """Check the labels against the tokenizer, then load the model."""
+def load_classifier(
+    task: Task, notes: Notes, *, force: bool = False
+) -> ZeroShotClassifier:
+    """Check labels and calibration against the tokenizer, then load the model.
+
+    Parameters
+    ----------
+    task : Task
+    notes : Notes
+    force : bool, default=False
+        Take a calibration that was fitted on something else.
+    """
     if task.model == "demo":
         notes.note(
             "Using the bundled demo model, for trying out only: choose a model with "
@@ -19,6 +30,13 @@ def load_classifier(task: Task, notes: Notes) -> ZeroShotClassifier:
     with notes.waiting("Loading the tokenizer …"):
         if task.labels is not None:
             classifier.audit()
+        if task.calibration is not None:
+            artefact = Artefact.load(
+                task.calibration,
+                fingerprint=classifier.scorer().fingerprint(),
+                force=force,
+            )
+            classifier.set_params(calibrator=artefact.calibrator)
     with notes.waiting(f"Loading the model {task.model} …"):
         engine = classifier.load_engine()
     notes.note(

@@ -139,6 +139,8 @@ def task_of(
     for name in ("template", "system", "answer_prefix"):
         if name in given:
             given[name] = _unescaped(given[name])
+    if "calibration" in given:
+        given["calibration"] = str(given["calibration"])
     if str(given.get("batch_size")).isdecimal():
         given["batch_size"] = int(given["batch_size"])
     if "speculation" in given:
@@ -149,7 +151,7 @@ def task_of(
     return task.changed(given)
 
 
-def split_labels(listed: str) -> list[str]:
+def split_labels(listed: str, option: str = "--labels") -> list[str]:
     r"""Split label names at commas, as in a line of CSV.
 
     Examples
@@ -161,7 +163,7 @@ def split_labels(listed: str) -> list[str]:
         names = next(csv.reader([listed], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
         raise ConfigError(
-            f"--labels {listed!r} cannot be split: {error}. Put a name that holds a "
+            f"{option} {listed!r} cannot be split: {error}. Put a name that holds a "
             "comma in double quotes, and double the quotes within."
         ) from None
     return [name.strip() for name in names]

@@ -6,6 +6,23 @@ from typing import Annotated
 import typer
 
 from classify.cli.console import Notes, reported_errors
+from classify.cli.data_options import (
+    EncodingOption,
+    LimitOption,
+    QuietOption,
+    StrategyOption,
+    TextColumnOption,
+    ToleranceOption,
+    TooLongOption,
+)
+from classify.cli.decision_options import (
+    CalibrationOption,
+    ForceOption,
+    SetsOption,
+    TargetRiskOption,
+    ThresholdOption,
+    rules_of,
+)
 from classify.cli.engine_options import (
     BatchSizeOption,
     DeviceOption,
@@ -41,9 +58,12 @@ Label the rows of a CSV file. The output has the input's columns, then label,
 probability, label_mass (the model's belief in any of the labels), unresolved
 (label mass not read), truncated (the text was cut to fit) and error (why a
 row has no label). One text: classify predict --text "…" --labels a,b
+
+With --calibration, probabilities are corrected; --threshold and --target-risk
+leave unsure rows without a label (abstained says why), --sets adds label_set.
 """
 
-_DATA, _SCORING = "Data", "Scoring"
+_DATA = "Data"
 
 
 def predict_command(
@@ -66,15 +86,7 @@ def predict_command(
             rich_help_panel="Labels",
         ),
     ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column with the texts.",
-            show_default="text",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
+    text_column: TextColumnOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -102,20 +114,8 @@ def predict_command(
             rich_help_panel=_DATA,
         ),
     ] = False,
-    encoding: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Encoding of the input; the output is UTF-8.",
-            rich_help_panel=_DATA,
-        ),
-    ] = "utf-8",
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Only the first N rows.", rich_help_panel=_DATA
-        ),
-    ] = None,
+    encoding: EncodingOption = "utf-8",
+    limit: LimitOption = None,
     text: Annotated[
         str | None,
         typer.Option(
@@ -137,31 +137,14 @@ def predict_command(
     chat: ChatOption = None,
     options: OptionsOption = None,
     answer_prefix: AnswerPrefixOption = None,
-    too_long: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT",
-            help="With a text too long for the model: truncate or error.",
-            rich_help_panel="Prompt",
-        ),
-    ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="exact, or generate: one generated label, the others as bounds.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
-    tolerance: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Label mass that may stay unresolved; 0: none.",
-            show_default="0.001",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
+    too_long: TooLongOption = None,
+    strategy: StrategyOption = None,
+    tolerance: ToleranceOption = None,
+    calibration: CalibrationOption = None,
+    force: ForceOption = False,
+    threshold: ThresholdOption = None,
+    target_risk: TargetRiskOption = None,
+    sets: SetsOption = None,
     model: ModelOption = None,
     engine: EngineOption = None,
     dtype: DtypeOption = None,
@@ -171,10 +154,7 @@ def predict_command(
     engine_options: EngineOptionsOption = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = None,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="No notes, progress or summary on stderr."),
-    ] = False,
+    quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Label the rows of a CSV file, or one text."""
@@ -189,6 +169,7 @@ def predict_command(
         "too_long": too_long,
         "strategy": strategy,
         "tolerance": tolerance,
+        "calibration": calibration,
         "model": model,
         "engine": engine,
         "dtype": dtype,
@@ -216,10 +197,13 @@ def predict_command(
                 f"{str(source)!r} out, or drop them."
             )
         chosen = task_of(task, labels, labels_file, changes)
+        rules = rules_of(
+            chosen, threshold=threshold, target_risk=target_risk, sets=sets, force=force
+        )
         if source is None:
             from classify.cli.single_text import predict_text
 
-            predict_text(chosen, text, notes, as_json=as_json)
+            predict_text(chosen, rules, text, notes, as_json=as_json)
         else:
             from classify.cli.csv_job import predict_table
             from classify.jobs import CsvTable
@@ -227,6 +211,7 @@ def predict_command(
             table = CsvTable(source, encoding=encoding, limit=limit)
             predict_table(
                 chosen,
+                rules,
                 table,
                 output,
                 notes,

@@ -1,12 +1,13 @@
 """The summary of a job, on stderr."""
 
+from collections import Counter
 from pathlib import Path
 
 from classify.cli.console import Notes
 from classify.engines.vllm.speculation import SpeculationFigures
 from classify.jobs import Summary
 
-__all__ = ["report_summary"]
+__all__ = ["report_summary", "warn_of_rows"]
 
 _MOST_LABELS = 12
 _MOST_REASONS = 5
@@ -26,8 +27,12 @@ def report_summary(
         notes.say(_counts(summary))
     else:
         notes.say("The input has a header but no rows.")
-    if summary.label_counts:
-        notes.say(f"Labels: {_shares(summary)}.")
+    for name, counts in (
+        ("Labels", summary.label_counts),
+        ("Abstained", summary.abstained),
+    ):
+        if counts:
+            notes.say(f"{name}: {_shares(counts)}.")
     if speculation is not None:
         notes.say(_drafts(speculation))
     for name, own in summary.renamed.items():
@@ -47,13 +52,22 @@ def report_summary(
             f"Up to {summary.greatest_unresolved:.2f} of a row's probability is "
             f"unresolved (column unresolved): {remedy} for exact figures."
         )
-    for reason, count in summary.reasons.most_common(_MOST_REASONS):
-        notes.warn(f"{_rows(count)} without a label: {reason}")
-    n_more = len(summary.reasons) - _MOST_REASONS
-    if n_more > 0:
-        notes.warn(f"{n_more} more reasons; see the column error.")
+    warn_of_rows(
+        summary.reasons, notes, "without a label", where="; see the column error"
+    )
     if output is not None:
         notes.say(f"Written to {output}.")
+
+
+def warn_of_rows(
+    reasons: Counter[str], notes: Notes, what: str, *, where: str = ""
+) -> None:
+    """Warn of rows that were left out, by reason."""
+    for reason, count in reasons.most_common(_MOST_REASONS):
+        notes.warn(f"{_rows(count)} {what}: {reason}")
+    n_more = len(reasons) - _MOST_REASONS
+    if n_more > 0:
+        notes.warn(f"{n_more} more reasons{where}.")
 
 
 def _counts(summary: Summary) -> str:
@@ -63,17 +77,17 @@ def _counts(summary: Summary) -> str:
         f"{_rows(summary.n_rows)} in {summary.seconds:,.1f} s ({per_second} rows/s)",
         f"{summary.n_labelled:,} labelled",
     ]
+    if summary.abstained:
+        parts.append(f"{summary.abstained.total():,} abstained")
     if summary.n_set_aside:
         parts.append(f"{summary.n_set_aside:,} set aside")
-    if summary.n_labelled:
+    if summary.n_scored:
         parts.append(f"mean label mass {summary.mean_label_mass:.2f}")
     return f"{parts[0]}: {', '.join(parts[1:])}."
 
 
-def _shares(summary: Summary) -> str:
-    shares = [
-        f"{label} {count:,}" for label, count in summary.label_counts.most_common()
-    ]
+def _shares(counts: Counter[str]) -> str:
+    shares = [f"{name} {count:,}" for name, count in counts.most_common()]
     if len(shares) > _MOST_LABELS:
         shares[_MOST_LABELS:] = [f"{len(shares) - _MOST_LABELS} more labels"]
     return ", ".join(shares)

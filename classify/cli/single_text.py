@@ -2,11 +2,14 @@
 
 import json
 import sys
+from typing import Any
 
+import pandas as pd
 import typer
 from rich.console import Console
 
 from classify.cli.console import Notes
+from classify.cli.decision_options import Rules
 from classify.cli.loading import load_classifier
 from classify.cli.tables import bars
 from classify.config import Task
@@ -15,7 +18,9 @@ from classify.errors import ConfigError, DataError
 __all__ = ["predict_text"]
 
 
-def predict_text(task: Task, text: str | None, notes: Notes, *, as_json: bool) -> None:
+def predict_text(
+    task: Task, rules: Rules, text: str | None, notes: Notes, *, as_json: bool
+) -> None:
     """Classify a text, or stdin, and print its probabilities."""
     if task.labels is None:
         raise ConfigError(
@@ -28,24 +33,34 @@ def predict_text(task: Task, text: str | None, notes: Notes, *, as_json: bool) -
         text = _stdin_text()
     if not text.strip():
         raise DataError("There is no text: it is empty.")
-    classifier = load_classifier(task, notes)
-    scores = classifier.label_logprobs([text])
-    by_class = dict(zip(scores.classes.tolist(), scores.proba[0].tolist(), strict=True))
-    label = max(by_class, key=by_class.__getitem__)
-    result = {
+    classifier = load_classifier(task, notes, force=rules.force)
+    frame = classifier.classify_frame(
+        pd.DataFrame({"text": [text]}),
+        probabilities=True,
+        selective=rules.selective,
+        sets=rules.sets,
+    )
+    row = frame.iloc[0]
+    probabilities = {name: row[f"p({name})"] for name in task.labels.names}
+    result: dict[str, Any] = {
         "text": text,
-        "label": label,
-        "probability": by_class[label],
-        "probabilities": {name: by_class[name] for name in task.labels.names},
-        "label_mass": float(scores.label_mass[0]),
-        "unresolved": float(scores.unresolved[0]),
-        "truncated": bool(scores.truncated[0]),
+        "label": None if row.get("abstained") else row["label"],
+        "probability": row["probability"],
+        **{name: row[name] for name in ("abstained", "label_set") if name in row},
+        "probabilities": probabilities,
+        "label_mass": row["label_mass"],
+        "unresolved": row["unresolved"],
+        "truncated": bool(row["truncated"]),
     }
     if as_json or not sys.stdout.isatty():
         typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
         return
     console = Console(highlight=False)
-    console.print(bars(result["probabilities"], console))
+    console.print(bars(probabilities, console))
+    if rules.selective is not None and row["abstained"]:
+        console.print(f"No label: {row['abstained']}.")
+    if rules.sets is not None:
+        console.print(f"Set: {row['label_set']}", markup=False)
     cut = "; the text was cut to fit the model" if result["truncated"] else ""
     notes.note(
         f"label mass {result['label_mass']:.4f}, unresolved "

@@ -28,13 +28,16 @@ class ShownRow(NamedTuple):
     unresolved: float
     truncated: bool
     error: str
+    abstained: str = ""
 
     @property
     def remark(self) -> str:
-        """What is special about the row: its text was cut, its figures are bounds."""
+        """What is special: no label and why, a text that was cut, figures as bounds."""
         if self.error:
             return ""
-        remarks = ["cut"] if self.truncated else []
+        remarks = [self.abstained] if self.abstained else []
+        if self.truncated:
+            remarks.append("cut")
         if self.unresolved > _SEEN_UNRESOLVED:
             remarks.append(f"±{self.unresolved:.2f}")
         return " ".join(remarks)
@@ -67,7 +70,8 @@ def bar(share: float, n_cells: int = _BAR_CELLS) -> str:
 
 def results_table(rows: Sequence[ShownRow], width: int) -> Table:
     """Return the table of classified rows, to fit `width` cells."""
-    longest = max((cell_len(row.label) for row in rows if not row.error), default=5)
+    labels = [row.label for row in rows if not row.error and not row.abstained]
+    longest = max(map(cell_len, labels), default=5)
     has_remarks = any(row.remark for row in rows)
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -101,7 +105,7 @@ def results_table(rows: Sequence[ShownRow], width: int) -> Table:
         cells: list[Text | str] = [
             str(number),
             text,
-            Text(row.label, style="bold"),
+            Text("–") if row.abstained else Text(row.label, style="bold"),
             share,
         ]
         cells.append(f"{row.label_mass:.2f}")

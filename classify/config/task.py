@@ -145,6 +145,9 @@ class Task(_Spec):
     tolerance: Annotated[float, BeforeValidator(_number_of_text)] = Field(
         default=1e-3, ge=0.0, lt=1.0, description="a number from 0 (exact) to below 1"
     )
+    calibration: StrictStr | None = Field(
+        default=None, description="the path of a file of classify calibrate, or null"
+    )
     text_column: Text = "text"
     labels_column: StrictStr | None = Field(
         default=None, description="a string or null"
@@ -250,6 +253,7 @@ class Task(_Spec):
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
             speculation=self.speculation,
+            calibrator=None if self.calibration is None else Path(self.calibration),
             engine_options=self.engine_options,
         )
 

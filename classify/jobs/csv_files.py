@@ -106,6 +106,10 @@ class CsvTable:
         while rows := list(islice(records, n_rows)):
             yield pd.DataFrame(rows, columns=list(self.columns), dtype=object)
 
+    def no_rows(self) -> pd.DataFrame:
+        """Return the columns without rows."""
+        return pd.DataFrame([], columns=list(self.columns), dtype=object)
+
     def _records(self) -> Iterator[list[str]]:
         """Yield the header and up to `limit` rows, each as wide as the header."""
         csv.field_size_limit(sys.maxsize)  # a text may be longer than 128 KiB

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pandas as pd
 
 from classify.classifier import ZeroShotClassifier
+from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ConfigError
 from classify.jobs.csv_files import CsvTable
 from classify.jobs.summary import Summary
@@ -55,6 +56,8 @@ def classify_table(
     text_column: str = "text",
     labels_column: str | None = None,
     probabilities: bool = False,
+    selective: SelectiveClassifier | None = None,
+    sets: SplitConformalSets | None = None,
     chunk_rows: int = CHUNK_ROWS,
     summary: Summary | None = None,
     progress: Callable[[int], object] | None = None,
@@ -68,7 +71,7 @@ def classify_table(
     ----------
     classifier : ZeroShotClassifier
     table : CsvTable
-    text_column, labels_column, probabilities
+    text_column, labels_column, probabilities, selective, sets
         As in `ZeroShotClassifier.classify_frame`.
     chunk_rows : int, default=2048
         Rows in memory at a time.
@@ -83,19 +86,17 @@ def classify_table(
     """
     summary = Summary() if summary is None else summary
     started = time.monotonic()
-    for chunk in table.chunks(chunk_rows) if table.n_rows else [_no_rows(table)]:
+    for chunk in table.chunks(chunk_rows) if table.n_rows else [table.no_rows()]:
         classified = classifier.classify_frame(
             chunk,
             text_column=text_column,
             labels_column=labels_column,
             probabilities=probabilities,
+            selective=selective,
+            sets=sets,
             on_error="set_aside",
             progress=progress,
         )
         summary.add(classified, len(table.columns))
         summary.seconds = time.monotonic() - started
         yield classified
-
-
-def _no_rows(table: CsvTable) -> pd.DataFrame:
-    return pd.DataFrame([], columns=list(table.columns), dtype=object)

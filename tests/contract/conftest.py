@@ -1,7 +1,7 @@
-"""The engines that the contract holds, all with the same tiny model behind them.
+"""The engines that the contract holds, each with a tiny model behind it.
 
 A new engine is one more entry of `ENGINES`: a function that takes the reference and
-returns the engine.
+returns the engine. Those of `tests.vllm_engines` are entries too.
 """
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from classify.engines import FakeEngine
 from classify.engines.transformers import TransformersEngine
 from tests.tiny_models import make_model, make_reference
+from tests.vllm_engines import TINY, TINY_ENGINES
 
 
 def _fake(reference):
@@ -37,19 +38,26 @@ ENGINES = {
 }
 
 
+ARCHITECTURES = {name: architecture for name, (architecture, _) in ENGINES.items()}
+ARCHITECTURES |= dict.fromkeys(TINY_ENGINES, TINY)
+
+
 @pytest.fixture(scope="session")
 def engines():
     return {}
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ARCHITECTURES)
 def reference(request):
-    return make_reference(ENGINES[request.param][0])
+    return make_reference(ARCHITECTURES[request.param])
 
 
 @pytest.fixture
 def engine(request, reference, engines):
     name = request.node.callspec.params["reference"]
+    if name in TINY_ENGINES:
+        # One of them is alive at a time, so they are not kept here.
+        return request.getfixturevalue("vllm_engines")(name)
     if name not in engines:
         engines[name] = ENGINES[name][1](reference)
     return engines[name]

@@ -214,7 +214,7 @@ def test_frequencies_are_the_models_probabilities(engine, reference):
 
 def test_allowed_paths_bind_and_end_at_a_leaf(engine, reference):
     tree = random_tree()
-    for temperature in (0.0, 3.0):
+    for temperature in (0.0, 2.0):
         generation = one(
             engine,
             TrackedRequest(
@@ -232,6 +232,19 @@ def test_allowed_paths_bind_and_end_at_a_leaf(engine, reference):
             generation.tracked_logprobs,
             reference.tracked(PROMPT, generation.token_ids, range(VOCAB)),
         )
+
+
+def test_allowed_paths_go_over_the_models_own_stop_token(engine, reference):
+    [end] = reference.stop_token_ids
+    tree = TokenTree([(end, 5, 6), (end, 5, 7)])
+    generation = one(engine, TrackedRequest(PROMPT, [6], max_tokens=9, allowed=tree))
+    assert generation.token_ids in tree.paths
+    assert generation.finish_reason == "stop"
+    stopped = one(
+        engine,
+        TrackedRequest(PROMPT, [6], max_tokens=9, allowed=tree, stop_token_ids=(end,)),
+    )
+    assert stopped.token_ids == (end,)
 
 
 def test_allowed_paths_may_be_cut_by_max_tokens(engine):

@@ -100,12 +100,15 @@ def ids_only() -> dict[str, Any]:
 
     Their stops are those that they name, and vLLM need not copy what nobody changes.
     """
+    require_vllm()
+    from vllm.sampling_params import RequestOutputKind
+
     return {
         "temperature": 0.0,
         "detokenize": False,
         "ignore_eos": True,
         "skip_clone": True,
-        "output_kind": require_vllm().sampling_params.RequestOutputKind.FINAL_ONLY,
+        "output_kind": RequestOutputKind.FINAL_ONLY,
     }
 
 

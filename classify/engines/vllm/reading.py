@@ -70,7 +70,8 @@ class PackedTree:
     """
 
     def __init__(self, tree: TokenTree, vocab_size: int) -> None:
-        self.tree = tree
+        # Not the tree itself: an engine keeps this for as long as the tree is in use.
+        self._tokens = tree.tokens
         self._open = encode_tree(tree)
         # Below each node, itself included: steps to the deepest leaf, most children.
         self._height = np.zeros(tree.n_nodes, dtype=np.int64)
@@ -113,7 +114,7 @@ class PackedTree:
                 node=start,
                 children=True,
                 masked=follow,
-                forced=tuple(int(self.tree.tokens[node]) for node in chain.nodes[1:]),
+                forced=tuple(int(self._tokens[node]) for node in chain.nodes[1:]),
             )
             self._made[key] = sampling_params(
                 wanted,

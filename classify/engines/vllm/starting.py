@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from classify.engines.vllm.parameters import require_vllm, tracked_llm
 from classify.engines.vllm.speculation import check_installed
 from classify.errors import ConfigError, EngineError, ModelLoadError
@@ -39,6 +41,7 @@ def start(
     # who classifies: that there is no tokenizer, with a traceback, for one.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    _check_folder(model)
     platform = _platform()
     if device not in ("auto", platform, f"{platform}:0"):
         raise ConfigError(
@@ -108,5 +111,19 @@ def _platform() -> str:
     return str(current_platform.device_type)
 
 
+def _check_folder(model: str) -> None:
+    """Raise ModelLoadError if a model is named by a path, and nothing is there."""
+    by_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if by_path and not Path(model).exists():
+        raise ModelLoadError(
+            f"There is no folder {model!r} (looked in {Path.cwd()}). Give a folder "
+            "with config.json and weights, or a hub id such as 'Qwen/Qwen2.5-0.5B'."
+        )
+
+
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = str(error)
+    if isinstance(error, ValidationError):
+        # Its first line only counts the errors.
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+    return (said.strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,154 @@
+"""`classify evaluate`: how good labels and probabilities are, on labelled texts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from classify.cli.console import Notes, reported_errors
+from classify.cli.data_options import (
+    EncodingOption,
+    LimitOption,
+    QuietOption,
+    StrategyOption,
+    TextColumnOption,
+    ToleranceOption,
+    TooLongOption,
+)
+from classify.cli.decision_options import (
+    CalibrationOption,
+    ForceOption,
+    SetsOption,
+    TargetRiskOption,
+    ThresholdOption,
+    rules_of,
+)
+from classify.cli.engine_options import (
+    BatchSizeOption,
+    DeviceOption,
+    DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
+)
+from classify.cli.options import (
+    AnswerPrefixOption,
+    ChatOption,
+    DebugOption,
+    LabelsFileOption,
+    LabelsOption,
+    ModelOption,
+    OptionsOption,
+    RevisionOption,
+    SystemOption,
+    TaskOption,
+    TemplateOption,
+    TrustOption,
+    task_of,
+)
+
+__all__ = ["EVALUATE_HELP", "evaluate_command"]
+
+EVALUATE_HELP = """Example:
+
+$ classify evaluate labelled.csv --labels billing,shipping \\
+    --label-column label --calibration calibration.json --report report
+
+Compare the labels and probabilities of a model with true labels: log loss,
+Brier score, accuracy, macro-F1 and calibration error with their intervals,
+before and after calibration. The folder of --report gets report.html,
+report.json and predictions.csv. Use other rows than were calibrated on.
+"""
+
+
+def evaluate_command(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELLED.csv",
+            help="CSV file with a header line.",
+            show_default=False,
+        ),
+    ],
+    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
+    task: TaskOption = None,
+    label_column: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column with the true labels; rows where it is empty are left out.",
+            rich_help_panel="Data",
+        ),
+    ] = "label",
+    text_column: TextColumnOption = None,
+    encoding: EncodingOption = "utf-8",
+    limit: LimitOption = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write report.html, report.json and predictions.csv there.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    calibration: CalibrationOption = None,
+    force: ForceOption = False,
+    threshold: ThresholdOption = None,
+    target_risk: TargetRiskOption = None,
+    sets: SetsOption = None,
+    template: TemplateOption = None,
+    system: SystemOption = None,
+    chat: ChatOption = None,
+    options: OptionsOption = None,
+    answer_prefix: AnswerPrefixOption = None,
+    too_long: TooLongOption = None,
+    strategy: StrategyOption = None,
+    tolerance: ToleranceOption = None,
+    model: ModelOption = None,
+    engine: EngineOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    batch_size: BatchSizeOption = None,
+    engine_options: EngineOptionsOption = None,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure labels and probabilities on labelled texts."""
+    changes = {
+        "text_column": text_column,
+        "template": template,
+        "system": system,
+        "chat": chat,
+        "options": options,
+        "answer_prefix": answer_prefix,
+        "too_long": too_long,
+        "strategy": strategy,
+        "tolerance": tolerance,
+        "model": model,
+        "engine": engine,
+        "dtype": dtype,
+        "device": device,
+        "batch_size": batch_size,
+        "engine_options": engine_options or None,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "calibration": calibration,
+    }
+    with reported_errors(debug=debug), Notes(quiet=quiet) as notes:
+        chosen = task_of(task, labels, labels_file, changes)
+        rules = rules_of(
+            chosen, threshold=threshold, target_risk=target_risk, sets=sets, force=force
+        )
+        from classify.cli.evaluate_job import evaluate_table
+        from classify.jobs import CsvTable
+
+        evaluate_table(
+            chosen,
+            rules,
+            CsvTable(source, encoding=encoding, limit=limit),
+            notes,
+            label_column=label_column,
+            report=report,
+        )

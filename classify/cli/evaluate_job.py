@@ -1,0 +1,172 @@
+"""What `classify evaluate` does, and the short table that it prints."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from classify.calibration import LabelCalibrator
+from classify.classifier import ZeroShotClassifier
+from classify.cli.console import Notes
+from classify.cli.decision_options import Rules
+from classify.cli.figures import figures_table
+from classify.cli.labelled_csv import checked_rows, scored_texts
+from classify.cli.loading import load_classifier
+from classify.cli.tables import facts_table
+from classify.config import Task
+from classify.errors import DataError
+from classify.jobs import CsvTable, evaluate, selection_of
+from classify.report import Evaluation, check_matplotlib, write_report
+from classify.report.measures import Measure
+
+__all__ = ["evaluate_table"]
+
+_FIGURES = {
+    "log_loss": "Log loss (nats)",
+    "brier": "Brier score",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "ece": "ECE (15 bins)",
+}
+
+
+def evaluate_table(
+    task: Task,
+    rules: Rules,
+    table: CsvTable,
+    notes: Notes,
+    *,
+    label_column: str,
+    report: Path | None,
+) -> None:
+    """Evaluate a table, print the figures, and write the report."""
+    if report is not None:
+        check_matplotlib()
+        _check_folder(report)
+    rows = checked_rows(task, table, label_column=label_column)
+    classifier = load_classifier(task, notes, force=rules.force)
+    texts = scored_texts(classifier, rows, notes)
+    calibrator = _calibrator_of(classifier)
+    evaluation = evaluate(
+        texts,
+        calibrator=calibrator,
+        selective=rules.selective if rules.is_promised else None,
+        sets=rules.sets,
+        title=f"Evaluation of {table.path.name}",
+        facts=_facts(task, table, classifier),
+    )
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 80)
+    _print(evaluation, rules, console)
+    if report is not None:
+        notes.say(f"Written to {write_report(evaluation, report)}.")
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written to before a model is loaded."""
+    target = folder.resolve()
+    if target.exists() and not target.is_dir():
+        raise DataError(
+            f"The report needs a folder, but {str(folder)!r} is a file: give it "
+            "another name."
+        )
+    if not target.parent.is_dir():
+        raise DataError(
+            f"There is no folder {str(folder.parent)!r} for the report: create it "
+            "first."
+        )
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise DataError(
+            f"The report cannot be written to {str(folder)!r}: permission denied. Name "
+            "a folder that can be written to."
+        )
+
+
+def _calibrator_of(classifier: ZeroShotClassifier) -> LabelCalibrator | None:
+    given = classifier.calibrator
+    return given if isinstance(given, LabelCalibrator) else None
+
+
+def _facts(
+    task: Task, table: CsvTable, classifier: ZeroShotClassifier
+) -> dict[str, str]:
+    facts = {
+        "Data": table.path.name,
+        "Model": task.model
+        if task.revision is None
+        else f"{task.model}@{task.revision}",
+        "Engine": classifier.load_engine().name,
+        "Scoring": task.strategy
+        if task.strategy == "generate"
+        else f"{task.strategy}, tolerance {task.tolerance:g}",
+        "Labels": ", ".join(classifier.classes_),
+    }
+    calibrator = _calibrator_of(classifier)
+    if calibrator is not None:
+        facts["Calibration"] = (
+            f"{Path(task.calibration or '').name}, fitted {calibrator.created_}: "
+            f"{calibrator.explanation_}"
+        )
+    prompt = classifier.scorer().fingerprint()["prompt"]
+    return facts | {
+        "Prompt": prompt,
+        "Version": f"classify {version('classify')}",
+        "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _print(evaluation: Evaluation, rules: Rules, console: Console) -> None:
+    qualities = [each.quality for each in evaluation.assessments.values()]
+    n_texts = len(evaluation.texts)
+    console.print(
+        figures_table(
+            ["before", "after calibration"] if len(qualities) > 1 else ["raw"],
+            [
+                [title, *(_shown(getattr(each, key)) for each in qualities)]
+                for key, title in _FIGURES.items()
+            ],
+        )
+    )
+    console.print(f"{n_texts:,} texts; in brackets 95 % intervals.", markup=False)
+    facts = _decisions(evaluation, rules)
+    if facts:
+        console.print()
+        console.print(facts_table(facts), markup=False)
+
+
+def _decisions(evaluation: Evaluation, rules: Rules) -> list[tuple[str, str]]:
+    facts = []
+    selection, sets = evaluation.selection, evaluation.sets
+    if selection is None and rules.selective is not None:
+        selection = selection_of(evaluation, rules.selective)
+    if selection is not None:
+        promise = (
+            f" (promised: at most {selection.target_risk:g})"
+            if rules.is_promised
+            else ""
+        )
+        facts += [
+            ("Threshold", f"{selection.threshold:.4g}"),
+            ("Answered", _shown(selection.coverage)),
+            ("Wrong, of these", _shown(selection.risk) + promise),
+        ]
+    if sets is not None:
+        assert rules.sets is not None, "they come from there"
+        facts += [
+            ("Labels in a set", f"{sets.mean_size:.2f} on average"),
+            (
+                "Truth in the set",
+                f"{_shown(sets.coverage)} (promised: {rules.sets.confidence_level:g})",
+            ),
+        ]
+    return facts
+
+
+def _shown(measure: Measure) -> str:
+    if measure.value is None:
+        return f"– ({measure.reason})"
+    if measure.low is None or measure.high is None:
+        return f"{measure.value:.3f}"
+    return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"

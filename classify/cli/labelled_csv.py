@@ -1,0 +1,69 @@
+"""A CSV file with true labels, checked before the model is loaded, then scored."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from classify.calibration import CalibrationWarning
+from classify.classifier import ZeroShotClassifier
+from classify.cli.console import Notes, RowProgress
+from classify.cli.report import warn_of_rows
+from classify.config import Task
+from classify.errors import ConfigError
+from classify.jobs import (
+    CsvTable,
+    LabelledRows,
+    ScoredTexts,
+    check_table,
+    read_labelled,
+    score_labelled,
+)
+
+__all__ = ["checked_rows", "scored_texts", "shown_warnings"]
+
+
+def checked_rows(
+    task: Task, table: CsvTable, *, label_column: str | None
+) -> LabelledRows:
+    """Return the rows of a table, or raise InputError; no model is loaded."""
+    if task.labels_column is not None:
+        raise ConfigError(
+            f"The task has candidate labels of each row (labels_column: "
+            f"{task.labels_column}), but here every row may have any label: leave it "
+            "out."
+        )
+    if task.labels is None:
+        raise ConfigError(
+            "There are no labels: give --labels, --labels-file, or a --task that has "
+            "them."
+        )
+    check_table(table, task.classifier(), text_column=task.text_column)
+    if label_column is not None:
+        table.check_column(label_column, "with the true labels")
+    return read_labelled(
+        table,
+        task.labels,
+        fields=task.prompt.prompt_template().fields,
+        text_column=task.text_column,
+        label_column=label_column,
+    )
+
+
+def scored_texts(
+    classifier: ZeroShotClassifier, labelled: LabelledRows, notes: Notes
+) -> ScoredTexts:
+    """Score rows, show how it goes, and warn of those that are left out."""
+    with RowProgress(notes, len(labelled.rows)) as progress:
+        texts = score_labelled(classifier, labelled, progress=progress)
+    warn_of_rows(texts.set_aside, notes, "set aside")
+    return texts
+
+
+@contextmanager
+def shown_warnings(notes: Notes) -> Iterator[None]:
+    """Show what a calibration warns of like any other warning."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CalibrationWarning)
+        yield
+    for each in caught:
+        notes.warn(str(each.message))

@@ -1,0 +1,149 @@
+"""What ``ZeroShotClassifier(calibrator=…)`` may be, and what is made of it."""
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from classify.artefact import Artefact
+from classify.calibration import METHODS, LabelCalibrator, check_fingerprint
+from classify.errors import ConfigError
+from classify.scored_rows import RowScorer
+
+__all__ = [
+    "CheckedCalibrator",
+    "is_fitted",
+    "unfitted_calibrator",
+    "warn_of_tolerance",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedCalibrator:
+    """A fitted calibrator that was found to be made for what is scored.
+
+    Attributes
+    ----------
+    given : LabelCalibrator, FrozenEstimator, str or Path
+        What the calibrator was given as; see `is_fitted`.
+    scorer : RowScorer
+        What makes the scores.
+    calibrator : LabelCalibrator
+    """
+
+    given: Any
+    scorer: RowScorer
+    calibrator: LabelCalibrator
+
+    @classmethod
+    def of(cls, given: Any, scorer: RowScorer) -> "CheckedCalibrator":
+        """Take or load a calibrator, and compare fingerprints.
+
+        One that was fitted to bare arrays knows no fingerprint, and is taken at its
+        word. Scores that are too coarse for it are warned of.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read.
+        ConfigError
+            It was fitted on something else.
+        """
+        if _is_file(given):
+            fingerprint = scorer.fingerprint()
+            calibrator = Artefact.load(given, fingerprint=fingerprint).calibrator
+        else:
+            calibrator = _unfrozen(given)
+            saved = calibrator.fingerprint_
+            if saved:
+                check_fingerprint(saved, scorer.fingerprint(), what="The calibrator")
+        warn_of_tolerance(calibrator, scorer)
+        return cls(given, scorer, calibrator)
+
+    def holds_for(self, given: Any, scorer: RowScorer) -> bool:
+        """Return whether nothing has changed since."""
+        return self.given is given and self.scorer == scorer
+
+
+def warn_of_tolerance(calibrator: LabelCalibrator, scorer: RowScorer) -> None:
+    """Log a warning if scores are too coarse for a fitted calibrator."""
+    needed = calibrator.required_tolerance_
+    if scorer.strategy != "exact" or scorer.tolerance <= needed:
+        return
+    # Rounded down, so that what is advised is enough.
+    unit = 10.0 ** math.floor(math.log10(needed))
+    logger.warning(
+        "The tolerance is %g, which is too coarse for the calibration %r of %d labels: "
+        "fit it anew, and use it, at a tolerance of %g.",
+        scorer.tolerance,
+        calibrator.method_,
+        len(calibrator.classes_),
+        math.floor(needed / unit + 1e-9) * unit,
+    )
+
+
+def is_fitted(given: Any) -> bool:
+    """Return whether a calibrator can be used as it is given, without `fit`.
+
+    A file can, and so can a fitted `LabelCalibrator`; in a `FrozenEstimator` it stays
+    fitted when the classifier is cloned.
+
+    Examples
+    --------
+    >>> is_fitted("calibration.json"), is_fitted("auto")
+    (True, False)
+    """
+    if _is_file(given):
+        return True
+    calibrator = _unfrozen(given)
+    if not isinstance(calibrator, LabelCalibrator):
+        return False
+    try:
+        check_is_fitted(calibrator)
+    except NotFittedError:
+        return False
+    return True
+
+
+def unfitted_calibrator(given: Any) -> LabelCalibrator:
+    """Return a new calibrator to fit, of a method's name or an unfitted calibrator.
+
+    Raises
+    ------
+    ConfigError
+        It is neither.
+
+    Examples
+    --------
+    >>> unfitted_calibrator("temperature")
+    LabelCalibrator(method='temperature')
+    """
+    if isinstance(given, str) and given in METHODS:
+        return LabelCalibrator(given)
+    if isinstance(given, LabelCalibrator):
+        calibrator: LabelCalibrator = clone(given)
+        return calibrator
+    raise ConfigError(
+        "The 'calibrator' parameter of ZeroShotClassifier must be None, a "
+        f"LabelCalibrator, a file that ends in .json, or one of "
+        f"{', '.join(map(repr, METHODS))}. Got {given!r} instead."
+    )
+
+
+def _is_file(given: Any) -> bool:
+    return isinstance(given, os.PathLike) or (
+        isinstance(given, str) and Path(given).suffix == ".json"
+    )
+
+
+def _unfrozen(given: Any) -> Any:
+    return given.estimator if isinstance(given, FrozenEstimator) else given

@@ -1,0 +1,157 @@
+"""From scored texts to a calibration, and on other rows to a threshold and sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.artefact import Artefact
+from classify.calibration import Fingerprint, LabelCalibrator
+from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.decision.posteriors import Posteriors
+from classify.errors import DataError
+from classify.jobs.labelled import ScoredTexts
+from classify.scoring import LabelLogprobs
+
+__all__ = ["CalibrationFit", "CalibrationWishes", "fit_artefact"]
+
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationWishes:
+    """What is to be fitted.
+
+    Attributes
+    ----------
+    method : str
+        Of `LabelCalibrator`, as `prior`.
+    prior : str or mapping of str to float
+    target_risk : float or None
+        Of the `SelectiveClassifier`, as `min_label_mass`; None: no threshold.
+    min_label_mass : float or None
+    sets : float or None
+        Confidence level of the `SplitConformalSets`; None: no sets.
+    """
+
+    method: str = "auto"
+    prior: str | Mapping[str, float] = "uniform"
+    target_risk: float | None = None
+    min_label_mass: float | None = None
+    sets: float | None = None
+
+    @property
+    def has_decisions(self) -> bool:
+        """Whether labelled rows have to be kept back from the calibration."""
+        return self.target_risk is not None or self.sets is not None
+
+
+class CalibrationFit(NamedTuple):
+    """What was fitted, on how many texts.
+
+    Attributes
+    ----------
+    artefact : Artefact
+    n_calibrated : int
+        Texts that the calibration was fitted on.
+    n_decided : int
+        Other texts, that threshold and sets were fitted on.
+    set_sizes : ndarray of int64, shape (n_decided,), or None
+        How many labels the set of each of these holds.
+    seed : int
+        Of the draw that divided them.
+    """
+
+    artefact: Artefact
+    n_calibrated: int
+    n_decided: int
+    set_sizes: npt.NDArray[np.int64] | None
+    seed: int = _SEED
+
+
+def fit_artefact(
+    texts: ScoredTexts,
+    wishes: CalibrationWishes,
+    *,
+    unlabelled: LabelLogprobs | None = None,
+    probes: LabelLogprobs | None = None,
+    fingerprint: Fingerprint,
+) -> CalibrationFit:
+    """Fit a calibration, and on other rows a threshold and sets.
+
+    Promises of risk and coverage hold only for probabilities that have seen none of the
+    labels, nor the texts, that threshold and sets are fitted on. So where there are any
+    to fit, half of the rows, drawn at random, are kept back for them.
+
+    Parameters
+    ----------
+    texts : ScoredTexts
+        With labels, if there are decisions to fit.
+    wishes : CalibrationWishes
+    unlabelled, probes : LabelLogprobs, default=None
+        As in `LabelCalibrator.fit`.
+    fingerprint : mapping of str to str
+        Of the scorer.
+
+    Returns
+    -------
+    CalibrationFit
+
+    Raises
+    ------
+    DataError
+        There is one row only, which cannot be divided.
+    """
+    n_texts = len(texts.scores)
+    order = np.random.default_rng(_SEED).permutation(n_texts)
+    n_calibrated = n_texts
+    if wishes.has_decisions:
+        n_calibrated = (n_texts + 1) // 2
+        if n_calibrated == n_texts:
+            raise DataError(
+                "There is 1 labelled row, but a calibration and a threshold or sets "
+                "need different ones: label more, 200 if possible."
+            )
+    # In the order of the file: folds are dealt as rows stand.
+    first, kept_back = np.sort(order[:n_calibrated]), np.sort(order[n_calibrated:])
+    calibrator = LabelCalibrator(wishes.method, wishes.prior).fit(
+        texts.scores[first],
+        _some(texts.labels, first),
+        X_unlabeled=unlabelled,
+        probes=probes,
+        fingerprint=fingerprint,
+    )
+    artefact, set_sizes = Artefact(calibrator), None
+    if wishes.has_decisions:
+        scores, true = texts.scores[kept_back], _some(texts.labels, kept_back)
+        posteriors = Posteriors(
+            calibrator.transform(scores), scores.classes, scores.label_mass
+        )
+        sets = _fitted_sets(wishes, posteriors, true)
+        if sets is not None:
+            set_sizes = sets.predict_set(posteriors).sum(axis=1)
+        artefact = Artefact(calibrator, _fitted_rule(wishes, posteriors, true), sets)
+    return CalibrationFit(artefact, n_calibrated, n_texts - n_calibrated, set_sizes)
+
+
+def _some(labels: npt.NDArray[np.str_] | None, rows: npt.NDArray[np.int64]) -> Any:
+    return None if labels is None else labels[rows]
+
+
+def _fitted_rule(
+    wishes: CalibrationWishes, posteriors: Posteriors, true: Any
+) -> SelectiveClassifier | None:
+    if wishes.target_risk is None:
+        return None
+    rule = SelectiveClassifier(wishes.target_risk, min_label_mass=wishes.min_label_mass)
+    return rule.fit(posteriors, true)
+
+
+def _fitted_sets(
+    wishes: CalibrationWishes, posteriors: Posteriors, true: Any
+) -> SplitConformalSets | None:
+    if wishes.sets is None:
+        return None
+    return SplitConformalSets(wishes.sets).conformalize(posteriors, true)

@@ -1,0 +1,77 @@
+"""From scored, labelled texts to an evaluation with all that was decided."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.calibration import LabelCalibrator
+from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.jobs.labelled import ScoredTexts
+from classify.report import Evaluation
+from classify.report.selection import Selection
+
+__all__ = ["evaluate", "selection_of"]
+
+
+def evaluate(
+    texts: ScoredTexts,
+    *,
+    calibrator: LabelCalibrator | None = None,
+    selective: SelectiveClassifier | None = None,
+    sets: SplitConformalSets | None = None,
+    title: str,
+    facts: Mapping[str, str],
+) -> Evaluation:
+    """Measure the scores of labelled texts, before and after calibration.
+
+    Parameters
+    ----------
+    texts : ScoredTexts
+        With labels; none of them used to fit anything of the following.
+    calibrator : LabelCalibrator, default=None
+    selective : SelectiveClassifier, default=None
+        Fitted to probabilities of this calibrator, as `sets`.
+    sets : SplitConformalSets, default=None
+    title : str
+    facts : mapping of str to str
+        What the report says about how the predictions were made.
+
+    Returns
+    -------
+    Evaluation
+    """
+    scores = texts.scores
+    calibrated = None if calibrator is None else calibrator.transform(scores)
+    final = scores.log_proba if calibrated is None else calibrated
+    posteriors = _Final(final, scores.classes, scores.label_mass)
+    return Evaluation.of(
+        texts.texts,
+        texts.labels,
+        scores,
+        calibrated=calibrated,
+        selective=selective,
+        sets=None if sets is None else sets.predict_set(posteriors),
+        title=title,
+        facts=facts,
+    )
+
+
+def selection_of(evaluation: Evaluation, selective: SelectiveClassifier) -> Selection:
+    """Return what a rule does to the texts of an evaluation that is without it.
+
+    A threshold that somebody chose promises nothing, so that the report, which speaks
+    of the promise of a fitted one, does not show it.
+    """
+    scores = evaluation.scores
+    final = _Final(evaluation.final.log_proba, scores.classes, scores.label_mass)
+    return Selection.of(selective, final, evaluation.codes)
+
+
+class _Final(NamedTuple):
+    """Probabilities that decisions are made on."""
+
+    log_proba: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.str_]
+    label_mass: npt.NDArray[np.float64]

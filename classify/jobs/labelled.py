@@ -1,0 +1,166 @@
+"""A table of labelled texts, scored: what is calibrated and evaluated on."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from classify.classifier import ZeroShotClassifier
+from classify.encoding import Row
+from classify.errors import DataError, InputError, LabelError
+from classify.frames import rows_of_frame
+from classify.jobs.csv_files import CsvTable
+from classify.labels import LabelSet
+from classify.scoring import LabelLogprobs
+
+__all__ = ["LabelledRows", "ScoredTexts", "read_labelled", "score_labelled"]
+
+_NO_LABEL = "there is no label: its cell is empty."
+_NO_MASS = "none of the labels has any probability (label mass 0)."
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """Rows of a table whose label is known, or all rows if labels are not asked for.
+
+    Attributes
+    ----------
+    rows : list of mapping or InputError
+        What the prompt needs of each, or why it cannot be asked.
+    labels : ndarray of str, shape (n_rows,), or None
+        True labels; None if they were not asked for.
+    n_unlabelled : int
+        Rows of the table that were left out, since their label's cell is empty.
+    """
+
+    rows: list[Row | InputError]
+    labels: npt.NDArray[np.str_] | None
+    n_unlabelled: int
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredTexts:
+    """Texts with their scores, rows that could not be scored left out.
+
+    Attributes
+    ----------
+    rows : list of mapping, length n_texts
+        What the prompt was given.
+    labels : ndarray of str, shape (n_texts,), or None
+        True labels.
+    scores : LabelLogprobs
+        n_texts rows.
+    set_aside : Counter of str
+        Rows of the table that were left out, by reason.
+    """
+
+    rows: list[Row]
+    labels: npt.NDArray[np.str_] | None
+    scores: LabelLogprobs
+    set_aside: Counter[str]
+
+    @property
+    def texts(self) -> list[str]:
+        """What the column with the texts holds, or else all that the prompt shows."""
+        return [row.get("text") or " ".join(row.values()) for row in self.rows]
+
+
+def read_labelled(
+    table: CsvTable,
+    labels: LabelSet,
+    *,
+    fields: Sequence[str],
+    text_column: str,
+    label_column: str | None,
+) -> LabelledRows:
+    """Read a table with true labels; nothing is scored.
+
+    Parameters
+    ----------
+    table : CsvTable
+        Read whole: labelled texts are few.
+    labels : LabelSet
+        What its labels must be among. White space around them is left out; a cell that
+        is empty or NaN has none.
+    fields : sequence of str
+        What the prompt needs of a row.
+    text_column : str
+    label_column : str or None
+        None: labels are not asked for.
+
+    Raises
+    ------
+    LabelError
+        A cell holds another label; the sentence names the row.
+    DataError
+        There is no such column, or no row with a label.
+    """
+    frame = pd.concat([table.no_rows(), *table.chunks(max(table.n_rows, 1))])
+    true = None
+    if label_column is not None:
+        cells = [str(cell).strip() for cell in frame[label_column].tolist()]
+        known = np.array([_has_label(cell, labels) for cell in cells], dtype=np.bool_)
+        for at in np.flatnonzero(known):
+            if cells[at] not in labels.names:
+                raise LabelError(
+                    f"In row {at + 1:,} of {str(table.path)!r}, column "
+                    f"{label_column!r}, {labels.unknown(cells[at])} Mend the cell, or "
+                    "empty it to leave the row out."
+                )
+        frame = frame[known]
+        true = np.array([cells[at] for at in np.flatnonzero(known)], dtype=np.str_)
+    if not len(frame):
+        if label_column is None:
+            raise DataError(f"There are no rows in {str(table.path)!r}.")
+        raise DataError(
+            f"There are no labels in column {label_column!r} of {str(table.path)!r}: "
+            "fill in those of some rows."
+        )
+    rows = rows_of_frame(frame, fields, text_column)
+    return LabelledRows(rows, true, table.n_rows - len(frame))
+
+
+def score_labelled(
+    classifier: ZeroShotClassifier,
+    labelled: LabelledRows,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> ScoredTexts:
+    """Score rows, and set those aside that cannot be.
+
+    Parameters
+    ----------
+    classifier : ZeroShotClassifier
+        Its calibrator plays no part.
+    labelled : LabelledRows
+    progress : callable, default=None
+        Called with the number of rows finished since the last call.
+
+    Raises
+    ------
+    DataError
+        No row can be scored.
+    """
+    scores, errors = classifier.scorer().score(labelled.rows, progress=progress)
+    good = [at for at in range(len(labelled.rows)) if at not in errors]
+    silent = np.isneginf(scores.log_label_mass)
+    kept = [at for at, is_silent in zip(good, silent, strict=True) if not is_silent]
+    set_aside = Counter(str(error) for error in errors.values())
+    set_aside[_NO_MASS] += int(silent.sum())
+    set_aside[_NO_LABEL] += labelled.n_unlabelled
+    set_aside = +set_aside
+    if not kept:
+        reason = next(iter(set_aside))
+        raise DataError(
+            f"None of the {len(labelled.rows):,} rows can be used: {reason}"
+        )
+    rows = [row for at in kept if not isinstance(row := labelled.rows[at], InputError)]
+    true = None if labelled.labels is None else labelled.labels[kept]
+    return ScoredTexts(rows, true, scores[~silent], set_aside)
+
+
+def _has_label(cell: str, labels: LabelSet) -> bool:
+    return cell in labels.names or cell.lower() not in ("", "nan")

@@ -1,0 +1,164 @@
+"""Rows to scores: a prompted model, the labels it may answer, and how it is read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from classify.calibration import PROBE_METHODS, fingerprint_of
+from classify.demo import located
+from classify.encoding import Row, candidate_sets, columns_of
+from classify.errors import InputError
+from classify.labels import LabelSet
+from classify.prompted_model import Progress, PromptedModel
+from classify.prompts.probes import (
+    content_free_texts,
+    domain_texts,
+    premise_texts,
+    probe_rows,
+)
+from classify.scoring import LabelLogprobs, make_strategy
+from classify.verbalizer import ScorablePrompt
+
+__all__ = ["RowScorer", "ScoredRows"]
+
+
+class ScoredRows(NamedTuple):
+    """What became of rows.
+
+    Attributes
+    ----------
+    scores : LabelLogprobs
+        Of the rows that have no error, in their order.
+    errors : dict of int to InputError
+        Positions of the rows that could not be asked, and why.
+    """
+
+    scores: LabelLogprobs
+    errors: dict[int, InputError]
+
+
+@dataclass(frozen=True, eq=True)
+class RowScorer:
+    """Scores rows. Two that are equal give a row the same scores.
+
+    Attributes
+    ----------
+    model : PromptedModel
+    declared : LabelSet or None
+        The labels; None where each row must bring its own.
+    strategy, tolerance
+        As in `classify.classifier.ZeroShotClassifier`.
+    """
+
+    model: PromptedModel
+    declared: LabelSet | None
+    strategy: Literal["exact", "generate"]
+    tolerance: float
+
+    def score(
+        self,
+        rows: Sequence[Row | InputError],
+        listed: Sequence[Sequence[str] | InputError] | None = None,
+        *,
+        refuse: Callable[[int, InputError], InputError] | None = None,
+        progress: Progress | None = None,
+        return_steps: bool = False,
+    ) -> ScoredRows:
+        """Score rows, each with the labels that it may get.
+
+        Parameters
+        ----------
+        rows : sequence of mapping or InputError
+            A row, or what is wrong with it.
+        listed : sequence of sequences of str or InputError, or None
+            The candidates of each row. None: all labels.
+        refuse : callable, default=None
+            Makes the exception that the first row with an error raises, of its position
+            and its error. None: such rows are set aside.
+        progress : callable, default=None
+            Called with the number of rows finished since the last call.
+        return_steps : bool, default=False
+            Keep the per-step values that were read.
+        """
+        strategy = make_strategy(self.strategy, tolerance=self.tolerance)
+        candidates = candidate_sets(listed, self.declared)
+        columns = columns_of(candidates, self.declared)
+        if candidates is None:
+            labels = self._labels()
+            # Checked even where there is no row, and before the model is loaded.
+            self.model.space(labels)
+            candidates = [labels] * len(rows)
+        prompts = self.model.encode(rows, candidates)
+        errors = {
+            at: prompt
+            for at, prompt in enumerate(prompts)
+            if isinstance(prompt, InputError)
+        }
+        if errors and refuse is not None:
+            raise refuse(*next(iter(errors.items())))
+        if errors and progress is not None:
+            progress(len(errors))
+        good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
+        scores = self.model.score(
+            good, strategy, columns, progress=progress, return_steps=return_steps
+        )
+        return ScoredRows(scores, errors)
+
+    def score_probes(
+        self, method: str, rows: Sequence[Row | InputError]
+    ) -> LabelLogprobs | None:
+        """Return the scores of the texts that a calibration method asks about.
+
+        Parameters
+        ----------
+        method : str
+            One of `classify.calibration.METHODS`.
+        rows : sequence of mapping or InputError
+            Rows of the domain, of whose words "domain" makes probes.
+
+        Returns
+        -------
+        LabelLogprobs or None
+            None if the method needs none.
+        """
+        texts = [" ".join(row.values()) for row in rows if isinstance(row, Mapping)]
+        probes = _probe_texts(method, texts)
+        if not probes:
+            return None
+        return self.score(
+            probe_rows(probes, self.model.template.fields),
+            refuse=lambda at, error: type(error)(f"Probe {probes[at]!r}: {error}"),
+        ).scores
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what a calibration of these scores depends on; see `fingerprint_of`.
+
+        Loads the tokenizer only.
+        """
+        model, labels = self.model, self._labels()
+        return fingerprint_of(
+            model=located(model.model),
+            template=model.template,
+            verbalizer=model.verbalizer,
+            tokenizer=model.space(labels).prompt.tokenizer,
+            labels=labels,
+            strategy=self.strategy,
+            tolerance=self.tolerance,
+            revision=model.revision,
+        )
+
+    def _labels(self) -> LabelSet:
+        if self.declared is None:
+            raise AttributeError(
+                "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
+            )
+        return self.declared
+
+
+def _probe_texts(method: str, texts: list[str]) -> tuple[str, ...]:
+    """Return the texts that a method asks about; none if it needs none."""
+    if method not in PROBE_METHODS:
+        return ()
+    if method == "domain":
+        return domain_texts(texts)
+    return content_free_texts() if method == "content_free" else premise_texts()
