@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify.engines import FakeEngine
+from classify.engines import FakeEngine, read
 from classify.errors import ConfigError, EngineError, ScriptEndedError
 from classify.scoring import (
     LabelLogprobs,
@@ -139,6 +139,30 @@ def test_driver_takes_texts_only_as_room_appears():
     results = drive(strategies(), hashed_engine(VOCAB, window=1), window=2)
     next(results)
     assert len(started) <= 3
+
+
+def test_answers_to_a_run_that_was_broken_off_are_left_aside():
+    # Engines are shared: a notebook's interrupted cell leaves requests in flight.
+    paths = word_paths_example()
+    engine = hashed_engine(VOCAB, window=1)
+    begun = (exact(scorable(paths, (at,)), tolerance=0.0) for at in range(4))
+    broken = drive(begun, engine, window=4)
+    next(broken)
+    broken.close()
+    [(at, score)] = drive([exact(scorable(paths, (5,)), tolerance=0.0)], engine)
+    assert at == 0
+    alone = run(exact(scorable(paths, (5,)), tolerance=0.0))
+    np.testing.assert_array_equal(score.mass.estimate, alone.mass.estimate)
+
+
+def test_reads_leave_answers_to_others_aside():
+    prompt = scorable(word_paths_example(), (4,))
+    tree = prompt.trie.tree
+    engine = hashed_engine(VOCAB, window=1)
+    engine.submit(ReadRequest((3,), tree, (0,)))
+    [edges] = read(engine, [ReadRequest((4,), tree, (0,))])
+    [alone] = read(hashed_engine(VOCAB), [ReadRequest((4,), tree, (0,))])
+    np.testing.assert_array_equal(edges, alone)
 
 
 def test_equal_prompts_are_scored_once_and_each_gets_its_result():

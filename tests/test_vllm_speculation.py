@@ -118,6 +118,14 @@ ERRORS = {
         {"method": "labels", "model": "head"},
         "Speculation by 'labels' drafts without a model: leave 'model' out.",
     ),
+    "a number": (
+        5,
+        "speculation must be the name of a method, or a mapping with 'method'. Got 5.",
+    ),
+    "no configuration": (
+        {"speculative_config": None},
+        "speculative_config must be a mapping with vLLM's own keys. Got None.",
+    ),
     "two configurations": (
         {"speculative_config": {}, "method": "ngram", "model": "x"},
         (

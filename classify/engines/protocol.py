@@ -178,9 +178,11 @@ def _check_generation(request: TrackedRequest, vocab_size: int) -> None:
 
 def _run(engine: Engine, requests: Sequence[Request]) -> list[object]:
     tickets = [engine.submit(request) for request in requests]
-    answers: dict[int, object] = {}
-    while len(answers) < len(tickets):
+    missing, answers = set(tickets), dict[int, object]()
+    while missing:
+        # Answers to a run that was broken off may come too; the engine is shared.
         answers.update(engine.poll())
+        missing -= answers.keys()
     return [answers[ticket] for ticket in tickets]
 
 

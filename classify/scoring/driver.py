@@ -48,6 +48,8 @@ def drive(
         if not waiting:
             return
         for ticket, result in engine.poll():
+            if ticket not in waiting:
+                continue  # of a run that was broken off; the engine is shared
             at, strategy = waiting.pop(ticket)
             try:
                 request = strategy.send(result)

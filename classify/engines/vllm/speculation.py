@@ -103,17 +103,16 @@ def speculative_config(
     """
     if speculation is None:
         return None
+    if not isinstance(speculation, str | Mapping):
+        raise ConfigError(
+            "speculation must be the name of a method, or a mapping with 'method'. Got "
+            f"{speculation!r}."
+        )
     given: dict[str, Any] = (
         {"method": speculation} if isinstance(speculation, str) else {**speculation}
     )
     if "speculative_config" in given:
-        if len(given) > 1:
-            others = ", ".join(sorted(set(given) - {"speculative_config"}))
-            raise ConfigError(
-                "speculation has speculative_config and beside it "
-                f"{others}: put everything into speculative_config, or nothing."
-            )
-        return dict(given["speculative_config"])
+        return _vllms_own(given)
     method = given.get("method")
     if method not in _METHODS:
         raise ConfigError(
@@ -140,6 +139,21 @@ def speculative_config(
             )
         return {**config, "method": _CUSTOM, "model": _LABEL_DRAFTER}
     return config
+
+
+def _vllms_own(given: Mapping[str, Any]) -> dict[str, Any]:
+    if len(given) > 1:
+        others = ", ".join(sorted(set(given) - {"speculative_config"}))
+        raise ConfigError(
+            "speculation has speculative_config and beside it "
+            f"{others}: put everything into speculative_config, or nothing."
+        )
+    raw = given["speculative_config"]
+    if not isinstance(raw, Mapping):
+        raise ConfigError(
+            f"speculative_config must be a mapping with vLLM's own keys. Got {raw!r}."
+        )
+    return dict(raw)
 
 
 def speculation_figures(metrics: Iterable[Any]) -> SpeculationFigures:
