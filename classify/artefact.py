@@ -81,8 +81,8 @@ class Artefact:
         ----------
         path : str or Path
         fingerprint : mapping of str to str, default=None
-            What texts will be scored with; see `ZeroShotClassifier.fingerprint`. None:
-            not compared.
+            What texts will be scored with; `ZeroShotClassifier.scorer().fingerprint()`
+            gives it. None: not compared.
         force : bool, default=False
             Take it even if it was fitted on something else; from then on the
             calibrator counts as fitted on what is present.
