@@ -1,7 +1,7 @@
 """What the requests of a worker want, as tables on the host and on its device.
 
 Nothing here waits for the device: a copy that did would end the overlap of vLLM's
-scheduling with the model: one such copy a step cost a tenth of a prefill's time.
+scheduling with the model. One such copy a step cost a tenth of a prefill's time.
 """
 
 from collections.abc import Mapping, Sequence
