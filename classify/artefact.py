@@ -4,14 +4,11 @@ A threshold and prediction sets hold for the probabilities that they were fitted
 for no others, so that they are kept beside the calibration that made these.
 """
 
-import json
 import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from classify.calibration import Fingerprint, LabelCalibrator, check_fingerprint
+from classify.calibration.artefact import read_json, write_json
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ConfigError, DataError
 
@@ -48,24 +45,11 @@ class Artefact:
         """
         content = {
             "format": _FORMAT,
-            "calibration": _to_json(self.calibrator),
+            "calibration": self.calibrator.to_dict(),
             "threshold": None if self.selective is None else self.selective.to_dict(),
             "sets": None if self.sets is None else self.sets.to_dict(),
         }
-        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
-        target = Path(path).resolve()
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            try:
-                partial.write_text(text + "\n", encoding="utf-8")
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"The calibration {os.fspath(path)!r} cannot be written: "
-                f"{error.strerror}. Name a file in a folder that exists."
-            ) from None
+        write_json(path, content)
 
     @classmethod
     def load(
@@ -150,21 +134,10 @@ class Artefact:
 
 def _read(path: str | os.PathLike[str]) -> Artefact:
     shown = os.fspath(path)
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"The calibration {shown!r} cannot be read: {error.strerror}. Give a file "
-            "that classify calibrate wrote."
-        ) from None
-    except ValueError as error:
-        raise DataError(
-            f"{shown!r} is no calibration: it is not JSON ({error}). Give a file that "
-            "classify calibrate wrote."
-        ) from None
+    content = read_json(path, writer="classify calibrate")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         # A calibration alone, or nothing of ours, of which it says so.
-        return Artefact(LabelCalibrator.load(path))
+        return Artefact(LabelCalibrator.from_dict(content, shown))
     if set(content) != _KEYS:
         wrong = ", ".join(map(repr, sorted(set(content) ^ _KEYS)))
         raise DataError(
@@ -174,7 +147,7 @@ def _read(path: str | os.PathLike[str]) -> Artefact:
     threshold, sets = content["threshold"], content["sets"]
     try:
         return Artefact(
-            _from_json(content["calibration"], shown),
+            LabelCalibrator.from_dict(content["calibration"], shown),
             None if threshold is None else SelectiveClassifier.from_dict(threshold),
             None if sets is None else SplitConformalSets.from_dict(sets),
         )
@@ -184,21 +157,3 @@ def _read(path: str | os.PathLike[str]) -> Artefact:
         raise DataError(
             f"The calibration {shown!r} is damaged. {error} Fit it anew."
         ) from None
-
-
-def _to_json(calibrator: LabelCalibrator) -> Any:
-    """Return what the calibrator saves, which it writes to files only."""
-    with tempfile.TemporaryDirectory() as folder:
-        inner = Path(folder, "calibration.json")
-        calibrator.save(inner)
-        return json.loads(inner.read_text(encoding="utf-8"))
-
-
-def _from_json(content: Any, shown: str) -> LabelCalibrator:
-    with tempfile.TemporaryDirectory() as folder:
-        inner = Path(folder, "calibration.json")
-        inner.write_text(json.dumps(content), encoding="utf-8")
-        try:
-            return LabelCalibrator.load(inner)
-        except DataError as error:
-            raise DataError(str(error).replace(str(inner), shown)) from None

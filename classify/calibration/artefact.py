@@ -24,7 +24,13 @@ from classify.calibration.calibration import Calibration
 from classify.calibration.map_json import AnyMapJson, map_json
 from classify.errors import DataError
 
-__all__ = ["SavedCalibration", "read_artefact", "write_artefact"]
+__all__ = [
+    "SavedCalibration",
+    "artefact_dict",
+    "read_json",
+    "saved_calibration",
+    "write_json",
+]
 
 _FORMAT = "classify calibration 1"
 
@@ -88,23 +94,16 @@ class _Artefact(BaseModel):
         )
 
 
-def write_artefact(
-    path: str | os.PathLike[str], calibration: Calibration, settings: Mapping[str, Any]
-) -> None:
-    """Write a calibration; the file appears complete or not at all.
+def artefact_dict(
+    calibration: Calibration, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a calibration as plain numbers and strings, in the order of the file.
 
     Parameters
     ----------
-    path : str or Path
-        Replaced if it exists; a link is followed.
     calibration : Calibration
     settings : mapping
         The parameters of the `LabelCalibrator`.
-
-    Raises
-    ------
-    DataError
-        The file cannot be written.
     """
     shares = calibration.label_shares
     content = vars(calibration) | {
@@ -114,10 +113,26 @@ def write_artefact(
         "parameters": map_json(calibration.map).model_dump(),
         "settings": _plain(settings, calibration),
     }
-    ordered = {"format": _FORMAT} | {
+    return {"format": _FORMAT} | {
         key: content[key] for key in _Artefact.model_fields if key != "format"
     }
-    text = json.dumps(ordered, ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write a calibration's JSON; the file appears complete or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Replaced if it exists; a link is followed.
+    content : mapping
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
+    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
     target = Path(path).resolve()
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -133,27 +148,50 @@ def write_artefact(
         ) from None
 
 
-def read_artefact(path: str | os.PathLike[str]) -> SavedCalibration:
-    """Read a calibration.
+def read_json(path: str | os.PathLike[str], *, writer: str) -> Any:
+    """Read a calibration's JSON, whatever it holds.
+
+    Parameters
+    ----------
+    path : str or Path
+    writer : str
+        What writes such files, for the sentence of an error.
 
     Raises
     ------
     DataError
-        The file cannot be read, or is no calibration; the sentence names the key.
+        The file cannot be read, or is not JSON.
     """
     shown = os.fspath(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"The calibration {shown!r} cannot be read: {error.strerror}. Give a file "
-            "that LabelCalibrator.save wrote."
+            f"that {writer} wrote."
         ) from None
     except ValueError as error:
         raise DataError(
             f"{shown!r} is no calibration: it is not JSON ({error}). Give a file that "
-            "LabelCalibrator.save wrote."
+            f"{writer} wrote."
         ) from None
+
+
+def saved_calibration(content: Any, shown: str) -> SavedCalibration:
+    """Check what `artefact_dict` returned, come back from a file.
+
+    Parameters
+    ----------
+    content : object
+        From JSON.
+    shown : str
+        The file, as errors name it.
+
+    Raises
+    ------
+    DataError
+        It is no calibration; the sentence names the key.
+    """
     found = content.get("format") if isinstance(content, dict) else None
     if found != _FORMAT:
         raise DataError(

@@ -9,7 +9,12 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from classify.calibration.artefact import read_artefact, write_artefact
+from classify.calibration.artefact import (
+    artefact_dict,
+    read_json,
+    saved_calibration,
+    write_json,
+)
 from classify.calibration.calibration import Calibration, Options
 from classify.calibration.checks import as_logprobs
 from classify.calibration.fingerprint import Fingerprint, check_fingerprint
@@ -224,8 +229,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         DataError
             The file cannot be written.
         """
-        check_is_fitted(self)
-        write_artefact(path, self._calibration, self.get_params())
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(
@@ -252,14 +256,32 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         ConfigError
             It was fitted on something else; the sentence names what differs.
         """
-        fitted, settings = read_artefact(path)
+        content = read_json(path, writer="LabelCalibrator.save")
+        calibrator = cls.from_dict(content, os.fspath(path))
         if fingerprint is not None:
             check_fingerprint(
-                fitted.fingerprint,
+                calibrator.fingerprint_,
                 fingerprint,
                 what=f"The calibration {os.fspath(path)!r}",
                 force=force,
             )
+        return calibrator
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `save` writes, for a file that holds more beside it."""
+        check_is_fitted(self)
+        return artefact_dict(self._calibration, self.get_params())
+
+    @classmethod
+    def from_dict(cls, content: Any, shown: str) -> Self:
+        """Return a calibrator from what `to_dict` returned; errors name `shown`.
+
+        Raises
+        ------
+        DataError
+            It is no calibration.
+        """
+        fitted, settings = saved_calibration(content, shown)
         calibrator = cls(**settings)
         calibrator._keep(fitted)
         return calibrator
