@@ -18,6 +18,7 @@ from classify.errors import DataError, InputError, LabelError
 from classify.frames import (
     add_results,
     candidates_of_frame,
+    row_results,
     rows_and_candidates,
     rows_of_frame,
 )
@@ -47,9 +48,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     model : str, default="demo"
         A Hugging Face hub id or a local folder. "demo" is the small model that this
         package ships, for trying things out; it is no model for real work.
-    engine : {"auto", "transformers", "vllm"} or Engine, default="auto"
+    engine : {"auto", "transformers", "vllm", "server"} or Engine, default="auto"
         What runs the model. "auto": vLLM where it is installed and has a GPU, else
-        transformers.
+        transformers. "server": a running vLLM server, at the ``url`` in
+        `engine_options`.
     prompt : PromptTemplate or str, default=None
         The recipe of the prompt; a string is its template. None: a recipe of ours.
     verbalizer : Verbalizer, default=None
@@ -74,8 +76,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     speculation : str or mapping, default=None
         Speculative decoding, with vLLM: a method such as "labels" or "ngram", or
         ``{"method": "eagle", "model": FOLDER}``; see
-        `classify.engines.vllm.speculation.speculative_config`. It saves passes where
-        tokens are generated ("generate") and changes no value.
+        `classify.engines.vllm.speculation.speculative_config`. It changes no value.
     calibrator : str, Path or LabelCalibrator, default=None
         Corrects the probabilities. The name of a method ("auto", "prior_matching", …)
         or an unfitted `LabelCalibrator` is fitted in `fit`. A fitted one, or the file
@@ -83,10 +84,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         on this model, prompt, labels and strategy. Scikit-learn's ``clone`` forgets a
         fit: give the file, or a `sklearn.frozen.FrozenEstimator` of the calibrator.
     engine_options : mapping, default=None
-        Any other argument of the engine's ``load`` by name: for vLLM
-        ``tensor_parallel_size``, ``gpu_memory_utilization``, ``max_model_len``,
-        ``quantization``, ``lora``, …; for transformers ``attn_implementation`` and
-        ``cache_bytes``.
+        Any other argument of the engine's ``load`` by name, such as ``max_model_len``
+        or ``lora`` for vLLM, ``cache_bytes`` for transformers, ``url`` for a server.
 
     Attributes
     ----------
@@ -196,9 +195,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         `X` and `labels` are those of `label_logprobs`.
         """
-        self._calibrator()
+        self.fitted_calibrator()
         scores = self.label_logprobs(X, labels=labels)
-        best = self._log_proba(scores).argmax(axis=1)
+        best = self.log_proba_of(scores).argmax(axis=1)
         return np.asarray(scores.classes[best])
 
     def predict_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
@@ -215,8 +214,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         `X` and `labels` are those of `label_logprobs`.
         """
-        self._calibrator()
-        return self._log_proba(self.label_logprobs(X, labels=labels))
+        self.fitted_calibrator()
+        return self.log_proba_of(self.label_logprobs(X, labels=labels))
 
     def __sklearn_is_fitted__(self) -> bool:
         if self.calibrator is not None and not is_fitted(self.calibrator):
@@ -302,7 +301,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         text_column : str, default="text"
             Which column is the prompt's ``{text}``.
         labels_column : str, default=None
-            A column with the candidate labels of each row.
+            Column with the candidate labels of each row.
         probabilities : bool, default=False
             Add a column ``p(<label>)`` for each class.
         selective : SelectiveClassifier, default=None
@@ -327,7 +326,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         def refuse(at: int, error: InputError) -> InputError:
             return DataError(f"Row {frame.index[at]}: {error}")
 
-        self._calibrator()
+        self.fitted_calibrator()
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
         scores, errors = self.scorer().score(
             rows,
@@ -337,16 +336,16 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         if on_error == "raise":
             scores.log_proba  # noqa: B018 raises where there is no probability
-        return add_results(
-            frame,
+        results = row_results(
+            len(frame),
             scores,
             {at: str(error) for at, error in errors.items()},
-            log_proba_of=self._log_proba,
+            log_proba_of=self.log_proba_of,
             selective=selective,
             sets=sets,
             probabilities=probabilities,
-            with_errors=on_error == "set_aside",
         )
+        return add_results(frame, results, with_errors=on_error == "set_aside")
 
     def scorer(self) -> RowScorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""
@@ -381,13 +380,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return PromptTemplate(self.prompt)
         return self.prompt
 
-    def _log_proba(self, scores: LabelLogprobs) -> FloatArray:
+    def log_proba_of(self, scores: LabelLogprobs) -> FloatArray:
         """Return class log-probabilities, calibrated if there is a calibrator."""
         raw = scores.log_proba
-        calibrator = self._calibrator()
+        calibrator = self.fitted_calibrator()
         return raw if calibrator is None else calibrator.transform(scores)
 
-    def _calibrator(self) -> LabelCalibrator | None:
+    def fitted_calibrator(self) -> LabelCalibrator | None:
         """Return the calibrator to use, checked against what is scored now."""
         if self.calibrator is None:
             return None

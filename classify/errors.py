@@ -9,10 +9,11 @@
     │   │   └── PromptTooLongError       one text does not fit the model
     │   ├── DataError                    a file, a column, a row
     │   └── ConfigError                  a task file or an option
-    └── EngineError (also RuntimeError)  the model could not answer
-        ├── ModelLoadError               the model or tokenizer cannot be loaded
-        ├── MissingDependencyError       an optional package is not installed
-        └── ScriptEndedError             a FakeEngine has nothing left to say
+    ├── EngineError (also RuntimeError)  the model could not answer
+    │   ├── ModelLoadError               the model or tokenizer cannot be loaded
+    │   ├── MissingDependencyError       an optional package is not installed
+    │   └── ScriptEndedError             a FakeEngine has nothing left to say
+    └── TooManyErrorsError               a job set more rows aside than it may
 
 Every message says what is wrong with which value, what is allowed, and what to do.
 """
@@ -60,3 +61,7 @@ class MissingDependencyError(EngineError):
 
 class ScriptEndedError(EngineError):
     """A scripted engine was asked more often than its script answers."""
+
+
+class TooManyErrorsError(ClassifyError):
+    """More rows of a job were set aside than it may set aside."""

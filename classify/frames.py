@@ -1,8 +1,8 @@
 """The edge to pandas: rows out of texts and frames, results back into frames."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,14 @@ from classify.errors import DataError, InputError
 from classify.scoring import LabelLogprobs
 
 __all__ = [
+    "RowResults",
     "add_results",
+    "candidates_of_cells",
     "candidates_of_frame",
+    "own_names",
+    "row_results",
     "rows_and_candidates",
+    "rows_of_cells",
     "rows_of_frame",
     "rows_of_texts",
 ]
@@ -133,7 +138,13 @@ def rows_of_frame(
             )
         if isinstance(frame[column], pd.DataFrame):
             raise DataError(f"There is more than one column {column!r}: rename one.")
-    columns = {name: frame[column].tolist() for name, column in column_of.items()}
+    return rows_of_cells(
+        {name: frame[column].tolist() for name, column in column_of.items()}
+    )
+
+
+def rows_of_cells(columns: Mapping[str, Sequence[Any]]) -> list[Row | InputError]:
+    """Return rows of the cells of each of the prompt's fields; see `rows_of_frame`."""
     essential = "text" if "text" in columns else None
     rows: list[Row | InputError] = []
     for values in zip(*columns.values(), strict=True):
@@ -160,8 +171,15 @@ def candidates_of_frame(
         raise DataError(
             f"There is no column {column!r} with labels. Columns: {columns}."
         )
+    return candidates_of_cells(frame[column].tolist(), column)
+
+
+def candidates_of_cells(
+    cells: Iterable[Any], column: str
+) -> list[Sequence[str] | InputError]:
+    """Return the candidate labels that cells of a column list."""
     candidates: list[Sequence[str] | InputError] = []
-    for value in frame[column].tolist():
+    for value in cells:
         if isinstance(value, list | tuple | np.ndarray):
             candidates.append([str(name) for name in value])
         elif _is_missing(value) or not str(value).strip():
@@ -171,22 +189,40 @@ def candidates_of_frame(
     return candidates
 
 
-def add_results(
-    frame: pd.DataFrame,
+class RowResults(NamedTuple):
+    """What is known of rows, a column a name.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, each of shape (n_scored,)
+        ``label``, ``probability``, ``abstained``, ``label_set``, ``p(…)``,
+        ``label_mass``, ``unresolved`` and ``truncated`` of the rows that have a score.
+    scored : ndarray of bool, shape (n_rows,)
+        Which these are.
+    errors : dict of int to str
+        Positions of the other rows, and why they have none.
+    """
+
+    columns: dict[str, npt.NDArray[Any]]
+    scored: npt.NDArray[np.bool_]
+    errors: dict[int, str]
+
+
+def row_results(
+    n_rows: int,
     scores: LabelLogprobs,
     errors: Mapping[int, str],
     *,
     log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
-    probabilities: bool,
-    with_errors: bool,
-) -> pd.DataFrame:
-    """Return the frame with results in further columns.
+    probabilities: bool = False,
+) -> RowResults:
+    """Return what scores say of rows.
 
     Parameters
     ----------
-    frame : DataFrame, n_rows rows
+    n_rows : int
     scores : LabelLogprobs
         Scores of the rows that are not in `errors`, in their order.
     errors : mapping of int to str
@@ -197,42 +233,73 @@ def add_results(
         Fitted: withholds labels, and adds the column ``abstained``.
     sets : SplitConformalSets, default=None
         Fitted: adds the column ``label_set``.
-    probabilities : bool
+    probabilities : bool, default=False
         Whether to add a column for each class.
-    with_errors : bool
-        Whether to add the column ``error``.
     """
+    scored = np.ones(n_rows, dtype=np.bool_)
+    scored[list(errors)] = False
     # A row whose labels have no probability at all has no label either.
     silent = np.isneginf(scores.log_label_mass)
-    positions = np.array([at for at in range(len(frame)) if at not in errors])
-    errors = {**errors, **dict.fromkeys(positions[silent].tolist(), _NO_MASS)}
-    scores = scores[~silent]
-    scored = np.array([at not in errors for at in range(len(frame))], dtype=np.bool_)
+    if silent.any():
+        unlabelled = np.flatnonzero(scored)[silent]
+        errors = {**errors, **dict.fromkeys(unlabelled.tolist(), _NO_MASS)}
+        scored[unlabelled] = False
+        scores = scores[~silent]
     posteriors = Posteriors(log_proba_of(scores), scores.classes, scores.label_mass)
-    results = _label_columns(posteriors, selective, sets)
+    columns = _label_columns(posteriors, selective, sets)
     if probabilities:
         proba = np.exp(posteriors.log_proba)
         for at, name in enumerate(scores.classes):
-            results[f"p({name})"] = proba[:, at]
-    results["label_mass"] = scores.label_mass
-    results["unresolved"] = scores.unresolved
-    results["truncated"] = scores.truncated
+            columns[f"p({name})"] = proba[:, at]
+    columns["label_mass"] = scores.label_mass
+    columns["unresolved"] = scores.unresolved
+    columns["truncated"] = scores.truncated
+    return RowResults(columns, scored, dict(errors))
+
+
+def own_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return what each column of results is called beside columns that there are.
+
+    Examples
+    --------
+    >>> own_names(["label", "probability"], ["text", "label"])
+    {'label': 'predicted_label', 'probability': 'probability'}
+    """
+    used = set(taken)
+    renamed = {}
+    for name in names:
+        own = name
+        while own in used:
+            own = f"predicted_{own}"
+        used.add(own)
+        renamed[name] = own
+    return renamed
+
+
+def add_results(
+    frame: pd.DataFrame, results: RowResults, *, with_errors: bool
+) -> pd.DataFrame:
+    """Return the frame with results in further columns.
+
+    Parameters
+    ----------
+    frame : DataFrame, n_rows rows
+    results : RowResults
+    with_errors : bool
+        Whether to add the column ``error``.
+    """
     columns = {
-        name: _spread(values, scored, frame.index) for name, values in results.items()
+        name: _spread(values, results.scored, frame.index)
+        for name, values in results.columns.items()
     }
     if with_errors:
         columns["error"] = pd.Series(
-            [errors.get(at, "") for at in range(len(frame))],
+            [results.errors.get(at, "") for at in range(len(frame))],
             index=frame.index,
             dtype=object,
         )
-    taken = set(map(str, frame.columns))
-    renamed = {}
-    for name, column in columns.items():
-        while name in taken:
-            name = f"predicted_{name}"
-        taken.add(name)
-        renamed[name] = column
+    named = own_names(columns, map(str, frame.columns))
+    renamed = {named[name]: column for name, column in columns.items()}
     return pd.concat([frame, pd.DataFrame(renamed, index=frame.index)], axis=1)
 
 

@@ -111,8 +111,22 @@ class PromptedModel:
             engine = self.load_engine()
             scored = score_prompts(prompts, strategy, engine, progress=progress)
         scores = LabelLogprobs.of(scored, columns, return_steps=return_steps)
-        self._warn_of_low_mass(scores)
+        self.warn_of_low_mass(scores)
         return scores
+
+    def warn_of_low_mass(self, scores: LabelLogprobs) -> None:
+        """Log, once, that the model would rather answer with something else."""
+        if not len(scores) or self._warned:
+            return
+        mean = float(scores.label_mass.mean())
+        if mean < _LOW_LABEL_MASS:
+            self._warned = True  # once is enough, whatever the number of calls
+            logger.warning(
+                "The mean label mass is %.2g: the model would rather answer with "
+                "something else than a label, and the probabilities rest on so little. "
+                "List the options in the prompt, or use the words that it would use.",
+                mean,
+            )
 
     def _row_encoder(self) -> RowEncoder:
         if self._encoder is None:
@@ -129,19 +143,6 @@ class PromptedModel:
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
         )
-
-    def _warn_of_low_mass(self, scores: LabelLogprobs) -> None:
-        if not len(scores) or self._warned:
-            return
-        mean = float(scores.label_mass.mean())
-        if mean < _LOW_LABEL_MASS:
-            self._warned = True  # once is enough, whatever the number of calls
-            logger.warning(
-                "The mean label mass is %.2g: the model would rather answer with "
-                "something else than a label, and the probabilities rest on so little. "
-                "List the options in the prompt, or use the words that it would use.",
-                mean,
-            )
 
 
 # What the estimator hands over under the same name.

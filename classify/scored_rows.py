@@ -16,7 +16,7 @@ from classify.prompts.probes import (
     premise_texts,
     probe_rows,
 )
-from classify.scoring import LabelLogprobs, make_strategy
+from classify.scoring import LabelLogprobs, Strategy, make_strategy
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["RowScorer", "ScoredRows"]
@@ -80,15 +80,9 @@ class RowScorer:
         return_steps : bool, default=False
             Keep the per-step values that were read.
         """
-        strategy = make_strategy(self.strategy, tolerance=self.tolerance)
         candidates = candidate_sets(listed, self.declared)
         columns = columns_of(candidates, self.declared)
-        if candidates is None:
-            labels = self._labels()
-            # Checked even where there is no row, and before the model is loaded.
-            self.model.space(labels)
-            candidates = [labels] * len(rows)
-        prompts = self.model.encode(rows, candidates)
+        prompts = self.encode(rows, candidates)
         errors = {
             at: prompt
             for at, prompt in enumerate(prompts)
@@ -100,9 +94,37 @@ class RowScorer:
             progress(len(errors))
         good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
         scores = self.model.score(
-            good, strategy, columns, progress=progress, return_steps=return_steps
+            good,
+            self.read_strategy(),
+            columns,
+            progress=progress,
+            return_steps=return_steps,
         )
         return ScoredRows(scores, errors)
+
+    def encode(
+        self,
+        rows: Sequence[Row | InputError],
+        candidates: Sequence[LabelSet | InputError] | None,
+    ) -> list[ScorablePrompt | InputError]:
+        """Encode rows; what cannot be asked stays, or becomes, an error.
+
+        Parameters
+        ----------
+        rows : sequence of mapping or InputError, length n_texts
+        candidates : sequence of LabelSet or InputError, length n_texts, or None
+            The labels that each text may get; None: all.
+        """
+        if candidates is None:
+            labels = self._labels()
+            # Checked even where there is no row, and before the model is loaded.
+            self.model.space(labels)
+            candidates = [labels] * len(rows)
+        return self.model.encode(rows, candidates)
+
+    def read_strategy(self) -> Callable[[ScorablePrompt], Strategy]:
+        """Return what makes the strategy of a prompt."""
+        return make_strategy(self.strategy, tolerance=self.tolerance)
 
     def score_probes(
         self, method: str, rows: Sequence[Row | InputError]

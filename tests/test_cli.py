@@ -21,7 +21,7 @@ from classify.errors import (
     MissingDependencyError,
     ModelLoadError,
 )
-from classify.jobs import Summary
+from classify.jobs import Outcome, Summary
 
 LABELS = ("--labels", "billing,shipping")
 
@@ -87,7 +87,7 @@ def test_unknown_options_are_misuse(tickets, option):
 
 def test_nothing_to_classify():
     assert refused("predict", *LABELS) == (
-        "Error: There is nothing to classify: name a CSV file, or give --text, or "
+        "Error: There is nothing to classify: name a file, or give --text, or "
         "--json to read one text from stdin."
     )
 
@@ -101,7 +101,7 @@ def test_a_file_and_a_text(tickets):
 
 def test_an_output_for_one_text(tmp_path):
     assert refused("predict", *LABELS, "--text", "a", "-o", tmp_path / "out.csv") == (
-        "Error: --output is for a CSV file; one text is printed."
+        "Error: --output is for files; one text is printed."
     )
 
 
@@ -167,11 +167,15 @@ def test_a_missing_column(tickets):
 
 def test_a_wrong_encoding(tmp_path):
     path = tmp_path / "latin.csv"
-    path.write_bytes("text\ncafé\n".encode("latin-1"))
-    assert refused("predict", path, *LABELS) == (
-        f"Error: '{path}' is not utf-8: byte 8 (0xe9, line 2) cannot be decoded. Name "
+    path.write_bytes("text\ncafé\nMy parcel is late.\n".encode("latin-1"))
+    result = run("predict", path, *LABELS)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-1] == (
+        "Warning: 1 row without a label: byte 0xe9 in column 'text' is not utf-8. Name "
         "the file's encoding, for example --encoding cp1252."
     )
+    path.write_bytes("text\ncafé\n".encode("utf-16"))
+    assert "utf-16" in refused("predict", path, *LABELS)
     assert refused("predict", path, *LABELS, "--encoding", "latin1000") == (
         "Error: Unknown encoding 'latin1000'. Common ones are utf-8, utf-16 and cp1252."
     )
@@ -388,7 +392,10 @@ def test_engine_options_override_those_of_a_task_file_key_by_key(tmp_path):
     ids=["some", "none"],
 )
 def test_what_speculation_did_is_said(capsys, figures, sentence):
-    report_summary(Summary(), None, Notes(), strategy="generate", speculation=figures)
+    outcome = Outcome(summary=Summary(), seconds=1.0, is_complete=True)
+    report_summary(
+        outcome, Notes(), strategy="generate", renamed={}, speculation=figures
+    )
     assert capsys.readouterr().err.splitlines()[1:] == [sentence]
 
 

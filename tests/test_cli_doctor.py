@@ -54,8 +54,8 @@ def test_what_is_shown_of_the_demo_model():
         (
             ("--engine", "vlm"),
             (
-                "There is no engine 'vlm': it must be one of auto, transformers, vllm. "
-                "Did you mean 'vllm'?"
+                "There is no engine 'vlm': it must be one of auto, transformers, vllm, "
+                "server. Did you mean 'vllm'?"
             ),
         ),
         (

@@ -90,7 +90,11 @@ def test_what_is_said_on_the_way(tickets, tmp_path):
     assert lines[3] == "Labels: billing 1, shipping 1."
     assert lines[4] == f"Warning: 1 row without a label: {NO_TEXT}"
     assert lines[5] == f"Written to {output}."
-    assert len(lines) == 6
+    errors = f"{output}.errors.csv"
+    assert lines[6] == f"The rows without a label are listed in {errors}."
+    assert len(lines) == 7
+    assert Path(errors).read_text() == f"row,place,error,content\n2,,{NO_TEXT},\n"
+    assert not Path(f"{output}.job").exists()
 
 
 def test_an_engine_that_was_named_needs_no_reason(tickets):
@@ -314,33 +318,6 @@ def test_a_terminal_gets_a_table(tmp_path):
     from rich.cells import cell_len
 
     assert max(map(cell_len, lines)) <= 80
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
-)
-def test_an_interrupted_job_leaves_nothing_behind(tmp_path, number, code):
-    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
-    source.write_text(
-        "text\n" + "".join(f"Where is parcel {n}?\n" for n in range(50_000))
-    )
-    process = subprocess.Popen(
-        [*COMMAND, str(source), *LABELS, "--output", str(output)],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    for line in process.stderr:
-        if line.startswith("Engine"):
-            break
-    time.sleep(1.0)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
-    if number == signal.SIGINT:
-        assert errors.endswith(f"Interrupted. '{output}' was not written.\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
 @pytest.mark.slow

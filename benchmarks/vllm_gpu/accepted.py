@@ -30,6 +30,8 @@ CONFIG = {
     "max_position_embeddings": 512,
     "tie_word_embeddings": False,
 }
+# Torch has computed here before vLLM starts its processes; a fork of its threads hangs.
+os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
 # How much attention and MLP disturb the table.
 DISTURBANCE = 0.25
 
@@ -94,7 +96,7 @@ def generate(model: Path, speculation: dict[str, Any] | None) -> list[Any]:
         skip_tokenizer_init=True,
         dtype="float32",
         max_model_len=256,
-        enforce_eager=on_cpu,
+        enforce_eager=True,
         speculative_config=speculation,
         disable_log_stats=False,
         **({} if on_cpu else {"gpu_memory_utilization": 0.3}),

@@ -1,6 +1,7 @@
 """`classify calibrate`: labelled texts to a calibration, a threshold and sets."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,20 @@ from classify.cli.data_options import (
 )
 from classify.cli.decision_options import check_share
 from classify.cli.engine_options import (
+    ApiKeyEnvOption,
     BatchSizeOption,
     DeviceOption,
     DtypeOption,
     EngineOption,
     EngineOptionsOption,
+    UrlOption,
+)
+from classify.cli.job_options import (
+    EscapeOption,
+    InputFormatOption,
+    QuoteOption,
+    Reading,
+    SeparatorOption,
 )
 from classify.cli.options import (
     AnswerPrefixOption,
@@ -62,10 +72,10 @@ _CALIBRATION = "Calibration"
 
 def calibrate_command(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="LABELLED.csv",
-            help="CSV file with a header line.",
+            metavar="LABELLED",
+            help="A file, or a pattern such as 'part-*.csv'; '-' is stdin.",
             show_default=False,
         ),
     ],
@@ -81,7 +91,11 @@ def calibrate_command(
         ),
     ] = None,
     text_column: TextColumnOption = None,
+    input_format: InputFormatOption = None,
     encoding: EncodingOption = "utf-8",
+    separator: SeparatorOption = None,
+    quote_char: QuoteOption = '"',
+    escape_char: EscapeOption = None,
     limit: LimitOption = None,
     method: Annotated[
         str,
@@ -101,9 +115,9 @@ def calibrate_command(
         ),
     ] = "uniform",
     unlabeled: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="CSV",
+            metavar="FILE",
             help="More texts, without labels, for the label-free part.",
             rich_help_panel=_CALIBRATION,
         ),
@@ -146,6 +160,8 @@ def calibrate_command(
     tolerance: ToleranceOption = None,
     model: ModelOption = None,
     engine: EngineOption = None,
+    url: UrlOption = None,
+    api_key_env: ApiKeyEnvOption = None,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     batch_size: BatchSizeOption = None,
@@ -168,6 +184,8 @@ def calibrate_command(
         "tolerance": tolerance,
         "model": model,
         "engine": engine,
+        "url": url,
+        "api_key_env": api_key_env,
         "dtype": dtype,
         "device": device,
         "batch_size": batch_size,
@@ -179,7 +197,7 @@ def calibrate_command(
         _check_decisions(label_column, target_risk, min_label_mass, sets)
         chosen = task_of(task, labels, labels_file, changes)
         from classify.cli.calibrate_job import calibrate_tables
-        from classify.jobs import CalibrationWishes, CsvTable
+        from classify.jobs import CalibrationWishes
 
         wishes = CalibrationWishes(
             method=method,
@@ -188,11 +206,23 @@ def calibrate_command(
             min_label_mass=min_label_mass,
             sets=sets,
         )
+        reading = Reading(
+            sources=[source],
+            encoding=encoding,
+            input_format=input_format,
+            separator=separator,
+            quote_char=quote_char,
+            escape_char=escape_char,
+            limit=limit,
+        )
+        more = None
+        if unlabeled is not None:
+            more = replace(reading, sources=[unlabeled], limit=None).table()
         calibrate_tables(
             chosen,
             wishes,
-            CsvTable(source, encoding=encoding, limit=limit),
-            None if unlabeled is None else CsvTable(unlabeled, encoding=encoding),
+            reading.table(),
+            more,
             notes,
             label_column=label_column,
             output=output,

@@ -11,14 +11,20 @@ from rich.table import Table
 from classify.calibration import LabelCalibrator
 from classify.cli.console import Notes
 from classify.cli.figures import figures_table
-from classify.cli.labelled_csv import checked_rows, scored_texts, shown_warnings
+from classify.cli.labelled_csv import (
+    checked_rows,
+    file_names,
+    scored_texts,
+    shown_warnings,
+)
 from classify.cli.loading import load_classifier
 from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import DataError
 from classify.given_calibrator import warn_of_tolerance
-from classify.jobs import CalibrationFit, CalibrationWishes, CsvTable, fit_artefact
+from classify.jobs import CalibrationFit, CalibrationWishes, fit_artefact
+from classify.jobs.files.table import Table as InputTable
 
 __all__ = ["calibrate_tables"]
 
@@ -33,8 +39,8 @@ _FIGURES = {
 def calibrate_tables(
     task: Task,
     wishes: CalibrationWishes,
-    table: CsvTable,
-    unlabelled: CsvTable | None,
+    table: InputTable,
+    unlabelled: InputTable | None,
     notes: Notes,
     *,
     label_column: str | None,
@@ -68,7 +74,7 @@ def calibrate_tables(
     notes.say(f"Written to {output}.")
 
 
-def _check_output(output: Path, *inputs: CsvTable | None) -> None:
+def _check_output(output: Path, *inputs: InputTable | None) -> None:
     """Refuse a place that cannot be written to before a model is loaded."""
     target = output.resolve()
     if target.is_dir():
@@ -78,13 +84,14 @@ def _check_output(output: Path, *inputs: CsvTable | None) -> None:
             f"There is no folder {str(output.parent)!r} for the output: create it "
             "first."
         )
-    if any(table is not None and table.path.resolve() == target for table in inputs):
+    read = [each["path"] for table in inputs if table for each in table.inputs()]
+    if any(Path(str(path)).resolve() == target for path in read):
         raise DataError(
             f"The output {str(output)!r} is the input: give it another name."
         )
 
 
-def _print(fit: CalibrationFit, table: CsvTable, console: Console) -> None:
+def _print(fit: CalibrationFit, table: InputTable, console: Console) -> None:
     calibrator = fit.artefact.calibrator
     console.print(facts_table(_facts(fit, table), names_width=11), markup=False)
     if calibrator.metrics_ is not None:
@@ -100,10 +107,10 @@ def _print(fit: CalibrationFit, table: CsvTable, console: Console) -> None:
         console.print(facts_table(decided, names_width=11), markup=False)
 
 
-def _facts(fit: CalibrationFit, table: CsvTable) -> list[tuple[str, str]]:
+def _facts(fit: CalibrationFit, table: InputTable) -> list[tuple[str, str]]:
     calibrator = fit.artefact.calibrator
     what = "labelled rows" if calibrator.n_labels_ else "rows, without any labels,"
-    on = f"{fit.n_calibrated:,} {what} of {table.path.name}"
+    on = f"{fit.n_calibrated:,} {what} of {file_names(table)}"
     if fit.n_decided:
         on += (
             f"; {fit.n_decided:,} others, drawn at random (seed {fit.seed}), are kept "

@@ -19,7 +19,7 @@ from classify.errors import ClassifyError, InputError, ModelLoadError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Notes", "RowProgress", "reported_errors"]
+__all__ = ["Notes", "RowProgress", "clock", "reported_errors"]
 
 # The speed shown is that of the last so many seconds.
 _SPEED_SECONDS = 30.0
@@ -155,7 +155,7 @@ class RowProgress:
         (since, n_before), (now, n_done) = self._recent[0], self._recent[-1]
         speed = (n_done - n_before) / max(now - since, 1e-9)
         per_second = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
-        left = _clock((self._n_rows - n_done) / max(speed, 1e-9))
+        left = clock((self._n_rows - n_done) / max(speed, 1e-9))
         return f"{n_done:,} of {self._n_rows:,} rows, {per_second} rows/s, {left} left"
 
 
@@ -218,7 +218,14 @@ def _fail(sentence: str, code: int) -> None:
     raise typer.Exit(code) from None
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds.
+
+    Examples
+    --------
+    >>> clock(75), clock(3600)
+    ('1:15', '1:00:00')
+    """
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

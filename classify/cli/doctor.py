@@ -8,12 +8,14 @@ import typer
 
 from classify.cli.console import Notes, reported_errors
 from classify.cli.engine_options import (
+    ApiKeyEnvOption,
     BatchSizeOption,
     DeviceOption,
     DtypeOption,
     EngineOption,
     EngineOptionsOption,
     SpeculationOption,
+    UrlOption,
 )
 from classify.cli.options import (
     DebugOption,
@@ -42,6 +44,8 @@ _NAMES_WIDTH = len("Keys and values")
 def doctor_command(
     model: ModelOption = None,
     engine: EngineOption = None,
+    url: UrlOption = None,
+    api_key_env: ApiKeyEnvOption = None,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     batch_size: BatchSizeOption = None,
@@ -55,6 +59,8 @@ def doctor_command(
     changes = {
         "model": model,
         "engine": engine,
+        "url": url,
+        "api_key_env": api_key_env,
         "dtype": dtype,
         "device": device,
         "batch_size": batch_size,

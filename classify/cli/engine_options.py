@@ -16,8 +16,25 @@ EngineOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="auto, transformers or vllm.",
+        help="auto, transformers, vllm or server.",
         show_default="auto: vllm on a GPU",
+        rich_help_panel=_MODEL,
+    ),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A running vLLM server, as http://localhost:8000/v1, instead of a model "
+        "here; --model names its tokenizer.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ApiKeyEnvOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Environment variable that holds the server's API key.",
         rich_help_panel=_MODEL,
     ),
 ]

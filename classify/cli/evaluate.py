@@ -24,11 +24,20 @@ from classify.cli.decision_options import (
     rules_of,
 )
 from classify.cli.engine_options import (
+    ApiKeyEnvOption,
     BatchSizeOption,
     DeviceOption,
     DtypeOption,
     EngineOption,
     EngineOptionsOption,
+    UrlOption,
+)
+from classify.cli.job_options import (
+    EscapeOption,
+    InputFormatOption,
+    QuoteOption,
+    Reading,
+    SeparatorOption,
 )
 from classify.cli.options import (
     AnswerPrefixOption,
@@ -62,10 +71,10 @@ report.json and predictions.csv. Use other rows than were calibrated on.
 
 def evaluate_command(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="LABELLED.csv",
-            help="CSV file with a header line.",
+            metavar="LABELLED",
+            help="A file, or a pattern such as 'part-*.csv'; '-' is stdin.",
             show_default=False,
         ),
     ],
@@ -81,7 +90,11 @@ def evaluate_command(
         ),
     ] = "label",
     text_column: TextColumnOption = None,
+    input_format: InputFormatOption = None,
     encoding: EncodingOption = "utf-8",
+    separator: SeparatorOption = None,
+    quote_char: QuoteOption = '"',
+    escape_char: EscapeOption = None,
     limit: LimitOption = None,
     report: Annotated[
         Path | None,
@@ -106,6 +119,8 @@ def evaluate_command(
     tolerance: ToleranceOption = None,
     model: ModelOption = None,
     engine: EngineOption = None,
+    url: UrlOption = None,
+    api_key_env: ApiKeyEnvOption = None,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     batch_size: BatchSizeOption = None,
@@ -128,6 +143,8 @@ def evaluate_command(
         "tolerance": tolerance,
         "model": model,
         "engine": engine,
+        "url": url,
+        "api_key_env": api_key_env,
         "dtype": dtype,
         "device": device,
         "batch_size": batch_size,
@@ -142,12 +159,20 @@ def evaluate_command(
             chosen, threshold=threshold, target_risk=target_risk, sets=sets, force=force
         )
         from classify.cli.evaluate_job import evaluate_table
-        from classify.jobs import CsvTable
 
+        reading = Reading(
+            sources=[source],
+            encoding=encoding,
+            input_format=input_format,
+            separator=separator,
+            quote_char=quote_char,
+            escape_char=escape_char,
+            limit=limit,
+        )
         evaluate_table(
             chosen,
             rules,
-            CsvTable(source, encoding=encoding, limit=limit),
+            reading.table(),
             notes,
             label_column=label_column,
             report=report,

@@ -13,12 +13,13 @@ from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.decision_options import Rules
 from classify.cli.figures import figures_table
-from classify.cli.labelled_csv import checked_rows, scored_texts
+from classify.cli.labelled_csv import checked_rows, file_names, scored_texts
 from classify.cli.loading import load_classifier
 from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.errors import DataError
-from classify.jobs import CsvTable, evaluate, selection_of
+from classify.jobs import evaluate, selection_of
+from classify.jobs.files.table import Table
 from classify.report import Evaluation, check_matplotlib, write_report
 from classify.report.measures import Measure
 
@@ -36,7 +37,7 @@ _FIGURES = {
 def evaluate_table(
     task: Task,
     rules: Rules,
-    table: CsvTable,
+    table: Table,
     notes: Notes,
     *,
     label_column: str,
@@ -55,7 +56,7 @@ def evaluate_table(
         calibrator=calibrator,
         selective=rules.selective if rules.is_promised else None,
         sets=rules.sets,
-        title=f"Evaluation of {table.path.name}",
+        title=f"Evaluation of {file_names(table)}",
         facts=_facts(task, table, classifier),
     )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 80)
@@ -89,11 +90,9 @@ def _calibrator_of(classifier: ZeroShotClassifier) -> LabelCalibrator | None:
     return given if isinstance(given, LabelCalibrator) else None
 
 
-def _facts(
-    task: Task, table: CsvTable, classifier: ZeroShotClassifier
-) -> dict[str, str]:
+def _facts(task: Task, table: Table, classifier: ZeroShotClassifier) -> dict[str, str]:
     facts = {
-        "Data": table.path.name,
+        "Data": file_names(table),
         "Model": task.model
         if task.revision is None
         else f"{task.model}@{task.revision}",

@@ -1,8 +1,9 @@
-"""A CSV file with true labels, checked before the model is loaded, then scored."""
+"""A table with true labels, checked before the model is loaded, then scored."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from classify.calibration import CalibrationWarning
 from classify.classifier import ZeroShotClassifier
@@ -11,20 +12,18 @@ from classify.cli.report import warn_of_rows
 from classify.config import Task
 from classify.errors import ConfigError
 from classify.jobs import (
-    CsvTable,
     LabelledRows,
     ScoredTexts,
     check_table,
     read_labelled,
     score_labelled,
 )
+from classify.jobs.files.table import Table
 
-__all__ = ["checked_rows", "scored_texts", "shown_warnings"]
+__all__ = ["checked_rows", "file_names", "scored_texts", "shown_warnings"]
 
 
-def checked_rows(
-    task: Task, table: CsvTable, *, label_column: str | None
-) -> LabelledRows:
+def checked_rows(task: Task, table: Table, *, label_column: str | None) -> LabelledRows:
     """Return the rows of a table, or raise InputError; no model is loaded."""
     if task.labels_column is not None:
         raise ConfigError(
@@ -47,6 +46,11 @@ def checked_rows(
         text_column=task.text_column,
         label_column=label_column,
     )
+
+
+def file_names(table: Table) -> str:
+    """Return the names of a table's files, without their folders."""
+    return ", ".join(Path(str(each["path"])).name or "-" for each in table.inputs())
 
 
 def scored_texts(

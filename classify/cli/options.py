@@ -145,10 +145,20 @@ def task_of(
         given["batch_size"] = int(given["batch_size"])
     if "speculation" in given:
         given["speculation"] = parse_speculation(given["speculation"])
-    if given.get("engine_options"):
-        further = parse_engine_options(given["engine_options"])
-        given["engine_options"] = {**(task.engine_options or {}), **further}
+    _join_engine_options(given, task)
     return task.changed(given)
+
+
+def _join_engine_options(given: dict[str, Any], task: "Task") -> None:
+    """Put what engines alone know among their options; a URL means a server."""
+    further = parse_engine_options(given.pop("engine_options", ()))
+    for name in ("url", "api_key_env"):
+        if name in given:
+            further[name] = given.pop(name)
+    if further:
+        given["engine_options"] = {**(task.engine_options or {}), **further}
+    if "url" in further and task.engine == "auto":
+        given.setdefault("engine", "server")
 
 
 def split_labels(listed: str, option: str = "--labels") -> list[str]:

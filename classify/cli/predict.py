@@ -1,4 +1,4 @@
-"""`classify predict`: a CSV file, or one text, to labels with probabilities."""
+"""`classify predict`: files, or one text, to labels with probabilities."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,12 +24,32 @@ from classify.cli.decision_options import (
     rules_of,
 )
 from classify.cli.engine_options import (
+    ApiKeyEnvOption,
     BatchSizeOption,
     DeviceOption,
     DtypeOption,
     EngineOption,
     EngineOptionsOption,
     SpeculationOption,
+    UrlOption,
+)
+from classify.cli.job_options import (
+    CacheOption,
+    DryRunOption,
+    EscapeOption,
+    InputFormatOption,
+    JobOptions,
+    KeepJobOption,
+    LogJsonOption,
+    MaxErrorsOption,
+    OutputFormatOption,
+    OutputOption,
+    QuoteOption,
+    Reading,
+    RestartOption,
+    SampleOption,
+    SeparatorOption,
+    ShardOption,
 )
 from classify.cli.options import (
     AnswerPrefixOption,
@@ -54,10 +74,12 @@ PREDICT_HELP = """Example:
 
 $ classify predict tickets.csv --labels billing,shipping -o labelled.csv
 
-Label the rows of a CSV file. The output has the input's columns, then label,
-probability, label_mass (the model's belief in any of the labels), unresolved
-(label mass not read), truncated (the text was cut to fit) and error (why a
-row has no label). One text: classify predict --text "…" --labels a,b
+Label the rows of CSV, TSV, JSONL or Parquet files. The output has the input's
+columns, then label, probability, label_mass (the model's belief in any of the
+labels), unresolved (label mass not read), truncated (the text was cut to fit)
+and error (why a row has no label; OUT.errors.csv lists them). A job that was
+interrupted goes on when the same command is run again: finished rows are kept
+in OUT.job. One text: classify predict --text "…" --labels a,b
 
 With --calibration, probabilities are corrected; --threshold and --target-risk
 leave unsure rows without a label (abstained says why), --sets adds label_set.
@@ -67,11 +89,11 @@ _DATA = "Data"
 
 
 def predict_command(
-    source: Annotated[
-        Path | None,
+    sources: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="INPUT.csv",
-            help="CSV file with a header line.",
+            metavar="INPUT...",
+            help="Files, or patterns such as 'part-*.csv'; '-' is stdin.",
             show_default=False,
         ),
     ] = None,
@@ -87,17 +109,7 @@ def predict_command(
         ),
     ] = None,
     text_column: TextColumnOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT.csv",
-            help="Write rows and results there.",
-            show_default="a table on a terminal, CSV into a pipe",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
+    output: OutputOption = None,
     as_table: Annotated[
         bool,
         typer.Option(
@@ -114,8 +126,15 @@ def predict_command(
             rich_help_panel=_DATA,
         ),
     ] = False,
+    input_format: InputFormatOption = None,
+    output_format: OutputFormatOption = None,
     encoding: EncodingOption = "utf-8",
+    separator: SeparatorOption = None,
+    quote_char: QuoteOption = '"',
+    escape_char: EscapeOption = None,
     limit: LimitOption = None,
+    sample: SampleOption = None,
+    shard: ShardOption = None,
     text: Annotated[
         str | None,
         typer.Option(
@@ -132,6 +151,12 @@ def predict_command(
             rich_help_panel=_DATA,
         ),
     ] = False,
+    restart: RestartOption = False,
+    keep_job: KeepJobOption = False,
+    max_errors: MaxErrorsOption = None,
+    cache: CacheOption = None,
+    dry_run: DryRunOption = False,
+    log_json: LogJsonOption = None,
     template: TemplateOption = None,
     system: SystemOption = None,
     chat: ChatOption = None,
@@ -147,6 +172,8 @@ def predict_command(
     sets: SetsOption = None,
     model: ModelOption = None,
     engine: EngineOption = None,
+    url: UrlOption = None,
+    api_key_env: ApiKeyEnvOption = None,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     batch_size: BatchSizeOption = None,
@@ -157,7 +184,7 @@ def predict_command(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Label the rows of a CSV file, or one text."""
+    """Label the rows of files, or one text."""
     changes = {
         "labels_column": labels_column,
         "text_column": text_column,
@@ -172,6 +199,8 @@ def predict_command(
         "calibration": calibration,
         "model": model,
         "engine": engine,
+        "url": url,
+        "api_key_env": api_key_env,
         "dtype": dtype,
         "device": device,
         "batch_size": batch_size,
@@ -180,12 +209,11 @@ def predict_command(
         "revision": revision,
         "trust_remote_code": trust_remote_code,
     }
-    unwritten = "" if output is None else f" {str(output)!r} was not written."
     with (
-        reported_errors(debug=debug, interrupted=f"Interrupted.{unwritten}"),
+        reported_errors(debug=debug, interrupted=_interrupted(output)),
         Notes(quiet=quiet) as notes,
     ):
-        if source is None:
+        if not sources:
             _check_single(text=text, as_json=as_json, output=output)
         elif as_table and output is not None:
             raise ConfigError(
@@ -194,37 +222,60 @@ def predict_command(
         elif text is not None or as_json:
             raise ConfigError(
                 "--text and --json are for one text: leave the file "
-                f"{str(source)!r} out, or drop them."
+                f"{sources[0]!r} out, or drop them."
             )
         chosen = task_of(task, labels, labels_file, changes)
         rules = rules_of(
             chosen, threshold=threshold, target_risk=target_risk, sets=sets, force=force
         )
-        if source is None:
+        if not sources:
             from classify.cli.single_text import predict_text
 
             predict_text(chosen, rules, text, notes, as_json=as_json)
-        else:
-            from classify.cli.csv_job import predict_table
-            from classify.jobs import CsvTable
+            return
+        from classify.cli.table_job import predict_table
 
-            table = CsvTable(source, encoding=encoding, limit=limit)
-            predict_table(
-                chosen,
-                rules,
-                table,
-                output,
-                notes,
-                probabilities=probabilities,
-                as_table=as_table,
-            )
+        reading = Reading(
+            sources=sources,
+            encoding=encoding,
+            input_format=input_format,
+            separator=separator,
+            quote_char=quote_char,
+            escape_char=escape_char,
+            limit=limit,
+            sample=sample,
+            shard=shard,
+        )
+        wanted = JobOptions(
+            output=output,
+            output_format=output_format,
+            as_table=as_table,
+            probabilities=probabilities,
+            restart=restart,
+            keep_job=keep_job,
+            max_errors=max_errors,
+            cache=cache,
+            dry_run=dry_run,
+            log_json=log_json,
+        )
+        predict_table(chosen, rules, reading, wanted, notes)
+
+
+def _interrupted(output: Path | None) -> str:
+    """Return what to say where a job was stopped at once."""
+    if output is None:
+        return "Interrupted."
+    return (
+        f"Interrupted. What is finished is kept in '{output}.job': run the same "
+        "command again to go on."
+    )
 
 
 def _check_single(*, text: str | None, as_json: bool, output: Path | None) -> None:
     if text is None and not as_json:
         raise ConfigError(
-            "There is nothing to classify: name a CSV file, or give --text, or --json "
+            "There is nothing to classify: name a file, or give --text, or --json "
             "to read one text from stdin."
         )
     if output is not None:
-        raise ConfigError("--output is for a CSV file; one text is printed.")
+        raise ConfigError("--output is for files; one text is printed.")

@@ -1,11 +1,11 @@
 """The summary of a job, on stderr."""
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Mapping
 
 from classify.cli.console import Notes
 from classify.engines.vllm.speculation import SpeculationFigures
-from classify.jobs import Summary
+from classify.jobs import Outcome
 
 __all__ = ["report_summary", "warn_of_rows"]
 
@@ -15,16 +15,17 @@ _SEEN_UNRESOLVED = 0.05
 
 
 def report_summary(
-    summary: Summary,
-    output: Path | None,
+    outcome: Outcome,
     notes: Notes,
     *,
     strategy: str,
+    renamed: Mapping[str, str],
     speculation: SpeculationFigures | None,
 ) -> None:
     """Say what became of the rows, and warn of what spoils them."""
+    summary = outcome.summary
     if summary.n_rows:
-        notes.say(_counts(summary))
+        notes.say(_counts(outcome))
     else:
         notes.say("The input has a header but no rows.")
     for name, counts in (
@@ -35,7 +36,7 @@ def report_summary(
             notes.say(f"{name}: {_shares(counts)}.")
     if speculation is not None:
         notes.say(_drafts(speculation))
-    for name, own in summary.renamed.items():
+    for name, own in renamed.items():
         notes.note(f"The input has a column {name!r}: the result is in {own!r}.")
     if summary.n_truncated:
         notes.warn(
@@ -52,11 +53,8 @@ def report_summary(
             f"Up to {summary.greatest_unresolved:.2f} of a row's probability is "
             f"unresolved (column unresolved): {remedy} for exact figures."
         )
-    warn_of_rows(
-        summary.reasons, notes, "without a label", where="; see the column error"
-    )
-    if output is not None:
-        notes.say(f"Written to {output}.")
+    where = "the column error" if outcome.errors is None else str(outcome.errors)
+    warn_of_rows(summary.reasons, notes, "without a label", where=f"; see {where}")
 
 
 def warn_of_rows(
@@ -70,11 +68,17 @@ def warn_of_rows(
         notes.warn(f"{n_more} more reasons{where}.")
 
 
-def _counts(summary: Summary) -> str:
-    speed = summary.rows_per_second
+def _counts(outcome: Outcome) -> str:
+    summary = outcome.summary
+    n_now = summary.n_rows - outcome.n_resumed
+    speed = n_now / max(outcome.seconds, 1e-9)
     per_second = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+    resumed = ""
+    if outcome.n_resumed:
+        resumed = f" ({outcome.n_resumed:,} of them by an earlier run)"
+    took = f"{outcome.seconds:,.1f} s ({per_second} rows/s)"
     parts = [
-        f"{_rows(summary.n_rows)} in {summary.seconds:,.1f} s ({per_second} rows/s)",
+        f"{_rows(summary.n_rows)}{resumed} in {took}",
         f"{summary.n_labelled:,} labelled",
     ]
     if summary.abstained:

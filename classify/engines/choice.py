@@ -16,6 +16,7 @@ __all__ = ["ENGINES", "EngineChoice", "choose_engine", "installed_vllm"]
 ENGINES = {
     "transformers": ("classify.engines.transformers", "TransformersEngine"),
     "vllm": ("classify.engines.vllm.engine", "VllmEngine"),
+    "server": ("classify.engines.server", "ServerEngine"),
 }
 # The first vLLM with what tracking hooks into, in both of its model runners.
 _OLDEST_VLLM = (0, 26)
@@ -33,11 +34,12 @@ def choose_engine(name: str, model: Any, *, device: str = "auto") -> EngineChoic
     """Return which engine a name stands for; "auto" looks at the machine.
 
     "auto" takes vLLM where it is installed and there is a GPU for it, and transformers
-    otherwise: on a CPU, for another device than the first GPU, for a model object.
+    otherwise: on a CPU, for another device than the first GPU, for a model object. It
+    never takes a server.
 
     Parameters
     ----------
-    name : {"auto", "transformers", "vllm"}
+    name : {"auto", "transformers", "vllm", "server"}
     model : str, path or model object
     device : str, default="auto"
 

@@ -2,12 +2,15 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from math import isnan
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from classify.engines.choice import installed_vllm
 from classify.engines.protocol import Engine
 
 if TYPE_CHECKING:
+    from classify.engines.server import ServerEngine
+    from classify.engines.server.selftest import SelfTestCase
     from classify.engines.transformers import TransformersEngine
     from classify.engines.vllm.engine import VllmEngine
 
@@ -62,6 +65,11 @@ def findings(engine: Engine) -> list[Finding]:
             )
             for case in cases
         ]
+    if engine.name == "server":
+        return [
+            Finding(case.name, _said(case), bool(case.problem))
+            for case in cast("ServerEngine", engine).self_test()
+        ]
     if engine.name == "transformers":
         # A way that is wrong for a model is found out on loading, and not taken.
         faults = cast("TransformersEngine", engine).faults_of_reading()
@@ -77,6 +85,14 @@ def findings(engine: Engine) -> list[Finding]:
 
 
 _PACKAGES = ("classify", "torch", "transformers")
+
+
+def _said(case: "SelfTestCase") -> str:
+    if case.problem or case.harm:
+        return case.problem or case.harm
+    if isnan(case.difference):
+        return "right"
+    return f"off by at most {case.difference:.1e} nats"
 
 
 def _version(name: str) -> str:

@@ -43,7 +43,7 @@ def load_engine(
 
     Parameters
     ----------
-    name : {"auto", "transformers", "vllm"}
+    name : {"auto", "transformers", "vllm", "server"}
         Which engine. "auto" is the one that fits the machine, see `choose_engine`.
     model : str, path or model object
         A folder, a hub id, or a model that the engine's constructor takes.
@@ -61,8 +61,8 @@ def load_engine(
     speculation : str or mapping, default=None
         Speculative decoding, for vLLM; see `classify.engines.vllm.speculation`.
     **options
-        Further options of the engine: those of `TransformersEngine.load`, or of
-        `VllmEngine.load`.
+        Further options of the engine: those of `TransformersEngine.load`, of
+        `VllmEngine.load`, or of `ServerEngine.load`.
 
     Returns
     -------

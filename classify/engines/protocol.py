@@ -42,6 +42,10 @@ class Engine(Protocol):
         Most tokens, prompt and continuation together, that the model takes.
     window : int
         How many texts a driver should keep in flight to keep this engine busy.
+    asynchronous : bool, optional
+        True if requests that are submitted while others run join them, so that there
+        is no batch to wait for. Absent, it is false: an engine that computes a batch at
+        each `poll`, whose values may depend on its make-up in their last digits.
     """
 
     name: str

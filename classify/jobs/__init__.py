@@ -1,32 +1,55 @@
-"""Jobs over files: rows in, the same rows with their labels out, none lost."""
+"""Jobs over tables: rows in, the same rows with their labels out, none lost.
+
+`run_job` classifies a table into a file and survives a crash; `stream_rows` hands rows
+out as they are finished; `classify.jobs.ray` does the first on many machines.
+"""
 
 from classify.jobs.calibrate import CalibrationFit, CalibrationWishes, fit_artefact
-from classify.jobs.csv_files import CsvTable, OutputCsv, write_csv
+from classify.jobs.checks import check_table
+from classify.jobs.chunk_texts import RowColumns
+from classify.jobs.estimate import Estimate, estimate_job
 from classify.jobs.evaluate import evaluate, selection_of
+from classify.jobs.files.opening import open_table
+from classify.jobs.files.selection import parse_shard, select_rows
+from classify.jobs.files.writing import output_format
 from classify.jobs.labelled import (
     LabelledRows,
     ScoredTexts,
     read_labelled,
     score_labelled,
 )
-from classify.jobs.run import check_table, classify_table
-from classify.jobs.summary import Summary, results_of
+from classify.jobs.limits import ErrorLimit
+from classify.jobs.output import check_output
+from classify.jobs.results import Classification, ClassifiedChunk
+from classify.jobs.run import JobRun, JobWatcher, Outcome, run_job, stream_rows
+from classify.jobs.summary import Summary
 
 __all__ = [
     "CalibrationFit",
     "CalibrationWishes",
-    "CsvTable",
+    "Classification",
+    "ClassifiedChunk",
+    "ErrorLimit",
+    "Estimate",
+    "JobRun",
+    "JobWatcher",
     "LabelledRows",
-    "OutputCsv",
+    "Outcome",
+    "RowColumns",
     "ScoredTexts",
     "Summary",
+    "check_output",
     "check_table",
-    "classify_table",
+    "estimate_job",
     "evaluate",
     "fit_artefact",
+    "open_table",
+    "output_format",
+    "parse_shard",
     "read_labelled",
-    "results_of",
+    "run_job",
     "score_labelled",
+    "select_rows",
     "selection_of",
-    "write_csv",
+    "stream_rows",
 ]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from classify.classifier import ZeroShotClassifier
 from classify.encoding import Row
 from classify.errors import DataError, InputError, LabelError
-from classify.frames import rows_of_frame
-from classify.jobs.csv_files import CsvTable
+from classify.frames import rows_of_cells
+from classify.jobs.files.chunk import Chunk, joined
+from classify.jobs.files.table import Table
 from classify.labels import LabelSet
 from classify.scoring import LabelLogprobs
 
@@ -20,6 +20,7 @@ __all__ = ["LabelledRows", "ScoredTexts", "read_labelled", "score_labelled"]
 
 _NO_LABEL = "there is no label: its cell is empty."
 _NO_MASS = "none of the labels has any probability (label mass 0)."
+_CHUNK_ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +35,14 @@ class LabelledRows:
         True labels; None if they were not asked for.
     n_unlabelled : int
         Rows of the table that were left out, since their label's cell is empty.
+    unreadable : Counter of str
+        Rows of the table that could not be read, by reason.
     """
 
     rows: list[Row | InputError]
     labels: npt.NDArray[np.str_] | None
     n_unlabelled: int
+    unreadable: Counter[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,7 @@ class ScoredTexts:
 
 
 def read_labelled(
-    table: CsvTable,
+    table: Table,
     labels: LabelSet,
     *,
     fields: Sequence[str],
@@ -80,7 +84,7 @@ def read_labelled(
 
     Parameters
     ----------
-    table : CsvTable
+    table : Table
         Read whole: labelled texts are few.
     labels : LabelSet
         What its labels must be among. White space around them is left out; a cell that
@@ -98,29 +102,22 @@ def read_labelled(
     DataError
         There is no such column, or no row with a label.
     """
-    frame = pd.concat([table.no_rows(), *table.chunks(max(table.n_rows, 1))])
+    chunk = joined([table.no_rows(), *table.chunks(_CHUNK_ROWS)])
+    unreadable = Counter(each.reason for each in chunk.unreadable)
+    n_readable = len(chunk)
     true = None
     if label_column is not None:
-        cells = [str(cell).strip() for cell in frame[label_column].tolist()]
-        known = np.array([_has_label(cell, labels) for cell in cells], dtype=np.bool_)
-        for at in np.flatnonzero(known):
-            if cells[at] not in labels.names:
-                raise LabelError(
-                    f"In row {at + 1:,} of {str(table.path)!r}, column "
-                    f"{label_column!r}, {labels.unknown(cells[at])} Mend the cell, or "
-                    "empty it to leave the row out."
-                )
-        frame = frame[known]
-        true = np.array([cells[at] for at in np.flatnonzero(known)], dtype=np.str_)
-    if not len(frame):
-        if label_column is None:
-            raise DataError(f"There are no rows in {str(table.path)!r}.")
-        raise DataError(
-            f"There are no labels in column {label_column!r} of {str(table.path)!r}: "
-            "fill in those of some rows."
-        )
-    rows = rows_of_frame(frame, fields, text_column)
-    return LabelledRows(rows, true, table.n_rows - len(frame))
+        cells = [_label_of(cell) for cell in chunk.cells(label_column)]
+        known = [at for at, cell in enumerate(cells) if _has_label(cell, labels)]
+        chunk = chunk.take(known)
+        true = np.array([cells[at] for at in known], dtype=np.str_)
+        _check_labels(true.tolist(), chunk, label_column, table, labels)
+    if not len(chunk):
+        raise DataError(_no_rows(table, label_column, n_readable, unreadable))
+    rows = rows_of_cells(
+        {name: chunk.cells(text_column if name == "text" else name) for name in fields}
+    )
+    return LabelledRows(rows, true, n_readable - len(rows), unreadable)
 
 
 def score_labelled(
@@ -151,7 +148,7 @@ def score_labelled(
     set_aside = Counter(str(error) for error in errors.values())
     set_aside[_NO_MASS] += int(silent.sum())
     set_aside[_NO_LABEL] += labelled.n_unlabelled
-    set_aside = +set_aside
+    set_aside = +set_aside + labelled.unreadable
     if not kept:
         reason = next(iter(set_aside))
         raise DataError(
@@ -162,5 +159,37 @@ def score_labelled(
     return ScoredTexts(rows, true, scores[~silent], set_aside)
 
 
+def _label_of(cell: object) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
 def _has_label(cell: str, labels: LabelSet) -> bool:
     return cell in labels.names or cell.lower() not in ("", "nan")
+
+
+def _check_labels(
+    cells: Sequence[str], chunk: Chunk, column: str, table: Table, labels: LabelSet
+) -> None:
+    for cell, number in zip(cells, chunk.numbers, strict=True):
+        if cell not in labels.names:
+            raise LabelError(
+                f"In row {number + 1:,} of {table.name}, column {column!r}, "
+                f"{labels.unknown(cell)} Mend the cell, or empty it to leave the row "
+                "out."
+            )
+
+
+def _no_rows(
+    table: Table, label_column: str | None, n_readable: int, unreadable: Counter[str]
+) -> str:
+    if unreadable and not n_readable:
+        return (
+            f"None of the {unreadable.total():,} rows of {table.name} can be read: "
+            f"{next(iter(unreadable))}"
+        )
+    if label_column is None or not n_readable:
+        return f"There are no rows in {table.name}."
+    return (
+        f"There are no labels in column {label_column!r} of {table.name}: fill in "
+        "those of some rows."
+    )

@@ -1,102 +1,399 @@
-"""A table through a classifier, chunk by chunk."""
+"""A table through a classifier: into a file that survives a crash, or straight out."""
 
+import itertools
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
-import pandas as pd
-
-from classify.classifier import ZeroShotClassifier
-from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.errors import ConfigError
-from classify.jobs.csv_files import CsvTable
+from classify.errors import ConfigError, EngineError
+from classify.jobs.directory import JobDirectory
+from classify.jobs.files.chunk import Chunk
+from classify.jobs.files.table import Table
+from classify.jobs.files.writing import OutputFormat, output_format
+from classify.jobs.identity import job_fingerprint, score_digest, versions
+from classify.jobs.limits import ErrorLimit
+from classify.jobs.output import JobOutput, Part
+from classify.jobs.results import Classification, ClassifiedChunk
+from classify.jobs.scored_chunks import ChunkScorer
+from classify.jobs.store import ScoreStore
 from classify.jobs.summary import Summary
-from classify.prompts import PromptTemplate
 
-__all__ = ["check_table", "classify_table"]
+__all__ = [
+    "Compute",
+    "IndexedChunk",
+    "JobRun",
+    "JobWatcher",
+    "Outcome",
+    "classified_chunks",
+    "run_job",
+    "stream_rows",
+]
 
-# Rows in memory at a time: enough for an engine to group texts of similar length.
-CHUNK_ROWS = 2048
+_logger = logging.getLogger(__name__)
+
+# Rows of a part: enough for an engine to group texts of similar length, few enough
+# that little is done again after a crash.
+PART_ROWS = 2048
+# Scores that a job keeps of its own texts, and a cache of those of many jobs.
+_JOB_STORE_BYTES = 1 << 30
+_CACHE_BYTES = 10 << 30
 
 
-def check_table(
-    table: CsvTable,
-    classifier: ZeroShotClassifier,
+class JobWatcher:
+    """Is told how a job goes; this one does nothing with it."""
+
+    def begins(self, n_rows: int | None, n_done: int) -> None:
+        """Rows of the job, as far as known, and how many an earlier run finished."""
+
+    def progressed(self, n_rows: int, n_tokens: int) -> None:
+        """Rows finished, and prompt tokens read, since the last call."""
+
+    def finished(self, summary: Summary) -> None:
+        """Called with the counts of all rows that are handed out or saved by now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRun:
+    """How a job is run; nothing of it changes what comes out.
+
+    Attributes
+    ----------
+    cache : Path or None
+        Folder with the scores of earlier jobs, shared and added to.
+    max_errors : ErrorLimit or None
+        How many rows may be set aside before the job stops.
+    stopping : callable
+        Asked before each text: whether to finish what is in flight and stop.
+    watcher : JobWatcher
+    """
+
+    cache: Path | None = None
+    max_errors: ErrorLimit | None = None
+    stopping: Callable[[], bool] = lambda: False
+    watcher: JobWatcher = field(default_factory=JobWatcher)
+
+
+class IndexedChunk(NamedTuple):
+    """A chunk, and its place among all chunks of a table."""
+
+    at: int
+    chunk: Chunk
+
+
+class Compute(Protocol):
+    """Classifies chunks, here or elsewhere."""
+
+    def __call__(
+        self,
+        chunks: Iterator[IndexedChunk],
+        output: JobOutput,
+        own_store: Path,
+        run: JobRun,
+    ) -> Generator[Part]:
+        """Yield the part of each chunk, in any order.
+
+        Parameters
+        ----------
+        chunks : iterator of IndexedChunk
+            Taken only as there is room.
+        output : JobOutput
+            Makes the parts.
+        own_store : Path
+            Where the job may keep scores of its texts.
+        run : JobRun
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes
+    ----------
+    summary : Summary
+        Of all rows that are finished, by this run or an earlier one.
+    n_resumed : int
+        Rows that an earlier run had finished.
+    seconds : float
+        Wall-clock time of this run.
+    is_complete : bool
+        False if it was asked to stop before the end.
+    folder : Path or None
+        Where the job is kept, if it is.
+    errors : Path or None
+        The file with the rows that were set aside, if there are any.
+    """
+
+    summary: Summary
+    n_resumed: int = 0
+    seconds: float
+    is_complete: bool
+    folder: Path | None = None
+    errors: Path | None = None
+
+
+def run_job(
+    job: Classification,
+    table: Table,
+    output: str | Path,
     *,
-    text_column: str = "text",
-    labels_column: str | None = None,
-    probabilities: bool = False,
-) -> None:
-    """Raise InputError if the table lacks what the task needs; no model is loaded."""
-    prompt = classifier.prompt
-    if not isinstance(prompt, PromptTemplate):
-        prompt = PromptTemplate(prompt)
-    for name in prompt.fields:
-        if name == "text":
-            table.check_column(text_column, "with the text")
-        else:
-            table.check_column(name, f"for the prompt's {{{name}}}")
-    if labels_column is not None:
-        table.check_column(labels_column, "with the candidate labels")
-    elif classifier.labels is None:
-        raise ConfigError(
-            "There are no labels: give --labels, --labels-file, a --task that has "
-            "them, or --labels-column."
-        )
-    if probabilities and classifier.labels is None:
-        raise ConfigError(
-            "--probabilities needs to know all labels beforehand, for its columns: "
-            "give --labels beside --labels-column."
-        )
+    run: JobRun | None = None,
+    output_as: OutputFormat | None = None,
+    restart: bool = False,
+    keep: bool = False,
+    compute: Compute | None = None,
+    part_rows: int = PART_ROWS,
+) -> Outcome:
+    """Classify a table into a file; go on where an earlier run was interrupted.
 
-
-def classify_table(
-    classifier: ZeroShotClassifier,
-    table: CsvTable,
-    *,
-    text_column: str = "text",
-    labels_column: str | None = None,
-    probabilities: bool = False,
-    selective: SelectiveClassifier | None = None,
-    sets: SplitConformalSets | None = None,
-    chunk_rows: int = CHUNK_ROWS,
-    summary: Summary | None = None,
-    progress: Callable[[int], object] | None = None,
-) -> Iterator[pd.DataFrame]:
-    """Yield the table's rows with their results, in order, a chunk at a time.
-
-    Rows that cannot be classified are set aside: they come out with the reason in the
-    column ``error``. A table without rows yields one empty frame with all columns.
+    Finished parts, a journal and the scores of texts are in a folder ``OUTPUT.job``
+    until the output is complete. Rows that were set aside are also listed in
+    ``OUTPUT.errors.csv``, with their reasons.
 
     Parameters
     ----------
-    classifier : ZeroShotClassifier
-    table : CsvTable
-    text_column, labels_column, probabilities, selective, sets
-        As in `ZeroShotClassifier.classify_frame`.
-    chunk_rows : int, default=2048
-        Rows in memory at a time.
-    summary : Summary or None, default=None
-        Is added to as chunks are finished.
-    progress : callable or None, default=None
-        Called with the number of rows finished since the last call.
+    job : Classification
+    table : Table
+    output : str or Path
+        Replaced if it exists, when all rows are finished.
+    run : JobRun, default=None
+    output_as : OutputFormat, default=None
+        None: what the name of the output says.
+    restart : bool, default=False
+        Forget what an earlier run finished.
+    keep : bool, default=False
+        Leave the folder of the job where it is.
+    compute : Compute, default=None
+        What classifies chunks. None: this process.
+    part_rows : int, default=2048
+        Rows that are saved at a time; an earlier run's number stays.
 
-    Yields
+    Returns
+    -------
+    Outcome
+
+    Raises
     ------
-    DataFrame
+    ConfigError
+        An earlier run was another job; the sentence says in what.
+    DataError
+        A file cannot be read or written.
+    TooManyErrorsError
+        More rows were set aside than allowed; what is finished is kept.
+    EngineError
+        The model failed; what is finished is kept.
     """
-    summary = Summary() if summary is None else summary
-    started = time.monotonic()
-    for chunk in table.chunks(chunk_rows) if table.n_rows else [table.no_rows()]:
-        classified = classifier.classify_frame(
-            chunk,
-            text_column=text_column,
-            labels_column=labels_column,
-            probabilities=probabilities,
-            selective=selective,
-            sets=sets,
-            on_error="set_aside",
-            progress=progress,
+    run, started = run or JobRun(), time.monotonic()
+    written = output_format(output) if output_as is None else output_as
+    result = JobOutput(Path(output), written, table, job)
+    with JobDirectory.open(
+        result.folder,
+        _manifest(job, table, written, part_rows),
+        part_suffix=written.part_suffix,
+        restart=restart,
+    ) as directory:
+        if directory.finished and not table.resumable:
+            raise ConfigError(
+                f"The job in {str(result.folder)!r} cannot go on: its rows came from "
+                f"{table.name}, which cannot be read again. Begin anew with --restart."
+            )
+        if directory.version_notes:
+            _logger.warning(
+                "Earlier runs of this job had other versions: %s.",
+                "; ".join(directory.version_notes),
+            )
+        rows = _SavedRows(table, result, directory, run)
+        rows.finish(_parts_here if compute is None else compute)
+        return rows.outcome(started=started, keep=keep)
+
+
+def stream_rows(
+    job: Classification,
+    table: Table,
+    write: Callable[[ClassifiedChunk], object],
+    *,
+    run: JobRun | None = None,
+    part_rows: int = PART_ROWS,
+) -> Outcome:
+    """Classify a table and hand out each chunk as it is finished; nothing is kept.
+
+    Parameters
+    ----------
+    job : Classification
+    table : Table
+    write : callable
+        Is given the chunks, in order; one without rows if the table has none.
+    run : JobRun, default=None
+    part_rows : int, default=2048
+        Rows of a chunk.
+    """
+    run, started = run or JobRun(), time.monotonic()
+    summary = Summary()
+    run.watcher.begins(table.n_rows, 0)
+    n_rows = 0
+
+    def counted() -> Iterator[Chunk]:
+        nonlocal n_rows
+        for chunk in _chunks(table, part_rows):
+            n_rows += chunk.n_rows
+            yield chunk
+
+    with _opened_store(run.cache, None) as store:
+        for classified in classified_chunks(job, counted(), store, run):
+            write(classified)
+            summary.add(classified.summary)
+            run.watcher.finished(summary)
+            _check_limit(run, summary, table.n_rows)
+    is_complete = not run.stopping() or summary.n_rows == n_rows == table.n_rows
+    if is_complete:
+        _check_limit(run, summary, summary.n_rows)
+    return Outcome(
+        summary=summary,
+        seconds=time.monotonic() - started,
+        is_complete=is_complete,
+    )
+
+
+class _SavedRows:
+    """The rows of a job, of which some are finished and on the disk."""
+
+    def __init__(
+        self, table: Table, output: JobOutput, directory: JobDirectory, run: JobRun
+    ) -> None:
+        self._table, self._output = table, output
+        self._directory, self._run = directory, run
+        self._summary = Summary()
+        for record in directory.finished.values():
+            self._summary.add(Summary.of_json(record["summary"]))
+        self._n_resumed = self._summary.n_rows
+        self._n_parts: int | None = None
+
+    def finish(self, compute: Compute) -> None:
+        """Classify the rows that are left, and save them part by part."""
+        run, directory, summary = self._run, self._directory, self._summary
+        run.watcher.begins(self._table.n_rows, self._n_resumed)
+        parts = compute(self._left(), self._output, directory.store_path, run)
+        try:
+            with closing(parts):
+                for part in parts:
+                    record = {"summary": part.summary.as_json()}
+                    directory.add_part(part.at, part.data, part.errors, record)
+                    summary.add(part.summary)
+                    run.watcher.finished(summary)
+                    _check_limit(run, summary, self._table.n_rows, directory.folder)
+        except EngineError as error:
+            error.add_note(
+                f"{summary.n_rows:,} rows are finished and kept in "
+                f"{str(directory.folder)!r}: run the same command again to go on."
+            )
+            raise
+        if self._is_complete:
+            _check_limit(run, summary, summary.n_rows, directory.folder)
+
+    def outcome(self, *, started: float, keep: bool) -> Outcome:
+        """Put the parts together, if they are all there."""
+        directory = self._directory
+        errors = None
+        if self._is_complete:
+            errors = self._output.assemble(directory, len(directory.finished))
+            if not keep:
+                directory.remove()
+        return Outcome(
+            summary=self._summary,
+            n_resumed=self._n_resumed,
+            seconds=time.monotonic() - started,
+            is_complete=self._is_complete,
+            folder=directory.folder if keep or not self._is_complete else None,
+            errors=errors,
         )
-        summary.add(classified, len(table.columns))
-        summary.seconds = time.monotonic() - started
-        yield classified
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._n_parts == len(self._directory.finished)
+
+    def _left(self) -> Iterator[IndexedChunk]:
+        """Yield the chunks that are not finished, with their places."""
+        finished, part_rows = self._directory.finished, self._directory.part_rows
+        first = next(at for at in itertools.count() if at not in finished)
+        at = first
+        for chunk in _chunks(self._table, part_rows, start=first * part_rows):
+            if at not in finished:
+                yield IndexedChunk(at, chunk)
+            at += 1
+        self._n_parts = at
+
+
+def _parts_here(
+    chunks: Iterator[IndexedChunk], output: JobOutput, own_store: Path, run: JobRun
+) -> Generator[Part]:
+    """Classify chunks in this process."""
+    indices: deque[int] = deque()
+
+    def noted() -> Iterator[Chunk]:
+        for at, chunk in chunks:
+            indices.append(at)
+            yield chunk
+
+    with _opened_store(run.cache, own_store) as store:
+        for classified in classified_chunks(output.job, noted(), store, run):
+            yield output.part(indices.popleft(), classified)
+
+
+def classified_chunks(
+    job: Classification, chunks: Iterable[Chunk], store: ScoreStore, run: JobRun
+) -> Iterator[ClassifiedChunk]:
+    """Yield chunks with their results, in order; fewer if the run is to stop."""
+    scorer = job.classifier.scorer()
+    scoring = ChunkScorer(
+        scorer,
+        store,
+        score_digest(scorer),
+        job.columns,
+        progress=run.watcher.progressed,
+        stopping=run.stopping,
+    )
+    return map(job.classified, scoring.score(chunks))
+
+
+def _chunks(table: Table, n_rows: int, *, start: int = 0) -> Iterator[Chunk]:
+    """Yield chunks of a table; one without rows if it has none."""
+    chunks = table.chunks(n_rows, start=start)
+    first = next(chunks, None)
+    if first is not None:
+        yield first
+        yield from chunks
+    elif not start:
+        yield table.no_rows()
+
+
+def _manifest(
+    job: Classification, table: Table, written: OutputFormat, part_rows: int
+) -> dict[str, Any]:
+    return {
+        "fingerprint": job_fingerprint(job),
+        "inputs": table.inputs(),
+        "output": {"format": written.name},
+        "versions": versions(),
+        "part_rows": part_rows,
+    }
+
+
+def _opened_store(cache: Path | None, own: Path | None) -> ScoreStore:
+    if cache is not None:
+        return ScoreStore.at(cache, most_bytes=_CACHE_BYTES)
+    if own is not None:
+        return ScoreStore.at(own, most_bytes=_JOB_STORE_BYTES)
+    return ScoreStore.temporary()
+
+
+def _check_limit(
+    run: JobRun, summary: Summary, n_rows: int | None, kept: Path | None = None
+) -> None:
+    if run.max_errors is not None:
+        run.max_errors.check(summary, n_rows, kept)

@@ -1,20 +1,25 @@
 """What a job did, row by row added up."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-import pandas as pd
+import numpy as np
 
-__all__ = ["Summary", "results_of"]
+from classify.frames import RowResults
+
+__all__ = ["Summary"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Summary:
-    """Counts over all rows of a job.
+    """Counts over rows.
 
     Attributes
     ----------
     n_rows : int
+        All rows, readable or not.
     n_labelled : int
         Rows that got a label.
     n_truncated : int
@@ -22,13 +27,14 @@ class Summary:
     label_counts : Counter of str
         Labelled rows of each label.
     reasons : Counter of str
-        Rows set aside, by reason.
+        Rows that could not be scored, by reason.
     abstained : Counter of str
         Rows whose label was withheld, by reason.
-    renamed : dict of str to str
-        Result columns whose name the input had already, and their new name.
-    seconds : float
-        Wall-clock time of the classification.
+    n_unreadable : int
+        Rows that could not even be read, among those of `reasons`.
+    sum_label_mass : float
+        Over the scored rows.
+    greatest_unresolved : float
     """
 
     n_rows: int = 0
@@ -37,10 +43,77 @@ class Summary:
     label_counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     abstained: Counter[str] = field(default_factory=Counter)
-    renamed: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    _sum_label_mass: float = 0.0
+    n_unreadable: int = 0
+    sum_label_mass: float = 0.0
     greatest_unresolved: float = 0.0
+
+    @classmethod
+    def of(cls, results: RowResults, unreadable: Counter[str]) -> "Summary":
+        """Count rows.
+
+        Parameters
+        ----------
+        results : RowResults
+        unreadable : Counter of str
+            Rows that could not be read, by reason.
+        """
+        columns = results.columns
+        labels = columns["label"].tolist()
+        abstained: Counter[str] = Counter()
+        if "abstained" in columns:
+            reasons = columns["abstained"].tolist()
+            abstained.update(reason for reason in reasons if reason)
+            labels = [
+                label
+                for label, reason in zip(labels, reasons, strict=True)
+                if not reason
+            ]
+        unresolved = columns["unresolved"]
+        return cls(
+            n_rows=len(results.scored) + unreadable.total(),
+            n_labelled=len(labels),
+            n_truncated=int(columns["truncated"].sum()),
+            label_counts=Counter(labels),
+            reasons=Counter(results.errors.values()) + unreadable,
+            abstained=abstained,
+            n_unreadable=unreadable.total(),
+            sum_label_mass=float(columns["label_mass"].sum()),
+            greatest_unresolved=float(np.max(unresolved, initial=0.0)),
+        )
+
+    @classmethod
+    def of_json(cls, counts: Mapping[str, Any]) -> "Summary":
+        """Return what `as_json` described.
+
+        Examples
+        --------
+        >>> summary = Summary(n_rows=2, label_counts=Counter({"a": 2}))
+        >>> Summary.of_json(summary.as_json()) == summary
+        True
+        """
+        values: dict[str, Any] = {
+            name: Counter(count) if isinstance(count, Mapping) else count
+            for name, count in counts.items()
+        }
+        return cls(**values)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: dict(value) if isinstance(value, Counter) else value
+            for name, value in values.items()
+        }
+
+    def add(self, other: "Summary") -> None:
+        """Add the counts of other rows."""
+        for each in fields(self):
+            if each.name != "greatest_unresolved":
+                mine, theirs = getattr(self, each.name), getattr(other, each.name)
+                setattr(self, each.name, mine + theirs)
+        self.greatest_unresolved = max(
+            self.greatest_unresolved, other.greatest_unresolved
+        )
 
     @property
     def n_scored(self) -> int:
@@ -55,50 +128,4 @@ class Summary:
     @property
     def mean_label_mass(self) -> float:
         """Mean of the label mass of the scored rows; 0 without any."""
-        return self._sum_label_mass / self.n_scored if self.n_scored else 0.0
-
-    @property
-    def rows_per_second(self) -> float:
-        """Rows by seconds; 0 before the first."""
-        return self.n_rows / self.seconds if self.seconds else 0.0
-
-    def add(self, frame: pd.DataFrame, n_columns: int) -> None:
-        """Count the rows of a classified frame whose input had `n_columns` columns."""
-        results = results_of(frame, n_columns)
-        scored = results[results["error"] == ""]
-        labelled = scored
-        if "abstained" in results:
-            labelled = scored[scored["abstained"] == ""]
-            withheld = scored.loc[scored["abstained"] != "", "abstained"]
-            self.abstained.update(withheld.tolist())
-        self.n_rows += len(results)
-        self.n_labelled += len(labelled)
-        self.n_truncated += int(scored["truncated"].sum())
-        self.label_counts.update(labelled["label"].tolist())
-        self.reasons.update(results.loc[results["error"] != "", "error"].tolist())
-        self._sum_label_mass += float(scored["label_mass"].sum())
-        if len(scored):
-            self.greatest_unresolved = max(
-                self.greatest_unresolved, float(scored["unresolved"].max())
-            )
-        for name, own in zip(results, frame.columns[n_columns:], strict=True):
-            if name != own:
-                self.renamed[str(name)] = str(own)
-
-
-def results_of(frame: pd.DataFrame, n_columns: int) -> pd.DataFrame:
-    """Return the results of a classified frame under their own names.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `ZeroShotClassifier.classify_frame`, errors set aside.
-    n_columns : int
-        Columns of the input, which stand first.
-    """
-    results = frame.iloc[:, n_columns:]
-    names = [str(name) for name in results.columns]
-    # No result has a name of its own that begins so.
-    while any(name.startswith("predicted_") for name in names):
-        names = [name.removeprefix("predicted_") for name in names]
-    return results.set_axis(names, axis=1)
+        return self.sum_label_mass / self.n_scored if self.n_scored else 0.0

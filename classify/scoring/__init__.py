@@ -4,11 +4,12 @@ A *strategy* is a generator function, one call for each text: it yields requests
 sent their results. The *driver* keeps many of them in flight over one engine.
 """
 
-from classify.scoring.driver import drive, score_prompts
+from classify.scoring.driver import Flight, drive, score_prompts
 from classify.scoring.result import LabelLogprobs, NodeRead, TextScore
 from classify.scoring.strategies import Strategy, exact, generate, make_strategy
 
 __all__ = [
+    "Flight",
     "LabelLogprobs",
     "NodeRead",
     "Strategy",

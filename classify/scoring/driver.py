@@ -4,14 +4,61 @@ There are no waves: whatever a strategy asks next goes to the engine at once, be
 the first requests of texts that have just begun, so that a slow text holds nobody up.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from classify.engines.protocol import Engine
 from classify.scoring.result import TextScore
 from classify.scoring.strategies import Strategy
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["drive", "score_prompts"]
+__all__ = ["Flight", "drive", "score_prompts"]
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Flight(Generic[Key]):
+    """The texts in flight over an engine.
+
+    Parameters
+    ----------
+    engine : Engine
+    window : int or None, default=None
+        How many texts to keep in flight. None: as many as the engine likes.
+    """
+
+    def __init__(self, engine: Engine, *, window: int | None = None) -> None:
+        self._engine = engine
+        self._room = engine.window if window is None else window
+        self._waiting: dict[int, tuple[Key, Strategy]] = {}
+
+    def __len__(self) -> int:
+        """How many texts are in flight."""
+        return len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether to `poll` before the next text is added."""
+        return len(self._waiting) >= self._room
+
+    def add(self, key: Key, strategy: Strategy) -> None:
+        """Let a text begin."""
+        self._waiting[self._engine.submit(next(strategy))] = (key, strategy)
+
+    def poll(self) -> list[tuple[Key, TextScore]]:
+        """Let the engine make progress; return what is finished, perhaps nothing."""
+        landed = []
+        for ticket, result in self._engine.poll():
+            if ticket not in self._waiting:
+                continue  # of a run that was broken off; the engine is shared
+            key, strategy = self._waiting.pop(ticket)
+            try:
+                request = strategy.send(result)
+            except StopIteration as finished:
+                landed.append((key, finished.value))
+            else:
+                self._waiting[self._engine.submit(request)] = (key, strategy)
+        return landed
 
 
 def drive(
@@ -33,30 +80,13 @@ def drive(
         The position of the strategy in the iterable, and its result. The order is that
         of completion.
     """
-    source = enumerate(strategies)
-    room = engine.window if window is None else window
-    waiting: dict[int, tuple[int, Strategy]] = {}
-    exhausted = False
-    while True:
-        while not exhausted and len(waiting) < room:
-            try:
-                at, strategy = next(source)
-            except StopIteration:
-                exhausted = True
-                break
-            waiting[engine.submit(next(strategy))] = (at, strategy)
-        if not waiting:
-            return
-        for ticket, result in engine.poll():
-            if ticket not in waiting:
-                continue  # of a run that was broken off; the engine is shared
-            at, strategy = waiting.pop(ticket)
-            try:
-                request = strategy.send(result)
-            except StopIteration as finished:
-                yield at, finished.value
-            else:
-                waiting[engine.submit(request)] = (at, strategy)
+    flight: Flight[int] = Flight(engine, window=window)
+    for at, strategy in enumerate(strategies):
+        while flight.full:
+            yield from flight.poll()
+        flight.add(at, strategy)
+    while flight:
+        yield from flight.poll()
 
 
 def score_prompts(

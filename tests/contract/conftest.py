@@ -1,13 +1,19 @@
 """The engines that the contract holds, each with a tiny model behind it.
 
 A new engine is one more entry of `ENGINES`: a function that takes the reference and
-returns the engine. Those of `tests.vllm_engines` are entries too.
+returns the engine. Those of `tests.vllm_engines` are entries too, and one over a vLLM
+server is another.
 """
+
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from classify.engines import FakeEngine
+from classify.engines.server import ServerEngine
 from classify.engines.transformers import TransformersEngine
+from tests.serving import SmallServer, VllmServer, a_folder_with
 from tests.tiny_models import make_model, make_reference
 from tests.vllm_engines import TINY, TINY_ENGINES
 
@@ -21,6 +27,19 @@ def _fake(reference):
     )
 
 
+def _server(reference):
+    server = SmallServer(
+        reference.logprobs,
+        reference.vocab_size,
+        max_model_len=129,
+        stop_token_ids=reference.stop_token_ids,
+    )
+    server.start()
+    with tempfile.TemporaryDirectory() as folder:
+        model = a_folder_with(Path(folder), reference.vocab_size)
+        return ServerEngine.load(model, url=server.url)
+
+
 def _transformers(architecture, **options):
     return lambda _: TransformersEngine(make_model(architecture), **options)
 
@@ -28,6 +47,7 @@ def _transformers(architecture, **options):
 ENGINES = {
     # name: (architecture of the model behind it, how to make it)
     "fake": ("llama", _fake),
+    "server": ("llama", _server),
     "transformers": ("llama", _transformers("llama")),
     "transformers, 3 texts a batch": ("llama", _transformers("llama", batch_size=3)),
     "transformers, sliding window": (
@@ -40,11 +60,28 @@ ENGINES = {
 
 ARCHITECTURES = {name: architecture for name, (architecture, _) in ENGINES.items()}
 ARCHITECTURES |= dict.fromkeys(TINY_ENGINES, TINY)
+SERVED = "vllm, served"
+ARCHITECTURES |= {SERVED: TINY}
 
 
 @pytest.fixture(scope="session")
 def engines():
-    return {}
+    made = {}
+    yield made
+    for engine in made.values():
+        engine.close()
+
+
+@pytest.fixture(scope="session")
+def served_engine(tmp_path_factory):
+    """An engine over vLLM's own server, which runs the tiny model."""
+    folder = tmp_path_factory.mktemp("served")
+    make_model(TINY).save_pretrained(folder)
+    options = ("--skip-tokenizer-init", "--max-model-len", 128)
+    with VllmServer(folder, folder / "log", *options) as server:
+        engine = ServerEngine.load(folder, url=server.url)
+        yield engine
+        engine.close()
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -55,6 +92,8 @@ def reference(request):
 @pytest.fixture
 def engine(request, reference, engines):
     name = request.node.callspec.params["reference"]
+    if name == SERVED:
+        return request.getfixturevalue("served_engine")
     if name in TINY_ENGINES:
         # One of them is alive at a time, so they are not kept here.
         return request.getfixturevalue("vllm_engines")(name)

@@ -212,10 +212,14 @@ class Step:
         most_top = int(n_top.max(initial=0))
         ids, valid = self._tracked_ids()
         if most_top:
-            top = torch.topk(raw, most_top, dim=-1).indices
+            n_tokens = raw.shape[1]
+            top = torch.topk(raw, min(most_top, n_tokens), dim=-1).indices
+            missing = most_top - top.shape[1]
+            top = torch.nn.functional.pad(top, (0, missing), value=n_tokens)
             ids = torch.cat([top, ids], dim=1)
             valid = torch.nn.functional.pad(valid, (most_top, 0), value=True)
-        # A wrong id must not take the engine, and everyone's requests, down with it.
+        # A wrong id, or more top tokens than there are, must not take the engine, and
+        # everyone's requests, down with it.
         outside = ids >= raw.shape[1]
         values = raw.gather(1, ids.masked_fill(outside, 0)).float() - log_sum
         values = values.masked_fill(outside, float("nan"))

@@ -5,19 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 
 from classify.engines.protocol import Request, check_request
 from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
+from classify.engines.vllm.generation import generation_of
 from classify.engines.vllm.liveness import announce_death
-from classify.engines.vllm.parameters import (
-    ids_only,
-    sampling_params,
-    top_logprobs,
-    tracked_logprobs,
-)
+from classify.engines.vllm.parameters import ids_only, sampling_params
 from classify.engines.vllm.reading import Chain, PackedTree, add_edges, chains_of
 from classify.engines.vllm.speculation import (
     SpeculationFigures,
@@ -42,6 +38,9 @@ __all__ = ["VllmEngine"]
 _GUESSED_LENGTH = 512
 # vLLM refuses any above.
 _HIGHEST_TEMPERATURE = 2.0
+# vLLM's own 5 are too few for it to give back the memory that its processes share,
+# hundreds of MB, which then stay taken after they are killed.
+_SECONDS_TO_END = 15.0
 
 
 @dataclass(slots=True)
@@ -72,14 +71,20 @@ class VllmEngine:
     ----------
     n_requests : int
         vLLM requests sent so far.
+    asynchronous : bool
+        True: requests may be added while others run.
     """
 
     name = "vllm"
+    asynchronous = True
 
     def __init__(self, llm: Any, *, lora_request: Any = None) -> None:
         self._llm = llm
         self._engine = llm.llm_engine
-        announce_death(self._engine.engine_core)
+        core = self._engine.engine_core
+        announce_death(core)
+        # At exit, too; not when this object goes, whose LLM may be somebody else's.
+        self._end = finalize(llm, core.shutdown, timeout=_SECONDS_TO_END)
         self._lora_request = lora_request
         config = self._engine.vllm_config
         self.vocab_size = int(config.model_config.get_vocab_size())
@@ -203,6 +208,7 @@ class VllmEngine:
 
     def describe(self) -> dict[str, str]:
         """Return what runs, in words, by name."""
+        self._check_open()
         in_flight = f"{self.window} texts, {self._most_texts} requests at once"
         return {**described(self._llm), "in flight": in_flight}
 
@@ -214,8 +220,7 @@ class VllmEngine:
 
     def submit(self, request: Request) -> int:
         """Take a request and return its ticket."""
-        if self.closed:
-            raise EngineError("This engine was closed: load it again.")
+        self._check_open()
         check_request(
             request, vocab_size=self.vocab_size, context_length=self.context_length
         )
@@ -242,10 +247,12 @@ class VllmEngine:
             return
         self.closed = True
         self._forget()
-        core = getattr(self._engine, "engine_core", None)
         self._llm = self._engine = None
-        if core is not None:
-            core.shutdown()
+        self._end()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise EngineError("This engine was closed: load it again.")
 
     def _submit_read(self, ticket: int, request: ReadRequest) -> None:
         tree = request.tree
@@ -352,7 +359,7 @@ class VllmEngine:
         waiting = self._waiting[ticket]
         if isinstance(waiting.request, TrackedRequest):
             waiting.generations = tuple(
-                _generation(waiting.request, completion)
+                generation_of(waiting.request, completion)
                 for completion in output.outputs
             )
         else:
@@ -369,40 +376,6 @@ class VllmEngine:
 def _distinct(request: TrackedRequest) -> tuple[int, ...]:
     tracked = () if request.track_token_ids is None else request.track_token_ids
     return tuple(dict.fromkeys(int(token) for token in tracked))
-
-
-def _generation(request: TrackedRequest, completion: Any) -> TrackedGeneration:
-    token_ids = tuple(completion.token_ids)
-    n_steps, at_leaf = len(token_ids), False
-    if request.allowed is not None:
-        n_steps, at_leaf = _steps_to_leaf(request.allowed, token_ids)
-    tracked = None
-    if request.track_token_ids is not None:
-        tracked = {
-            token: values[:n_steps]
-            for token, values in tracked_logprobs(completion).items()
-        }
-    stopped = at_leaf or completion.finish_reason == "stop"
-    return TrackedGeneration(
-        token_ids=token_ids[:n_steps],
-        tracked_logprobs=tracked,
-        top_logprobs=top_logprobs(completion)[:n_steps],
-        finish_reason="stop" if stopped else "length",
-    )
-
-
-def _steps_to_leaf(tree: TokenTree, token_ids: tuple[int, ...]) -> tuple[int, bool]:
-    node: int | None = 0
-    for step, token in enumerate(token_ids):
-        assert node is not None
-        if not tree.n_children[node]:
-            return step, True
-        node = tree.child_by_token(node, token)
-        if node is None:
-            raise EngineError(
-                f"vLLM generated {list(token_ids)}, which leaves the allowed paths."
-            )
-    return len(token_ids), not tree.n_children[node]
 
 
 def _dead_engine() -> type[Exception]:

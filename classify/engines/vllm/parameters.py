@@ -154,18 +154,33 @@ def top_logprobs(completion: Any) -> tuple[dict[int, float], ...]:
     -------
     tuple of dict of int to float, length n_steps
         Token id to log-probability in nats, likeliest first.
+
+    Raises
+    ------
+    InputError
+        The request did not track, or asked for more tokens than there are.
+    EngineError
+        vLLM did not run with tracking installed.
     """
     flat = completion.logprobs
-    return tuple(
-        dict(
+    likeliest = []
+    for start, _ in _steps(completion):
+        first, n_top = start + 2, flat.token_ids[start + 1]
+        top = dict(
             zip(
-                flat.token_ids[start + 2 : start + 2 + flat.token_ids[start + 1]],
-                flat.logprobs[start + 2 : start + 2 + flat.token_ids[start + 1]],
+                flat.token_ids[first : first + n_top],
+                flat.logprobs[first : first + n_top],
                 strict=True,
             )
         )
-        for start, _ in _steps(completion)
-    )
+        # Those that do not exist stand behind the others, all under one id.
+        if n_top and math.isnan(flat.logprobs[first + n_top - 1]):
+            raise InputError(
+                f"top_logprobs must be at most the vocabulary size, {len(top) - 1}. "
+                f"Got {n_top} instead."
+            )
+        likeliest.append(top)
+    return tuple(likeliest)
 
 
 def tracked_llm(**options: Any) -> Any:

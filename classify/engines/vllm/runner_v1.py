@@ -110,7 +110,19 @@ class BatchTracking:
 
     def stock_metadata(self, metadata: Any) -> Any:
         """Return sampling metadata that asks for what stock requests ask."""
-        return replace(metadata, max_num_logprobs=self._n_stock, logprob_token_ids=None)
+        return self.possible(
+            replace(metadata, max_num_logprobs=self._n_stock, logprob_token_ids=None)
+        )
+
+    def possible(self, metadata: Any) -> Any:
+        """Return sampling metadata that asks for no more top tokens than there are.
+
+        More would end the engine, and with it everyone's requests.
+        """
+        n_tokens = self.runner.input_batch.vocab_size
+        if (metadata.max_num_logprobs or 0) <= n_tokens:
+            return metadata
+        return replace(metadata, max_num_logprobs=n_tokens)
 
     def advance(self, step: Step, sampled: torch.Tensor) -> None:
         """Move on by the sampled tokens that the runner will keep."""
@@ -166,7 +178,7 @@ class TrackingSampler(Sampler):  # type: ignore[misc]
         if slots is None:
             return super().forward(
                 logits,
-                sampling_metadata,
+                self.tracking.possible(sampling_metadata),
                 predict_bonus_token=predict_bonus_token,
                 **options,
             )
@@ -204,7 +216,8 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
         n_drafts = np.asarray(metadata.num_draft_tokens, dtype=np.int64)
         slots = self.tracking.slots(len(n_drafts))
         if slots is None:
-            return super().forward(metadata, draft_probs, logits, sampling_metadata)
+            stock = self.tracking.possible(sampling_metadata)
+            return super().forward(metadata, draft_probs, logits, stock)
         n_rows = n_drafts + 1
         starts = np.concatenate([[0], np.cumsum(n_rows)])[:-1]
         drafted = np.ones(int(n_rows.sum()), dtype=np.bool_)

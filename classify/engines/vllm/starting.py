@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from classify.engines.vllm.interrupts import children_without_interrupts
 from classify.engines.vllm.parameters import require_vllm, tracked_llm
 from classify.engines.vllm.speculation import check_installed
 from classify.errors import ConfigError, EngineError, ModelLoadError
@@ -77,7 +78,8 @@ def start(
 def _started(model: str, options: Mapping[str, Any], given: list[str]) -> Any:
     """Return the ``LLM``; `given` are the options that a user named."""
     try:
-        return tracked_llm(model=model, **options)
+        with children_without_interrupts():
+            return tracked_llm(model=model, **options)
     except TypeError as error:
         raise ConfigError(
             f"vLLM does not know one of the options {given}: {error}"

@@ -1,0 +1,251 @@
+"""A table to a labelled file, to a table on a terminal, or into a pipe."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import typer
+from rich.console import Console
+
+from classify.cli.console import Notes
+from classify.cli.decision_options import Rules
+from classify.cli.interruption import graceful_interruption
+from classify.cli.job_log import JobLog, Watchers
+from classify.cli.job_options import JobOptions, Reading
+from classify.cli.job_progress import JobProgress
+from classify.cli.loading import load_classifier
+from classify.cli.report import report_summary
+from classify.cli.tables import ShownRow, on_one_line, results_table
+from classify.config import Task
+from classify.engines import Engine
+from classify.engines.vllm.speculation import SpeculationFigures
+from classify.errors import ConfigError, EngineError
+from classify.jobs import (
+    Classification,
+    ClassifiedChunk,
+    ErrorLimit,
+    JobRun,
+    Outcome,
+    RowColumns,
+    check_output,
+    output_format,
+    run_job,
+    stream_rows,
+)
+from classify.jobs.files.table import Table
+
+__all__ = ["predict_table"]
+
+# More than anybody reads on a terminal; the rest belongs into a file.
+_MOST_SHOWN = 500
+
+
+def predict_table(
+    task: Task, rules: Rules, reading: Reading, options: JobOptions, notes: Notes
+) -> None:
+    """Classify a table; write or show it; report what became of its rows."""
+    limit = None if options.max_errors is None else ErrorLimit.parse(options.max_errors)
+    table = reading.table()
+    job = Classification(
+        classifier=task.classifier(),
+        columns=RowColumns(text=task.text_column, labels=task.labels_column),
+        probabilities=options.probabilities,
+        selective=rules.selective,
+        sets=rules.sets,
+        reading=reading.selection,
+    )
+    job.check(table)
+    sink = _sink_of(job, table, options)
+    with ExitStack() as stack:
+        log = None
+        if options.log_json is not None:
+            log = stack.enter_context(JobLog(options.log_json))
+        classifier = load_classifier(task, notes, force=rules.force)
+        job = job.with_classifier(classifier)
+        if options.dry_run:
+            from classify.cli.dry_run import report_estimate
+
+            report_estimate(job, table, notes)
+            return
+        interruption = stack.enter_context(graceful_interruption(notes))
+        engine = classifier.load_engine()
+        progress = stack.enter_context(
+            JobProgress(notes, lambda: _speculation_figures(engine))
+        )
+        run = JobRun(
+            cache=options.cache,
+            max_errors=limit,
+            stopping=interruption,
+            watcher=progress if log is None else Watchers([progress, log]),
+        )
+        outcome = sink(job, table, run)
+        if log is not None:
+            log.ends(outcome)
+    if not outcome.is_complete:
+        _report_stop(outcome, table, notes)
+        raise typer.Exit(interruption.exit_code)
+    _report(outcome, job, table, task, options, notes, engine)
+
+
+def _sink_of(
+    job: Classification, table: Table, options: JobOptions
+) -> Callable[[Classification, Table, JobRun], Outcome]:
+    """Return where rows go; what cannot be written to is refused before a model."""
+    output = options.output
+    if output is not None and (str(output) == "-" or _is_device(output)):
+        return _Piped(output, options, table)
+    if output is None and (options.as_table or sys.stdout.isatty()):
+        return _ShownTable(job.columns.text)
+    if output is None:
+        return _Piped(Path("-"), options, table)
+    written = output_format(output, output_format=options.output_format)
+    check_output(output, written, table)
+    return lambda job, table, run: run_job(
+        job,
+        table,
+        output,
+        run=run,
+        output_as=written,
+        restart=options.restart,
+        keep=options.keep_job,
+    )
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is a pipe or a device, which nothing can be put in place of."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _report(
+    outcome: Outcome,
+    job: Classification,
+    table: Table,
+    task: Task,
+    options: JobOptions,
+    notes: Notes,
+    engine: Engine,
+) -> None:
+    report_summary(
+        outcome,
+        notes,
+        strategy=task.strategy,
+        renamed=job.renamed(table.columns),
+        speculation=_speculation_figures(engine),
+    )
+    if options.output is not None and str(options.output) != "-":
+        notes.say(f"Written to {options.output}.")
+    if outcome.errors is not None:
+        notes.say(f"The rows without a label are listed in {outcome.errors}.")
+    if outcome.folder is not None:
+        notes.note(f"The parts of the job are in {outcome.folder}.")
+    if outcome.summary.n_rows and not outcome.summary.n_scored:
+        raise typer.Exit(1)
+
+
+def _report_stop(outcome: Outcome, table: Table, notes: Notes) -> None:
+    n_done = outcome.summary.n_rows
+    total = "" if table.n_rows is None else f" of {table.n_rows:,}"
+    if outcome.folder is None:
+        notes.warn(f"Stopped after {n_done:,}{total} rows.")
+    else:
+        notes.warn(
+            f"Stopped: {n_done:,}{total} rows are finished and kept in "
+            f"{outcome.folder}. Run the same command again to go on."
+        )
+
+
+def _speculation_figures(engine: Engine) -> SpeculationFigures | None:
+    """Return how well tokens were drafted, where the engine drafts any."""
+    figures: SpeculationFigures | None = getattr(
+        engine, "speculation_figures", lambda: None
+    )()
+    return figures
+
+
+class _Piped:
+    """Writes rows to stdout, a pipe or a device, as they are finished."""
+
+    def __init__(self, output: Path, options: JobOptions, table: Table) -> None:
+        for option, given in (
+            ("--restart", options.restart),
+            ("--keep-job", options.keep_job),
+        ):
+            if given:
+                raise ConfigError(
+                    f"{option} is for a job with an output file: give --output, or "
+                    f"drop {option}."
+                )
+        self._output = output
+        self._format = output_format(output, output_format=options.output_format)
+        self._format.check_columns(table.columns, table.name)
+        if self._format.name == "parquet":
+            raise ConfigError(
+                "Parquet cannot be written into a pipe: give --output FILE.parquet, or "
+                "--output-format jsonl."
+            )
+
+    def __call__(self, job: Classification, table: Table, run: JobRun) -> Outcome:
+        if str(self._output) == "-":
+            return self._write(job, table, run, sys.stdout.buffer)
+        with self._output.open("wb") as file:
+            return self._write(job, table, run, file)
+
+    def _write(
+        self, job: Classification, table: Table, run: JobRun, file: BinaryIO
+    ) -> Outcome:
+        kinds = job.kinds(table.columns)
+        file.write(self._format.header(table.columns, list(kinds)))
+
+        def write(chunk: ClassifiedChunk) -> None:
+            file.write(self._format.encode(chunk.chunk, chunk.results, kinds))
+            file.flush()
+
+        return stream_rows(job, table, write, run=run)
+
+
+class _ShownTable:
+    """Keeps what the table shows of the first rows, and prints it at the end."""
+
+    def __init__(self, text_column: str) -> None:
+        self._text_column = text_column
+        self._rows: list[ShownRow] = []
+        self._n_left_out = 0
+
+    def __call__(self, job: Classification, table: Table, run: JobRun) -> Outcome:
+        own = job.kinds(table.columns)
+        names = dict(zip(job.kinds([]), own, strict=True))
+        try:
+            outcome = stream_rows(
+                job, table, lambda chunk: self._add(chunk, names), run=run
+            )
+        except EngineError:
+            # What an engine finished before it failed is right, and was paid for.
+            self._print()
+            raise
+        self._print()
+        return outcome
+
+    def _add(self, classified: ClassifiedChunk, names: dict[str, str]) -> None:
+        chunk = classified.chunk
+        wanted = self._text_column
+        texts = chunk.cells(wanted if wanted in chunk.columns else chunk.columns[0])
+        n_rows = len(chunk)
+        empty: list[Any] = [None] * n_rows
+        cells = [
+            classified.results.get(names.get(field, ""), empty)
+            for field in ShownRow._fields[1:]
+        ]
+        room = max(0, _MOST_SHOWN - len(self._rows))
+        self._n_left_out += max(0, n_rows - room)
+        for text, *values in list(zip(texts, *cells, strict=True))[:room]:
+            self._rows.append(ShownRow(on_one_line(str(text or "")), *values))
+
+    def _print(self) -> None:
+        console = Console(highlight=False)
+        console.print(results_table(self._rows, console.width))
+        if self._n_left_out:
+            console.print(
+                f"… {self._n_left_out:,} more rows: write them with --output."
+            )

@@ -1,0 +1,5 @@
+"""The engine over a running vLLM server."""
+
+from classify.engines.server.engine import ServerEngine
+
+__all__ = ["ServerEngine"]

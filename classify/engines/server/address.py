@@ -1,0 +1,118 @@
+"""Where a server is, and the key that it is asked with."""
+
+import ipaddress
+import logging
+import os
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from classify.errors import ConfigError
+
+__all__ = ["authorization", "base_url", "is_loopback"]
+
+_logger = logging.getLogger(__name__)
+
+_EXAMPLE = "such as http://localhost:8000"
+
+
+def base_url(url: Any) -> str:
+    """Return the address of a server's API, which ends in ``/v1``.
+
+    Parameters
+    ----------
+    url : str
+        With or without ``/v1``.
+
+    Raises
+    ------
+    ConfigError
+        It is none, or carries what does not belong there.
+
+    Examples
+    --------
+    >>> base_url("http://localhost:8000"), base_url("https://gateway/llm/v1/")
+    ('http://localhost:8000/v1', 'https://gateway/llm/v1')
+    """
+    if url is None:
+        raise ConfigError(
+            f"The server engine needs the address of a server: set url, {_EXAMPLE}."
+        )
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"url must be the http or https address of a server, {_EXAMPLE}. Got "
+            f"{url!r}."
+        )
+    if "@" in parts.netloc:
+        # Not shown: what stands before the @ is a secret.
+        raise ConfigError(
+            f"url has a user name or password for {parts.hostname!r}: leave it out. A "
+            "key is taken from the environment variable that api_key_env names."
+        )
+    if parts.query or parts.fragment:
+        raise ConfigError(
+            "url must be the address of a server alone, without anything after ? or "
+            f"#. Got {url!r}."
+        )
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme}://{parts.netloc}{path}/v1"
+
+
+def is_loopback(base: str) -> bool:
+    """Whether an address is that of this machine.
+
+    Examples
+    --------
+    >>> is_loopback("http://127.0.0.1:8000/v1"), is_loopback("http://gpu-box:8000/v1")
+    (True, False)
+    """
+    host = urlsplit(base).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def authorization(base: str, api_key_env: str | None) -> dict[str, str]:
+    """Return the headers that carry the key in an environment variable; {} for None.
+
+    Raises
+    ------
+    ConfigError
+        The variable is not set, or holds what no header can carry.
+    """
+    if api_key_env is None:
+        return {}
+    key = os.environ.get(api_key_env, "").strip()
+    if not key:
+        raise ConfigError(
+            f"api_key_env names {api_key_env!r}, but no environment variable of that "
+            "name is set: set it to the key, or leave api_key_env out for a server "
+            "that needs none."
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"The environment variable {api_key_env!r} holds no key: a key has "
+            "printable ASCII characters only, on one line."
+        )
+    if base.startswith("http:") and not is_loopback(base):
+        _logger.warning(
+            "The key in %s is sent over plain http to %s, where others can read it: "
+            "use https.",
+            api_key_env,
+            base,
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _split(url: Any) -> SplitResult | None:
+    """Return the parts of an address; None if it is none."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        # Reading it raises where it is no number.
+        _ = parts.port if parts else None
+    except ValueError:
+        return None
+    return parts

@@ -1,0 +1,225 @@
+"""What a server is asked for, and what of its answer is used.
+
+Every request is one of ``/v1/completions`` with token ids as its prompt. Values are
+looked up by token id, under the keys ``token_id:…`` of vLLM's
+``return_tokens_as_token_ids``: never by their place, and one that is missing is an
+error, never a number.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from classify.errors import EngineError
+
+__all__ = [
+    "IMPOSSIBLE",
+    "MOST_IDS",
+    "Ask",
+    "Completion",
+    "completion",
+    "first_values",
+    "free",
+    "greedy",
+    "next_token",
+    "prompt_values",
+    "scored_prompt",
+]
+
+# vLLM's own MAX_LOGPROB_TOKEN_IDS, in all versions from 0.26 to 0.33.
+MOST_IDS = 128
+
+# Sends a request's fields, and returns the answer's one choice.
+Ask = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Mapping[str, Any]]]
+
+# What JSON cannot say, minus infinity, comes as this.
+IMPOSSIBLE = -9999.0
+
+# Said in every request: a server may have other defaults from the model's own
+# generation config, which change what is generated.
+_PLAIN = {
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "max_tokens": 1,
+    "ignore_eos": True,
+    "return_tokens_as_token_ids": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a server generated.
+
+    Attributes
+    ----------
+    token_ids : tuple of int, length n_steps
+    values : list of dict of int to float
+        For each step the log-probabilities of the ids asked for, in nats; no steps
+        where none were.
+    stopped : bool
+        It ended at a stop token, the last of `token_ids`.
+    """
+
+    token_ids: tuple[int, ...]
+    values: list[dict[int, float]]
+    stopped: bool
+
+
+def next_token(prompt: Sequence[int], ids: Sequence[int]) -> dict[str, Any]:
+    """Return the fields that ask for log p(id | prompt) of at most `MOST_IDS` ids.
+
+    Examples
+    --------
+    >>> next_token((5, 6), [9])["logprob_token_ids"]
+    [9]
+    """
+    return {**_PLAIN, "prompt": list(prompt), **_tracking(ids)}
+
+
+def free(
+    prompt: Sequence[int],
+    ids: Sequence[int],
+    *,
+    max_tokens: int,
+    temperature: float,
+    seed: int | None,
+    stop_token_ids: Sequence[int] | None,
+) -> dict[str, Any]:
+    """Return the fields that let the model generate, with values of `ids` beside it.
+
+    `stop_token_ids` None stands for the model's own, which the server knows.
+    """
+    stops: dict[str, Any] = {"ignore_eos": stop_token_ids is not None}
+    if stop_token_ids:
+        stops["stop_token_ids"] = list(stop_token_ids)
+    return {
+        **_PLAIN,
+        "prompt": list(prompt),
+        **_tracking(ids),
+        **stops,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "return_token_ids": True,
+    }
+
+
+def greedy(
+    prompt: Sequence[int],
+    ids: Sequence[int],
+    *,
+    max_tokens: int,
+    only: int | None = None,
+) -> dict[str, Any]:
+    """Return the fields that generate the likeliest tokens, or always the one given."""
+    request = free(
+        prompt,
+        ids,
+        max_tokens=max_tokens,
+        temperature=0.0,
+        seed=None,
+        stop_token_ids=(),
+    )
+    return request if only is None else {**request, "allowed_token_ids": [only]}
+
+
+def scored_prompt(token_ids: Sequence[int], top: int) -> dict[str, Any]:
+    """Return the fields that ask for the `top` likeliest tokens before each token.
+
+    The server computes these apart from what it generates: nobody else's request, and
+    no speculation, changes them.
+    """
+    return {**_PLAIN, "prompt": list(token_ids), "prompt_logprobs": top}
+
+
+def completion(choice: Mapping[str, Any], ids: Sequence[int]) -> Completion:
+    """Return what was generated, with a value of every id at every step.
+
+    Raises
+    ------
+    EngineError
+        The answer lacks one.
+    """
+    tokens = choice.get("token_ids")
+    values = _values(choice, ids) if ids else []
+    if tokens is None or (ids and len(values) != len(tokens)):
+        n_tokens = "no tokens" if tokens is None else f"{len(tokens)} tokens"
+        raise EngineError(
+            f"The server answered {n_tokens} with {len(values)} steps of log-"
+            "probabilities: each token needs its own."
+        )
+    stopped = choice.get("finish_reason") == "stop"
+    return Completion(tuple(int(token) for token in tokens), values, stopped)
+
+
+def first_values(choice: Mapping[str, Any], ids: Sequence[int]) -> dict[int, float]:
+    """Return the value of every id at the first step; EngineError if one is missing."""
+    steps = _values(choice, ids)
+    if not steps:
+        raise _without(ids[0])
+    return steps[0]
+
+
+def prompt_values(choice: Mapping[str, Any]) -> list[dict[int, float]]:
+    """Return the values before each token of a scored prompt; {} for the first.
+
+    Returns
+    -------
+    list of dict of int to float, length n_tokens
+        The likeliest tokens, likeliest first, and the prompt's own among them.
+    """
+    try:
+        return [
+            {} if step is None else _likeliest_first(step)
+            for step in choice["prompt_logprobs"]
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise EngineError(
+            "The server answered without the log-probabilities of the prompt that were "
+            "asked for (prompt_logprobs)."
+        ) from None
+
+
+def _tracking(ids: Sequence[int]) -> dict[str, Any]:
+    assert len(ids) <= MOST_IDS
+    # `logprobs` must be there, and says nothing beside ids.
+    return {"logprobs": 1, "logprob_token_ids": list(ids)} if ids else {}
+
+
+def _values(choice: Mapping[str, Any], ids: Sequence[int]) -> list[dict[int, float]]:
+    logprobs = choice.get("logprobs") or {}
+    return [
+        {token: _value_of(step or {}, token) for token in ids}
+        for step in logprobs.get("top_logprobs") or ()
+    ]
+
+
+def _value_of(step: Mapping[str, Any], token: int) -> float:
+    value = step.get(f"token_id:{token}")
+    if not isinstance(value, int | float):
+        raise _without(token)
+    return _number(value)
+
+
+def _without(token: int) -> EngineError:
+    return EngineError(
+        f"The server answered without a log-probability of token {token}, which was "
+        "asked for (logprob_token_ids)."
+    )
+
+
+def _likeliest_first(step: Mapping[str, Any]) -> dict[int, float]:
+    values = [(int(token), float(each["logprob"])) for token, each in step.items()]
+    return {
+        token: _number(value)
+        for token, value in sorted(values, key=lambda pair: (-pair[1], pair[0]))
+    }
+
+
+def _number(value: float) -> float:
+    return float("-inf") if value <= IMPOSSIBLE else float(value)

@@ -1,0 +1,262 @@
+"""Does a server answer right? A few requests, compared with values it computes apart.
+
+Released versions of vLLM lose tracked values under speculative decoding, or die of
+them; other products take ``logprob_token_ids`` for a mistake and leave it out; and an
+option of vLLM's turns log-probabilities into something else. So every server is asked
+questions whose answers can be checked, before the first text.
+
+The yardstick are log-probabilities of prompt tokens: the server computes them in
+another way than those of generated tokens, without speculation, and nobody else's
+request changes them. The alone comes before the mixed: what is known to kill a server
+in a mixed batch is found out, without harm, alone.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from classify.engines.server.completions import (
+    IMPOSSIBLE,
+    MOST_IDS,
+    Ask,
+    completion,
+    greedy,
+    prompt_values,
+    scored_prompt,
+)
+from classify.engines.server.reading import together, values_at
+from classify.errors import EngineError
+
+__all__ = ["SelfTestCase", "self_test"]
+
+# Tokens generated in a row: enough for a drafter to draft, and to be found wrong.
+_N_STEPS = 8
+# … and by a neighbour, so that others come and go beside it.
+_LONGER = 4 * _N_STEPS
+# Likeliest tokens of each step that are compared; a server gives 20 at most.
+_TOP = 4
+# A server does not say in which format it computes; in bfloat16, batches of another
+# make-up differ by up to a tenth. A wrong value is off by far more.
+_TOLERANCE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestCase:
+    """One question and how it was answered.
+
+    Attributes
+    ----------
+    name : str
+    difference : float
+        Greatest absolute difference from the values computed apart, in nats; NaN where
+        nothing is compared.
+    problem : str
+        What is wrong; empty if nothing is.
+    harm : str
+        What others are done by it that this engine is used; empty if nothing is.
+    """
+
+    name: str
+    difference: float
+    problem: str
+    harm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A prompt, what is generated from it, and what must be said of each step.
+
+    Attributes
+    ----------
+    prompt : tuple of int
+    only : int or None
+        The one token that may be generated; None: all may.
+    token_ids : tuple of int, length n_steps
+        What is generated.
+    expected : list of dict of int to float, length n_steps
+        Log-probabilities at each step.
+    """
+
+    prompt: tuple[int, ...]
+    only: int | None
+    token_ids: tuple[int, ...]
+    expected: list[dict[int, float]]
+
+    @property
+    def ids(self) -> list[int]:
+        return sorted({token for step in self.expected for token in step})
+
+
+async def self_test(
+    ask: Ask, *, vocab_size: int, context_length: int
+) -> list[SelfTestCase]:
+    """Ask the questions one after another, up to the first that is answered wrong.
+
+    Parameters
+    ----------
+    ask : callable
+        Sends a request; should not try again for long.
+    vocab_size, context_length : int
+
+    Returns
+    -------
+    list of SelfTestCase
+    """
+    questions: list[_Question] = []
+    harm: list[str] = []
+
+    async def prepare() -> float:
+        for prompt, only in _prompts(vocab_size, context_length):
+            questions.append(await _question(ask, prompt, only))
+        return math.nan
+
+    steps: Sequence[tuple[str, Callable[[], Awaitable[float]]]] = (
+        ("log-probabilities of a prompt", prepare),
+        ("tracked values, alone", lambda: _alone(ask, questions)),
+        ("the vocabulary", lambda: _vocabulary(ask, vocab_size)),
+        (
+            f"tracked values of {min(MOST_IDS, vocab_size)} tokens",
+            lambda: _many(ask, questions[-1], vocab_size),
+        ),
+        ("tracked values, beside other requests", lambda: _mixed(ask, questions, harm)),
+    )
+    cases = []
+    for name, step in steps:
+        try:
+            worst, problem = await step(), ""
+        except EngineError as error:
+            # Of what a connection says, what happened; not what to do about it.
+            worst, problem = math.nan, str(error.__cause__ or error).rstrip(".")
+        if worst > _TOLERANCE:
+            problem = f"they are off by {worst:.3g} nats"
+        cases.append(SelfTestCase(name, worst, problem, "".join(harm)))
+        if problem:
+            break
+    return cases
+
+
+def _prompts(
+    vocab_size: int, context_length: int
+) -> list[tuple[tuple[int, ...], int | None]]:
+    """Return prompts, and the one token that may follow each, or None."""
+    # Each ends as it begins, so that drafters that look runs up have something to
+    # draft; of what they draft, a token that is the only one allowed is accepted.
+    draws = np.random.default_rng(0)
+    length = max(1, min(6, (context_length - _LONGER) // 3))
+    prompts: list[tuple[tuple[int, ...], int | None]] = []
+    for forced in (True, True, False):
+        start, middle = draws.integers(vocab_size, size=(2, length)).tolist()
+        if forced:
+            start = start[:1] * length
+        prompts.append(((*start, *middle, *start), start[0] if forced else None))
+    return prompts
+
+
+async def _question(ask: Ask, prompt: tuple[int, ...], only: int | None) -> _Question:
+    if only is None:
+        choice = await ask(greedy(prompt, (), max_tokens=_N_STEPS))
+        token_ids = completion(choice, ()).token_ids
+    else:
+        token_ids = (only,) * _N_STEPS
+    whole = (*prompt, *token_ids)
+    values = prompt_values(await ask(scored_prompt(whole, _TOP)))
+    if len(values) != len(whole):
+        raise EngineError(
+            f"the server scored {len(values)} tokens of a prompt of {len(whole)}"
+        )
+    for step in values:
+        total = sum(math.exp(value) for value in step.values())
+        if total > 1.01:
+            raise EngineError(
+                f"the likeliest tokens have a probability of {total:.3g} together: "
+                "these are no log-probabilities"
+            )
+    return _Question(prompt, only, token_ids, values[len(prompt) :])
+
+
+async def _vocabulary(ask: Ask, vocab_size: int) -> float:
+    """See that the last token is known, and the one behind it is not."""
+    await values_at(ask, [0], [vocab_size - 1])
+    try:
+        await values_at(ask, [0], [vocab_size])
+    except EngineError:
+        return math.nan
+    raise EngineError(
+        f"the server knows the token {vocab_size}, but the model named here has "
+        f"{vocab_size} tokens, the last of which is {vocab_size - 1}: name the model "
+        "that the server runs"
+    )
+
+
+async def _alone(ask: Ask, questions: Sequence[_Question]) -> float:
+    return max([await _tracked(ask, each, each.ids) for each in questions])
+
+
+async def _many(ask: Ask, question: _Question, vocab_size: int) -> float:
+    others = np.linspace(0, vocab_size - 1, min(MOST_IDS, vocab_size), dtype=int)
+    ids = list(dict.fromkeys([*question.ids, *others.tolist()]))[:MOST_IDS]
+    return await _tracked(ask, question, ids)
+
+
+async def _mixed(ask: Ask, questions: Sequence[_Question], harm: list[str]) -> float:
+    first, second, third = questions
+    untracked = greedy(first.prompt, (), max_tokens=_LONGER, only=first.only)
+    work = [
+        _neighbour(ask, untracked, harm),
+        _neighbour(ask, {**untracked, "logprobs": 2}, harm),
+        *(_tracked(ask, question, question.ids) for question in questions),
+        _tracked(ask, second, second.ids[:2]),
+        *(_first_step(ask, question) for question in (first, third)),
+    ]
+    return max(await together(work))
+
+
+async def _neighbour(ask: Ask, fields: Mapping[str, Any], harm: list[str]) -> float:
+    """Ask as another client of the server might; add to `harm` what it suffers."""
+    choice = await ask(fields)
+    steps = (choice.get("logprobs") or {}).get("top_logprobs") or ()
+    # vLLM's V1 runner gives the sampled token and a filler then (0.26 and 0.32).
+    if any(len(step) < 2 or min(step.values()) <= IMPOSSIBLE for step in steps):
+        harm.append(
+            "other clients get wrong values for the likeliest tokens (logprobs) that "
+            "they ask for at the same time"
+        )
+    return 0.0
+
+
+async def _tracked(ask: Ask, question: _Question, ids: Sequence[int]) -> float:
+    """Return by how much values are off, all along a generation."""
+    n_steps, worst = len(question.token_ids), 0.0
+    answer = completion(
+        await ask(greedy(question.prompt, ids, max_tokens=n_steps, only=question.only)),
+        ids,
+    )
+    if len(answer.token_ids) != n_steps:
+        raise EngineError(
+            f"the server generated {len(answer.token_ids)} tokens, not {n_steps}"
+        )
+    for step, expected in enumerate(question.expected):
+        if answer.token_ids[:step] != question.token_ids[:step]:
+            break  # rounding chose another token; what follows it differs
+        worst = max(worst, _difference(answer.values[step], expected))
+    return worst
+
+
+async def _first_step(ask: Ask, question: _Question) -> float:
+    values = await values_at(ask, question.prompt, question.ids)
+    return _difference(values, question.expected[0])
+
+
+def _difference(found: Mapping[int, float], expected: Mapping[int, float]) -> float:
+    # Minus infinity on both sides is the same, and its difference is no number.
+    return max(
+        (
+            abs(found[token] - value)
+            for token, value in expected.items()
+            if token in found and found[token] != value
+        ),
+        default=0.0,
+    )

@@ -1,0 +1,162 @@
+"""Which model a server runs, and whether it is the one whose tokenizer is used here."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from classify.errors import ConfigError, EngineError, ModelLoadError
+
+__all__ = ["ServedModel", "choose_model", "vocabulary_size"]
+
+# Where the config of a model of several parts keeps that of its language model.
+_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
+
+
+class ServedModel(NamedTuple):
+    """A model as a server calls it.
+
+    Attributes
+    ----------
+    name : str
+    max_model_len : int
+        Most tokens, prompt and continuation together.
+    """
+
+    name: str
+    max_model_len: int
+
+
+def choose_model(
+    listing: Any, model: str, *, base: str, served_model_name: str | None = None
+) -> ServedModel:
+    """Return which of a server's models is asked.
+
+    The one that is named; else the only one; else the one that is called as the model
+    here is, or was loaded from there.
+
+    Parameters
+    ----------
+    listing : object
+        What ``/v1/models`` answered.
+    model : str
+        The hub id or the folder of the tokenizer.
+    base : str
+        The server's address, for messages.
+    served_model_name : str, optional
+
+    Raises
+    ------
+    ConfigError
+        None fits.
+    EngineError
+        This is no listing of vLLM's.
+
+    Examples
+    --------
+    >>> listing = {"data": [{"id": "qwen", "max_model_len": 4096}]}
+    >>> choose_model(listing, "Qwen/Qwen3-0.6B", base="http://localhost:8000/v1")
+    ServedModel(name='qwen', max_model_len=4096)
+    """
+    cards = _cards(listing, base)
+    names = [str(card["id"]) for card in cards]
+    if served_model_name is not None:
+        fitting = [card for card in cards if card["id"] == served_model_name]
+    elif len(cards) == 1:
+        fitting = cards
+    else:
+        fitting = [card for card in cards if _is_called(card, model)]
+    if len(fitting) != 1:
+        asked = served_model_name if served_model_name is not None else model
+        raise ConfigError(
+            f"The server at {base} has no model {asked!r}; it has "
+            f"{', '.join(map(repr, names))}. Set served_model_name to one of these."
+        )
+    [card] = fitting
+    length = card.get("max_model_len")
+    if not isinstance(length, int):
+        raise EngineError(
+            f"The server at {base} does not say how many tokens {card['id']!r} takes "
+            "(max_model_len in /v1/models), as vLLM does: the server engine needs a "
+            "vLLM server, 0.26 or newer."
+        )
+    return ServedModel(str(card["id"]), length)
+
+
+def vocabulary_size(model: str, revision: str | None = None) -> int:
+    """Return the vocabulary size that a model's ``config.json`` names.
+
+    Parameters
+    ----------
+    model : str
+        A folder, or a hub id, of which this one file is fetched.
+    revision : str, optional
+        Revision of a hub model.
+
+    Raises
+    ------
+    ModelLoadError
+        There is no such file, or it names no size.
+    """
+    path = _config_file(model, revision)
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(
+            f"The server engine reads {path} for the model's vocabulary, and cannot: "
+            f"{error}. Give the folder or hub id of the model that the server runs."
+        ) from error
+    size = _find_size(config)
+    if size is None:
+        raise ModelLoadError(
+            f"{path} names no vocab_size. Give the folder or hub id of the model that "
+            "the server runs."
+        )
+    return size
+
+
+def _cards(listing: Any, base: str) -> list[Mapping[str, Any]]:
+    data = listing.get("data") if isinstance(listing, Mapping) else None
+    cards = [
+        card
+        for card in (data if isinstance(data, Sequence) else ())
+        if isinstance(card, Mapping) and "id" in card
+    ]
+    if not cards:
+        raise EngineError(
+            f"The server at {base} lists no models (/v1/models): the server engine "
+            "needs a vLLM server, 0.26 or newer."
+        )
+    return cards
+
+
+def _is_called(card: Mapping[str, Any], model: str) -> bool:
+    folder = model.rstrip("/")
+    return card["id"] in (folder, Path(folder).name) or card.get("root") == folder
+
+
+def _config_file(model: str, revision: str | None) -> Path:
+    if Path(model).is_dir():
+        return Path(model) / "config.json"
+    # Comes with transformers, as does the tokenizer's own way to the hub.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(model, "config.json", revision=revision))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(
+            f"There is no folder {model!r}, and no such model could be fetched: "
+            f"{first} Give the folder or hub id of the model that the server runs."
+        ) from error
+
+
+def _find_size(config: Any) -> int | None:
+    if not isinstance(config, Mapping):
+        return None
+    size = config.get("vocab_size")
+    if isinstance(size, int):
+        return size
+    found = (_find_size(config.get(part)) for part in _PARTS)
+    return next((size for size in found if size is not None), None)

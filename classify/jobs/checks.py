@@ -1,0 +1,35 @@
+"""What a table must have for a task; asked before a model is loaded."""
+
+from classify.classifier import ZeroShotClassifier
+from classify.errors import ConfigError
+from classify.jobs.files.table import Table
+
+__all__ = ["check_table"]
+
+
+def check_table(
+    table: Table,
+    classifier: ZeroShotClassifier,
+    *,
+    text_column: str = "text",
+    labels_column: str | None = None,
+    probabilities: bool = False,
+) -> None:
+    """Raise InputError if the table lacks what the task needs; no model is loaded."""
+    for name in classifier.scorer().model.template.fields:
+        if name == "text":
+            table.check_column(text_column, "with the text")
+        else:
+            table.check_column(name, f"for the prompt's {{{name}}}")
+    if labels_column is not None:
+        table.check_column(labels_column, "with the candidate labels")
+    elif classifier.labels is None:
+        raise ConfigError(
+            "There are no labels: give --labels, --labels-file, a --task that has "
+            "them, or --labels-column."
+        )
+    if probabilities and classifier.labels is None:
+        raise ConfigError(
+            "--probabilities needs to know all labels beforehand, for its columns: "
+            "give --labels beside --labels-column."
+        )

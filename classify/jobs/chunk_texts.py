@@ -1,0 +1,112 @@
+"""What a chunk of a table asks a model: rows, their candidate labels, their keys."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from classify.encoding import Row, candidate_sets, columns_of
+from classify.errors import InputError
+from classify.frames import candidates_of_cells, rows_of_cells
+from classify.jobs.files.chunk import Chunk
+from classify.jobs.score_records import text_keys
+from classify.labels import LabelSet
+from classify.scored_rows import RowScorer
+
+__all__ = ["ChunkTexts", "RowColumns"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowColumns:
+    """Where in a table rows have what.
+
+    Attributes
+    ----------
+    text : str
+        The column that is the prompt's ``{text}``.
+    labels : str or None
+        The column with each row's candidate labels; None: all labels for every row.
+    """
+
+    text: str = "text"
+    labels: str | None = None
+
+    def of_field(self, name: str) -> str:
+        """Return the column of a field of the prompt."""
+        return self.text if name == "text" else name
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkTexts:
+    """The readable rows of a chunk, as a model is asked about them.
+
+    Attributes
+    ----------
+    rows : list of mapping or InputError
+        What the prompt needs of each, or why it cannot be asked.
+    candidates : list of LabelSet or InputError, or None
+        The labels of each; None: all for every row.
+    keys : list of bytes
+        Two texts with one key have the same scores.
+    declared : LabelSet or None
+    """
+
+    rows: Sequence[Row | InputError]
+    candidates: Sequence[LabelSet | InputError] | None
+    keys: list[bytes]
+    declared: LabelSet | None
+
+    @classmethod
+    def of(
+        cls, chunk: Chunk, scorer: RowScorer, columns: RowColumns, digest: bytes
+    ) -> "ChunkTexts":
+        """Take what is needed out of a chunk.
+
+        Parameters
+        ----------
+        chunk : Chunk
+        scorer : RowScorer
+        columns : RowColumns
+        digest : bytes
+            Of all that scores depend on beside a row's own fields and candidates.
+        """
+        fields = scorer.model.template.fields
+        rows = rows_of_cells(
+            {name: chunk.cells(columns.of_field(name)) for name in fields}
+        )
+        cells = [() if isinstance(row, InputError) else row.values() for row in rows]
+        if columns.labels is None:
+            keys = text_keys(digest, [tuple(each) for each in cells])
+            return cls(rows, None, keys, scorer.declared)
+        listed = candidates_of_cells(chunk.cells(columns.labels), columns.labels)
+        candidates = candidate_sets(listed, scorer.declared)
+        assert candidates is not None, "they are listed"
+        names = [
+            () if isinstance(labels, InputError) else labels.names
+            for labels in candidates
+        ]
+        keys = text_keys(digest, [tuple(each) for each in cells], names)
+        return cls(rows, candidates, keys, scorer.declared)
+
+    @cached_property
+    def errors(self) -> dict[int, str]:
+        """Positions of the rows that cannot be asked, and why."""
+        errors = {}
+        for at, row in enumerate(self.rows):
+            labels = None if self.candidates is None else self.candidates[at]
+            for problem in (labels, row):
+                if isinstance(problem, InputError):
+                    errors[at] = str(problem)
+        return errors
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels of all rows, sorted."""
+        return columns_of(self.candidates, self.declared)
+
+    def classes_of(self, at: int) -> tuple[str, ...]:
+        """Return the labels that a row is scored among, sorted."""
+        if self.declared is not None or self.candidates is None:
+            return tuple(self.classes)
+        labels = self.candidates[at]
+        assert isinstance(labels, LabelSet), "a row without labels is an error"
+        return tuple(sorted(labels.names))

@@ -1,0 +1,97 @@
+"""What a job will take, measured on some of its rows."""
+
+import time
+from dataclasses import dataclass
+
+from classify.jobs.chunk_texts import ChunkTexts
+from classify.jobs.files.selection import select_rows
+from classify.jobs.files.table import Table
+from classify.jobs.results import Classification
+from classify.verbalizer import ScorablePrompt
+
+__all__ = ["Estimate", "estimate_job"]
+
+_FIRST_ROWS = 16
+_SECONDS = 5.0
+# More tells nothing new about the mean.
+_MOST_SAMPLED = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a job will take.
+
+    Attributes
+    ----------
+    n_rows : int or None
+        Rows of the job; None if only reading them can tell.
+    n_drawn : int
+        Rows that were read to find out, at random.
+    n_bad : int
+        Those among them that cannot be scored.
+    n_sampled : int
+        Those among them that were scored.
+    tokens_a_row : float
+        Mean prompt tokens of a row.
+    reads_a_row : float
+        Mean trie nodes read for a row.
+    rows_per_second : float
+        Of the last and greatest batch.
+    """
+
+    n_rows: int | None
+    n_drawn: int
+    n_bad: int
+    n_sampled: int
+    tokens_a_row: float
+    reads_a_row: float
+    rows_per_second: float
+
+    @property
+    def seconds(self) -> float | None:
+        """Time that all rows will take; None if nobody knows how many there are."""
+        if self.n_rows is None or not self.rows_per_second:
+            return None
+        return self.n_rows / self.rows_per_second
+
+
+def estimate_job(job: Classification, table: Table) -> Estimate:
+    """Score rows drawn at random, twice as many each time, until five seconds passed.
+
+    The more texts are scored at once the faster each is; the speed is that of the last
+    batch, which is slower than a long job's where it is small.
+
+    Parameters
+    ----------
+    job : Classification
+    table : Table
+        Of a pipe, the first rows are taken.
+    """
+    if table.n_rows is None:
+        sampled = select_rows(table, limit=_MOST_SAMPLED)
+    else:
+        sampled = select_rows(table, sample=min(table.n_rows, _MOST_SAMPLED))
+    chunk = next(sampled.chunks(_MOST_SAMPLED), table.no_rows())
+    scorer = job.classifier.scorer()
+    texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
+    encoded = scorer.encode(texts.rows, texts.candidates)
+    prompts = [each for each in encoded if isinstance(each, ScorablePrompt)]
+    n_scored, n_reads, speed = 0, 0, 0.0
+    started = time.monotonic()
+    while n_scored < len(prompts) and time.monotonic() - started < _SECONDS:
+        batch = prompts[n_scored : max(_FIRST_ROWS, 2 * n_scored)]
+        begun = time.monotonic()
+        scores = scorer.model.score(batch, scorer.read_strategy(), texts.classes)
+        speed = len(batch) / (time.monotonic() - begun)
+        n_scored += len(batch)
+        n_reads += int(scores.n_reads.sum())
+    n_tokens = sum(len(each.token_ids) for each in prompts)
+    return Estimate(
+        n_rows=table.n_rows,
+        n_sampled=n_scored,
+        n_bad=chunk.n_rows - len(prompts),
+        n_drawn=chunk.n_rows,
+        tokens_a_row=n_tokens / max(len(prompts), 1),
+        reads_a_row=n_reads / max(n_scored, 1),
+        rows_per_second=speed,
+    )

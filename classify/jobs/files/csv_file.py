@@ -1,0 +1,174 @@
+"""A CSV file: its header, and below it nothing that could stop a job."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from classify.errors import DataError
+from classify.jobs.files.csv_records import CsvDialect, CsvRecord, read_records
+from classify.jobs.files.defects import Defect, defect
+from classify.jobs.files.sources import (
+    MOST_CHARACTERS,
+    Source,
+    encoding_hint,
+    marked_bytes,
+    text_lines,
+)
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["CsvFile"]
+
+
+class CsvFile:
+    """A source of CSV with a header line.
+
+    Parameters
+    ----------
+    source : Source
+    dialect : CsvDialect
+    encoding : str
+        Checked.
+    most_characters : int, default=2**26
+        A row with more of them is unreadable.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        The header, as it stands; known after `scan` or `begin`.
+    """
+
+    columns: tuple[str, ...]
+
+    def __init__(
+        self,
+        source: Source,
+        dialect: CsvDialect,
+        *,
+        encoding: str,
+        most_characters: int = MOST_CHARACTERS,
+    ) -> None:
+        self.source = source
+        self._dialect, self._encoding = dialect, encoding
+        self._most_characters = most_characters
+        self._begun: Iterator[list[str] | Defect] | None = None
+
+    def scan(self, digest: "_Hash") -> int:
+        """Read all of the file once, and return its number of rows.
+
+        Parameters
+        ----------
+        digest : hash object
+            Is updated with the bytes that are read.
+
+        Raises
+        ------
+        DataError
+            There is no header, it cannot be read, or the file is damaged.
+        """
+        return sum(1 for _ in self._open(digest))
+
+    def begin(self) -> None:
+        """Read the header of a stream, whose rows can be had once."""
+        self._begun = self._open()
+
+    def rows(self, start: int = 0) -> Iterator[list[str] | Defect]:
+        """Return an iterator over the rows from a position on."""
+        begun, self._begun = self._begun, None
+        return islice(begun or self._open(), start, None)
+
+    def _open(self, digest: "_Hash | None" = None) -> Iterator[list[str] | Defect]:
+        """Read the header, and return an iterator over the rows below it."""
+        lines = text_lines(
+            self.source,
+            self._encoding,
+            newline="",
+            most_characters=self._most_characters,
+            digest=digest,
+        )
+        records = read_records(
+            lines, self._dialect, most_characters=self._most_characters
+        )
+        header = next((each for each in records if each.fields or each.problem), None)
+        if header is None:
+            raise DataError(
+                f"{self.source.name} is empty: its first line must name the columns."
+            )
+        self.columns = tuple(self._checked_header(header))
+        return self._rows(records)
+
+    def _checked_header(self, header: CsvRecord) -> list[str]:
+        text, name = "".join(header.lines), self.source.name
+        wrong = marked_bytes(text)
+        if wrong:
+            raise DataError(
+                f"{name} is not {self._encoding}: byte 0x{wrong[0]:02x} in line "
+                f"{header.line}, which must name the columns, cannot be decoded. "
+                f"{encoding_hint(self._encoding, text)}"
+            )
+        if header.problem:
+            raise DataError(
+                f"{name} has no proper header in line {header.line}: {header.problem}"
+            )
+        return header.fields
+
+    def _rows(self, records: Iterator[CsvRecord]) -> Iterator[list[str] | Defect]:
+        width = len(self.columns)
+        n_blank = 0
+        for record in records:
+            fields, _, lines, problem = record
+            if not fields and not problem:
+                n_blank += 1
+                continue
+            if n_blank:
+                if width == 1:
+                    # In a file of one column a blank line is a row without text,
+                    # except at the end of the file.
+                    yield from ([""] for _ in range(n_blank))
+                n_blank = 0
+            if len(fields) == width and _is_decoded(lines):
+                yield fields
+            else:
+                yield self._defect(record)
+
+    def _defect(self, record: CsvRecord) -> Defect:
+        last = record.line + len(record.lines) - 1
+        which = f"line {last}"
+        if last > record.line:
+            which = f"lines {record.line} to {last}"
+        return defect(
+            f"{which} of {self.source.name}",
+            record.problem or self._problem(record.fields),
+            "".join(record.lines),
+        )
+
+    def _problem(self, fields: list[str]) -> str:
+        n_fields, width = len(fields), len(self.columns)
+        if n_fields != width:
+            separator = self._dialect.separator
+            holds = "a comma" if separator == "," else repr(separator)
+            return (
+                f"it has {n_fields} field{'s' * (n_fields != 1)}, but the header names "
+                f"{width} column{'s' * (width != 1)}: a field that holds {holds} or a "
+                "line break must be in quotes."
+            )
+        hint = encoding_hint(self._encoding)
+        for name, field in zip(self.columns, fields, strict=True):
+            if wrong := marked_bytes(field):
+                return (
+                    f"byte 0x{wrong[0]:02x} in column {name!r} is not "
+                    f"{self._encoding}. {hint}"
+                )
+        return f"it holds half a character of {self._encoding}. {hint}"
+
+
+def _is_decoded(lines: list[str]) -> bool:
+    try:
+        for line in lines:
+            # Asking costs nothing, and most lines are.
+            if not line.isascii():
+                line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,109 @@
+"""Rows with their results as CSV."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from classify.jobs.files.chunk import Chunk
+from classify.jobs.files.compression import Compression
+from classify.jobs.files.parts import concatenate
+from classify.jobs.files.result_kinds import ResultKind
+from classify.jobs.files.rows import ListRows
+from classify.jobs.files.values import csv_cells
+
+__all__ = ["CsvOutput", "csv_bytes"]
+
+_NUMBERS = frozenset({int, float, bool})
+
+
+class CsvOutput:
+    """CSV or TSV in UTF-8: what is missing as nothing, floats with all their digits.
+
+    Nested values are written as JSON, lists of results as ``a|b``.
+
+    Parameters
+    ----------
+    name : {"csv", "tsv"}
+    compression : {"", "gz", "zst"}
+    """
+
+    def __init__(self, name: Literal["csv", "tsv"], compression: Compression) -> None:
+        self.name: str = name
+        self.part_suffix = f".{name}"
+        self._separator = "\t" if name == "tsv" else ","
+        self._compression = compression
+
+    def check_columns(self, columns: Sequence[str], name: str) -> None:
+        """Allow all columns, of equal names too."""
+
+    def header(self, columns: Sequence[str], results: Sequence[str]) -> bytes:
+        """Return the line with the names of the columns."""
+        return csv_bytes(
+            [[name] for name in (*columns, *results)], separator=self._separator
+        )
+
+    def encode(
+        self,
+        chunk: Chunk,
+        results: Mapping[str, Sequence[Any]],
+        kinds: Mapping[str, ResultKind],
+    ) -> bytes:
+        """Return the lines of a part."""
+        columns = _columns(chunk)
+        columns += [
+            _joined(values) if kinds[name] == "list" else values
+            for name, values in results.items()
+        ]
+        return csv_bytes(columns, separator=self._separator)
+
+    def assemble(self, parts: Sequence[Path], header: bytes, target: BinaryIO) -> None:
+        """Write the header and the lines of all parts."""
+        concatenate(parts, header, target, self._compression)
+
+
+def csv_bytes(columns: Sequence[Sequence[Any]], *, separator: str = ",") -> bytes:
+    r"""Return columns of equal length as lines of CSV that end in a line feed.
+
+    They are what Python's `csv.writer` makes of the rows, in half its time; but a
+    carriage return in a cell is always quoted, since unquoted a reader would take it
+    for the end of the row.
+
+    Examples
+    --------
+    >>> csv_bytes([["a,b", "\r"], [1 / 3, True], [None, ""]])
+    b'"a,b",0.3333333333333333,\n"\r",True,\n'
+    """
+    texts = [_texts(column, separator) for column in columns]
+    if len(texts) == 1:
+        texts = [[cell or '""' for cell in texts[0]]]
+    lines = [*map(separator.join, zip(*texts, strict=True)), ""]
+    return "\n".join(lines).encode()
+
+
+def _columns(chunk: Chunk) -> list[Sequence[Any]]:
+    if isinstance(chunk.rows, ListRows):
+        # Quicker than a column at a time.
+        return list(zip(*chunk.lists(), strict=True)) or [()] * len(chunk.columns)
+    return [csv_cells(chunk.rows.cells(at)) for at in range(len(chunk.columns))]
+
+
+def _texts(column: Sequence[Any], separator: str) -> Sequence[str]:
+    """Return the cells of a column as they are written."""
+    kinds = set(map(type, column))
+    if kinds <= _NUMBERS:
+        return list(map(repr, column))
+    if kinds != {str}:
+        column = ["" if cell is None else str(cell) for cell in column]
+    text = "".join(column)
+    if not any(mark in text for mark in (separator, '"', "\n", "\r")):
+        return column
+    return [
+        '"' + cell.replace('"', '""') + '"'
+        if separator in cell or '"' in cell or "\n" in cell or "\r" in cell
+        else cell
+        for cell in column
+    ]
+
+
+def _joined(values: Sequence[Sequence[str] | None]) -> list[str | None]:
+    return [None if value is None else "|".join(value) for value in values]

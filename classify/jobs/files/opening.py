@@ -1,0 +1,173 @@
+"""Whatever holds a table, opened."""
+
+import glob
+import io
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from classify.errors import ConfigError, DataError
+from classify.jobs.files.arrow_table import dataset_table, parquet_table
+from classify.jobs.files.csv_file import CsvFile
+from classify.jobs.files.csv_records import CsvDialect
+from classify.jobs.files.example_table import example_table
+from classify.jobs.files.formats import FileFormat, format_of
+from classify.jobs.files.frame_table import frame_table
+from classify.jobs.files.jsonl_file import JsonlFile
+from classify.jobs.files.sources import (
+    FileSource,
+    Source,
+    StreamSource,
+    checked_encoding,
+    is_stream,
+)
+from classify.jobs.files.table import Table
+from classify.jobs.files.text_table import csv_table, jsonl_table
+
+__all__ = ["open_table"]
+
+
+def open_table(
+    source: Any,
+    *,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+    quote_char: str = '"',
+    escape_char: str | None = None,
+    input_format: str | None = None,
+) -> Table:
+    """Open a table; files are read once, to count their rows.
+
+    Parameters
+    ----------
+    source : str, Path, list of them, DataFrame, Dataset or IterableDataset
+        Files of CSV, TSV, JSONL or Parquet by the ends of their names, text ones also
+        with .gz or .zst behind; patterns of such names with ``*``, ``?`` or ``[``;
+        ``-`` for stdin, compressed or not. Several files are one table.
+    encoding : str, default="utf-8"
+        Of text files; a byte order mark is skipped.
+    separator : str, default=None
+        Of CSV files; a comma if not given, a tab in a .tsv.
+    quote_char, escape_char : str
+        Of CSV files, as in `CsvDialect`.
+    input_format : {"csv", "tsv", "jsonl", "parquet"}, default=None
+        Whatever the names say; of stdin CSV if not given.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    DataError
+        An input is missing, empty, damaged, wrongly encoded, or unlike the others.
+    ConfigError
+        An option has a value that is not allowed.
+
+    Examples
+    --------
+    >>> table = open_table(pd.DataFrame({"text": ["a", "b"]}))
+    >>> table.columns, table.n_rows
+    (('text',), 2)
+    """
+    if isinstance(source, pd.DataFrame):
+        return frame_table(source)
+    if all(hasattr(source, name) for name in ("column_names", "features", "iter")):
+        is_typed = source.features is not None
+        return dataset_table(source) if is_typed else example_table(source)
+    encoding = checked_encoding(encoding)
+    paths = _paths(source)
+    formats = {path: _format(path, input_format) for path in paths}
+    kind = _one_format(formats)
+    dialect = CsvDialect(
+        _separator(separator, "\t" if kind == "tsv" else ","), quote_char, escape_char
+    )
+    if kind == "parquet":
+        return parquet_table([_file(path, formats[path]) for path in paths])
+    sources = [_source(path, formats[path]) for path in paths]
+    if kind == "jsonl":
+        return jsonl_table([JsonlFile(each, encoding=encoding) for each in sources])
+    return csv_table([CsvFile(each, dialect, encoding=encoding) for each in sources])
+
+
+def _paths(source: Any) -> list[str]:
+    """Return the paths that are named, each once."""
+    given = [source] if isinstance(source, str | Path) else source
+    if not isinstance(given, Sequence) or not all(
+        isinstance(each, str | Path) for each in given
+    ):
+        raise ConfigError(
+            "A table is a path, a list of paths, a DataFrame or a Dataset. Got "
+            f"{source!r} of type {type(source).__name__} instead."
+        )
+    paths = [path for each in given for path in _matching(str(each))]
+    if not paths:
+        raise ConfigError("There is no input: name a file, or - for stdin.")
+    seen: set[Path] = set()
+    for path in paths:
+        place = Path(path).resolve()
+        if place in seen:
+            raise DataError(f"The input {path!r} is named twice: name it once.")
+        seen.add(place)
+    return paths
+
+
+def _matching(path: str) -> list[str]:
+    """Return the files that a pattern stands for, sorted; a path stands for itself."""
+    if path == "-" or Path(path).exists() or not re.search(r"[*?[]", path):
+        return [path]
+    matches = sorted(
+        each
+        for each in glob.glob(path, recursive=True)  # noqa: PTH207
+        if not Path(each).is_dir()
+    )
+    if not matches:
+        raise DataError(f"No file matches {path!r}.")
+    return matches
+
+
+def _format(path: str, given: str | None) -> FileFormat:
+    if given is None and (path == "-" or is_stream(path)):
+        given = "csv"
+    return format_of(path, given, option="--input-format")
+
+
+def _one_format(formats: dict[str, FileFormat]) -> str:
+    first, *others = formats
+    for path in others:
+        if formats[path].name != formats[first].name:
+            raise DataError(
+                f"{path!r} is {formats[path].name}, but {first!r} is "
+                f"{formats[first].name}: files of one table must be of one format."
+            )
+    return formats[first].name
+
+
+def _source(path: str, file_format: FileFormat) -> Source:
+    if path == "-":
+        return StreamSource(
+            path, cast(io.BufferedIOBase, sys.stdin.buffer), "stdin", is_ours=False
+        )
+    if is_stream(path):
+        return StreamSource(
+            path, io.BufferedReader(io.FileIO(path)), repr(path), is_ours=True
+        )
+    return _file(path, file_format)
+
+
+def _file(path: str, file_format: FileFormat) -> FileSource:
+    if path == "-" or is_stream(path):
+        raise DataError(
+            f"{path!r} is a stream, and Parquet cannot be read from one: save it to a "
+            "file first."
+        )
+    return FileSource(path, file_format.compression)
+
+
+def _separator(given: str | None, default: str) -> str:
+    # What a shell passes on when a tab is meant.
+    return "\t" if given == r"\t" else default if given is None else given

@@ -1,0 +1,119 @@
+"""A table: named columns over rows that are read in chunks."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from classify.errors import DataError
+from classify.jobs.files.chunk import Chunk
+from classify.jobs.files.rows import Rows
+
+__all__ = ["ChunkReader", "Input", "Table"]
+
+Input = Mapping[str, str | int | None]
+
+
+class ChunkReader(Protocol):
+    """Reads a table from a row on, `n_rows` rows at a time."""
+
+    def __call__(self, n_rows: int, start: int) -> Iterator[Chunk]:
+        """Yield chunks as `Table.chunks` does."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Table:
+    """Rows from one or more inputs, of any kind.
+
+    Attributes
+    ----------
+    name : str
+        As it stands in messages: quoted, if it is a path.
+    columns : tuple of str
+        As they stand; names may be there more than once.
+    n_rows : int or None
+        Rows, readable or not; None where nobody can know before the end.
+    resumable : bool
+        Whether the rows can be had again: not from stdin or a pipe.
+    read : ChunkReader
+    describe : callable
+        What `inputs` returns.
+    empty : Rows
+        The columns without rows.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    n_rows: int | None
+    resumable: bool
+    read: ChunkReader
+    describe: Callable[[], list[Input]]
+    empty: Rows
+
+    def inputs(self) -> list[Input]:
+        """Return what tells these inputs from others.
+
+        Returns
+        -------
+        list of mapping
+            Of each: ``path``, as given; ``size``, in bytes, or in rows of what is no
+            file; ``digest``, the SHA-256 of its bytes, or what says as much. None where
+            nobody can know.
+        """
+        return self.describe()
+
+    def chunks(self, n_rows: int, *, start: int = 0) -> Iterator[Chunk]:
+        """Yield the rows in order, `n_rows` at a time, the last time fewer.
+
+        Parameters
+        ----------
+        n_rows : int
+            Readable or not.
+        start : int, default=0
+            Skip this many rows, readable or not.
+
+        Raises
+        ------
+        DataError
+            A file is damaged, or was changed since the table was opened.
+        """
+        return self.read(n_rows, start)
+
+    def no_rows(self) -> Chunk:
+        """Return the columns without rows."""
+        return Chunk(self.empty, np.empty(0, dtype=np.int64))
+
+    def check_column(self, name: str, purpose: str) -> None:
+        """Raise DataError unless there is exactly one column of this name.
+
+        Parameters
+        ----------
+        name : str
+        purpose : str
+            What it is needed for, to end "There is no column 'x' …".
+        """
+        if self.columns.count(name) > 1:
+            what = self.name[0].upper() + self.name[1:]
+            raise DataError(f"{what} has more than one column {name!r}: rename one.")
+        if name in self.columns:
+            return
+        near = difflib.get_close_matches(name, self.columns, n=1)
+        by_case = [
+            each for each in self.columns if each.strip().lower() == name.lower()
+        ]
+        hint = f" Did you mean {(by_case or near)[0]!r}?" if by_case or near else ""
+        if len(self.columns) == 1:
+            separator = next((each for each in ";\t|" if each in self.columns[0]), None)
+            if separator:
+                hint = (
+                    f" Its separator seems to be {separator!r}: give --separator "
+                    f"{separator!r}."
+                )
+        columns = ", ".join(map(repr, self.columns)) or "none"
+        raise DataError(
+            f"There is no column {name!r} {purpose} in {self.name}.{hint} Columns: "
+            f"{columns}."
+        )

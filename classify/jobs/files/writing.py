@@ -1,0 +1,115 @@
+"""Rows with their results to the bytes of a file, part by part."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from classify.jobs.files.chunk import Chunk
+from classify.jobs.files.csv_output import CsvOutput
+from classify.jobs.files.formats import format_of
+from classify.jobs.files.jsonl_output import JsonlOutput
+from classify.jobs.files.parquet_output import ParquetOutput
+from classify.jobs.files.result_kinds import ResultKind
+from classify.jobs.files.sources import is_stream
+
+__all__ = ["OutputFormat", "output_format"]
+
+
+class OutputFormat(Protocol):
+    """A kind of file that is made of parts.
+
+    Attributes
+    ----------
+    name : {"csv", "tsv", "jsonl", "parquet"}
+    part_suffix : str
+        What the names of parts end in, which are never compressed.
+    """
+
+    name: str
+    part_suffix: str
+
+    def check_columns(self, columns: Sequence[str], name: str) -> None:
+        """Raise DataError if the format cannot hold the columns of an input.
+
+        Parameters
+        ----------
+        columns : sequence of str
+        name : str
+            Of the input, as `Table` has it.
+        """
+        ...
+
+    def header(self, columns: Sequence[str], results: Sequence[str]) -> bytes:
+        """Return what stands before all parts: of CSV, the names of the columns."""
+        ...
+
+    def encode(
+        self,
+        chunk: Chunk,
+        results: Mapping[str, Sequence[Any]],
+        kinds: Mapping[str, ResultKind],
+    ) -> bytes:
+        """Return a part: the readable rows of a chunk, and behind them their results.
+
+        Parameters
+        ----------
+        chunk : Chunk
+        results : mapping of str to sequence, each of length len(chunk)
+            Values by column, whose names are none of the chunk's; None where missing.
+        kinds : mapping of str to {"str", "float", "bool", "list"}
+            Of the results; a list holds strings.
+
+        Returns
+        -------
+        bytes
+            The same for the same rows and results.
+        """
+        ...
+
+    def assemble(self, parts: Sequence[Path], header: bytes, target: BinaryIO) -> None:
+        """Write the file that parts are of, in order, a part at a time.
+
+        Parameters
+        ----------
+        parts : sequence of Path
+            One at least; that of a table without rows is empty.
+        header : bytes
+            From `header`.
+        target : BinaryIO
+            Left open.
+        """
+        ...
+
+
+def output_format(
+    path: str | Path, *, output_format: str | None = None
+) -> OutputFormat:
+    """Return how a file of this name is to be written.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its end says .csv, .tsv, .jsonl or .parquet, text ones also with .gz or .zst
+        behind; ``-`` for stdout.
+    output_format : {"csv", "tsv", "jsonl", "parquet"}, default=None
+        Whatever the name says; to stdout or a device CSV if not given.
+
+    Raises
+    ------
+    ConfigError
+        Neither says anything.
+
+    Examples
+    --------
+    >>> output_format("out.jsonl.gz").part_suffix
+    '.jsonl'
+    """
+    given = output_format
+    if given is None and (str(path) == "-" or is_stream(str(path))):
+        given = "csv"
+    name, compression = format_of(str(path), given, option="--output-format")
+    if name == "parquet":
+        return ParquetOutput()
+    if name == "jsonl":
+        return JsonlOutput(compression)
+    return CsvOutput(name, compression)

@@ -1,0 +1,174 @@
+"""What a job is: written when it begins, and compared when it is resumed."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from classify.errors import DataError
+from classify.jobs.files.atomic import atomic_file
+
+__all__ = [
+    "differences",
+    "other_versions",
+    "read_manifest",
+    "write_manifest",
+]
+
+_FORMAT = "classify job 1"
+_ANY_FORMAT = re.compile(r"classify job \d+")
+# May differ between the runs of one job: the first wins, or all are kept.
+_FREE_KEYS = ("part_rows", "versions")
+_NOTHING = "nothing"
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest, complete or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    manifest : mapping
+        As JSON has it; ``versions`` is a list, one mapping for each set of versions
+        that worked on the job.
+
+    Raises
+    ------
+    OSError
+    """
+    content = {"format": _FORMAT} | dict(manifest)
+    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8", "surrogatepass") + b"\n")
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return a manifest.
+
+    Returns
+    -------
+    dict or None
+        None for one that a later version of this package wrote.
+
+    Raises
+    ------
+    DataError
+        It is no manifest of ours.
+    OSError
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "manifest.json")
+    ...     write_manifest(path, {"versions": [], "part_rows": 2048})
+    ...     read_manifest(path)
+    {'versions': [], 'part_rows': 2048}
+    """
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+    except ValueError:
+        content = None
+    content = content if isinstance(content, dict) else {}
+    found = str(content.pop("format", None))
+    if found != _FORMAT and _ANY_FORMAT.fullmatch(found):
+        return None
+    if (
+        found != _FORMAT
+        or not isinstance(content.get("versions"), list)
+        or type(content.get("part_rows")) is not int
+    ):
+        raise DataError(
+            f"{str(path)!r} is no manifest of a job: move the folder that it is in "
+            "away, or delete it if nobody needs it."
+        )
+    return content
+
+
+def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    """Return what of a job is no longer as it was, in words.
+
+    Parameters
+    ----------
+    saved, present : mapping
+        Manifests. ``fingerprint`` and other sections are mappings; ``inputs`` is a
+        list of mappings with ``path``, ``size`` and ``digest``. ``part_rows`` and
+        ``versions`` are not compared.
+
+    Examples
+    --------
+    >>> differences({"fingerprint": {"model": "a"}}, {"fingerprint": {"model": "b"}})
+    ['model: was a, now b']
+    """
+    # Tuples become lists, as they are in the file.
+    present = json.loads(json.dumps(present))
+    found: list[str] = []
+    for key in dict.fromkeys([*saved, *present]):
+        was, now = saved.get(key), present.get(key)
+        if key in _FREE_KEYS or was == now:
+            continue
+        if key == "inputs" and isinstance(was, list) and isinstance(now, list):
+            found += _input_differences(was, now)
+        elif isinstance(was, dict) and isinstance(now, dict):
+            # Keys of a fingerprint are known by their own names.
+            section = "" if key == "fingerprint" else f"{key} "
+            found += [
+                _changed(f"{section}{name}", was.get(name), now.get(name))
+                for name in dict.fromkeys([*was, *now])
+                if was.get(name) != now.get(name)
+            ]
+        else:
+            found.append(_changed(key, was, now))
+    return found
+
+
+def other_versions(
+    saved: Sequence[Mapping[str, str]], present: Mapping[str, str]
+) -> list[str]:
+    """Return which packages had another version in earlier runs, in words.
+
+    Parameters
+    ----------
+    saved : sequence of mappings of str to str
+        The versions of each earlier run.
+    present : mapping of str to str
+
+    Examples
+    --------
+    >>> other_versions([{"torch": "2.10"}], {"torch": "2.11"})
+    ['torch was 2.10 and is now 2.11']
+    """
+    sentences = []
+    for name in dict.fromkeys([*(name for each in saved for name in each), *present]):
+        now = present.get(name, _NOTHING)
+        earlier = dict.fromkeys(each.get(name, _NOTHING) for each in saved)
+        was = [version for version in earlier if version != now]
+        if was:
+            sentences.append(f"{name} was {', '.join(was)} and is now {now}")
+    return sentences
+
+
+def _input_differences(was: list[Any], now: list[Any]) -> list[str]:
+    paths_before = [each["path"] for each in was]
+    paths_now = [each["path"] for each in now]
+    if paths_before != paths_now:
+        return [_changed("inputs", paths_before, paths_now)]
+    return [
+        f"input {before['path']!r}: its contents changed (size {before['size']} → "
+        f"{after['size']})"
+        for before, after in zip(was, now, strict=True)
+        if before != after
+    ]
+
+
+def _changed(name: str, was: Any, now: Any) -> str:
+    return f"{name}: was {_shown(was)}, now {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return _NOTHING
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

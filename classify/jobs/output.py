@@ -1,0 +1,158 @@
+"""The output of a job: checked at its start, put together from parts at its end."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from classify.errors import DataError
+from classify.jobs.directory import JobDirectory
+from classify.jobs.files.atomic import atomic_file
+from classify.jobs.files.table import Table
+from classify.jobs.files.writing import OutputFormat
+from classify.jobs.results import ERRORS_HEADER, Classification, ClassifiedChunk
+from classify.jobs.summary import Summary
+
+__all__ = ["JobOutput", "Part", "check_output"]
+
+
+class Part(NamedTuple):
+    """A chunk as it is written.
+
+    Attributes
+    ----------
+    at : int
+        Its place among all chunks of the table.
+    data : bytes
+    errors : bytes
+        The lines of OUTPUT.errors.csv for rows of it that were set aside.
+    summary : Summary
+    """
+
+    at: int
+    data: bytes
+    errors: bytes
+    summary: Summary
+
+
+class JobOutput:
+    """The file that a job writes, and beside it the list of rows that are set aside.
+
+    Parameters
+    ----------
+    path : Path
+    written : OutputFormat
+    table : Table
+        The input.
+    job : Classification
+
+    Attributes
+    ----------
+    path : Path
+    job : Classification
+    folder : Path
+        ``OUTPUT.job``.
+    errors : Path
+        ``OUTPUT.errors.csv``.
+
+    Raises
+    ------
+    DataError
+        See `check_output`.
+    """
+
+    def __init__(
+        self, path: Path, written: OutputFormat, table: Table, job: Classification
+    ) -> None:
+        self.path = path
+        self.folder = path.with_name(f"{path.name}.job")
+        self.errors = errors_path(path)
+        self._format = written
+        self.job = job
+        self._kinds = job.kinds(table.columns)
+        self._columns = table.columns
+        check_output(path, written, table)
+
+    def part(self, at: int, classified: ClassifiedChunk) -> Part:
+        """Return a chunk as it is written."""
+        return Part(
+            at,
+            self._format.encode(classified.chunk, classified.results, self._kinds),
+            classified.error_lines(),
+            classified.summary,
+        )
+
+    def assemble(self, directory: JobDirectory, n_parts: int) -> Path | None:
+        """Put the parts together.
+
+        Returns
+        -------
+        Path or None
+            The file with the rows that were set aside; None if there are none: one of
+            an earlier run is removed.
+
+        Raises
+        ------
+        DataError
+            The output cannot be written; the parts stay.
+        """
+        header = self._format.header(self._columns, list(self._kinds))
+        errors = directory.error_paths(n_parts)
+        try:
+            _remove_unfinished(self.path)
+            _remove_unfinished(self.errors)
+            with atomic_file(self.path) as file:
+                self._format.assemble(directory.part_paths(n_parts), header, file)
+            if not errors:
+                self.errors.unlink(missing_ok=True)
+                return None
+            with atomic_file(self.errors) as file:
+                file.write(ERRORS_HEADER)
+                for path in errors:
+                    file.write(path.read_bytes())
+        except OSError as error:
+            raise DataError(
+                f"The output {str(self.path)!r} cannot be written: {error.strerror}. "
+                f"All rows are finished and kept in {str(self.folder)!r}: make room "
+                "for it, and run the same command again."
+            ) from None
+        return self.errors
+
+
+def check_output(path: Path, written: OutputFormat, table: Table) -> None:
+    """Raise DataError if a table's results cannot be written to a file.
+
+    The folder is missing, the path is a folder or an input, or the format cannot hold
+    the columns.
+    """
+    target = path.resolve()
+    if target.is_dir():
+        raise DataError(f"The output {str(path)!r} is a folder: name a file in it.")
+    inputs = [Path(str(each["path"])).resolve() for each in table.inputs()]
+    if target in inputs:
+        raise DataError(f"The output {str(path)!r} is the input: give it another name.")
+    errors = errors_path(path)
+    if errors.resolve() in inputs:
+        raise DataError(
+            f"The input {str(errors)!r} is where the output {str(path)!r} lists its "
+            "bad rows: give the output another name."
+        )
+    if not target.parent.is_dir():
+        raise DataError(
+            f"There is no folder {str(path.parent)!r} for the output: create it first."
+        )
+    written.check_columns(table.columns, table.name)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what a kill left of earlier attempts to write a file."""
+    target = path.resolve()
+    # As `atomic_file` calls it; nobody else writes it while the job is ours.
+    unfinished = re.compile(rf"\.{re.escape(target.name)}\.\d+\.part")
+    for each in target.parent.iterdir():
+        if unfinished.fullmatch(each.name):
+            each.unlink(missing_ok=True)
+
+
+def errors_path(output: Path) -> Path:
+    """Return where the rows that an output sets aside are listed."""
+    return output.with_name(f"{output.name}.errors.csv")

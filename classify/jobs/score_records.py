@@ -1,0 +1,268 @@
+"""What a store of scores holds: keys of texts, and scores as bytes."""
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.errors import EngineError
+from classify.scoring import LabelLogprobs
+
+__all__ = [
+    "PlacedScores",
+    "combine_scores",
+    "pack_scores",
+    "text_key",
+    "text_keys",
+    "unpack_scores",
+]
+
+_KEY_BYTES = 16
+# Bytes that UTF-8 has nowhere, surrogates or not.
+_END = b"\xff"
+_CANDIDATES = b"\xfe"
+
+
+class PlacedScores(NamedTuple):
+    """Scores of some of several texts.
+
+    Attributes
+    ----------
+    scores : LabelLogprobs
+    at : ndarray of int64, shape (len(scores),)
+        Position of each among all texts.
+    """
+
+    scores: LabelLogprobs
+    at: npt.NDArray[np.int64]
+
+
+def text_key(
+    fingerprint_digest: bytes,
+    fields: Sequence[str],
+    candidates: Sequence[str] | None = None,
+) -> bytes:
+    r"""Return the 16 bytes under which the scores of a text are kept.
+
+    Parameters
+    ----------
+    fingerprint_digest : bytes
+        Of all that scores depend on beside these fields.
+    fields : sequence of str
+        What the prompt is given of the row, in a fixed order.
+    candidates : sequence of str or None
+        Labels of this row, in the order in which the prompt names them. None: those of
+        the fingerprint.
+
+    Examples
+    --------
+    >>> text_key(b"model", ["Hello"]).hex()
+    '5ac484d14c9b5ac43dfcd3731a1460a3'
+    >>> text_key(b"model", ["ab", "c"]) == text_key(b"model", ["a", "bc"])
+    False
+    """
+    return text_keys(fingerprint_digest, [fields], [candidates])[0]
+
+
+def text_keys(
+    fingerprint_digest: bytes,
+    rows: Iterable[Sequence[str]],
+    candidates: Iterable[Sequence[str] | None] | None = None,
+) -> list[bytes]:
+    """Return the keys of many texts; see `text_key`.
+
+    Parameters
+    ----------
+    fingerprint_digest : bytes
+    rows : iterable of sequences of str
+        The fields of each text.
+    candidates : iterable of sequences of str or None; or None
+        One for each text. None: no text has any.
+
+    Examples
+    --------
+    >>> keys = text_keys(b"model", [["Hello"], ["Good bye"]])
+    >>> keys[0] == text_key(b"model", ["Hello"])
+    True
+    """
+    begun = blake2b(
+        len(fingerprint_digest).to_bytes(8, "little") + fingerprint_digest,
+        digest_size=_KEY_BYTES,
+    )
+    keys = []
+    messages = [_joined(fields) for fields in rows]
+    if candidates is not None:
+        messages = [
+            message if names is None else message + _CANDIDATES + _joined(names)
+            for message, names in zip(messages, candidates, strict=True)
+        ]
+    for message in messages:
+        key = begun.copy()
+        key.update(message)
+        keys.append(key.digest())
+    return keys
+
+
+def pack_scores(
+    scores: LabelLogprobs,
+    rows: npt.ArrayLike,
+    *,
+    classes: Sequence[str] | None = None,
+) -> list[bytes]:
+    """Return the scores of some texts as bytes, 24 a label and 24 more.
+
+    Parameters
+    ----------
+    scores : LabelLogprobs
+        Its steps are left out.
+    rows : array of int
+        Positions of the texts.
+    classes : sequence of str, default=None
+        The labels to pack, among those of `scores`: the candidates of these texts.
+        None: all.
+
+    Raises
+    ------
+    EngineError
+        A score is NaN.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    columns: slice | npt.NDArray[np.int64] = slice(None)
+    if classes is not None:
+        columns = _columns(classes, scores.classes)
+    names = scores.classes[columns]
+    records = np.empty(len(rows), _record(len(names)))
+    for part, values in enumerate((scores.values, scores.lower, scores.upper)):
+        _check_numbers(chosen := values[rows][:, columns])
+        records["logprobs"][:, part] = chosen
+    _check_numbers(scores.unresolved[rows])
+    records["unresolved"] = scores.unresolved[rows]
+    records["n_reads"] = scores.n_reads[rows]
+    records["truncated"] = scores.truncated[rows]
+    records["labels"] = _digest(names)
+    packed = records.tobytes()
+    size = records.itemsize
+    return [packed[start : start + size] for start in range(0, len(packed), size)]
+
+
+def unpack_scores(
+    values: Sequence[bytes | None], classes: Sequence[str]
+) -> PlacedScores:
+    """Return the scores that `pack_scores` packed.
+
+    Parameters
+    ----------
+    values : sequence of bytes or None
+        None where there are none.
+    classes : sequence of str
+        The labels they were packed with. What was packed with others counts as None.
+
+    Returns
+    -------
+    PlacedScores
+        Without those that are None.
+
+    Examples
+    --------
+    >>> unpack_scores([None, b""], ["a", "b"])
+    PlacedScores(scores=LabelLogprobs(0 texts, 2 labels), at=array([], dtype=int64))
+    """
+    record = _record(len(classes))
+    sized = [
+        (at, value)
+        for at, value in enumerate(values)
+        if value is not None and len(value) == record.itemsize
+    ]
+    records = np.frombuffer(b"".join(value for _, value in sized), record)
+    is_ours = records["labels"] == _digest(classes)
+    records = records[is_ours]
+    # Copies, since a buffer cannot be written to and a text's parts lie side by side.
+    parts = [np.array(records["logprobs"][:, part]) for part in range(3)]
+    scores = LabelLogprobs(
+        values=parts[0],
+        classes=np.array(classes, dtype=np.str_),
+        lower=parts[1],
+        upper=parts[2],
+        unresolved=records["unresolved"].astype(np.float64),
+        truncated=records["truncated"].astype(np.bool_),
+        n_reads=records["n_reads"].astype(np.int64),
+    )
+    return PlacedScores(
+        scores, np.array([at for at, _ in sized], dtype=np.int64)[is_ours]
+    )
+
+
+def combine_scores(
+    groups: Iterable[PlacedScores], classes: Sequence[str], *, n_texts: int
+) -> LabelLogprobs:
+    """Put groups of texts together, each with labels of its own.
+
+    Parameters
+    ----------
+    groups : iterable of PlacedScores
+        Each text is in one of them.
+    classes : sequence of str
+        The labels of all groups, sorted.
+    n_texts : int
+
+    Returns
+    -------
+    LabelLogprobs
+        -inf where a label is no candidate for a text.
+    """
+    named = np.array(classes, dtype=np.str_)
+    values, lower, upper = np.full((3, n_texts, len(classes)), -np.inf)
+    unresolved = np.zeros(n_texts)
+    truncated = np.zeros(n_texts, dtype=np.bool_)
+    n_reads = np.zeros(n_texts, dtype=np.int64)
+    for scores, at in groups:
+        cells = np.ix_(at, _columns(scores.classes, named))
+        values[cells], lower[cells] = scores.values, scores.lower
+        upper[cells] = scores.upper
+        unresolved[at] = scores.unresolved
+        truncated[at] = scores.truncated
+        n_reads[at] = scores.n_reads
+    return LabelLogprobs(values, named, lower, upper, unresolved, truncated, n_reads)
+
+
+def _joined(strings: Sequence[str]) -> bytes:
+    """Return strings as bytes that no other strings give: each has an end."""
+    return b"".join(
+        [string.encode("utf-8", "surrogatepass") + _END for string in strings]
+    )
+
+
+def _columns(
+    names: Iterable[str], among: npt.NDArray[np.str_]
+) -> npt.NDArray[np.int64]:
+    column = {str(name): at for at, name in enumerate(among)}
+    return np.array([column[str(name)] for name in names], dtype=np.int64)
+
+
+def _record(n_labels: int) -> np.dtype[np.void]:
+    """Return the layout of a text's scores: values, lower and upper bounds, counts."""
+    return np.dtype(
+        [
+            ("logprobs", "<f8", (3, n_labels)),
+            ("unresolved", "<f8"),
+            ("n_reads", "<i8"),
+            ("labels", "<u4"),
+            ("truncated", "<u4"),
+        ]
+    )
+
+
+def _check_numbers(values: npt.NDArray[np.float64]) -> None:
+    if np.isnan(values).any():
+        raise EngineError(
+            "The engine returned NaN for a label: this is a fault of the engine, and "
+            "no label can be told."
+        )
+
+
+def _digest(names: Iterable[str]) -> int:
+    return zlib.crc32(json.dumps([str(name) for name in names]).encode())

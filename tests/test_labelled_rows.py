@@ -1,0 +1,125 @@
+"""Labelled rows out of any table: checked, scored, and what is left out counted."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from classify import PromptTemplate, ZeroShotClassifier
+from classify.errors import DataError, LabelError
+from classify.jobs import open_table, read_labelled, score_labelled
+from classify.labels import LabelSet
+from tests.tiny_tokenizers import byte_level
+from tests.toy_model import hashed_engine
+
+LABELS = LabelSet.parse(["billing", "shipping"])
+
+
+def raises(message, error=DataError):
+    return pytest.raises(error, match=r"^" + re.escape(message) + "$")
+
+
+def read(source, *, fields=("text",), label_column="label"):
+    return read_labelled(
+        open_table(source),
+        LABELS,
+        fields=fields,
+        text_column="body",
+        label_column=label_column,
+    )
+
+
+def write(path, text):
+    path.write_bytes(text.encode("latin-1"))
+    return path
+
+
+def test_rows_have_what_the_prompt_needs():
+    frame = pd.DataFrame(
+        {
+            "body": ["a", "b", None, "d"],
+            "title": ["x", None, "z", "w"],
+            "label": [" billing ", None, "shipping", "NaN"],
+        }
+    )
+    labelled = read(frame, fields=("title", "text"))
+    assert labelled.rows[0] == {"title": "x", "text": "a"}
+    assert str(labelled.rows[1]) == "there is no text: it is empty or missing."
+    assert labelled.labels.tolist() == ["billing", "shipping"]
+    assert (labelled.n_unlabelled, labelled.unreadable) == (2, {})
+    everything = read(frame, label_column=None)
+    assert (len(everything.rows), everything.labels) == (4, None)
+
+
+def test_every_format_gives_the_same_rows(tmp_path):
+    rows = [
+        {"body": "a", "label": "billing"},
+        {"body": "b", "label": None},
+        {"body": "c", "label": "shipping"},
+    ]
+    frame = pd.DataFrame(rows)
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    frame.to_csv(tmp_path / "in.tsv.gz", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "in.parquet", index=False)
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name in ("in.csv", "in.tsv.gz", "in.parquet", "in.jsonl"):
+        labelled = read(tmp_path / name)
+        assert labelled.rows == [{"text": "a"}, {"text": "c"}]
+        assert labelled.labels.tolist() == ["billing", "shipping"]
+        assert labelled.n_unlabelled == 1
+
+
+def test_rows_that_cannot_be_read_are_set_aside_with_their_reason(tmp_path):
+    path = write(tmp_path / "in.csv", "body,label\na,billing\nb\n\xe9,\nc,shipping\n")
+    labelled = read(path)
+    width = (
+        "it has 1 field, but the header names 2 columns: a field that holds a comma or "
+        "a line break must be in quotes."
+    )
+    byte = (
+        "byte 0xe9 in column 'body' is not utf-8. Name the file's encoding, for "
+        "example --encoding cp1252."
+    )
+    assert labelled.unreadable == {width: 1, byte: 1}
+    assert (len(labelled.rows), labelled.n_unlabelled) == (2, 0)
+    classifier = ZeroShotClassifier(
+        LABELS.names,
+        engine=hashed_engine(len(byte_level())),
+        tokenizer=byte_level(),
+        prompt=PromptTemplate("{text}\nTopic:", chat=False),
+    )
+    scored = score_labelled(classifier, labelled)
+    assert scored.set_aside == {width: 1, byte: 1}
+    assert scored.labels.tolist() == ["billing", "shipping"]
+
+
+def test_labels_that_are_none_name_their_row(tmp_path):
+    path = write(tmp_path / "in.csv", "body,label\nbad\n\na,billing\nb,refunds\n")
+    with pytest.raises(LabelError) as failed:
+        read(path)
+    assert str(failed.value).startswith(
+        f"In row 3 of '{path}', column 'label', {LABELS.unknown('refunds')}"
+    )
+    assert str(failed.value).endswith(
+        " Mend the cell, or empty it to leave the row out."
+    )
+
+
+def test_tables_without_rows_to_use(tmp_path):
+    empty = write(tmp_path / "empty.csv", "body,label\n")
+    for column in ("label", None):
+        with raises(f"There are no rows in '{empty}'."):
+            read(empty, label_column=column)
+    unlabelled = write(tmp_path / "unlabelled.csv", "body,label\na,\n")
+    with raises(
+        f"There are no labels in column 'label' of '{unlabelled}': fill in those of "
+        "some rows."
+    ):
+        read(unlabelled)
+    with raises(
+        f"None of the 1 rows of '{tmp_path}/ragged.csv' can be read: it has 1 field, "
+        "but the header names 2 columns: a field that holds a comma or a line break "
+        "must be in quotes."
+    ):
+        read(write(tmp_path / "ragged.csv", "body,label\na\n"))
