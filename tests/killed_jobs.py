@@ -18,7 +18,7 @@ import numpy as np
 
 from classify import ZeroShotClassifier
 from classify.engines import FakeEngine
-from classify.jobs import open_table, run_job
+from classify.jobs import JobRun, open_table, run_job
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import job_of, make
 
@@ -82,10 +82,10 @@ class SlowEngine:
         os.close(self._noted)
 
 
-def run_fake(folder, name, *, seconds=0.0):
+def run_fake(folder, name, *, seconds=0.0, cache=None):
     """Run the job, or go on with it."""
     engine = SlowEngine(seconds=seconds, noted=folder / f"{name}.asked")
-    _run(make(LABELS, engine=engine), folder, name, PART_ROWS)
+    _run(make(LABELS, engine=engine), folder, name, PART_ROWS, cache=cache)
 
 
 def run_demo(folder, name):
@@ -94,9 +94,10 @@ def run_demo(folder, name):
     _run(classifier, folder, name, DEMO_PART_ROWS)
 
 
-def _run(classifier, folder, name, part_rows):
+def _run(classifier, folder, name, part_rows, *, cache=None):
     job = job_of(classifier, probabilities=True)
-    run_job(job, open_table(folder / "in.csv"), folder / name, part_rows=part_rows)
+    table, settings = open_table(folder / "in.csv"), JobRun(cache=cache)
+    run_job(job, table, folder / name, run=settings, part_rows=part_rows)
 
 
 def _serve(folder, engine):

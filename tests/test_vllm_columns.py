@@ -55,7 +55,9 @@ class Slow:
         columns = [(chosen, row[chosen] - log_sum)]
         if self.marker:
             columns += [(wanted.top, 0.0)]
-        columns += [(token, row[token] - log_sum) for token in (*top, *tracked)]
+        columns += [(token, row[token] - log_sum) for token in top]
+        columns += [(VOCAB, math.nan)] * (wanted.top - len(top))
+        columns += [(token, row[token] - log_sum) for token in tracked]
         return columns, sum(value >= row[chosen] for value in row)
 
     def advance(self, tokens):
@@ -71,7 +73,7 @@ def random_request(random):
     ids = tuple(random.sample(range(VOCAB), random.randint(0, 5)))
     if kind == "unmarked":
         return Slow(Wanted(ids or (3,)), marker=False)
-    top = random.randint(0, 3)
+    top = random.choice([0, 1, 2, 3, VOCAB, VOCAB + 2])
     forced = tuple(random.choices(range(VOCAB), k=random.choice([0, 0, 1, 3])))
     if kind == "ids":
         return Slow(Wanted(ids, top=top, forced=forced))

@@ -243,6 +243,11 @@ def check_closed(engine):
     assert repr(engine) == "VllmEngine(closed)"
     assert engine.speculation_figures() is None
     assert engine.poll() == []
-    with pytest.raises(EngineError, match=r"^This engine was closed: load it again\.$"):
+    closed = pytest.raises(
+        EngineError, match=r"^This engine was closed: load it again\.$"
+    )
+    with closed:
         engine.submit(ReadRequest((3,), TREE, NODES))
+    with closed:
+        engine.describe()
     engine.close()  # once more does nothing

@@ -131,6 +131,19 @@ def test_an_id_outside_the_vocabulary_is_named():
         tracked_logprobs(answer)
 
 
+@pytest.mark.parametrize("n_top", [4, 5])
+def test_more_top_tokens_than_there_are_are_an_error(n_top):
+    columns = [(1, -0.1), (n_top, 0.0), (1, -0.1), (0, -3.0), (2, -4.0)]
+    columns += [(3, float("nan"))] * (n_top - 3)
+    answer = completion([[*columns, (2, -4.0)]])
+    message = (
+        f"top_logprobs must be at most the vocabulary size, 3. Got {n_top} instead."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        top_logprobs(answer)
+    assert tracked_logprobs(answer) == {2: [-4.0]}
+
+
 @pytest.mark.parametrize("extension", ["", "their.Extension"])
 def test_an_llm_without_the_extension_is_refused(extension):
     config = SimpleNamespace(

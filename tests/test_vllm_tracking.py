@@ -376,3 +376,25 @@ def test_an_id_outside_the_vocabulary_is_an_error_of_its_request_alone(vllm_engi
     for beside, answer in ((first, alone), (second, again)):
         for token, values in tracked_logprobs(answer).items():
             np.testing.assert_allclose(tracked_logprobs(beside)[token], values, **CLOSE)
+
+
+@on("vllm demo", "vllm demo, ngram")
+def test_more_top_tokens_than_there_are_are_an_error_of_their_request(vllm_engine):
+    prompts = repeating_prompts(4, vllm_engine.vocab_size)
+    options = {"temperature": 0.0, "max_tokens": 4}
+    good, bad = tracking([5, 6], **options), tracking([5], top_logprobs=5000, **options)
+    [first], [wrong], [second] = ask(vllm_engine, prompts[:3], [good, bad, good])
+    message = (
+        "top_logprobs must be at most the vocabulary size, 4096. Got 5000 instead."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        top_logprobs(wrong)
+    assert len(tracked_logprobs(wrong)[5]) == 4
+    # What stock requests ask for is all that there is, alone and beside tracked ones.
+    for parameters in ([stock(logprobs=5000, **options)], [good, stock(logprobs=5000)]):
+        *_, [all_of_them] = ask(vllm_engine, prompts[: len(parameters)], parameters)
+        assert len(all_of_them.logprobs[0]) == 4096
+    [[alone], [again]] = ask(vllm_engine, [prompts[0], prompts[2]], good)
+    for beside, answer in ((first, alone), (second, again)):
+        for token, values in tracked_logprobs(answer).items():
+            np.testing.assert_allclose(tracked_logprobs(beside)[token], values, **CLOSE)

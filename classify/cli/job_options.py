@@ -129,6 +129,26 @@ LogJsonOption = Annotated[
     ),
 ]
 
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Score on a Ray cluster: auto is the one of this machine, else HOST:PORT; "
+        "local starts one.",
+        rich_help_panel=_JOB,
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Engines on the Ray cluster.",
+        show_default="one a GPU, or one for two CPUs",
+        rich_help_panel=_JOB,
+    ),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -184,3 +204,5 @@ class JobOptions:
     cache: Path | None = None
     dry_run: bool = False
     log_json: Path | None = None
+    ray: str | None = None
+    workers: int | None = None

@@ -10,7 +10,7 @@ __all__ = ["load_classifier"]
 
 
 def load_classifier(
-    task: Task, notes: Notes, *, force: bool = False
+    task: Task, notes: Notes, *, force: bool = False, with_engine: bool = True
 ) -> ZeroShotClassifier:
     """Check labels and calibration against the tokenizer, then load the model.
 
@@ -20,6 +20,8 @@ def load_classifier(
     notes : Notes
     force : bool, default=False
         Take a calibration that was fitted on something else.
+    with_engine : bool, default=True
+        Load the model here; False where others do.
     """
     if task.model == "demo":
         notes.note(
@@ -37,6 +39,8 @@ def load_classifier(
                 force=force,
             )
             classifier.set_params(calibrator=artefact.calibrator)
+    if not with_engine:
+        return classifier
     with notes.waiting(f"Loading the model {task.model} …"):
         engine = classifier.load_engine()
     notes.note(

@@ -45,11 +45,13 @@ from classify.cli.job_options import (
     OutputFormatOption,
     OutputOption,
     QuoteOption,
+    RayOption,
     Reading,
     RestartOption,
     SampleOption,
     SeparatorOption,
     ShardOption,
+    WorkersOption,
 )
 from classify.cli.options import (
     AnswerPrefixOption,
@@ -157,6 +159,8 @@ def predict_command(
     cache: CacheOption = None,
     dry_run: DryRunOption = False,
     log_json: LogJsonOption = None,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
     template: TemplateOption = None,
     system: SystemOption = None,
     chat: ChatOption = None,
@@ -257,13 +261,15 @@ def predict_command(
             cache=cache,
             dry_run=dry_run,
             log_json=log_json,
+            ray=ray,
+            workers=workers,
         )
         predict_table(chosen, rules, reading, wanted, notes)
 
 
 def _interrupted(output: Path | None) -> str:
     """Return what to say where a job was stopped at once."""
-    if output is None:
+    if output is None or not Path(f"{output}.job").exists():
         return "Interrupted."
     return (
         f"Interrupted. What is finished is kept in '{output}.job': run the same "

@@ -1,5 +1,6 @@
 """A table to a labelled file, to a table on a terminal, or into a pipe."""
 
+import gc
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ from classify.jobs import (
     stream_rows,
 )
 from classify.jobs.files.table import Table
+from classify.jobs.run import Compute
 
 __all__ = ["predict_table"]
 
@@ -62,15 +64,20 @@ def predict_table(
         log = None
         if options.log_json is not None:
             log = stack.enter_context(JobLog(options.log_json))
-        classifier = load_classifier(task, notes, force=rules.force)
+        classifier = load_classifier(
+            task, notes, force=rules.force, with_engine=options.ray is None
+        )
         job = job.with_classifier(classifier)
         if options.dry_run:
             from classify.cli.dry_run import report_estimate
 
             report_estimate(job, table, notes)
             return
+        # A model is a million objects, which every collection would look through.
+        gc.collect()
+        gc.freeze()
         interruption = stack.enter_context(graceful_interruption(notes))
-        engine = classifier.load_engine()
+        engine = None if options.ray is not None else classifier.load_engine()
         progress = stack.enter_context(
             JobProgress(notes, lambda: _speculation_figures(engine))
         )
@@ -93,7 +100,7 @@ def _sink_of(
     job: Classification, table: Table, options: JobOptions
 ) -> Callable[[Classification, Table, JobRun], Outcome]:
     """Return where rows go; what cannot be written to is refused before a model."""
-    output = options.output
+    output, compute = options.output, _compute_of(options)
     if output is not None and (str(output) == "-" or _is_device(output)):
         return _Piped(output, options, table)
     if output is None and (options.as_table or sys.stdout.isatty()):
@@ -110,7 +117,24 @@ def _sink_of(
         output_as=written,
         restart=options.restart,
         keep=options.keep_job,
+        compute=compute,
     )
+
+
+def _compute_of(options: JobOptions) -> Compute | None:
+    """Return what scores texts: None for this process."""
+    if options.ray is None:
+        if options.workers is not None:
+            raise ConfigError("--workers is for --ray: give it, or drop --workers.")
+        return None
+    if options.output is None or options.dry_run:
+        raise ConfigError(
+            "--ray is for a job with an output file: give --output, without --dry-run."
+        )
+    from classify.jobs.ray import ray_compute
+
+    address = None if options.ray == "local" else options.ray
+    return ray_compute(address=address, n_workers=options.workers)
 
 
 def _is_device(path: Path) -> bool:
@@ -125,7 +149,7 @@ def _report(
     task: Task,
     options: JobOptions,
     notes: Notes,
-    engine: Engine,
+    engine: Engine | None,
 ) -> None:
     report_summary(
         outcome,
@@ -156,7 +180,7 @@ def _report_stop(outcome: Outcome, table: Table, notes: Notes) -> None:
         )
 
 
-def _speculation_figures(engine: Engine) -> SpeculationFigures | None:
+def _speculation_figures(engine: Engine | None) -> SpeculationFigures | None:
     """Return how well tokens were drafted, where the engine drafts any."""
     figures: SpeculationFigures | None = getattr(
         engine, "speculation_figures", lambda: None

@@ -42,7 +42,7 @@ _UNFINISHED = re.compile(
 class JobDirectory:
     """An open job directory; make it with `open`, and use it as a context.
 
-    A part is finished once its files are on the disk and the journal says so. Whatever
+    A part is finished once its files are written and the journal says so. Whatever
     else a kill leaves behind does not count, and is written over.
 
     Attributes
@@ -165,7 +165,10 @@ class JobDirectory:
     def add_part(
         self, index: int, data: bytes, errors: bytes, record: Mapping[str, Any]
     ) -> None:
-        """Keep a part; it is on the disk when this returns.
+        """Keep a part; no crash takes it away from then on.
+
+        Only the journal is waited for: it holds checksums, so that a part which a loss
+        of power took is noticed, and done again.
 
         Parameters
         ----------
@@ -187,10 +190,10 @@ class JobDirectory:
             index, _content(data), _content(errors) if errors else None, dict(record)
         )
         with _explained(self.folder):
-            with atomic_file(self._part_path(index)) as file:
+            with atomic_file(self._part_path(index), is_synced=False) as file:
                 file.write(data)
             if errors:
-                with atomic_file(self._errors_path(index)) as file:
+                with atomic_file(self._errors_path(index), is_synced=False) as file:
                     file.write(errors)
             self._journal.append(entry)
         self._entries[index] = entry

@@ -22,6 +22,7 @@ from classify.jobs.summary import Summary
 
 __all__ = ["ERRORS_HEADER", "Classification", "ClassifiedChunk"]
 
+_PART_ROWS = 2048
 ERRORS_HEADER = b"row,place,error,content\n"
 
 
@@ -50,6 +51,17 @@ class Classification:
     selective: SelectiveClassifier | None = None
     sets: SplitConformalSets | None = None
     reading: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def part_rows(self) -> int:
+        """Rows of a part.
+
+        Enough for an engine to group texts of similar length, few enough that little
+        is done again after a crash; and fewer where rows bring labels of their own, as
+        scores have a column for each label of a part.
+        """
+        has_own_labels = self.columns.labels and self.classifier.labels is None
+        return _PART_ROWS // 8 if has_own_labels else _PART_ROWS
 
     def with_classifier(self, classifier: ZeroShotClassifier) -> "Classification":
         """Return the same with another classifier."""

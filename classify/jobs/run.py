@@ -36,9 +36,6 @@ __all__ = [
 
 _logger = logging.getLogger(__name__)
 
-# Rows of a part: enough for an engine to group texts of similar length, few enough
-# that little is done again after a crash.
-PART_ROWS = 2048
 # Scores that a job keeps of its own texts, and a cache of those of many jobs.
 _JOB_STORE_BYTES = 1 << 30
 _CACHE_BYTES = 10 << 30
@@ -148,7 +145,7 @@ def run_job(
     restart: bool = False,
     keep: bool = False,
     compute: Compute | None = None,
-    part_rows: int = PART_ROWS,
+    part_rows: int | None = None,
 ) -> Outcome:
     """Classify a table into a file; go on where an earlier run was interrupted.
 
@@ -171,7 +168,7 @@ def run_job(
         Leave the folder of the job where it is.
     compute : Compute, default=None
         What classifies chunks. None: this process.
-    part_rows : int, default=2048
+    part_rows : int, default=None
         Rows that are saved at a time; an earlier run's number stays.
 
     Returns
@@ -194,7 +191,7 @@ def run_job(
     result = JobOutput(Path(output), written, table, job)
     with JobDirectory.open(
         result.folder,
-        _manifest(job, table, written, part_rows),
+        _manifest(job, table, written, part_rows or job.part_rows),
         part_suffix=written.part_suffix,
         restart=restart,
     ) as directory:
@@ -219,7 +216,7 @@ def stream_rows(
     write: Callable[[ClassifiedChunk], object],
     *,
     run: JobRun | None = None,
-    part_rows: int = PART_ROWS,
+    part_rows: int | None = None,
 ) -> Outcome:
     """Classify a table and hand out each chunk as it is finished; nothing is kept.
 
@@ -230,7 +227,7 @@ def stream_rows(
     write : callable
         Is given the chunks, in order; one without rows if the table has none.
     run : JobRun, default=None
-    part_rows : int, default=2048
+    part_rows : int, default=None
         Rows of a chunk.
     """
     run, started = run or JobRun(), time.monotonic()
@@ -240,12 +237,15 @@ def stream_rows(
 
     def counted() -> Iterator[Chunk]:
         nonlocal n_rows
-        for chunk in _chunks(table, part_rows):
+        for chunk in _chunks(table, part_rows or job.part_rows):
             n_rows += chunk.n_rows
             yield chunk
 
-    with _opened_store(run.cache, None) as store:
-        for classified in classified_chunks(job, counted(), store, run):
+    with (
+        _opened_store(run.cache, None) as store,
+        closing(classified_chunks(job, counted(), store, run)) as chunks,
+    ):
+        for classified in chunks:
             write(classified)
             summary.add(classified.summary)
             run.watcher.finished(summary)
@@ -340,14 +340,17 @@ def _parts_here(
             indices.append(at)
             yield chunk
 
-    with _opened_store(run.cache, own_store) as store:
-        for classified in classified_chunks(output.job, noted(), store, run):
+    with (
+        _opened_store(run.cache, own_store) as store,
+        closing(classified_chunks(output.job, noted(), store, run)) as chunks_done,
+    ):
+        for classified in chunks_done:
             yield output.part(indices.popleft(), classified)
 
 
 def classified_chunks(
     job: Classification, chunks: Iterable[Chunk], store: ScoreStore, run: JobRun
-) -> Iterator[ClassifiedChunk]:
+) -> Generator[ClassifiedChunk]:
     """Yield chunks with their results, in order; fewer if the run is to stop."""
     scorer = job.classifier.scorer()
     scoring = ChunkScorer(
@@ -358,7 +361,8 @@ def classified_chunks(
         progress=run.watcher.progressed,
         stopping=run.stopping,
     )
-    return map(job.classified, scoring.score(chunks))
+    with closing(scoring.score(chunks)) as scored:
+        yield from map(job.classified, scored)
 
 
 def _chunks(table: Table, n_rows: int, *, start: int = 0) -> Iterator[Chunk]:

@@ -173,11 +173,9 @@ def unpack_scores(
     """
     record = _record(len(classes))
     sized = [
-        (at, value)
-        for at, value in enumerate(values)
-        if value is not None and len(value) == record.itemsize
+        at for at, value in enumerate(values) if value and len(value) == record.itemsize
     ]
-    records = np.frombuffer(b"".join(value for _, value in sized), record)
+    records = np.frombuffer(b"".join([values[at] or b"" for at in sized]), record)
     is_ours = records["labels"] == _digest(classes)
     records = records[is_ours]
     # Copies, since a buffer cannot be written to and a text's parts lie side by side.
@@ -191,9 +189,7 @@ def unpack_scores(
         truncated=records["truncated"].astype(np.bool_),
         n_reads=records["n_reads"].astype(np.int64),
     )
-    return PlacedScores(
-        scores, np.array([at for at, _ in sized], dtype=np.int64)[is_ours]
-    )
+    return PlacedScores(scores, np.array(sized, dtype=np.int64)[is_ours])
 
 
 def combine_scores(

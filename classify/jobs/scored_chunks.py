@@ -1,7 +1,7 @@
 """Chunks of rows through a model: many texts in flight, each different text once."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ from classify.engines import Engine
 from classify.errors import InputError
 from classify.jobs.chunk_texts import ChunkTexts, RowColumns
 from classify.jobs.files.chunk import Chunk
+from classify.jobs.fresh_engine import forget_reads
 from classify.jobs.score_records import (
     PlacedScores,
     combine_scores,
@@ -96,11 +97,10 @@ class _Waiting:
         place[good] = np.arange(len(good))
         groups = []
         for classes, keys in self.groups(self.positions).items():
-            rows = [
-                (at, self.records[key]) for key in keys for at in self.positions[key]
-            ]
-            placed = unpack_scores([record for _, record in rows], classes)
-            at = place[np.array([at for at, _ in rows], dtype=np.int64)]
+            rows = [at for key in keys for at in self.positions[key]]
+            records = [self.records[self.texts.keys[at]] for at in rows]
+            placed = unpack_scores(records, classes)
+            at = place[np.array(rows, dtype=np.int64)]
             groups.append(PlacedScores(placed.scores, at))
         scores = combine_scores(groups, self.texts.classes, n_texts=len(good))
         return ScoredChunk(self.chunk, scores, self.errors)
@@ -152,7 +152,7 @@ class ChunkScorer:
         self._asked: dict[bytes, list[_Waiting]] = {}
         self._in_flight: Flight[bytes] | None = None
 
-    def score(self, chunks: Iterable[Chunk]) -> Iterator[ScoredChunk]:
+    def score(self, chunks: Iterable[Chunk]) -> Generator[ScoredChunk]:
         """Yield chunks with their scores, in order; fewer if it is to stop.
 
         Raises
@@ -185,9 +185,11 @@ class ChunkScorer:
             self._in_flight = Flight(self._engine())
         return self._in_flight
 
+    def _is_asynchronous(self) -> bool:
+        return bool(getattr(self._engine(), "asynchronous", False))
+
     def _may_read_on(self) -> bool:
-        is_asynchronous = getattr(self._engine(), "asynchronous", False)
-        return is_asynchronous and len(self._queue) < _MOST_WAITING
+        return self._is_asynchronous() and len(self._queue) < _MOST_WAITING
 
     def _begin(self, chunk: Chunk) -> None:
         """Look a chunk's texts up, and let those that nobody knows begin."""
@@ -222,7 +224,10 @@ class ChunkScorer:
     def _ask(self, waiting: _Waiting, keys: list[bytes]) -> None:
         """Let texts begin."""
         waiting.n_missing += len(keys)
-        for key, prompt in self._encoded(waiting, keys).items():
+        prompts = self._encoded(waiting, keys)
+        if prompts and not self._is_asynchronous():
+            forget_reads(self._engine())
+        for key, prompt in prompts.items():
             flight = self._flight()
             while flight.full:
                 self._land()
@@ -275,6 +280,8 @@ class ChunkScorer:
 
     def _keep(self, waiting: _Waiting) -> None:
         """Put what has landed into the store."""
+        if not waiting.landed:
+            return
         for classes, keys in waiting.groups(waiting.landed).items():
             scores = LabelLogprobs.of([waiting.landed[key] for key in keys], classes)
             packed = pack_scores(scores, np.arange(len(keys)))

@@ -10,7 +10,7 @@ __all__ = ["atomic_file"]
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_file(path: str | Path, *, is_synced: bool = True) -> Iterator[BinaryIO]:
     """Give a file to write to, which takes the place of `path` when all went well.
 
     It has another name in the same folder, ``.NAME.PID.part``, until it is on the disk;
@@ -21,6 +21,9 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     ----------
     path : str or Path
         Written by one thread of a process at a time.
+    is_synced : bool, default=True
+        Wait until it is on the disk. Without, a loss of power, though no crash, can
+        leave a damaged file, which the caller must notice.
 
     Yields
     ------
@@ -51,12 +54,14 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     try:
         with partial.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if is_synced:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-    _bring_to_disk(target.parent)
+    if is_synced:
+        _bring_to_disk(target.parent)
 
 
 def _bring_to_disk(folder: Path) -> None:
