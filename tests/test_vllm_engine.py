@@ -13,6 +13,7 @@ from classify.demo import model_folder, tickets_csv
 from classify.engines import read
 from classify.engines.vllm.engine import VllmEngine
 from classify.errors import ConfigError, EngineError, InputError, ModelLoadError
+from classify.jobs import Classification, RowColumns, open_table, run_job
 from classify.scoring import drive
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
 from tests.vllm_engines import EVAL_LM, ended, engine_processes
@@ -190,6 +191,32 @@ def test_probabilities_are_those_of_the_transformers_engine(
     assert (theirs.lower <= ours.upper + 1e-4).all()
 
 
+@DEMO
+def test_a_job_gives_what_transformers_gives(vllm_engine, tmp_path):
+    # More texts than are in flight, in chunks that they overlap.
+    source = tmp_path / "in.csv"
+    tickets = pd.read_csv(tickets_csv())["text"]
+    texts = [f"{text} No. {n}." for n in range(4) for text in tickets]
+    pd.DataFrame({"text": texts}).to_csv(source, index=False)
+    frames = []
+    for engine in (vllm_engine, "transformers"):
+        job = Classification(
+            classifier=ZeroShotClassifier(
+                LABELS["prefix"], engine=engine, tolerance=0.0
+            ),
+            columns=RowColumns(text="text"),
+            probabilities=True,
+        )
+        run_job(job, open_table(source), tmp_path / "out.csv", part_rows=16)
+        frames.append(pd.read_csv(tmp_path / "out.csv"))
+    ours, theirs = frames
+    assert vllm_engine.asynchronous
+    assert ours["text"].tolist() == theirs["text"].tolist() == texts
+    assert ours["label"].tolist() == theirs["label"].tolist()
+    numbers = theirs.select_dtypes("number").columns
+    np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=0, atol=1e-5)
+
+
 # A process that is killed is an error, soon, and nothing else is lost
 
 
@@ -243,11 +270,9 @@ def check_closed(engine):
     assert repr(engine) == "VllmEngine(closed)"
     assert engine.speculation_figures() is None
     assert engine.poll() == []
-    closed = pytest.raises(
-        EngineError, match=r"^This engine was closed: load it again\.$"
-    )
-    with closed:
-        engine.submit(ReadRequest((3,), TREE, NODES))
-    with closed:
-        engine.describe()
+    for ask in (lambda: engine.submit(ReadRequest((3,), TREE, NODES)), engine.describe):
+        with pytest.raises(
+            EngineError, match=r"^This engine was closed: load it again\.$"
+        ):
+            ask()
     engine.close()  # once more does nothing

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -133,7 +134,7 @@ def start(source, output, log):
 def wait_for(process, path):
     """Wait for a file that a command writes while it works, and a little longer."""
     until = time.monotonic() + 240
-    while not path.exists():
+    while not (path.exists() and path.stat().st_size):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -172,11 +173,12 @@ def test_ctrl_c_is_for_the_command_alone(tmp_path):
     wait_for(process, folder / "part-0000000.csv")
     assert any("EngineC" in name for name in processes_of(process.pid).values())
     os.killpg(process.pid, signal.SIGINT)
-    check_stopped(
-        process,
-        f"Stopped: 4,096 of 8,000 rows are finished and kept in "
-        f"{folder}. Run the same command again to go on.",
-    )
+    told = check_stopped(process)
+    assert re.search(
+        r"Warning: Stopped: (2,048|4,096|6,144) of 8,000 rows are finished and kept "
+        rf"in {folder}\. Run the same command again to go on\.\n",
+        told,
+    ), told
     n_saved = n_scores(folder)
     assert N_EASY_TEXTS < n_saved < N_EASY_TEXTS + N_ROWS - N_EASY
 
@@ -186,11 +188,10 @@ def test_ctrl_c_is_for_the_command_alone(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    check_stopped(
-        process,
-        f"Interrupted. What is finished is kept in '{folder}': run "
-        "the same command again to go on.",
-    )
+    assert (
+        f"Interrupted. What is finished is kept in '{folder}': run the same command "
+        "again to go on.\n"
+    ) in check_stopped(process)
     assert n_saved < n_scores(folder) < N_EASY_TEXTS + N_ROWS - N_EASY
 
     # And on to the end, which is that of a run that nobody disturbed.
@@ -203,16 +204,17 @@ def test_ctrl_c_is_for_the_command_alone(tmp_path):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
-def check_stopped(process, sentence):
+def check_stopped(process):
     since = time.monotonic()
     _, told = process.communicate(timeout=60)
-    assert time.monotonic() - since < 20, told
+    # Of which vLLM's processes take 5 to end, and more on a busy machine.
+    assert time.monotonic() - since < 30, told
     assert process.returncode == 130, told
-    assert sentence in told
     # Nor what vLLM's processes shared, which would stay in memory.
     for word in ("Traceback", "leaked"):
         assert word not in told
     assert not processes_of(process.pid)
+    return told
 
 
 def n_scores(folder):

@@ -73,9 +73,11 @@ def predict_table(
 
             report_estimate(job, table, notes)
             return
-        # A model is a million objects, which every collection would look through.
+        # A model is a million objects, which every collection would look through; and
+        # the rows of a chunk are many, which none of them frees.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(100_000, 50, 50)
         interruption = stack.enter_context(graceful_interruption(notes))
         engine = None if options.ray is not None else classifier.load_engine()
         progress = stack.enter_context(

@@ -167,8 +167,8 @@ class JobDirectory:
     ) -> None:
         """Keep a part; no crash takes it away from then on.
 
-        Only the journal is waited for: it holds checksums, so that a part which a loss
-        of power took is noticed, and done again.
+        The journal holds checksums, so that what a loss of power took of the last
+        second is noticed, and done again.
 
         Parameters
         ----------

@@ -30,6 +30,7 @@ __all__ = [
     "JobWatcher",
     "Outcome",
     "classified_chunks",
+    "opened_store",
     "run_job",
     "stream_rows",
 ]
@@ -242,7 +243,7 @@ def stream_rows(
             yield chunk
 
     with (
-        _opened_store(run.cache, None) as store,
+        opened_store(run.cache, None) as store,
         closing(classified_chunks(job, counted(), store, run)) as chunks,
     ):
         for classified in chunks:
@@ -341,7 +342,7 @@ def _parts_here(
             yield chunk
 
     with (
-        _opened_store(run.cache, own_store) as store,
+        opened_store(run.cache, own_store) as store,
         closing(classified_chunks(output.job, noted(), store, run)) as chunks_done,
     ):
         for classified in chunks_done:
@@ -388,7 +389,8 @@ def _manifest(
     }
 
 
-def _opened_store(cache: Path | None, own: Path | None) -> ScoreStore:
+def opened_store(cache: Path | None, own: Path | None) -> ScoreStore:
+    """Return the store of a job: the cache if it has one, else its own, or none."""
     if cache is not None:
         return ScoreStore.at(cache, most_bytes=_CACHE_BYTES)
     if own is not None:

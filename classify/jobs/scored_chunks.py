@@ -22,7 +22,7 @@ from classify.scored_rows import RowScorer
 from classify.scoring import Flight, LabelLogprobs, TextScore
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["ChunkScorer", "ScoredChunk"]
+__all__ = ["ChunkScorer", "ScoredChunk", "WaitingChunk"]
 
 # Chunks that may wait for one slow text of the first of them.
 _MOST_WAITING = 8
@@ -47,7 +47,7 @@ class ScoredChunk:
 
 
 @dataclass(eq=False)
-class _Waiting:
+class WaitingChunk:
     """A chunk on its way.
 
     Attributes
@@ -73,7 +73,8 @@ class _Waiting:
     n_missing: int = 0
 
     @classmethod
-    def of(cls, chunk: Chunk, texts: ChunkTexts) -> "_Waiting":
+    def of(cls, chunk: Chunk, texts: ChunkTexts) -> "WaitingChunk":
+        """Return a chunk of which no score is known yet."""
         positions: dict[bytes, list[int]] = {}
         for at, key in enumerate(texts.keys):
             if at not in texts.errors:
@@ -147,9 +148,9 @@ class ChunkScorer:
         self._columns = columns
         self._progress = progress
         self._stopping = stopping
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[WaitingChunk] = deque()
         # The chunks that wait for a text, by its key.
-        self._asked: dict[bytes, list[_Waiting]] = {}
+        self._asked: dict[bytes, list[WaitingChunk]] = {}
         self._in_flight: Flight[bytes] | None = None
 
     def score(self, chunks: Iterable[Chunk]) -> Generator[ScoredChunk]:
@@ -194,7 +195,7 @@ class ChunkScorer:
     def _begin(self, chunk: Chunk) -> None:
         """Look a chunk's texts up, and let those that nobody knows begin."""
         texts = ChunkTexts.of(chunk, self._scorer, self._columns, self._digest)
-        waiting = _Waiting.of(chunk, texts)
+        waiting = WaitingChunk.of(chunk, texts)
         found = self._store.get_many(list(waiting.positions))
         for classes, keys in waiting.groups(found).items():
             placed = unpack_scores([found[key] for key in keys], classes)
@@ -221,7 +222,7 @@ class ChunkScorer:
             # In the order of the rows, which a set has not.
             self._ask(waiting, [key for key in waiting.positions if key in unknown])
 
-    def _ask(self, waiting: _Waiting, keys: list[bytes]) -> None:
+    def _ask(self, waiting: WaitingChunk, keys: list[bytes]) -> None:
         """Let texts begin."""
         waiting.n_missing += len(keys)
         prompts = self._encoded(waiting, keys)
@@ -237,7 +238,7 @@ class ChunkScorer:
             flight.add(key, self._strategy(prompt))
 
     def _encoded(
-        self, waiting: _Waiting, keys: list[bytes]
+        self, waiting: WaitingChunk, keys: list[bytes]
     ) -> Mapping[bytes, ScorablePrompt]:
         """Return the prompts of texts; those that have none become errors."""
         texts = waiting.texts
@@ -278,7 +279,7 @@ class ChunkScorer:
             self._scorer.model.warn_of_low_mass(scored.scores)
             yield scored
 
-    def _keep(self, waiting: _Waiting) -> None:
+    def _keep(self, waiting: WaitingChunk) -> None:
         """Put what has landed into the store."""
         if not waiting.landed:
             return

@@ -1,0 +1,143 @@
+"""Results for a dataset of Ray, block by block, by its own means."""
+
+import io
+from copy import copy
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from classify.errors import ConfigError
+from classify.jobs.files.chunk import Chunk
+from classify.jobs.files.parquet_output import ParquetOutput
+from classify.jobs.files.rows import ArrowRows, ListRows
+from classify.jobs.files.table import Table
+from classify.jobs.files.values import pyarrow
+from classify.jobs.identity import score_digest
+from classify.jobs.ray.cluster import ray_module, worker_shape
+from classify.jobs.ray.compute import check_counts, portable
+from classify.jobs.results import Classification
+from classify.jobs.scored_chunks import ChunkScorer
+from classify.jobs.store import ScoreStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import ray.data
+
+__all__ = ["classify_dataset"]
+
+_BATCH_ROWS = 2048
+
+
+def classify_dataset(
+    job: Classification,
+    dataset: "ray.data.Dataset",
+    *,
+    n_workers: int | None = None,
+    gpus_per_worker: float | None = None,
+) -> "ray.data.Dataset":
+    """Return a dataset of Ray with results in further columns, made when it is read.
+
+    Columns, types and values are those of a Parquet file that a job writes, up to the
+    last digits where an engine's values depend on what it computes beside. Ray reads,
+    repeats what a worker that died had not finished, and writes; nothing is kept for a
+    later run. A row that cannot be classified says why in the column ``error``.
+
+    Parameters
+    ----------
+    job : Classification
+    dataset : ray.data.Dataset
+    n_workers, gpus_per_worker
+        As in `classify.jobs.ray.ray_compute`.
+
+    Returns
+    -------
+    ray.data.Dataset
+
+    Raises
+    ------
+    InputError
+        The dataset lacks a column, or the classifier's engine has no name.
+    MissingDependencyError
+        Ray is not installed.
+
+    Examples
+    --------
+    ::
+
+        tickets = ray.data.read_parquet("s3://bucket/tickets/")
+        classify_dataset(job, tickets).write_parquet("s3://bucket/labelled/")
+    """
+    check_counts(n_workers, gpus_per_worker)
+    ray_module()
+    from ray.data import ActorPoolStrategy
+
+    scorer = portable(job.classifier.scorer())
+    columns = tuple(dataset.columns() or ())
+    job.check(_columns_only(columns))
+    shape = worker_shape(
+        scorer.model, n_workers=n_workers, gpus_per_worker=gpus_per_worker
+    )
+    return dataset.map_batches(
+        _Blocks,
+        fn_constructor_args=(_sent(job), version("classify")),
+        batch_size=_BATCH_ROWS,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=shape.n_workers),
+        **shape.actor_options(),
+    )
+
+
+class _Blocks:
+    """Adds results to blocks; an actor of Ray Data has one, with an engine."""
+
+    def __init__(self, job: Classification, wanted: str) -> None:
+        if version("classify") != wanted:
+            raise ConfigError(
+                f"classify {version('classify')} is installed on a worker, and "
+                f"{wanted} where the dataset was made: install that version on every "
+                "machine of the cluster."
+            )
+        self._job = job
+        scorer = job.classifier.scorer()
+        self._scoring = ChunkScorer(
+            scorer,
+            ScoreStore.temporary(),
+            score_digest(scorer),
+            job.columns,
+            progress=lambda *_: None,
+            stopping=lambda: False,
+        )
+
+    def __call__(self, block: "pa.Table") -> "pa.Table":
+        """Return a block with its results."""
+        rows = ArrowRows(block.replace_schema_metadata(None))
+        chunk = Chunk(rows, np.arange(len(rows)))
+        [scored] = self._scoring.score([chunk])
+        results = self._job.classified(scored).results
+        kinds = self._job.kinds(chunk.columns)
+        # Through a file, so that types are those of files.
+        part = ParquetOutput().encode(chunk, results, kinds)
+        return pyarrow().parquet.read_table(io.BytesIO(part))
+
+
+def _sent(job: Classification) -> Classification:
+    """Return a job that names no file of this machine but the model's."""
+    classifier = copy(job.classifier)
+    calibrator = classifier.fitted_calibrator()
+    if calibrator is not None:
+        classifier.set_params(calibrator=calibrator)
+    return job.with_classifier(classifier)
+
+
+def _columns_only(columns: tuple[str, ...]) -> Table:
+    """Return a table without rows, for what is checked before any is read."""
+    return Table(
+        name="the dataset",
+        columns=columns,
+        n_rows=None,
+        resumable=False,
+        read=lambda *_: iter(()),
+        describe=list,
+        empty=ListRows(columns, []),
+    )

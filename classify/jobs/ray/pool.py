@@ -1,0 +1,241 @@
+"""Workers of a cluster that share the texts of a job; those that die are replaced."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any
+
+from classify.engines import choose_engine
+from classify.errors import ClassifyError, ConfigError, EngineError
+from classify.jobs.ray.cluster import WorkerShape, ray_module
+from classify.jobs.ray.spread import Answer
+from classify.jobs.ray.texts import Records, Texts
+from classify.jobs.ray.worker import Expected, TextWorker
+from classify.scored_rows import RowScorer
+
+__all__ = ["WorkerPool"]
+
+_logger = logging.getLogger(__name__)
+
+# One that is computed, and one that is there when it is finished.
+_CALLS_A_WORKER = 2
+# Workers that may die over the same texts, or one after the other while they load.
+_MOST_DEATHS = 3
+_WAIT_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
+# Without any worker for so long, people want to know what they wait for.
+_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(eq=False)
+class _Call:
+    keys: list[bytes]
+    texts: Texts
+    n_deaths: int = 0
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker, and what it was asked.
+
+    Attributes
+    ----------
+    actor : ray.actor.ActorHandle
+    loading : ray.ObjectRef
+        Of its first call, which loads the engine.
+    n_failed_starts : int
+        How many workers that it replaces died before they had an engine.
+    calls : dict of ray.ObjectRef to _Call
+        In the order in which it does them.
+    """
+
+    actor: Any
+    loading: Any
+    n_failed_starts: int
+    is_ready: bool = False
+    calls: dict[Any, _Call] = field(default_factory=dict)
+
+
+class WorkerPool:
+    """Asks workers about texts, and gives each answer once. Use it as a context.
+
+    The texts of a worker that dies go to others, at once, and a new worker takes its
+    place.
+
+    Parameters
+    ----------
+    scorer : RowScorer
+        Its engine has a name.
+    digest : bytes
+        What `classify.jobs.identity.score_digest` says of it.
+    shape : WorkerShape
+    """
+
+    def __init__(self, scorer: RowScorer, digest: bytes, shape: WorkerShape) -> None:
+        model = scorer.model
+        assert isinstance(model.engine, str), "it is checked beforehand"
+        engine = choose_engine(model.engine, model.model, device=model.device)
+        self._expected = Expected(version("classify"), engine.name, digest)
+        self._ray = ray_module()
+        # Ray would repeat a dead worker's calls only once that worker is there again.
+        self._class = self._ray.remote(
+            max_restarts=0, max_task_retries=0, **shape.actor_options()
+        )(TextWorker)
+        self._shape = shape
+        self._scorer = self._ray.put(scorer)
+        self._workers: list[_Worker] = []
+        self._queue: deque[_Call] = deque()
+        self._accepts = True
+        self._deadline: float | None = time.monotonic() + _PATIENCE_SECONDS
+
+    def __enter__(self) -> "WorkerPool":
+        for _ in range(self._shape.n_workers):
+            self._start(n_failed_starts=0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        ready = [each for each in self._workers if each.is_ready]
+        if kind is None and ready:
+            closed = [each.actor.close.remote() for each in ready]
+            self._ray.wait(closed, num_returns=len(closed), timeout=_CLOSE_SECONDS)
+        for each in self._workers:
+            self._ray.kill(each.actor)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a further call would keep a worker from being idle."""
+        n_calls = len(self._queue) + sum(len(each.calls) for each in self._workers)
+        return n_calls < _CALLS_A_WORKER * self._shape.n_workers
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is to come."""
+        return bool(self._queue) or any(each.calls for each in self._workers)
+
+    def ask(self, keys: Sequence[bytes], texts: Texts) -> None:
+        """Ask for the scores of texts, with a key for each."""
+        self._queue.append(_Call(list(keys), texts))
+        self._hand_out()
+
+    def stop(self) -> None:
+        """Forget what no worker has begun."""
+        self._accepts = False
+        self._queue.clear()
+
+    def answer(self) -> Answer | None:
+        """Return an answer, or None where none comes within about a second.
+
+        Raises
+        ------
+        ConfigError
+            The workers are not fit for the job; the sentence says what differs.
+        EngineError
+            A model cannot be loaded, or failed; or workers die again and again.
+        """
+        waited = {each.loading: each for each in self._workers if not each.is_ready}
+        for each in self._workers:
+            waited |= dict.fromkeys(each.calls, each)
+        done, _ = self._ray.wait(list(waited), timeout=_WAIT_SECONDS)
+        self._tell_if_nobody_works()
+        if not done:
+            return None
+        [reference], worker = done, waited[done[0]]
+        try:
+            result = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ClassifyError):
+                raise error.cause from None
+            raise
+        except self._ray.exceptions.RayError as error:
+            self._replace(worker, error)
+            return None
+        return self._take(worker, reference, result)
+
+    def _take(
+        self, worker: _Worker, reference: Any, result: Records | None
+    ) -> Answer | None:
+        """Note that a worker has done what it was asked, and let it go on."""
+        answer = None
+        if result is None:
+            worker.is_ready = True
+            self._deadline = None
+        else:
+            answer = Answer(worker.calls.pop(reference).keys, *result)
+        self._hand_out()
+        return answer
+
+    def _start(self, *, n_failed_starts: int) -> None:
+        actor = self._class.remote()
+        loading = actor.load.remote(self._expected, [self._scorer])
+        self._workers.append(_Worker(actor, loading, n_failed_starts))
+
+    def _hand_out(self) -> None:
+        """Give texts that wait to workers, first to those that have none."""
+        for n_calls in range(_CALLS_A_WORKER):
+            for worker in self._workers:
+                if worker.is_ready and len(worker.calls) == n_calls and self._queue:
+                    call = self._queue.popleft()
+                    worker.calls[worker.actor.score.remote(call.texts)] = call
+
+    def _replace(self, worker: _Worker, error: Exception) -> None:
+        """Let others do what a worker that died has not done."""
+        if getattr(error, "actor_init_failed", False):
+            raise ConfigError(
+                f"A worker cannot begin: {_reason(error)}. Install classify "
+                f"{self._expected.version} on every machine of the cluster."
+            ) from None
+        self._workers.remove(worker)
+        # It may be alive, where only its answer was lost.
+        self._ray.kill(worker.actor)
+        if not self._accepts:
+            return
+        _logger.warning(
+            "A worker died, and is replaced; its texts go to others. %s", _reason(error)
+        )
+        n_failed_starts = 0 if worker.is_ready else worker.n_failed_starts + 1
+        if n_failed_starts >= _MOST_DEATHS:
+            raise EngineError(
+                f"{_MOST_DEATHS} workers died while they loaded the model, the last "
+                f"one because: {_reason(error)} See whether their machines have memory "
+                "enough for it."
+            ) from None
+        first = next(iter(worker.calls.values()), None)
+        if first is not None:
+            first.n_deaths += 1
+            if first.n_deaths >= _MOST_DEATHS:
+                raise EngineError(
+                    f"{_MOST_DEATHS} workers died over the same {len(first.keys):,} "
+                    f"texts, the last one because: {_reason(error)} See whether their "
+                    "machines have memory enough, or ask for fewer workers."
+                ) from None
+        self._queue.extendleft(reversed(worker.calls.values()))
+        self._start(n_failed_starts=n_failed_starts)
+        self._hand_out()
+
+    def _tell_if_nobody_works(self) -> None:
+        """Log, once, that no worker has begun for a long time."""
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return
+        self._deadline = None
+        _logger.warning(
+            "No worker is ready after %.0f seconds: the model takes long to load, or "
+            "the cluster has no room. Each worker needs %g CPUs and %g GPUs of one "
+            "machine.",
+            _PATIENCE_SECONDS,
+            self._shape.cpus,
+            self._shape.gpus,
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line of what Ray says, which names the cause."""
+    return str(error).strip().splitlines()[-1].strip()

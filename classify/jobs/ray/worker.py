@@ -1,0 +1,81 @@
+"""What runs on a worker of a cluster: an engine, loaded once."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from classify.errors import ConfigError
+from classify.jobs.identity import score_digest
+from classify.jobs.ray.cluster import ray_module
+from classify.jobs.ray.texts import Records, Texts, score_texts
+from classify.scored_rows import RowScorer
+
+__all__ = ["Expected", "TextWorker"]
+
+
+class Expected(NamedTuple):
+    """What a worker must agree on with the process that asks it.
+
+    Attributes
+    ----------
+    version : str
+        Of this package.
+    engine : str
+        Name of the engine.
+    digest : bytes
+        What `classify.jobs.identity.score_digest` returns.
+    """
+
+    version: str
+    engine: str
+    digest: bytes
+
+
+class TextWorker:
+    """Scores texts; becomes an actor of Ray."""
+
+    def load(self, expected: Expected, scorer: Sequence[Any]) -> None:
+        """Load the engine.
+
+        Parameters
+        ----------
+        expected : Expected
+        scorer : sequence of one ray.ObjectRef
+            Refers to a `RowScorer`. In a sequence, so that Ray does not unpack it
+            before versions are compared.
+
+        Raises
+        ------
+        ConfigError
+            Something here is not as expected.
+        ModelLoadError
+            The model cannot be loaded.
+        """
+        if version("classify") != expected.version:
+            raise ConfigError(
+                f"classify {version('classify')} is installed on a worker, and the job "
+                f"was begun with {expected.version}: install that version on every "
+                "machine of the cluster."
+            )
+        self._scorer: RowScorer = ray_module().get(scorer[0])
+        model = self._scorer.model
+        engine = model.load_engine()
+        if engine.name != expected.engine:
+            raise ConfigError(
+                f"engine={model.engine!r} is {engine.name!r} on a worker, and "
+                f"{expected.engine!r} where the job was begun: name one of the two."
+            )
+        if score_digest(self._scorer) != expected.digest:
+            raise ConfigError(
+                f"The model {model.model!r} is another on a worker than "
+                "where the job was begun: put the same files there on every machine "
+                "of the cluster."
+            )
+
+    def score(self, texts: Texts) -> Records:
+        """Score texts; see `classify.jobs.ray.texts.score_texts`."""
+        return score_texts(self._scorer, texts)
+
+    def close(self) -> None:
+        """End the engine, and the processes that it may have."""
+        self._scorer.model.load_engine().close()

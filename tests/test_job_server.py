@@ -1,0 +1,252 @@
+"""Jobs over a server: whatever is killed meanwhile, nothing is lost or done twice."""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from classify import ZeroShotClassifier
+from classify.demo import model_folder
+from classify.engines import clear_engines
+from classify.jobs import Classification, RowColumns, open_table, run_job
+from tests.serving import SmallServer, VllmServer
+from tests.toy_jobs import csv_of
+from tests.toy_model import hashed_logprobs
+
+ROOT = Path(__file__).parents[1]
+VOCAB = 4096
+LABELS = ["billing", "shipping", "account access"]
+MAIN = [sys.executable, "-c", "from classify.cli import main; main()"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    clear_engines()
+    yield
+    clear_engines()
+
+
+@pytest.fixture
+def small():
+    """Start small servers, whose answers are a hash of the question."""
+    started = []
+
+    def start(**options):
+        server = SmallServer(hashed_logprobs(VOCAB), VOCAB, **options)
+        server.start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def texts_in(path, n_rows):
+    return csv_of(
+        path, [[f"Where is parcel {n % (n_rows - 20)}?"] for n in range(n_rows)]
+    )
+
+
+def job_over(url):
+    classifier = ZeroShotClassifier(
+        LABELS,
+        str(model_folder()),
+        engine="server",
+        engine_options={"url": url, "self_test": False},
+    )
+    return Classification(
+        classifier=classifier, columns=RowColumns(text="text"), probabilities=True
+    )
+
+
+def run(source, output, url, *, part_rows=40):
+    """Run a job over a server; what `KILLED_JOB` below does, in this process."""
+    table = open_table(source)
+    return run_job(job_over(url), table, output, part_rows=part_rows)
+
+
+def in_the_middle(n_requests, n_times):
+    """Return at which requests to do something, of so many that there are."""
+    return [n_requests * at // (n_times + 1) for at in range(1, n_times + 1)]
+
+
+# ----------------------------------------------------------------- the server is killed
+
+
+def test_a_server_killed_and_started_again_changes_no_byte(small, tmp_path):
+    source, server = texts_in(tmp_path / "in.csv", 200), small()
+    run(source, tmp_path / "whole.csv", server.url)
+    n_requests = len(server.requests)
+    begun, kill = [], threading.Event()
+
+    def trouble(number):
+        begun.append(number)
+        if len(begun) in in_the_middle(n_requests, 4):
+            kill.set()
+        return 0.02  # so that some are always under way
+
+    other = small(trouble=trouble)
+    n_kills = 0
+
+    def kill_and_restart():
+        nonlocal n_kills
+        while kill.wait() and not over:
+            kill.clear()
+            other.stop()
+            n_kills += 1
+            time.sleep(0.1)
+            other.start()
+
+    over = []
+    killer = threading.Thread(target=kill_and_restart)
+    killer.start()
+    try:
+        outcome = run(source, tmp_path / "out.csv", other.url)
+    finally:
+        over.append(True)
+        kill.set()
+        killer.join()
+    assert n_kills == 4
+    assert outcome.is_complete
+    # What was under way when it was killed was asked again, and nothing else.
+    assert n_requests < len(other.requests) <= n_requests + 4 * 64
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+# ----------------------------------------------------------------- the client is killed
+
+KILLED_JOB = """
+import os, sys
+import httpx, sqlite3, transformers
+from tests.test_job_server import run
+
+source, output, url = sys.argv[1:]
+# A fork for each kill: to import all anew would take a minute.
+for _ in sys.stdin:
+    if child := os.fork():
+        print(child, flush=True)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
+    run(source, output, url)
+    os._exit(0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_client_killed_and_started_again_changes_no_byte(small, tmp_path):
+    source, server = texts_in(tmp_path / "in.csv", 400), small()
+    run(source, tmp_path / "whole.csv", server.url)
+    n_requests = len(server.requests)
+    slow, rng = small(trouble=lambda _: 0.005), random.Random(3)
+    output = tmp_path / "out.csv"
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED_JOB, str(source), str(output), slow.url],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    n_kills = 0
+    with process:
+        while not output.exists():
+            before = len(slow.requests)
+            print("go", file=process.stdin, flush=True)
+            child = int(process.stdout.readline())
+            # A part is a tenth of them, and the texts of the next are in flight.
+            wanted = before + rng.randint(1, n_requests // 2)
+            while len(slow.requests) < wanted and Path(f"/proc/{child}").exists():
+                time.sleep(0.001)
+            with contextlib.suppress(ProcessLookupError):  # it has just finished
+                os.kill(child, signal.SIGKILL)
+            n_kills += int(process.stdout.readline()) == -signal.SIGKILL
+            assert n_kills < 100
+        process.stdin.close()
+    assert n_kills >= 4
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        *("in.csv", "out.csv", "whole.csv")
+    ]
+
+
+# --------------------------------------------------------------------------- by command
+
+
+def command(*arguments):
+    return subprocess.run(
+        [*MAIN, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_file_by_command(small, tmp_path):
+    source, server = texts_in(tmp_path / "in.csv", 50), small()
+    done = command(
+        *("predict", source, "--url", f"{server.url}/v1", "--model", model_folder()),
+        *("--labels", ",".join(LABELS), "--output", tmp_path / "out.csv"),
+        "--probabilities",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Engine server, context of 4095 tokens.\n" in done.stderr
+    run(source, tmp_path / "whole.csv", server.url)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_the_doctor_of_a_server_fits_a_terminal(small):
+    server = small()
+    done = command("doctor", "--url", f"{server.url}/v1", "--model", model_folder())
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert re.search(r"^Engine +server, loaded in [\d.]+ s$", done.stdout, re.MULTILINE)
+
+
+# -------------------------------------------------------------------- vLLM's own server
+
+
+@pytest.mark.slow
+def test_vllm_killed_and_started_again(tmp_path):
+    """Not byte for byte: a sum of floats depends on what else is in the batch."""
+    source = texts_in(tmp_path / "in.csv", 1500)
+    with VllmServer(model_folder(), tmp_path / "log", "--max-model-len", 512) as server:
+        run(source, tmp_path / "whole.csv", server.url, part_rows=200)
+        outcome = []
+        job = threading.Thread(
+            target=lambda: outcome.append(
+                run(source, tmp_path / "out.csv", server.url, part_rows=200)
+            )
+        )
+        job.start()
+        while not list(tmp_path.glob("out.csv.job/part-*")):
+            assert job.is_alive()
+            time.sleep(0.01)
+        server.kill()
+        time.sleep(1.0)
+        server.start(wait=False)
+        job.join(400)
+    assert outcome[0].is_complete
+    assert outcome[0].summary.n_labelled == 1500
+    found, expected = (pd.read_csv(tmp_path / f"{n}.csv") for n in ("out", "whole"))
+    assert found["text"].tolist() == expected["text"].tolist()
+    assert found["label"].tolist() == expected["label"].tolist()
+    columns = [f"p({label})" for label in LABELS]
+    np.testing.assert_allclose(found[columns], expected[columns], rtol=0, atol=1e-5)
