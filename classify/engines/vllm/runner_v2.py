@@ -4,7 +4,6 @@ V2 keeps each request in one place from start to end, its index in ``req_states`
 that this index is the slot. Its samplers leave the raw logits as they are.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,17 +52,21 @@ class TrackingSampler(Sampler):  # type: ignore[misc]
         sampling_params = options.get("sampling_params", args[-1] if args else None)
         wanted, marker = wanted_of(sampling_params)
         self.tracking.add(req_idx, wanted, marker=marker)
-        n_top = self.sampling_states.num_logprobs
-        # More than there are would end the engine, and with it everyone's requests.
-        n_top[req_idx] = min(n_top[req_idx], self.sampling_states.vocab_size)
         if wanted is not None:
             # The columns are ours: the stock code need not compute them.
-            n_top[req_idx] = NO_LOGPROBS
+            self.sampling_states.num_logprobs[req_idx] = NO_LOGPROBS
             self.logprob_token_ids_state.num_token_ids.np[req_idx] = 0
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(
+        self, logits: torch.Tensor, input_batch: Any, *args: Any, **options: Any
+    ) -> Any:
         """Sample, and track."""
-        return _tracked(super().__call__, self.tracking, *args, **options)
+        slots = input_batch.idx_mapping_np.astype(np.int64)
+        step = _step(self.tracking, slots, logits, input_batch)
+        if step is None:
+            return super().__call__(logits, input_batch, *args, **options)
+        output = super().__call__(step.mask(logits), input_batch, *args, **options)
+        return _with_columns(output, step, logits, input_batch)
 
 
 class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
@@ -71,26 +74,16 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
 
     tracking: TrackingState
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(
+        self, logits: torch.Tensor, input_batch: Any, *args: Any, **options: Any
+    ) -> Any:
         """Verify drafts, and track."""
-        return _tracked(super().__call__, self.tracking, *args, **options)
-
-
-def _tracked(
-    stock: Callable[..., Any],
-    tracking: TrackingState,
-    logits: torch.Tensor,
-    input_batch: Any,
-    *args: Any,
-    **options: Any,
-) -> Any:
-    """Return what a stock sampler chooses, with the tracked values beside it."""
-    slots = input_batch.idx_mapping_np.astype(np.int64)
-    step = _step(tracking, slots, logits, input_batch)
-    if step is None:
-        return stock(logits, input_batch, *args, **options)
-    output = stock(step.mask(logits), input_batch, *args, **options)
-    return _with_columns(output, step, logits, input_batch)
+        slots = input_batch.idx_mapping_np.astype(np.int64)
+        step = _step(self.tracking, slots, logits, input_batch)
+        if step is None:
+            return super().__call__(logits, input_batch, *args, **options)
+        output = super().__call__(step.mask(logits), input_batch, *args, **options)
+        return _with_columns(output, step, logits, input_batch)
 
 
 def _step(
