@@ -129,10 +129,7 @@ def measure_speed(folder: Path, *, profile: bool) -> dict[str, float]:
     job.check(open_table(folder / "in.csv"))
     fill_cache(job, folder)
     run = JobRun(cache=folder / "cache")
-    # As the command line does before a job.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
+    collect_as_the_command_line_does()
     profiler = cProfile.Profile()
     if profile:
         profiler.enable()
@@ -152,9 +149,17 @@ def measure_memory(folder: Path) -> dict[str, float]:
     from classify.jobs import open_table, run_job
 
     job = job_of_benchmark()
+    collect_as_the_command_line_does()
     clock = Clock()
     run_job(job, open_table(folder / "in.csv"), folder / "out.csv")
     return clock.figures()
+
+
+def collect_as_the_command_line_does() -> None:
+    """Set the garbage collector as `classify predict` does before a job."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 class Clock:
