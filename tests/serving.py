@@ -104,33 +104,35 @@ class SmallServer:
 
     async def _serve(self, started):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._writers = set()
+        self._connections = {}
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
+        # No more are accepted; those that were are let in before they are broken off:
+        # asyncio leaves a connection open that it makes after its server was closed,
+        # and a task that is cancelled before it begins closes nothing.
+        for each in server.sockets:
+            self._loop.remove_reader(each.fileno())
+        while asyncio.all_tasks() - {asyncio.current_task()}:
+            for task, writer in self._connections.items():
+                writer.transport.abort()
+                task.cancel()
+            await asyncio.sleep(0.001)
         server.close()
-        # Connections that are being made have to be there to be broken off.
-        await asyncio.sleep(0.01)
-        for writer in self._writers:
-            writer.transport.abort()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connected(self, reader, writer):
-        self._writers.add(writer)
+        self._connections[asyncio.current_task()] = writer
         try:
             while await self._exchange(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass  # the client left, or the server ends
         finally:
-            self._writers.discard(writer)
             writer.close()
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
+            del self._connections[asyncio.current_task()]
 
     async def _exchange(self, reader, writer):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
