@@ -19,10 +19,11 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstrings(name):
+def test_docstrings(name, tmp_path, monkeypatch):
     if name.startswith("classify.engines.vllm."):
         pytest.importorskip("vllm", exc_type=ImportError)
     module = importlib.import_module(name)
+    monkeypatch.chdir(tmp_path)
     results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert results.failed == 0
 
@@ -33,7 +34,8 @@ def test_docstrings_are_found():
     assert doctest.testmod(labels).attempted >= 3
 
 
-def test_readme():
+def test_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for what they write
     blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     assert blocks
     names: dict[str, object] = {}
