@@ -265,10 +265,10 @@ class _Scarce:
     def __getattr__(self, name):
         return getattr(self._network, name)
 
-    def __call__(self, token_ids, **arguments):
+    def logits(self, token_ids, **arguments):
         if token_ids.size > self._most_tokens:
             raise torch.OutOfMemoryError("no memory")
-        return self._network(token_ids, **arguments)
+        return self._network.logits(token_ids, **arguments)
 
 
 def test_batches_shrink_until_they_fit():

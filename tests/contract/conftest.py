@@ -40,6 +40,12 @@ def _server(reference):
         return ServerEngine.load(model, url=server.url)
 
 
+def _fused(_):
+    with tempfile.TemporaryDirectory() as folder:
+        make_model("llama").save_pretrained(folder)
+        return TransformersEngine.load(folder, device="cpu")
+
+
 def _transformers(architecture, **options):
     return lambda _: TransformersEngine(make_model(architecture), **options)
 
@@ -49,6 +55,7 @@ ENGINES = {
     "fake": ("llama", _fake),
     "server": ("llama", _server),
     "transformers": ("llama", _transformers("llama")),
+    "transformers, fused": ("llama", _fused),
     "transformers, 3 texts a batch": ("llama", _transformers("llama", batch_size=3)),
     "transformers, sliding window": (
         "gemma2_softcap_window",

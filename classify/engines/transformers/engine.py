@@ -10,6 +10,7 @@ import torch
 from classify.engines.decoding import Draft, start_drafts
 from classify.engines.protocol import Request, check_request
 from classify.engines.transformers.budget import Budget
+from classify.engines.transformers.fused import FusedDecoder
 from classify.engines.transformers.generation import generate_batch
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.packing import pack_weights
@@ -42,6 +43,8 @@ class TransformersEngine:
     cache_bytes : int, optional
         Bound of the keys and values kept between reads; by default 1 GiB on a CPU, a
         quarter of the free memory on an accelerator.
+    fused : FusedDecoder, optional
+        A faster form of the model; `load` makes it, where there is one.
 
     Attributes
     ----------
@@ -68,6 +71,7 @@ class TransformersEngine:
         *,
         batch_size: int | Literal["auto"] = "auto",
         cache_bytes: int | None = None,
+        fused: FusedDecoder | None = None,
     ) -> None:
         if batch_size != "auto" and (
             isinstance(batch_size, bool)
@@ -77,7 +81,7 @@ class TransformersEngine:
             raise ConfigError(
                 f'batch_size must be "auto" or at least 1. Got {batch_size!r} instead.'
             )
-        self._network = Network(model)
+        self._network = Network(model, fused)
         self._budget = Budget(self._network, batch_size)
         self.closed = False
         with torch.inference_mode():
@@ -138,8 +142,10 @@ class TransformersEngine:
             revision=revision,
             attn_implementation=attn_implementation,
         )
-        pack_weights(weights)
-        return cls(weights, batch_size=batch_size, cache_bytes=cache_bytes)
+        fused = FusedDecoder.of(weights)
+        if fused is None:
+            pack_weights(weights)
+        return cls(weights, batch_size=batch_size, cache_bytes=cache_bytes, fused=fused)
 
     @property
     def read_mode(self) -> str:
@@ -216,7 +222,7 @@ class TransformersEngine:
         """Free the model."""
         self._forget()
         self.closed = True
-        self._network.model = None
+        self._network.model = self._network.fused = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

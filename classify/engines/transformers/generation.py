@@ -70,14 +70,15 @@ class _TreeSteps:
         # Room for what is likely; more is found by growing.
         self._cache = SlotCache(room=min(most_tokens - 1, 64))
         plain = bool((self._codes == PROMPT).all())
-        logits, _ = network(
+        logits = network.logits(
             pad_left(prompts, width),
-            keep=1,
             positions=self._positions,
+            real=self._codes != PAD,
+            wanted=np.broadcast_to(np.arange(width) == width - 1, self._codes.shape),
             mask=None if plain else self._mask(width),
             cache=self._cache if most_tokens > 1 else None,
         )
-        self.logits = logits[of_prompt, 0]
+        self.logits = logits[of_prompt]
         if of_prompt != list(range(len(prompts))) and most_tokens > 1:
             self._select(of_prompt)
 
@@ -100,14 +101,15 @@ class _TreeSteps:
         positions = self._positions[:, -1:] + 1
         self._codes = np.hstack([self._codes, np.full((n_rows, 1), PROMPT)])
         self._positions = np.hstack([self._positions, positions])
-        logits, _ = self._network(
+        each = np.ones((n_rows, 1), dtype=np.bool_)
+        return self._network.logits(
             np.array(tokens, dtype=np.int64)[:, None],
-            keep=1,
             positions=positions,
+            real=each,
+            wanted=each,
             mask=self._mask(1),
             cache=self._cache,
         )
-        return logits[:, 0]
 
 
 class _CachedSteps:

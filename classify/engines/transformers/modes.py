@@ -6,6 +6,7 @@ length of its first training, and every power of two for what no configuration t
 """
 
 import logging
+from typing import Any
 
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.selfcheck import (
@@ -58,11 +59,11 @@ class Modes:
         if odd:
             reason: str | None = f"it has layers of kind {', '.join(odd)}"
         else:
-            reason = fault_on_sample(self._network, "tree")
+            reason = self._fault("tree")
         if reason is None:
             return "tree"
         mode: ReadMode = "cached"
-        fault = fault_on_sample(self._network, mode)
+        fault = self._fault(mode)
         if fault is not None:
             mode, reason = "uncached", f"{reason}; with a copied cache, {fault}"
         _logger.warning(
@@ -72,6 +73,20 @@ class Modes:
             _MEANS[mode],
         )
         return mode
+
+    def _fault(self, mode: ReadMode, *text: Any) -> str | None:
+        """Say what is wrong with a way, on a sample or a text of some length."""
+        find: Any = fault_at_length if text else fault_on_sample
+        fault: str | None = find(self._network, mode, *text)
+        if fault is None or mode != "tree" or self._network.fused is None:
+            return fault
+        _logger.info(
+            "%s is read with its own forward pass: with ours, %s.",
+            type(self._network.model).__name__,
+            fault,
+        )
+        self._network.give_up_fused()
+        return self._fault(mode, *text)
 
     def for_text(self, token_ids: tuple[int, ...], length: int) -> ReadMode:
         """Return the way for a text that begins so and grows to `length` tokens."""
@@ -94,7 +109,7 @@ class Modes:
     ) -> bool:
         """Whether what was kept of a text below the edge may be used above it."""
         if (mode, edge) not in self._across:
-            fault = fault_at_length(self._network, mode, token_ids, edge + 1)
+            fault = self._fault(mode, token_ids, edge + 1)
             self._across[mode, edge] = fault is None
         return self._across[mode, edge]
 
@@ -109,7 +124,7 @@ class Modes:
         edge = self._first_edge(right_up_to)
         if length <= edge:
             return True
-        fault = fault_at_length(self._network, mode, token_ids, length)
+        fault = self._fault(mode, token_ids, length)
         if fault is None:
             self._right_up_to[mode] = length
             return True

@@ -5,13 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from classify.engines.transformers.fused import FusedDecoder
 from classify.engines.transformers.masks import MaskMaker
-from classify.engines.transformers.slots import Ints
+from classify.engines.transformers.packing import pack_weights
+from classify.engines.transformers.slots import Bools, Ints, SlotCache
 from classify.tracking import TokenTree
 
-__all__ = ["Network", "pad_left", "row_logsumexp"]
+__all__ = ["Network", "logprobs_at", "pad_left", "row_logsumexp"]
+
+FloatArray = npt.NDArray[np.float64]
 
 # Names under which configurations keep the most positions.
 _CONTEXT_NAMES = (
@@ -50,6 +55,8 @@ class Network:
     ----------
     model : transformers.PreTrainedModel
         The model.
+    fused : FusedDecoder, optional
+        A faster form of it, for `logits`.
 
     Attributes
     ----------
@@ -65,8 +72,9 @@ class Network:
         Lengths from which on the model may compute differently, ascending.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, fused: FusedDecoder | None = None) -> None:
         self.model = model.eval()
+        self.fused = fused
         config = model.config.get_text_config(decoder=True)
         self.device = model.get_input_embeddings().weight.device
         self.dtype = next(
@@ -128,6 +136,61 @@ class Network:
             return sliding
         return {"full_attention": full, "sliding_attention": sliding}
 
+    def give_up_fused(self) -> None:
+        """Use the model's own forward pass for everything from now on."""
+        self.fused = None
+        pack_weights(self.model)
+
+    def logits(
+        self,
+        token_ids: Ints,
+        *,
+        positions: Ints,
+        real: Bools,
+        wanted: Bools,
+        mask: torch.Tensor | dict[str, torch.Tensor] | None,
+        cache: SlotCache | None,
+    ) -> torch.Tensor:
+        """Run the network over a batch with padding, in the fastest way there is.
+
+        Parameters
+        ----------
+        token_ids, positions : ndarray of int64, shape (B, Q)
+            The new tokens, and where they stand in their texts.
+        real : ndarray of bool, shape (B, Q)
+            Which of them are tokens, and not padding.
+        wanted : ndarray of bool, shape (B, Q)
+            For which of these logits are wanted; R in all.
+        mask : tensor or dict of tensor, optional
+            See `mask`; without, plain causal attention, if nothing came before.
+        cache : SlotCache, optional
+            What came before; the new tokens are added to it.
+
+        Returns
+        -------
+        tensor, shape (R, V)
+            In row-major order of `wanted`.
+        """
+        if self.fused is not None:
+            assert not isinstance(mask, dict)
+            return self.fused(
+                token_ids,
+                positions=positions,
+                real=real,
+                wanted=wanted,
+                mask=mask,
+                cache=cache,
+            )
+        keep = token_ids.shape[1] - int(np.flatnonzero(wanted.any(axis=0))[0])
+        kept, _ = self(
+            token_ids, keep=keep, positions=positions, mask=mask, cache=cache
+        )
+        rows = np.flatnonzero(wanted[:, -keep:])
+        flat = kept.reshape(-1, kept.shape[-1])
+        if len(rows) == len(flat):
+            return flat
+        return flat[torch.from_numpy(rows).to(flat.device)]
+
     def __call__(
         self,
         token_ids: Ints,
@@ -138,7 +201,7 @@ class Network:
         cache: Any = None,
         use_cache: bool = False,
     ) -> tuple[torch.Tensor, Any]:
-        """Run the network.
+        """Run the model's own forward pass.
 
         Parameters
         ----------
@@ -179,18 +242,46 @@ class Network:
 def row_logsumexp(logits: torch.Tensor) -> torch.Tensor:
     """log of the sum of exponentials of each row, (R, V) → (R,), in float32.
 
-    In chunks of rows: the exponentials stay in a core's cache, and no second (R, V)
-    tensor is made.
+    In chunks of rows: no second (R, V) tensor is made.
     """
-    n_rows, vocab_size = logits.shape
+    norms = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
+    for rows in _chunks(logits):
+        torch.logsumexp(logits[rows].float(), dim=-1, out=norms[rows])
+    return norms
+
+
+def logprobs_at(logits: torch.Tensor, rows: Ints, tokens: Ints) -> FloatArray:
+    """log p(token) in some rows of logits, full vocabulary, computed in float32.
+
+    Parameters
+    ----------
+    logits : tensor, shape (R, V)
+    rows, tokens : ndarray of int64, shape (n,)
+        Ascending rows.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        logits[row, token] - log of the sum of exponentials of the row, in nats.
+    """
+    found = torch.empty(len(rows), dtype=torch.float32, device=logits.device)
+    which = torch.from_numpy(np.stack([rows, tokens])).to(logits.device)
+    for chunk in _chunks(logits):
+        here = slice(*np.searchsorted(rows, (chunk.start, chunk.stop)))
+        # One operation, where logsumexp is four.
+        logprobs = torch.log_softmax(logits[chunk].float(), dim=-1)
+        found[here] = logprobs[which[0, here] - chunk.start, which[1, here]]
+    host: FloatArray = found.cpu().double().numpy()
+    return host
+
+
+def _chunks(logits: torch.Tensor) -> Iterator[slice]:
+    """Rows that stay in a core's cache."""
     # Off the CPU, launches cost more than memory.
     n_bytes = _CHUNK_BYTES if logits.device.type == "cpu" else _CHUNK_BYTES_ACCELERATOR
-    per_chunk = max(1, n_bytes // (4 * vocab_size))
-    norms = torch.empty(n_rows, dtype=torch.float32, device=logits.device)
-    for start in range(0, n_rows, per_chunk):
-        chunk = logits[start : start + per_chunk].float()
-        torch.logsumexp(chunk, dim=-1, out=norms[start : start + per_chunk])
-    return norms
+    per_chunk = max(1, n_bytes // (4 * logits.shape[1]))
+    for start in range(0, len(logits), per_chunk):
+        yield slice(start, min(start + per_chunk, len(logits)))
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int) -> Ints:

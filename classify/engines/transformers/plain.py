@@ -45,7 +45,7 @@ def cached_read(
         order.append(node)
         stack += [(here, child, i > 0) for i, child in enumerate(below.get(node, ()))]
     table = np.array([order], dtype=np.int64)
-    return edge_logprobs(torch.cat(kept, dim=1), [tree], table)[0]
+    return edge_logprobs(torch.cat(kept, dim=1)[0], [tree], table)[0]
 
 
 def uncached_read(
@@ -59,4 +59,4 @@ def uncached_read(
     asked = [0, *missing_nodes(tree, nodes, set()).tolist()]
     rows = [network(_as_ids((*prompt, *tree.path(node))), keep=1)[0] for node in asked]
     table = np.array([asked], dtype=np.int64)
-    return edge_logprobs(torch.cat(rows, dim=1), [tree], table)[0]
+    return edge_logprobs(torch.cat(rows, dim=1)[0], [tree], table)[0]

@@ -23,11 +23,12 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from classify.tracking import EdgeLogprobs, TokenTree
 
-__all__ = ["FIRST_NODE", "PAD", "PROMPT", "Row", "SlotCache", "Slots", "merge"]
+__all__ = ["FIRST_NODE", "PAD", "PROMPT", "Bools", "Row", "SlotCache", "Slots", "merge"]
 
 PAD, PROMPT, FIRST_NODE = 0, 1, 2
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 KeyValue = tuple[torch.Tensor, torch.Tensor]
 
 

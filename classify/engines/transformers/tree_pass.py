@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from classify.engines.transformers.network import Network, pad_left, row_logsumexp
+from classify.engines.transformers.network import Network, logprobs_at, pad_left
 from classify.engines.transformers.slots import (
     FIRST_NODE,
     PAD,
@@ -138,12 +137,18 @@ def new_prompts(
             trees if n_nodes else [None] * n_rows, all_codes, all_positions, n_queries
         )
     )
-    logits, _ = network(
-        token_ids, keep=n_nodes + 1, positions=positions, mask=mask, cache=cache
+    read = np.hstack([np.zeros((n_rows, 1), dtype=np.int64), nodes])
+    wanted = np.zeros(token_ids.shape, dtype=np.bool_)
+    wanted[:, width - 1 :] = read >= 0
+    logits = network.logits(
+        token_ids,
+        positions=positions,
+        real=codes != PAD,
+        wanted=wanted,
+        mask=mask,
+        cache=cache,
     )
-    answers = edge_logprobs(
-        logits, trees, np.hstack([np.zeros((n_rows, 1), dtype=np.int64), nodes])
-    )
+    answers = edge_logprobs(logits, trees, read)
     if not keep or cache is None:
         return answers, None
     rows = [
@@ -164,8 +169,13 @@ def prefix_slots(network: Network, prefix: tuple[int, ...]) -> Slots:
     """Compute keys and values of ids that many prompts begin with; a batch of one."""
     cache = SlotCache()
     positions = np.arange(len(prefix))[None]
-    network(
-        np.array([prefix], dtype=np.int64), keep=1, positions=positions, cache=cache
+    network.logits(
+        np.array([prefix], dtype=np.int64),
+        positions=positions,
+        real=positions >= 0,
+        wanted=positions == len(prefix) - 1,
+        mask=None,
+        cache=cache,
     )
     return Slots(cache.key_values(), np.full_like(positions, PROMPT), positions)
 
@@ -251,10 +261,11 @@ def _append(
     codes = np.hstack([codes, np.where(nodes < 0, PAD, nodes + FIRST_NODE)])
     positions = np.hstack([positions, new_positions])
     n_queries = nodes.shape[1]
-    logits, _ = network(
+    logits = network.logits(
         _lookup(trees, "tokens", nodes, 0),
-        keep=n_queries,
         positions=new_positions,
+        real=nodes >= 0,
+        wanted=nodes >= 0,
         mask=network.mask(trees, codes, positions, n_queries),
         cache=cache,
     )
@@ -275,18 +286,18 @@ def edge_logprobs(
 
     Parameters
     ----------
-    logits : tensor, shape (B, K, V)
+    logits : tensor, shape (R, V)
+        A row for each node, in row-major order.
     trees : sequence of TokenTree, length B
     nodes : ndarray of int64, shape (B, K)
-        Which node each row of logits stands for; -1 for none.
+        The nodes; -1 for none.
 
     Returns
     -------
     list of ndarray of float64, shape (n_nodes of the row's tree,)
     """
-    n_rows, n_kept, vocab_size = logits.shape
-    flat = logits.reshape(-1, vocab_size)
-    answers: list[EdgeLogprobs] = [np.empty(0)] * n_rows
+    logit_rows = np.cumsum(nodes >= 0).reshape(nodes.shape) - 1
+    answers: list[EdgeLogprobs] = [np.empty(0)] * len(nodes)
     indices, places = [], []
     for tree, rows in _by_tree(trees).items():
         values = np.full((len(rows), tree.n_nodes), np.nan)
@@ -294,19 +305,20 @@ def edge_logprobs(
             answers[row] = edges
         local, kept = np.nonzero(nodes[rows] >= 0)
         parents = nodes[rows][local, kept]
-        logit_rows = np.array(rows)[local] * n_kept + kept
         counts = tree.n_children[parents]
         starts = np.repeat(counts.cumsum() - counts, counts)
         children = np.repeat(tree.first_child[parents], counts) + (
             np.arange(counts.sum()) - starts
         )
-        indices.append(np.stack([np.repeat(logit_rows, counts), tree.tokens[children]]))
+        which = logit_rows[rows][local, kept]
+        indices.append(np.stack([np.repeat(which, counts), tree.tokens[children]]))
         places.append((values, np.repeat(local, counts), children))
-    where = torch.from_numpy(np.hstack(indices)).to(logits.device)
-    picked = flat[where[0], where[1]].float() - row_logsumexp(flat)[where[0]]
-    host: npt.NDArray[np.float64] = picked.cpu().double().numpy()
+    where = np.hstack(indices)
+    order = np.argsort(where[0], kind="stable")
+    found = np.empty(len(order))
+    found[order] = logprobs_at(logits, *where[:, order])
     start = 0
     for values, local, children in places:
-        values[local, children] = host[start : start + len(local)]
+        values[local, children] = found[start : start + len(local)]
         start += len(local)
     return answers
