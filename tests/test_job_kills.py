@@ -1,5 +1,6 @@
 """Jobs killed at any moment, and begun again: the same bytes as if nothing had been."""
 
+import contextlib
 import csv
 import os
 import random
@@ -64,7 +65,8 @@ class Job:
 
     def kill(self):
         """Kill it; return whether it was still there to be killed."""
-        os.kill(self.child, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just finished
+            os.kill(self.child, signal.SIGKILL)
         return os.waitstatus_to_exitcode(self.ended()) == -signal.SIGKILL
 
     def n_parts(self):
