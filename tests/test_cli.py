@@ -54,12 +54,13 @@ def refused(*arguments, code=2, **options):
     [
         ((), '$ classify predict --text "Where is my parcel?" --labels'),
         (("predict",), "$ classify predict tickets.csv --labels billing,shipping"),
+        (("demo",), "$ classify demo"),
         (("labels",), '$ classify labels --labels "New,New York,Boston"'),
         (("calibrate",), "$ classify calibrate labelled.csv --labels billing,shipping"),
         (("evaluate",), "$ classify evaluate labelled.csv --labels billing,shipping"),
         (("doctor",), "$ classify doctor --model Qwen/Qwen3-0.6B --engine vllm"),
     ],
-    ids=["classify", "predict", "labels", "calibrate", "evaluate", "doctor"],
+    ids=["classify", "predict", "demo", "labels", "calibrate", "evaluate", "doctor"],
 )
 def test_help_begins_with_an_example(arguments, example):
     result = run(*arguments, "--help")

@@ -1,4 +1,4 @@
-"""The command line: predict, labels, calibrate, evaluate and doctor.
+"""The command line: demo, predict, labels, calibrate, evaluate and doctor.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 misuse
 or bad input, 130 interrupted.
@@ -14,6 +14,7 @@ import typer
 from classify import __version__
 from classify.cli.audit_labels import LABELS_HELP, labels_command
 from classify.cli.calibrate import CALIBRATE_HELP, calibrate_command
+from classify.cli.demo import DEMO_HELP, demo_command
 from classify.cli.doctor import DOCTOR_HELP, doctor_command
 from classify.cli.evaluate import EVALUATE_HELP, evaluate_command
 from classify.cli.predict import PREDICT_HELP, predict_command
@@ -36,6 +37,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(
+    "demo",
+    help=DEMO_HELP,
+    short_help="Classify bundled tickets, or write files to try things on.",
+)(demo_command)
 app.command(
     "predict",
     help=PREDICT_HELP,

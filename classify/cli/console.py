@@ -48,6 +48,11 @@ class Notes:
         if not self.quiet:
             self._write(text if isinstance(text, Text) else Text(text))
 
+    def show(self, text: str) -> None:
+        """Write lines that are to be copied: never broken to fit the terminal."""
+        if not self.quiet:
+            self.console.print(Text(text), soft_wrap=True)
+
     def warn(self, text: str) -> None:
         """Write something that may spoil the results."""
         self._write(Text.assemble(("Warning: ", "bold yellow"), text))

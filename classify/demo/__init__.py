@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["located", "model_folder", "tickets_csv"]
+__all__ = [
+    "TICKET_LABELS",
+    "fresh_csv",
+    "labelled_csv",
+    "located",
+    "model_folder",
+    "tickets_csv",
+]
+
+TICKET_LABELS = ("billing", "shipping", "technical problem", "account access", "refund")
+"""The labels of the demo data."""
 
 _HERE = Path(__file__).parent
 
@@ -29,6 +39,28 @@ def tickets_csv() -> Path:
         A CSV file in UTF-8.
     """
     return _HERE / "tickets.csv"
+
+
+def labelled_csv() -> Path:
+    """Return 400 tickets with the columns ``text`` and ``label``, to calibrate on.
+
+    Returns
+    -------
+    Path
+        A CSV file in UTF-8.
+    """
+    return _HERE / "labelled.csv"
+
+
+def fresh_csv() -> Path:
+    """Return 400 further tickets like those of `labelled_csv`, to evaluate on.
+
+    Returns
+    -------
+    Path
+        A CSV file in UTF-8.
+    """
+    return _HERE / "fresh.csv"
 
 
 def located(model: str | Path) -> str:
