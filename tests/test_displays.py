@@ -192,5 +192,5 @@ except MissingDependencyError as error:
     )
     assert process.stderr.strip() == (
         "Displays are drawn with matplotlib, which is not installed. Install it with: "
-        "pip install 'classify[plots]'"
+        "pip install 'classify-lm[plots]'"
     )

@@ -75,9 +75,5 @@ def test_every_name_of_all_resolves(name):
     assert name in dir(classify)
 
 
-def test_the_version_is_that_of_the_distribution():
-    assert classify.__version__ == importlib.metadata.version("classify")
-
-
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(classify, "no_such_name")

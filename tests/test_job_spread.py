@@ -249,7 +249,7 @@ def test_without_ray():
     )
     assert done.stderr.splitlines()[-1] == (
         "classify.errors.MissingDependencyError: Jobs on many machines need Ray, which "
-        "is not installed: pip install 'classify[ray]'."
+        "is not installed. Install it with: pip install 'classify-lm[ray]'"
     )
 
 

@@ -267,7 +267,7 @@ for refused in (check_matplotlib, lambda: write_report(evaluation, sys.argv[1]))
     )
     message = (
         "The pictures of a report are drawn with matplotlib, which is not installed. "
-        "Install it with: pip install 'classify[plots]'"
+        "Install it with: pip install 'classify-lm[plots]'"
     )
     assert process.stderr.splitlines() == [message] * 2
     shown = Page(process.stdout)

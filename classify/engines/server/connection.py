@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from classify.engines.server.address import is_loopback
 from classify.engines.server.retrying import Fault, Patience, Trial, fault_of_status
-from classify.errors import ConfigError, EngineError, MissingDependencyError
+from classify.errors import ConfigError, EngineError, missing_dependency
 
 if TYPE_CHECKING:
     import httpx
@@ -245,7 +245,5 @@ def _require_httpx() -> Any:
     try:
         import httpx
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "The server engine needs httpx: pip install 'classify[server]'."
-        ) from error
+        raise missing_dependency("The server engine needs httpx", "server") from error
     return httpx

@@ -22,7 +22,12 @@ from functools import cache
 from typing import Any
 
 from classify.engines.vllm.wire import Wanted
-from classify.errors import EngineError, InputError, MissingDependencyError
+from classify.errors import (
+    EngineError,
+    InputError,
+    MissingDependencyError,
+    missing_dependency,
+)
 
 __all__ = [
     "WORKER_EXTENSION",
@@ -259,9 +264,11 @@ def require_vllm() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "vllm":
             raise _broken(error) from error
-        raise MissingDependencyError(
-            "The vllm engine needs vLLM: pip install 'classify[vllm]' on a machine "
-            "with a GPU; README says how without one."
+        raise missing_dependency(
+            "The vllm engine needs vLLM",
+            "vllm",
+            note=" on a machine with a GPU. The README says how to install it without "
+            "one.",
         ) from error
     except ImportError as error:
         raise _broken(error) from error
@@ -270,7 +277,7 @@ def require_vllm() -> Any:
 
 def _broken(error: ImportError) -> MissingDependencyError:
     return MissingDependencyError(
-        f"vLLM is installed, but cannot be imported: {error}. Install it anew, in the "
+        f"vLLM is installed, but cannot be imported: {error}. Install it again, in the "
         "version and for the device that fit the installed torch."
     )
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import BinaryIO, Literal, cast
 
-from classify.errors import DataError, MissingDependencyError
+from classify.errors import DataError, missing_dependency
 
 __all__ = [
     "Compression",
@@ -148,8 +148,7 @@ def _zstandard() -> ModuleType:
     try:
         import zstandard
     except ImportError as error:
-        raise MissingDependencyError(
-            "Files that end in .zst need the package zstandard, which is not "
-            "installed. Install it with: pip install 'classify[files]'"
+        raise missing_dependency(
+            "Files that end in .zst need the package zstandard", "files"
         ) from error
     return zstandard

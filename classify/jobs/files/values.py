@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from classify.errors import MissingDependencyError
+from classify.errors import missing_dependency
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,9 +107,8 @@ def pyarrow() -> ModuleType:
         import pyarrow as package
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingDependencyError(
-            "Parquet files and datasets need the package pyarrow, which is not "
-            "installed. Install it with: pip install 'classify[files]'"
+        raise missing_dependency(
+            "Parquet files and datasets need the package pyarrow", "files"
         ) from error
     module: ModuleType = package
     return module

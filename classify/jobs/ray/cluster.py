@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from math import prod
 from typing import Any, NamedTuple
 
-from classify.errors import ConfigError, MissingDependencyError
+from classify.errors import ConfigError, missing_dependency
 from classify.prompted_model import PromptedModel
 
 __all__ = ["WorkerShape", "joined_cluster", "ray_module", "worker_shape"]
@@ -68,10 +68,7 @@ def ray_module() -> Any:
         import ray
         import ray.exceptions
     except ImportError:
-        raise MissingDependencyError(
-            "Jobs on many machines need Ray, which is not installed: pip install "
-            "'classify[ray]'."
-        ) from None
+        raise missing_dependency("Jobs on many machines need Ray", "ray") from None
     return ray
 
 

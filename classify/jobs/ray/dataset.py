@@ -2,11 +2,11 @@
 
 import io
 from copy import copy
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from classify import __version__
 from classify.errors import ConfigError
 from classify.jobs.files.chunk import Chunk
 from classify.jobs.files.parquet_output import ParquetOutput
@@ -80,7 +80,7 @@ def classify_dataset(
     )
     return dataset.map_batches(
         _Blocks,
-        fn_constructor_args=(_sent(job), version("classify")),
+        fn_constructor_args=(_sent(job), __version__),
         batch_size=_BATCH_ROWS,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=shape.n_workers),
@@ -92,9 +92,9 @@ class _Blocks:
     """Adds results to blocks; an actor of Ray Data has one, with an engine."""
 
     def __init__(self, job: Classification, wanted: str) -> None:
-        if version("classify") != wanted:
+        if __version__ != wanted:
             raise ConfigError(
-                f"classify {version('classify')} is installed on a worker, and "
+                f"classify {__version__} is installed on a worker, and "
                 f"{wanted} where the dataset was made: install that version on every "
                 "machine of the cluster."
             )

@@ -5,10 +5,10 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
+from classify import __version__
 from classify.engines import choose_engine
 from classify.errors import ClassifyError, ConfigError, EngineError
 from classify.jobs.ray.cluster import WorkerShape, ray_module
@@ -79,7 +79,7 @@ class WorkerPool:
         model = scorer.model
         assert isinstance(model.engine, str), "it is checked beforehand"
         engine = choose_engine(model.engine, model.model, device=model.device)
-        self._expected = Expected(version("classify"), engine.name, digest)
+        self._expected = Expected(__version__, engine.name, digest)
         self._ray = ray_module()
         # Ray would repeat a dead worker's calls only once that worker is there again.
         self._class = self._ray.remote(

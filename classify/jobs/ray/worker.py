@@ -1,9 +1,9 @@
 """What runs on a worker of a cluster: an engine, loaded once."""
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from classify import __version__
 from classify.errors import ConfigError
 from classify.jobs.identity import score_digest
 from classify.jobs.ray.cluster import ray_module
@@ -51,9 +51,9 @@ class TextWorker:
         ModelLoadError
             The model cannot be loaded.
         """
-        if version("classify") != expected.version:
+        if __version__ != expected.version:
             raise ConfigError(
-                f"classify {version('classify')} is installed on a worker, and the job "
+                f"classify {__version__} is installed on a worker, and the job "
                 f"was begun with {expected.version}: install that version on every "
                 "machine of the cluster."
             )
