@@ -14,7 +14,7 @@ from classify.demo import TICKET_LABELS, fresh_csv, labelled_csv, tickets_csv
 from demo_model.ontology import tasks
 from demo_model.texts import write_text
 
-NAMES = ("tickets.csv", "labelled.csv", "fresh.csv")
+NAMES = ("tickets.csv", "tickets.yaml", "labelled.csv", "fresh.csv")
 
 
 def run(folder, *arguments):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from classify import ZeroShotClassifier
 from classify.cli import app
-from classify.demo import tickets_csv
+from classify.demo import tickets_csv, tickets_yaml
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -209,11 +209,7 @@ def test_generate_reports_what_it_leaves_open(tickets):
 @pytest.mark.parametrize(
     ("config", "text", "label"),
     [
-        (
-            "support_tickets.yaml",
-            "I forgot my password and cannot log in.",
-            "account access",
-        ),
+        (tickets_yaml(), "I forgot my password and cannot log in.", "account access"),
         ("news_topics.yaml", "The striker scored twice in the cup final.", "sports"),
         ("sentiment.yaml", "I love it, it works perfectly.", "positive"),
     ],
@@ -226,7 +222,7 @@ def test_the_task_files_of_the_repository(config, text, label):
 
 
 def test_the_bundled_tickets():
-    result = run(tickets_csv(), "--task", CONFIGS / "support_tickets.yaml")
+    result = run(tickets_csv(), "--task", tickets_yaml())
     assert all(row["label"] for row in table(result.stdout))
 
 

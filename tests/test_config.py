@@ -5,6 +5,7 @@ import pytest
 
 from classify import Label, LabelSet, PromptTemplate, Verbalizer
 from classify.config import Task, labels_from_yaml
+from classify.demo import tickets_yaml
 from classify.errors import ConfigError, InputError, LabelError, PromptError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -118,7 +119,7 @@ def test_the_task_file_for_vllm_says_what_runs_it():
         "max_model_len": 1024,
         "gpu_memory_utilization": 0.9,
     }
-    others = Task.from_yaml(CONFIGS / "support_tickets.yaml")
+    others = Task.from_yaml(tickets_yaml())
     assert task.labels.names == others.labels.names
 
 

@@ -8,7 +8,13 @@ import typer
 from classify.cli.console import Notes, reported_errors
 from classify.cli.data_options import QuietOption
 from classify.cli.options import DebugOption
-from classify.demo import TICKET_LABELS, fresh_csv, labelled_csv, tickets_csv
+from classify.demo import (
+    TICKET_LABELS,
+    fresh_csv,
+    labelled_csv,
+    tickets_csv,
+    tickets_yaml,
+)
 from classify.errors import ConfigError
 
 __all__ = ["DEMO_HELP", "demo_command"]
@@ -18,9 +24,9 @@ DEMO_HELP = """Example:
 $ classify demo
 
 Classify 24 bundled support tickets with the demo model, and show the command
-that does so with a file. --files writes tickets.csv, and labelled.csv and
-fresh.csv, which have labels, into the current folder: for classify predict,
-calibrate and evaluate.
+that does so with a file. --files writes into the current folder: tickets.csv,
+a task file for it (tickets.yaml), and labelled.csv and fresh.csv, which have
+labels, for classify calibrate and evaluate.
 """
 
 _LABELS = f'--labels "{",".join(TICKET_LABELS)}"'
@@ -31,7 +37,8 @@ def demo_command(
         bool,
         typer.Option(
             "--files",
-            help="Write tickets.csv, labelled.csv and fresh.csv into this folder.",
+            help="Write tickets.csv, tickets.yaml, labelled.csv and fresh.csv into the "
+            "current folder.",
         ),
     ] = False,
     quiet: QuietOption = False,
@@ -61,7 +68,7 @@ def _classify_tickets(notes: Notes) -> None:
 
 
 def _write_files(notes: Notes) -> None:
-    sources = (tickets_csv(), labelled_csv(), fresh_csv())
+    sources = (tickets_csv(), tickets_yaml(), labelled_csv(), fresh_csv())
     contents = {Path(source.name): source.read_bytes() for source in sources}
     for path, content in contents.items():
         if path.exists() and not (path.is_file() and path.read_bytes() == content):
@@ -74,8 +81,8 @@ def _write_files(notes: Notes) -> None:
             with path.open("xb") as file:
                 file.write(content)
     notes.say(
-        "tickets.csv, and labelled.csv and fresh.csv, which have labels, are in this "
-        "folder. Go on with:\n"
+        "This folder now has tickets.csv, a task file for it (tickets.yaml), and "
+        "labelled.csv and fresh.csv, which have labels. Go on with:\n"
     )
     notes.show(f"  classify predict tickets.csv -o out.csv \\\n    {_LABELS}")
     notes.show(

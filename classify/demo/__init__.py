@@ -11,6 +11,7 @@ __all__ = [
     "located",
     "model_folder",
     "tickets_csv",
+    "tickets_yaml",
 ]
 
 TICKET_LABELS = ("billing", "shipping", "technical problem", "account access", "refund")
@@ -39,6 +40,17 @@ def tickets_csv() -> Path:
         A CSV file in UTF-8.
     """
     return _HERE / "tickets.csv"
+
+
+def tickets_yaml() -> Path:
+    """Return a task file for `tickets_csv`, with a comment on every key.
+
+    Returns
+    -------
+    Path
+        A YAML file, as ``classify predict --task`` reads it.
+    """
+    return _HERE / "tickets.yaml"
 
 
 def labelled_csv() -> Path:
