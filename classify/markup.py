@@ -1,9 +1,11 @@
 """HTML for notebooks and reports: text that is escaped, tables, tokens."""
 
-import html
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-__all__ = ["Html", "escaped", "readable_piece", "table"]
+from markupsafe import Markup, escape
+
+__all__ = ["displayable", "escaped", "readable_piece", "table"]
 
 # Control characters are no text in HTML: shown by their pictures.
 _CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
@@ -19,33 +21,34 @@ _ALIGNED = {
 }
 
 
-class Html(str):
-    """Text that is HTML already and is not escaped again.
+def displayable(value: Any) -> Any:
+    r"""Return text whose control characters are shown as pictures; others unchanged.
 
     Examples
     --------
-    >>> escaped("a < b"), escaped(Html("<b>a</b>"))
-    ('a &lt; b', '<b>a</b>')
+    >>> displayable("a\x00b"), displayable(7)
+    ('a␀b', 7)
     """
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return value.translate(_CONTROLS)
+    return value
 
-    __slots__ = ()
 
-
-def escaped(text: str) -> str:
+def escaped(text: str) -> Markup:
     """Return the text as HTML, fit for an element or a quoted attribute.
 
     Examples
     --------
     >>> escaped('<b> "quoted"')
-    '&lt;b&gt; &quot;quoted&quot;'
+    Markup('&lt;b&gt; &#34;quoted&#34;')
+    >>> escaped(Markup("<b>a</b>"))
+    Markup('<b>a</b>')
     """
-    if isinstance(text, Html):
-        return text
-    return html.escape(text.translate(_CONTROLS))
+    return escape(displayable(text))
 
 
-def table(align: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
-    """Return an HTML table; cells are escaped unless they are `Html`.
+def table(align: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+    """Return an HTML table; cells are escaped unless they are `Markup`.
 
     Parameters
     ----------
@@ -57,19 +60,18 @@ def table(align: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> H
 
     Returns
     -------
-    Html
+    Markup
 
     Examples
     --------
     >>> table("r", ["n"], [["7"]]).count("<td")
     1
     """
-    lines = [_row("th", align, header)]
-    lines += [_row("td", align, row) for row in rows]
-    head, body = lines[0], "\n".join(lines[1:])
-    return Html(
-        f"<table>\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-    )
+    head = _row("th", align, header)
+    body = Markup("\n").join([_row("td", align, row) for row in rows])
+    return Markup(
+        "<table>\n<thead>\n{}\n</thead>\n<tbody>\n{}\n</tbody>\n</table>"
+    ).format(head, body)
 
 
 def readable_piece(piece: str) -> str:
@@ -83,9 +85,10 @@ def readable_piece(piece: str) -> str:
     return piece.translate(_MARKS)
 
 
-def _row(tag: str, align: str, cells: Sequence[str]) -> str:
-    inner = "".join(
-        f"<{tag}{_ALIGNED[side]}>{escaped(cell)}</{tag}>"
-        for side, cell in zip(align, cells, strict=True)
-    )
-    return f"<tr>{inner}</tr>"
+def _row(tag: str, align: str, cells: Sequence[str]) -> Markup:
+    cell = {side: Markup(f"<{tag}{_ALIGNED[side]}>{{}}</{tag}>") for side in _ALIGNED}  # noqa: S704
+    inner = [
+        cell[side].format(escaped(text))
+        for side, text in zip(align, cells, strict=True)
+    ]
+    return Markup("<tr>{}</tr>").format(Markup("").join(inner))

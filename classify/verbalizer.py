@@ -14,9 +14,11 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from markupsafe import Markup
+
 from classify.errors import LabelError, PromptError, PromptTooLongError
 from classify.labels import LabelSet
-from classify.markup import Html, escaped, readable_piece, table
+from classify.markup import escaped, readable_piece, table
 from classify.prompts import CompiledPrompt
 from classify.tokenizer import Segment
 from classify.tracking import common_prefix_length
@@ -379,9 +381,11 @@ class AnswerSpace:
         )
 
 
-def _pieces_html(pieces: Sequence[str]) -> Html:
-    shown = (f"<code>{escaped(readable_piece(piece))}</code>" for piece in pieces)
-    return Html(" ".join(shown))
+def _pieces_html(pieces: Sequence[str]) -> Markup:
+    code = Markup("<code>{}</code>")
+    return Markup(" ").join(
+        [code.format(escaped(readable_piece(piece))) for piece in pieces]
+    )
 
 
 def _any_proper_prefix(paths: Sequence[tuple[int, ...]]) -> bool:

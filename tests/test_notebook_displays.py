@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from classify import ZeroShotClassifier
-from classify.markup import Html, table
+from classify.markup import table
 from classify.verbalizer import LabelAudit, WordAudit
 from tests.html_pages import Page
 from tests.posteriors import posteriors, scores_of
@@ -77,7 +78,7 @@ def test_a_long_label_audit_is_cut_and_says_so():
 
 
 def test_cells_are_escaped_and_know_their_direction():
-    shown = table("lr", ["<a>", "n"], [["</td>", "1"], [Html("<b>x</b>"), "2"]])
+    shown = table("lr", ["<a>", "n"], [["</td>", "1"], [Markup("<b>x</b>"), "2"]])
     page = Page(shown)
     assert page.tables == [[["<a>", "n"], ["</td>", "1"], ["x", "2"]]]
     assert page.attributes("dir") == ["auto"] * 3

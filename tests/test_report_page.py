@@ -215,8 +215,8 @@ def test_a_threshold_is_described():
     evaluation = Evaluation.of(texts, drawn.y, scores, selective=chosen)
     text = Page(page_html(evaluation)).text
     assert (
-        "A text is answered where the lead of the likeliest label over the second is "
-        f"at least {chosen.threshold_:.4g}; elsewhere the answer is withheld."
+        "A text is answered where the lead of the most probable label over the second "
+        f"is at least {chosen.threshold_:.4g}; elsewhere the answer is withheld."
     ) in text
     assert "at most 40\N{NO-BREAK SPACE}% of the answers are wrong" in text
     assert "Texts are sorted by margin." in text
@@ -230,7 +230,7 @@ def test_a_threshold_that_nothing_reaches_is_described(caplog):
     assert caplog.text
     evaluation = Evaluation.of(["x"] * 60, drawn.y, scores, selective=chosen)
     text = Page(page_html(evaluation)).text
-    assert "No threshold could be found that keeps this promise" in text
+    assert "No threshold keeps this promise, so no text is answered." in text
     assert "inf" not in text
 
 

@@ -2,7 +2,6 @@
 
 import math
 
-from classify.markup import Html
 from classify.report.measures import Measure
 
 __all__ = [
@@ -10,7 +9,6 @@ __all__ = [
     "percent",
     "percent_with_interval",
     "plural",
-    "with_interval",
 ]
 
 _UNDEFINED = "not defined"
@@ -50,20 +48,6 @@ def percent(share: float | None) -> str:
     else:
         written = f"{100 * share:.1f}"
     return written + _PERCENT
-
-
-def with_interval(measure: Measure) -> Html:
-    """Return a measure as decimals, with its interval, which stays in one line.
-
-    Examples
-    --------
-    >>> with_interval(Measure(0.5, 0.25, 0.75))
-    '0.500 <span>(0.250–0.750)</span>'
-    """
-    value = decimals(measure.value)
-    if measure.low is None or measure.high is None:
-        return Html(value)
-    return Html(f"{value} <span>({measure.low:.3f}–{measure.high:.3f})</span>")
 
 
 def percent_with_interval(measure: Measure) -> str:

@@ -1,26 +1,75 @@
 """A report as HTML: a page that needs nothing else, or what a notebook shows."""
 
+import math
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from classify.errors import MissingDependencyError
-from classify.markup import Html, escaped
+from classify.markup import displayable
+from classify.report.by_class import most_confused
 from classify.report.evaluation import Evaluation
-from classify.report.measures import N_BINS
-from classify.report.numbers import percent, percent_with_interval, plural
-from classify.report.pictures import Pictures, draw_pictures
-from classify.report.sections import (
-    confusion_section,
-    labels_section,
-    mistakes_section,
-    quality_section,
-    selection_section,
-    sets_section,
+from classify.report.measures import CONFIDENCE_LEVEL, N_BINS, N_RESAMPLES, Measure
+from classify.report.numbers import decimals, percent, percent_with_interval, plural
+from classify.report.pictures import draw_pictures
+
+__all__ = ["MAX_MATRIX_LABELS", "notebook_html", "page_html"]
+
+# A matrix with more columns than this cannot be read.
+MAX_MATRIX_LABELS = 30
+_MAX_PAIRS = 25
+
+
+class _Described(NamedTuple):
+    """A measure of `classify.report.measures.Quality`, and what a reader must know."""
+
+    name: str
+    title: str
+    meaning: str
+
+
+_MEASURES = (
+    _Described(
+        "log_loss",
+        "Log loss",
+        "Mean of −log p(true label), in nats; lower is better. Confidence in a wrong "
+        "label is penalized without bound. Computed from log-probabilities, never "
+        "clipped.",
+    ),
+    _Described(
+        "brier",
+        "Brier score",
+        "Mean squared distance between the probabilities and the truth, summed over "
+        "the labels: 0 is perfect, 2 the worst.",
+    ),
+    _Described(
+        "accuracy",
+        "Accuracy",
+        "Share of the texts whose most probable label is the true one.",
+    ),
+    _Described(
+        "macro_f1",
+        "Macro-F1",
+        "Mean over labels of the harmonic mean of precision and recall: rare labels "
+        "count as much as frequent ones. Labels that are neither true nor predicted "
+        "anywhere are left out.",
+    ),
+    _Described(
+        "ece",
+        "ECE",
+        "Expected calibration error: mean gap between the probability of the most "
+        f"probable label and how often it is true, over {N_BINS} bins of equal width, "
+        "each weighted by its number of texts (l1). It depends on the bins, and for "
+        "few texts both it and its interval are too high.",
+    ),
 )
-
-__all__ = ["notebook_html", "page_html"]
-
-# Nothing may be loaded and nothing may run, whatever a text holds.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_CONFIDENCES = {
+    "max_proba": "the probability of the most probable label",
+    "margin": "the lead of the most probable label over the second",
+    "entropy": "1 − entropy / log(number of labels)",
+}
 
 
 def page_html(evaluation: Evaluation) -> str:
@@ -39,28 +88,8 @@ def page_html(evaluation: Evaluation) -> str:
     MissingDependencyError
         matplotlib is not installed.
     """
-    pictures = _pictures_section(evaluation, draw_pictures(evaluation))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escaped(evaluation.title)}</title>
-<style>
-html {{ background: #ffffff; }}
-body {{ margin: 0; }}
-@media screen and (prefers-color-scheme: dark) {{ html {{ background: #15181c; }} }}
-{_stylesheet()}</style>
-</head>
-<body>
-<main class="classify-report">
-{_body(evaluation, pictures)}
-</main>
-</body>
-</html>
-"""
+    pictures = draw_pictures(evaluation)
+    return _rendered(evaluation, is_page=True, pictures=pictures)
 
 
 def notebook_html(evaluation: Evaluation) -> str:
@@ -73,103 +102,75 @@ def notebook_html(evaluation: Evaluation) -> str:
     Returns
     -------
     str
-        Without matplotlib a sentence stands in the place of the pictures.
+        Without matplotlib, a sentence takes the place of the pictures.
     """
     try:
-        pictures = _pictures_section(evaluation, draw_pictures(evaluation))
+        pictures = draw_pictures(evaluation)
     except MissingDependencyError as error:
-        pictures = f'<p class="note">{escaped(str(error))}</p>'
-    body = _body(evaluation, pictures)
-    return (
-        f"<style>\n{_stylesheet()}</style>\n"
-        f'<div class="classify-report">\n{body}\n</div>'
+        return _rendered(evaluation, pictures=None, why_no_pictures=str(error))
+    return _rendered(evaluation, pictures=pictures)
+
+
+def _rendered(evaluation: Evaluation, *, is_page: bool = False, **further: Any) -> str:
+    pairs = most_confused(evaluation.classes, evaluation.confusion, most=_MAX_PAIRS)
+    return _template().render(
+        report=evaluation,
+        is_page=is_page,
+        measures=_MEASURES,
+        notes=_notes(evaluation),
+        pairs=pairs,
+        **further,
     )
 
 
-def _stylesheet() -> str:
-    return Path(__file__).with_name("report.css").read_text("utf-8")
-
-
-def _body(evaluation: Evaluation, pictures: str) -> str:
-    parts = [
-        _header(evaluation),
-        quality_section(evaluation),
-        pictures,
-        selection_section(evaluation),
-        sets_section(evaluation),
-        labels_section(evaluation),
-        confusion_section(evaluation),
-        mistakes_section(evaluation),
-    ]
-    return "\n".join(part for part in parts if part)
-
-
-def _header(evaluation: Evaluation) -> str:
-    accuracy = evaluation.final.quality.accuracy
-    n_texts, n_labels = len(evaluation.texts), len(evaluation.classes)
-    lead = f"{plural(n_texts, 'text')}, {plural(n_labels, 'label')}."
-    if accuracy.value is not None:
-        when = "" if evaluation.after is None else ", after calibration,"
-        lead += (
-            f" The likeliest label{when} is the true one for "
-            f"{percent_with_interval(accuracy)} of the texts."
-        )
-    facts = "".join(
-        f'<dt dir="auto">{escaped(name)}</dt><dd dir="auto">{escaped(value)}</dd>'
-        for name, value in evaluation.facts.items()
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=displayable,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
     )
-    listed = f'\n<dl class="facts">{facts}</dl>' if facts else ""
-    return (
-        f'<h1 dir="auto">{escaped(evaluation.title)}</h1>\n'
-        f'<p class="lead">{lead}</p>{listed}'
-    )
+    environment.filters |= {
+        "decimals": decimals,
+        "percent": percent,
+        "percent_with_interval": percent_with_interval,
+        "plural": plural,
+    }
+    environment.globals |= {
+        "CONFIDENCES": _CONFIDENCES,
+        "CONFIDENCE_LEVEL": CONFIDENCE_LEVEL,
+        "INFINITY": math.inf,
+        "MAX_CHARACTERS": 400,
+        "MAX_MATRIX_LABELS": MAX_MATRIX_LABELS,
+        # Per cent. The ink on a darker cell would be hard to read.
+        "MAX_SHADE": 45,
+        "N_BINS": N_BINS,
+        "N_RESAMPLES": N_RESAMPLES,
+    }
+    return environment.get_template("report.html.j2")
 
 
-def _pictures_section(evaluation: Evaluation, pictures: Pictures) -> str:
-    figures = [
-        (pictures.reliability, _on_reliability(evaluation)),
-        (pictures.risk_coverage, _on_risk_coverage(evaluation)),
-        (pictures.label_mass, _on_label_mass(evaluation)),
-    ]
-    drawn = "\n".join(
-        f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
-        for picture, caption in figures
-    )
-    return f'<h2>Pictures</h2>\n<div class="pictures">\n{drawn}\n</div>'
+def _notes(evaluation: Evaluation) -> list[str]:
+    """Say why values or intervals are missing."""
+    notes = []
+    for name, assessed in evaluation.assessments.items():
+        when = "" if evaluation.after is None else f" {name} calibration"
+        titles: dict[str, list[str]] = {}
+        for described in _MEASURES:
+            measure: Measure = getattr(assessed.quality, described.name)
+            if measure.reason:
+                titles.setdefault(_lack(measure), []).append(described.title)
+        notes += [
+            f"{', '.join(listed)}{when}: {lack}." for lack, listed in titles.items()
+        ]
+    return notes
 
 
-def _on_reliability(evaluation: Evaluation) -> Html:
-    n_texts = len(evaluation.texts)
-    return Html(
-        "<b>Reliability.</b> Above: how often the likeliest label is true, by its "
-        "probability; on the diagonal, probabilities are frequencies. Bars are "
-        f"95&nbsp;% Wilson intervals. Below: texts in each of up to {N_BINS} bins of "
-        f"equal width; n&nbsp;=&nbsp;{n_texts:,}."
-    )
-
-
-def _on_risk_coverage(evaluation: Evaluation) -> Html:
-    caption = (
-        "<b>Risk and coverage.</b> If only the surest texts are answered, down to a "
-        "share of all: how many of those answers are wrong. AURC is the mean risk over "
-        "all coverages; the lower, the better."
-    )
-    selection = evaluation.selection
-    if selection is not None and selection.confidence != "max_proba":
-        which = "" if evaluation.after is None else "after calibration "
-        caption += f" Texts {which}are sorted by {escaped(selection.confidence)}."
-    return Html(caption)
-
-
-def _on_label_mass(evaluation: Evaluation) -> Html:
-    mass = evaluation.scores.label_mass
-    low = float((mass < 0.5).mean())
-    n_cut = int(evaluation.scores.truncated.sum())
-    caption = (
-        "<b>Label mass.</b> How probable it was that the model answers with a label "
-        f"at all; mean {mass.mean():.2f}, below 0.5 for {percent(low)} of the texts. "
-        "Where it is low, the prompt does not make the model name a label."
-    )
-    if n_cut:
-        caption += f" {plural(n_cut, 'text')} had to be cut to fit the model."
-    return Html(caption)
+def _lack(measure: Measure) -> str:
+    if measure.value is None:
+        return f"not defined, since {measure.reason}"
+    if math.isinf(measure.value):
+        return f"infinite, since {measure.reason}"
+    return f"no interval, since {measure.reason}"

@@ -5,9 +5,10 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from classify.errors import missing_dependency
-from classify.markup import Html, escaped
+from classify.markup import escaped
 from classify.metrics import ReliabilityDisplay, RiskCoverageDisplay
 from classify.report.evaluation import Evaluation
 from classify.report.measures import N_BINS
@@ -38,12 +39,12 @@ class Pictures(NamedTuple):
 
     Attributes
     ----------
-    reliability, risk_coverage, label_mass : Html
+    reliability, risk_coverage, label_mass : Markup
     """
 
-    reliability: Html
-    risk_coverage: Html
-    label_mass: Html
+    reliability: Markup
+    risk_coverage: Markup
+    label_mass: Markup
 
 
 def check_matplotlib() -> None:
@@ -140,7 +141,7 @@ def _name_curves(ax: "Axes", names: list[str]) -> None:
         text.set(text=name, fontsize="medium")
 
 
-def _drawn(draw: Any, evaluation: Evaluation, label: str) -> Html:
+def _drawn(draw: Any, evaluation: Evaluation, label: str) -> Markup:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), layout="constrained")
@@ -148,7 +149,7 @@ def _drawn(draw: Any, evaluation: Evaluation, label: str) -> Html:
     return _inline_svg(figure, label)
 
 
-def _inline_svg(figure: "Figure", label: str) -> Html:
+def _inline_svg(figure: "Figure", label: str) -> Markup:
     file = StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(file, format="svg", transparent=True, metadata=nothing)
@@ -165,7 +166,8 @@ def _inline_svg(figure: "Figure", label: str) -> Html:
         inner,
     )
     inner = re.sub(r'(url\(|href=")#', rf"\g<1>#{prefix}-", inner)
-    return Html(
+    # matplotlib escapes what is written in a picture.
+    return Markup(  # noqa: S704
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
         f'role="img" aria-label="{escaped(label)}">{inner.strip()}'
     )
