@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from classify.errors import ModelLoadError, PromptError
+from classify.wording import parameter
 
 __all__ = ["Segment", "Tokenizer", "load_tokenizer"]
 
@@ -166,7 +167,7 @@ class Tokenizer:
             raise PromptError(
                 f"The chat template of {self.name!r} cannot render messages with the "
                 f"roles {roles}: {error}. Leave out the system prompt, or use "
-                "chat=False (--no-chat)."
+                f"{parameter('chat', False)}."
             ) from error
 
     def encode(

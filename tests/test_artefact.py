@@ -69,8 +69,8 @@ def test_another_fingerprint_is_refused_unless_forced(artefact, tmp_path):
     other = {"model": "two", "prompt": "p"}
     message = (
         f"The calibration {str(path)!r} was fitted on something else. model: fitted "
-        "with one, now two. Fit it anew, or pass force=True (--force) to use it all "
-        "the same."
+        "with one, now two. Fit it again, or use it all the same with "
+        "force=True."
     )
     with raises(message, ConfigError):
         Artefact.load(path, fingerprint=other)

@@ -247,8 +247,8 @@ def test_shares_far_from_the_prior_are_warned_of():
     assert str(caught[0].message) == (
         "The shares of the labels that the model itself predicts for 83 texts are far "
         "from the prior: 'a' 99% (prior 50%), 'b' 1% (prior 50%). Matching takes that "
-        "for the model's bias. If the texts really are so mixed, it does harm: pass "
-        "prior={…} with their shares, or label some texts."
+        "for the model's bias. If the texts really are so mixed, it does harm: give "
+        "their shares as prior, or label some texts."
     )
 
 
@@ -278,10 +278,10 @@ def test_labels_of_one_class_fall_back_to_unlabelled_texts(drawn):
         made.fit(drawn.log_proba[:20], ["joy"] * 20, X_unlabeled=drawn.log_proba[20:])
     reason = (
         "All 20 labels are 'joy', from which nothing can be learnt about the other 3: "
-        "'auto' falls back to prior matching on the 220 texts of X_unlabeled."
+        "'auto' falls back to prior matching on the 220 unlabelled texts."
     )
     assert str(caught[0].message) == (
-        f"{reason} Label texts of other classes too, or pass unlabelled ones as "
+        f"{reason} Label texts of other classes too, or give unlabelled ones: "
         "X_unlabeled."
     )
     assert made.explanation_.startswith(reason)

@@ -99,8 +99,8 @@ def test_another_fingerprint_is_refused_by_name(made, tmp_path):
     assert str(caught.value) == (
         f"The calibration {str(path)!r} was fitted on something else. prompt: fitted "
         "with sha256:12, now sha256:99; strategy: fitted with exact, now nothing "
-        "recorded; tolerance: fitted with nothing recorded, now 0.0. Fit it anew, or "
-        "pass force=True (--force) to use it all the same."
+        "recorded; tolerance: fitted with nothing recorded, now 0.0. Fit it again, or "
+        "use it all the same with force=True."
     )
     forced = LabelCalibrator.load(path, fingerprint=other, force=True)
     assert forced.fingerprint_ == PRINT

@@ -60,7 +60,7 @@ REFUSED = [
         (GOOD,),
         ConfigError,
         (
-            "method='affine' needs labelled texts: pass y, or use "
+            "method='affine' needs labelled texts: give y, or use "
             "method='prior_matching', which needs none."
         ),
     ),
@@ -70,7 +70,7 @@ REFUSED = [
         ConfigError,
         (
             "method='pmi' needs the scores of probe texts: make them with "
-            "classify.prompts.probes, score them like any text, and pass probes=…."
+            "classify.prompts.probes, score them like any text, and give probes."
         ),
     ),
     (
@@ -79,7 +79,7 @@ REFUSED = [
         DataError,
         (
             "method='isotonic' needs at least 1,000 labels: with fewer its log loss "
-            "explodes. Got 6: use method='auto', or pass force=True."
+            "explodes. Got 6: use method='auto', or force=True to fit it all the same."
         ),
     ),
     (
@@ -184,8 +184,8 @@ REFUSED = [
         (GOOD,),
         ConfigError,
         (
-            "prior='labels' takes the shares of the labels in y, and there is no y: "
-            "pass y, or give the shares themselves."
+            "prior='labels' takes the shares of the true labels, and there are none: "
+            "give y, or the shares themselves."
         ),
     ),
     (

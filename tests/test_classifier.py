@@ -455,8 +455,8 @@ def test_engine_options_reach_the_engine():
 def test_speculation_needs_vllm():
     clf = ZeroShotClassifier(NAMES, engine="transformers", speculation="ngram")
     with raises(
-        "The transformers engine has no speculative decoding, but speculation is "
-        "'ngram': use engine='vllm', or leave speculation out.",
+        "The transformers engine has no speculative decoding: use engine='vllm', "
+        "or leave speculation out.",
         ConfigError,
     ):
         clf.predict(TEXTS)

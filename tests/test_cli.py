@@ -267,8 +267,8 @@ def test_options_out_of_range(tickets, option, value, sentence):
         (
             ("--speculation", "method=eagle"),
             (
-                "Speculation by 'eagle' needs 'model': a folder or hub id, as in "
-                "{method: eagle, model: …}."
+                "Speculation by 'eagle' needs 'model', a folder or hub id: "
+                "--speculation method=eagle,model=…."
             ),
         ),
     ],
@@ -284,15 +284,15 @@ def test_options_that_the_engine_does_not_know(tickets):
         (
             ("--speculation", "ngram"),
             (
-                "The transformers engine has no speculative decoding, but speculation "
-                "is 'ngram': use engine='vllm', or leave speculation out."
+                "The transformers engine has no speculative decoding: use --engine "
+                "vllm, or leave --speculation out."
             ),
         ),
         (
             ("--engine-option", "seed=1"),
             (
                 "The transformers engine has no option 'seed'. Its options are "
-                "attn_implementation, cache_bytes; those of vLLM need engine='vllm'."
+                "attn_implementation, cache_bytes; those of vLLM need --engine vllm."
             ),
         ),
     ):

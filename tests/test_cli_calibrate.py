@@ -135,8 +135,8 @@ def test_without_labels(folder, labelled):
     )
     assert Artefact.load(path).calibrator.n_unlabeled_ == 152
     message = (
-        "prior='labels' takes the shares of the labels in y, and there is no y: pass "
-        "y, or give the shares themselves."
+        "--prior labels takes the shares of the true labels, and there are none: give "
+        "--label-column, or the shares themselves."
     )
     assert message in run("calibrate", labelled, *WITH_LABELS, *options, code=2).stderr
 
@@ -240,7 +240,7 @@ def test_one_class_only_is_told(folder):
     assert (
         "Warning: All 12 labels are 'billing', from which nothing can be learnt about "
         "the other 4: 'auto' falls back to log-probabilities that are only normalised. "
-        "Label texts of other classes too, or pass unlabelled ones as X_unlabeled."
+        "Label texts of other classes too, or give unlabelled ones: --unlabeled."
     ) in result.stderr.splitlines()
 
 
@@ -372,8 +372,8 @@ def test_another_prompt_is_refused_and_can_be_forced(fitted, fresh):
     result = run("predict", *options, "--options", "lines", code=2)
     assert re.search(
         r"Error: The calibration '.*calibration\.json' was fitted on something else\. "
-        r"prompt: fitted with sha256:\w+, now sha256:\w+\. Fit it anew, or pass "
-        r"force=True \(--force\) to use it all the same\.",
+        r"prompt: fitted with sha256:\w+, now sha256:\w+\. Fit it again, or "
+        r"use it all the same with --force\.",
         result.stderr,
     )
     assert "Engine" not in result.stderr  # the model was not loaded

@@ -107,8 +107,8 @@ def test_what_the_engine_does_not_know_is_named(name):
         (
             {"speculation": "ngram"},
             (
-                f"{which} has no speculative decoding, but speculation is 'ngram': use "
-                "engine='vllm', or leave speculation out."
+                f"{which} has no speculative decoding: use engine='vllm', or leave "
+                "speculation out."
             ),
         ),
         (

@@ -182,8 +182,8 @@ def test_any_other_damage_of_the_journal_is_an_error(folder, line):
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(lines[0] + line + b"\n" + lines[1])
     message = (
-        f"Line 2 of the journal {str(journal)!r} is damaged: give --restart to begin "
-        "the job anew."
+        f"Line 2 of the journal {str(journal)!r} is damaged: start the job over "
+        "with restart=True."
     )
     for _ in range(2):  # The lock is free again after the first.
         with raises(message):
@@ -256,8 +256,8 @@ def test_another_job_is_refused_and_what_differs_is_named(folder):
         f"The job in {str(folder)!r} was begun with something else. model: was "
         "demo@main, now big@main; prompt: was nothing, now sha256:2; input 'a.csv': "
         "its contents changed (size 120 → 140); output format: was csv, now jsonl. Run "
-        "the command that it was begun with, or give --restart to throw its finished "
-        "parts away and begin anew."
+        "it as it was begun, or start over with restart=True, which throws its "
+        "finished parts away."
     )
     for _ in range(2):  # The lock is free again after the first.
         with raises(message, ConfigError):
@@ -325,7 +325,7 @@ def test_a_later_version_of_the_package_is_needed(folder):
     (folder / "manifest.json").write_text('{"format": "classify job 2"}')
     with raises(
         f"The job in {str(folder)!r} was begun by a later version of classify: go on "
-        "with that version, or give --restart to begin anew."
+        "with that version, or start over with restart=True."
     ):
         begin(folder)
     with begin(folder, restart=True) as job:

@@ -76,7 +76,7 @@ def test_lines_that_are_no_rows_are_set_aside(tmp_path):
         b'{"a": 1': "it is no JSON: Expecting ',' delimiter at character 8.",
         b"[1]": "it is no JSON object: one begins with '{'.",
         b'{"a": "\xe9"}': "byte 0xe9 in it is not utf-8. Name the file's encoding, for "
-        "example --encoding cp1252.",
+        "example encoding='cp1252'.",
         b'{"a": "\\ud83d"}': "it holds half a character: \\ud800 to \\udfff must come "
         "in pairs.",
         b'{"a": ' + b"9" * 5000 + b"}": "it holds a number with too many digits.",
@@ -251,8 +251,8 @@ def test_files_that_are_none(tmp_path):
         open_table(tmp_path / "folder.csv")
     with raises(
         "The name 'notes.txt' does not say how the file is written: give "
-        "--input-format csv, tsv, jsonl or parquet, or a name that ends in .csv, .tsv, "
-        ".tab, .jsonl, .ndjson, .parquet or .pq.",
+        "input_format, which is csv, tsv, jsonl or parquet, or a name that ends in "
+        ".csv, .tsv, .tab, .jsonl, .ndjson, .parquet or .pq.",
         ConfigError,
     ):
         open_table("notes.txt")

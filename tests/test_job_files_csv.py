@@ -131,7 +131,7 @@ def test_dialects(tmp_path):
         ),
         (
             {"input_format": "xls"},
-            "--input-format must be csv, tsv, jsonl or parquet. Got 'xls' instead.",
+            "input_format must be csv, tsv, jsonl or parquet. Got 'xls' instead.",
         ),
     ],
 )
@@ -176,7 +176,7 @@ def test_bytes_that_are_no_text_are_set_aside_with_their_column(tmp_path):
     assert (bad.number, bad.raw) == (1, r"2,caf\xe9 \xff")
     assert bad.reason == (
         "byte 0xe9 in column 'text' is not utf-8. Name the file's encoding, for "
-        "example --encoding cp1252."
+        "example encoding='cp1252'."
     )
     two_lines = csv_chunk(tmp_path, b'id,text\n1,"\xe9\n a"\n2,"a\n \xe9"\n3,b\n')
     assert two_lines.lists() == [["3", "b"]]
@@ -189,7 +189,7 @@ def test_bytes_that_are_no_text_are_set_aside_with_their_column(tmp_path):
     [bad] = csv_chunk(tmp_path, b"text\n\x81\n", encoding="cp1252").unreadable
     assert bad.reason == (
         "byte 0x81 in column 'text' is not cp1252. Name the file's encoding, for "
-        "example --encoding utf-8."
+        "example encoding='utf-8'."
     )
 
 
@@ -276,13 +276,13 @@ def test_headers_that_are_none(tmp_path):
             b"\n\xe9\na\n",
             "e9",
             2,
-            "Name the file's encoding, for example --encoding cp1252.",
+            "Name the file's encoding, for example encoding='cp1252'.",
         ),
         (
             "text\na\n".encode("utf-16"),
             "ff",
             1,
-            "Name the file's encoding, for example --encoding utf-16.",
+            "Name the file's encoding, for example encoding='utf-16'.",
         ),
         (
             gzip.compress(b"text"),
@@ -316,6 +316,6 @@ def test_columns_are_checked_by_name(tmp_path):
     semicolons = open_table(write(tmp_path / "semi.csv", "id;text\n1;a\n"))
     with raises(
         f"There is no column 'text' with the text in {semicolons.name}. Its separator "
-        "seems to be ';': give --separator ';'. Columns: 'id;text'."
+        "seems to be ';': give separator=';'. Columns: 'id;text'."
     ):
         semicolons.check_column("text", "with the text")

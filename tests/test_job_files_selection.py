@@ -110,26 +110,26 @@ def test_a_stream_has_first_rows_only():
     limited = select_rows(stream(), limit=3)
     assert limited.n_rows is None
     assert [each.cells("n") for each in limited.chunks(2)] == [["0", "1"], ["2"]]
-    for option, wish in (("--sample", {"sample": 2}), ("--shard", {"shard": (1, 2)})):
+    for option, wish in (("sample", {"sample": 2}), ("shard", {"shard": (1, 2)})):
         with raises(
             f"{option} needs to know how many rows there are, which stdin does not "
-            "tell: save it to a file first, or use --limit."
+            "tell: save it to a file first, or use limit."
         ):
             select_rows(stream(), **wish)
 
 
 def test_selections_that_cannot_be(table):
     for option in ("limit", "sample"):
-        with raises(f"--{option} must be at least 1. Got 0 instead.", ConfigError):
+        with raises(f"{option} must be at least 1. Got 0 instead.", ConfigError):
             select_rows(table, **{option: 0})
     for text in ("3/2", "0/2"):
         with raises(
-            f"--shard I/N must name one of N parts, from 1 to N. Got {text} instead.",
+            f"shard must name one of the parts, from 1 to 2. Got {text} instead.",
             ConfigError,
         ):
             parse_shard(text)
     with raises(
-        "--shard must be two numbers, as in 2/8 for the second of eight parts. Got "
+        "shard must be two numbers, such as 2/8 for the second of eight parts. Got "
         "'2 of 8' instead.",
         ConfigError,
     ):

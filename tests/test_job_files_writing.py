@@ -374,9 +374,9 @@ def test_formats_of_outputs():
         assert output_format(name).part_suffix == suffix
     assert output_format("-", output_format="jsonl").part_suffix == ".jsonl"
     with raises(
-        "The name 'out' does not say how the file is written: give --output-format "
-        "csv, tsv, jsonl or parquet, or a name that ends in .csv, .tsv, .tab, .jsonl, "
-        ".ndjson, .parquet or .pq.",
+        "The name 'out' does not say how the file is written: give output_format, "
+        "which is csv, tsv, jsonl or parquet, or a name that ends in .csv, .tsv, .tab, "
+        ".jsonl, .ndjson, .parquet or .pq.",
         ConfigError,
     ):
         output_format("out")

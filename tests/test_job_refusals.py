@@ -41,7 +41,7 @@ QUOTE = (
 )
 BYTE = (
     "byte 0xe9 in column 'text' is not utf-8. Name the file's encoding, for example "
-    "--encoding cp1252."
+    "encoding='cp1252'."
 )
 
 # ------------------------------------------------------------------ rows set aside
@@ -89,10 +89,10 @@ def test_too_many_rows_set_aside(tmp_path):
     whole = tmp_path / "whole.csv"
     run(source, whole)
     with raises(
-        f"2 of 4 rows could not be classified, and --max-errors allows 1. 2 of them: "
-        f"{NO_TEXT} The rows finished so far are kept in '{output}.job': mend the "
-        "input and begin anew with --restart, or allow more and run the command again "
-        "to go on.",
+        f"2 of 4 rows could not be classified, and max_errors allows 1. 2 of them: "
+        f"{NO_TEXT} The rows finished so far are kept in '{output}.job': fix the "
+        "input and start over with restart=True, or allow more errors and run the job "
+        "again to go on.",
         TooManyErrorsError,
     ):
         run(source, output, part_rows=2, max_errors=ErrorLimit(1))
@@ -130,7 +130,7 @@ def test_a_share_of_rows_of_a_stream_is_known_at_its_end(tmp_path):
 
     assert stream(0.5).is_complete
     with raises(
-        f"2 of 4 rows could not be classified, and --max-errors allows 40.0000%. 2 of "
+        f"2 of 4 rows could not be classified, and max_errors allows 40.0000%. 2 of "
         f"them: {NO_TEXT}",
         TooManyErrorsError,
     ):
@@ -163,8 +163,8 @@ def test_a_stream_is_read_once(tmp_path):
     assert (stopped.is_complete, stopped.summary.n_rows) == (False, 2)
     with raises(
         f"The job in '{output}.job' cannot go on: its rows came from "
-        f"'{tmp_path / 'pipe'}', which cannot be read again. Begin anew with "
-        "--restart.",
+        f"'{tmp_path / 'pipe'}', which cannot be read again. Start over with "
+        "restart=True.",
         ConfigError,
     ):
         run_job(job_of(), again := piped(tmp_path, content), output)
@@ -229,14 +229,14 @@ def test_columns_are_checked_by_name(tmp_path):
 def test_labels_are_needed_from_somewhere(tmp_path):
     table = open_table(write(tmp_path / "in.csv", "text,options\na,x|y\n"))
     with raises(
-        "There are no labels: give --labels, --labels-file, a --task that has them, or "
-        "--labels-column.",
+        "There are no labels: give labels, or labels_column, the column with the "
+        "labels of each row.",
         ConfigError,
     ):
         check_table(table, make(labels=None))
     with raises(
-        "--probabilities needs to know all labels beforehand, for its columns: give "
-        "--labels beside --labels-column.",
+        "probabilities has a column for each label, and the labels are not known "
+        "beforehand: give labels together with labels_column.",
         ConfigError,
     ):
         check_table(

@@ -59,9 +59,9 @@ def stop(source, output, n_times=3, **options):
 
 def changed(output, what):
     return (
-        f"The job in '{output}.job' was begun with something else. {what}. Run the "
-        "command that it was begun with, or give --restart to throw its finished "
-        "parts away and begin anew."
+        f"The job in '{output}.job' was begun with something else. {what}. Run it "
+        "as it was begun, or start over with restart=True, which throws its finished "
+        "parts away."
     )
 
 

@@ -240,7 +240,7 @@ def test_a_text_that_does_not_fit_is_an_error_in_each_of_its_rows():
         chunks = list(run.score())
     assert [list(each.errors) for each in chunks] == [[0], [1], [0]]
     [reason] = {each for chunk in chunks for each in chunk.errors.values()}
-    assert reason.endswith("or allow it to be cut (too_long='truncate').")
+    assert reason.endswith("or allow it to be cut (too_long: truncate).")
     assert (run.n_rows, asked(used)) == (5, ["a", "b"])
 
 

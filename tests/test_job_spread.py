@@ -259,7 +259,8 @@ def test_no_cluster_answers(address):
     with (
         raises(
             f"No cluster of Ray answers at '{address}': begin one with `ray start "
-            "--head`, which prints its address, or leave the address out.",
+            "--head`, which prints its address, or use this machine alone with "
+            "address='local'.",
             ConfigError,
         ),
         joined_cluster(address),

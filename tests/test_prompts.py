@@ -213,7 +213,7 @@ def test_too_long_can_be_an_error():
     prompt = compile_plain("{text}\nTopic:", too_long="error")
     with raises(
         "A prompt needs 205 tokens, but the model takes 20: shorten the text, or allow "
-        "it to be cut (too_long='truncate').",
+        "it to be cut (too_long: truncate).",
         PromptTooLongError,
     ):
         prompt.encode([{"text": "x" * 200}], suffix=" billing", max_tokens=20)
@@ -251,8 +251,8 @@ def test_missing_column():
 
 def test_chat_without_a_chat_template():
     with raises(
-        "chat=True, but the tokenizer of 'byte-level' has no chat template: use "
-        "chat=False (--no-chat) or a chat model."
+        "The tokenizer of 'byte-level' has no chat template, which chat=True needs: "
+        "use chat=False, or a chat model."
     ):
         PromptTemplate(chat=True).compile(byte_level(chat=False), LABELS)
 
@@ -264,8 +264,8 @@ def test_examples_must_be_of_known_labels():
 
 def test_options_none_contradicts_a_placeholder():
     with raises(
-        "The template has the placeholder {labels}, but options='none': remove one of "
-        "the two."
+        "The template has the placeholder {labels}, but options='none' lists no "
+        "labels: remove one of the two."
     ):
         PromptTemplate("{labels} {text}", options="none")
 

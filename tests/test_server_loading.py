@@ -73,7 +73,7 @@ ADDRESSES = {
     "none": (
         None,
         (
-            "The server engine needs the address of a server: set url, such as "
+            "The server engine needs the address of a server: give url, such as "
             "http://localhost:8000."
         ),
     ),
@@ -287,8 +287,8 @@ OPTIONS = {
     "speculation": (
         {"speculation": "ngram"},
         (
-            "The server engine has no speculative decoding, but speculation is "
-            "'ngram': use engine='vllm', or leave speculation out."
+            "The server engine has no speculative decoding: use engine='vllm', or "
+            "leave speculation out."
         ),
     ),
     "unknown": (
@@ -379,8 +379,8 @@ def test_a_model_is_known_by_where_it_was_loaded_from():
 )
 def test_a_model_that_the_server_has_not_is_refused(model, served, asked):
     message = (
-        f"The server at {BASE} has no model {asked}; it has 'a', 'b'. Set "
-        "served_model_name to one of these."
+        f"The server at {BASE} has no model {asked}; it has 'a', 'b'. Give "
+        "one of these as served_model_name."
     )
     with pytest.raises(ConfigError, match=whole(message)):
         choose_model(listing("a", "b"), model, base=BASE, served_model_name=served)

@@ -91,15 +91,15 @@ ERRORS = {
     "no model": (
         "eagle",
         (
-            "Speculation by 'eagle' needs 'model': a folder or hub id, as in {method: "
-            "eagle, model: …}."
+            "Speculation by 'eagle' needs 'model', a folder or hub id: "
+            "speculation={'method': 'eagle', 'model': '…'}."
         ),
     ),
     "empty model": (
         {"method": "draft_model", "model": ""},
         (
-            "Speculation by 'draft_model' needs 'model': a folder or hub id, as in "
-            "{method: draft_model, model: …}."
+            "Speculation by 'draft_model' needs 'model', a folder or hub id: "
+            "speculation={'method': 'draft_model', 'model': '…'}."
         ),
     ),
     "no tokens": (

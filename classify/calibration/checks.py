@@ -10,6 +10,7 @@ import numpy.typing as npt
 from classify.calibration.rows import FloatArray
 from classify.errors import ConfigError, DataError, InputError, LabelError
 from classify.scoring import LabelLogprobs
+from classify.wording import parameter
 
 __all__ = [
     "CalibrationWarning",
@@ -267,20 +268,20 @@ def target_prior(
     elif isinstance(prior, Mapping):
         if set(prior) != set(classes.tolist()):
             raise ConfigError(
-                f"prior names {listed(list(prior))}, but the classes are "
-                f"{listed(classes)}. Give a share for each of them."
+                f"{parameter('prior')} names {listed(list(prior))}, but the "
+                f"classes are {listed(classes)}. Give a share for each of them."
             )
         values = np.array([prior[name] for name in classes.tolist()], dtype=np.float64)
     else:
         values = np.asarray(prior, dtype=np.float64)
     if values.shape != classes.shape:
         raise ConfigError(
-            f"prior must have a share for each of the {len(classes)} classes. Got "
-            f"shape {values.shape} instead."
+            f"{parameter('prior')} must have a share for each of the "
+            f"{len(classes)} classes. Got shape {values.shape} instead."
         )
     if not (values >= 0.0).all() or abs(values.sum() - 1.0) > 1e-6:
         raise ConfigError(
-            "prior must hold shares from 0 to 1 that sum to 1. Got "
+            f"{parameter('prior')} must hold shares from 0 to 1 that sum to 1. Got "
             f"{values.tolist()} instead, of sum {values.sum():g}."
         )
     values = np.maximum(values, _LEAST_SHARE)
@@ -297,8 +298,8 @@ def _named_prior(name: str, n_labels: int, shares: FloatArray | None) -> FloatAr
         )
     if shares is None:
         raise ConfigError(
-            "prior='labels' takes the shares of the labels in y, and there is no y: "
-            "pass y, or give the shares themselves."
+            f"{parameter('prior', 'labels')} takes the shares of the true labels, and "
+            f"there are none: give {parameter('y')}, or the shares themselves."
         )
     return shares
 

@@ -19,6 +19,7 @@ from classify.prompts import PromptTemplate
 from classify.prompts.parts import Field
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import Verbalizer
+from classify.wording import parameter
 
 __all__ = ["Fingerprint", "check_fingerprint", "fingerprint_of"]
 
@@ -112,7 +113,7 @@ def check_fingerprint(
     if different and not force:
         raise ConfigError(
             f"{what} was fitted on something else. {'; '.join(different)}. Fit it "
-            "anew, or pass force=True (--force) to use it all the same."
+            f"again, or use it all the same with {parameter('force', True)}."
         )
 
 

@@ -37,6 +37,7 @@ from classify.calibration.rows import FloatArray, RowMap, normalised
 from classify.calibration.scaling import Penalty
 from classify.distribution import VERSION
 from classify.errors import ConfigError, DataError
+from classify.wording import parameter
 
 __all__ = ["fit_calibration"]
 
@@ -173,14 +174,16 @@ def _method(options: Options, data: _Data) -> tuple[str, str]:
     method, texts = options.method, data.texts
     if method in PROBE_METHODS and data.probes is None:
         raise ConfigError(
-            f"method={method!r} needs the scores of probe texts: make them with "
-            "classify.prompts.probes, score them like any text, and pass probes=…."
+            f"{parameter('method', method)} needs the scores of probe texts: make "
+            "them with classify.prompts.probes, score them like any text, and give "
+            f"{parameter('probes')}."
         )
     if texts is None:
         if method in LABELLED_METHODS:
             raise ConfigError(
-                f"method={method!r} needs labelled texts: pass y, or use "
-                "method='prior_matching', which needs none."
+                f"{parameter('method', method)} needs labelled texts: give "
+                f"{parameter('y')}, or use {parameter('method', 'prior_matching')}, "
+                "which needs none."
             )
         return ("prior_matching" if method == "auto" else method), ""
     if method != "auto" and method not in LABELLED_METHODS:
@@ -198,14 +201,17 @@ def _without_contrast(
     only = data.classes[texts.present[0]].item()
     if method != "temperature" and len(data.unlabelled):
         chosen = "prior_matching"
-        done = f"prior matching on the {len(data.unlabelled)} texts of X_unlabeled"
+        done = f"prior matching on the {len(data.unlabelled)} unlabelled texts"
     else:
         chosen, done = "none", "log-probabilities that are only normalised"
     reason = (
         f"All {len(texts)} labels are {only!r}, from which nothing can be learnt about "
         f"the other {len(data.classes) - 1}: {method!r} falls back to {done}."
     )
-    advice = "Label texts of other classes too, or pass unlabelled ones as X_unlabeled."
+    advice = (
+        "Label texts of other classes too, or give unlabelled ones: "
+        f"{parameter('X_unlabeled')}."
+    )
     warnings.warn(f"{reason} {advice}", CalibrationWarning, stacklevel=5)
     return chosen, reason
 
@@ -213,16 +219,17 @@ def _without_contrast(
 def _check_number_of_labels(method: str, n: int, options: Options) -> None:
     if method == "isotonic" and n < MIN_ISOTONIC_LABELS and not options.force:
         raise DataError(
-            f"method='isotonic' needs at least {MIN_ISOTONIC_LABELS:,} labels: with "
-            f"fewer its log loss explodes. Got {n:,}: use method='auto', or pass "
-            "force=True."
+            f"{parameter('method', 'isotonic')} needs at least "
+            f"{MIN_ISOTONIC_LABELS:,} labels: with fewer its log loss explodes. Got "
+            f"{n:,}: use {parameter('method', 'auto')}, or "
+            f"{parameter('force', True)} to fit it all the same."
         )
     if n < _FEW_LABELS:
         warnings.warn(
             f"There are only {n} labels: below {_FEW_LABELS} a calibration can be "
             f"worse than none, and its cross-validation has {min(options.cv, n)} "
-            "folds. Label more texts, 50 if possible, or use method='prior_matching', "
-            "which needs none.",
+            "folds. Label more texts, 50 if possible, or use "
+            f"{parameter('method', 'prior_matching')}, which needs none.",
             CalibrationWarning,
             stacklevel=5,
         )
@@ -326,8 +333,8 @@ def _warn_of_matching(
         warnings.warn(
             f"The shares of the labels that the model itself predicts for {n} texts "
             f"are far from the prior: {shown}. Matching takes that for the model's "
-            "bias. If the texts really are so mixed, it does harm: pass prior={…} with "
-            "their shares, or label some texts.",
+            "bias. If the texts really are so mixed, it does harm: give "
+            f"their shares as {parameter('prior')}, or label some texts.",
             CalibrationWarning,
             stacklevel=4,
         )

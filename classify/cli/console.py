@@ -14,7 +14,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from classify.cli.spelling import as_option
 from classify.errors import ClassifyError, InputError, ModelLoadError
+from classify.wording import spelled_by
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -189,7 +191,8 @@ def reported_errors(
         What to say at Ctrl-C.
     """
     try:
-        yield
+        with spelled_by(as_option):
+            yield
     except KeyboardInterrupt:
         _fail(interrupted, 130)
     except BrokenPipeError:

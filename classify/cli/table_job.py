@@ -135,8 +135,7 @@ def _compute_of(options: JobOptions) -> Compute | None:
         )
     from classify.jobs.ray import ray_compute
 
-    address = None if options.ray == "local" else options.ray
-    return ray_compute(address=address, n_workers=options.workers)
+    return ray_compute(address=options.ray, n_workers=options.workers)
 
 
 def _is_device(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from classify.errors import ConfigError, MissingDependencyError
+from classify.wording import parameter
 
 __all__ = ["ENGINES", "EngineChoice", "choose_engine", "installed_vllm"]
 
@@ -73,7 +74,7 @@ def choose_engine(name: str, model: Any, *, device: str = "auto") -> EngineChoic
     if installed is not None and not _is_supported(installed):
         raise MissingDependencyError(
             f"The vllm engine needs vLLM 0.26 or newer; vLLM {installed} is installed: "
-            f"{_UPGRADE}, or use engine='transformers'."
+            f"{_UPGRADE}, or use {parameter('engine', 'transformers')}."
         )
     return EngineChoice(name, "")
 

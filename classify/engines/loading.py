@@ -15,6 +15,7 @@ from typing import Any, cast
 from classify.engines.choice import ENGINES, choose_engine
 from classify.engines.protocol import Engine
 from classify.errors import ConfigError, MissingDependencyError, ModelLoadError
+from classify.wording import parameter
 
 __all__ = ["clear_engines", "load_engine"]
 
@@ -119,7 +120,10 @@ def _load(name: str, model: Any, options: dict[str, Any], reason: str) -> Engine
         return _load("transformers", model, options, "vLLM cannot be used")
     except ModelLoadError as error:
         if name == "vllm" and reason:
-            error.add_note('engine="auto" took vLLM here: try engine="transformers".')
+            error.add_note(
+                f"{parameter('engine', 'auto')} took vLLM here: try "
+                f"{parameter('engine', 'transformers')}."
+            )
         raise
     if reason and (name, reason) not in _told:
         _told.add((name, reason))
@@ -137,8 +141,8 @@ def _check_options(
     which = f"The {name} engine" + (f" (auto: {reason})" if reason else "")
     if "speculation" in options and "speculation" not in known:
         raise ConfigError(
-            f"{which} has no speculative decoding, but speculation is "
-            f"{options['speculation']!r}: use engine='vllm', or leave speculation out."
+            f"{which} has no speculative decoding: use {parameter('engine', 'vllm')}, "
+            f"or leave {parameter('speculation')} out."
         )
     unknown = sorted(set(options) - set(known))
     if unknown:
@@ -146,7 +150,7 @@ def _check_options(
         own = ", ".join(sorted(set(known) - set(named)))
         raise ConfigError(
             f"{which} has no option {', '.join(map(repr, unknown))}. Its options are "
-            f"{own}; those of vLLM need engine='vllm'."
+            f"{own}; those of vLLM need {parameter('engine', 'vllm')}."
         )
 
 

@@ -3,6 +3,7 @@
 from classify.classifier import ZeroShotClassifier
 from classify.errors import ConfigError
 from classify.jobs.files.table import Table
+from classify.wording import parameter
 
 __all__ = ["check_table"]
 
@@ -25,11 +26,12 @@ def check_table(
         table.check_column(labels_column, "with the candidate labels")
     elif classifier.labels is None:
         raise ConfigError(
-            "There are no labels: give --labels, --labels-file, a --task that has "
-            "them, or --labels-column."
+            f"There are no labels: give {parameter('labels')}, or "
+            f"{parameter('labels_column')}, the column with the labels of each row."
         )
     if probabilities and classifier.labels is None:
         raise ConfigError(
-            "--probabilities needs to know all labels beforehand, for its columns: "
-            "give --labels beside --labels-column."
+            f"{parameter('probabilities')} has a column for each label, and the labels "
+            f"are not known beforehand: give {parameter('labels')} together with "
+            f"{parameter('labels_column')}."
         )

@@ -22,6 +22,7 @@ from classify.jobs.manifest import (
     read_manifest,
     write_manifest,
 )
+from classify.wording import parameter
 
 __all__ = ["JobDirectory"]
 
@@ -348,14 +349,14 @@ def _resumed(
     if stored is None:
         raise DataError(
             f"The job in {str(folder)!r} was begun by a later version of classify: go "
-            "on with that version, or give --restart to begin anew."
+            f"on with that version, or start over with {parameter('restart', True)}."
         )
     found = differences(stored, manifest)
     if found:
         raise ConfigError(
             f"The job in {str(folder)!r} was begun with something else. "
-            f"{'; '.join(found)}. Run the command that it was begun with, or give "
-            "--restart to throw its finished parts away and begin anew."
+            f"{'; '.join(found)}. Run it as it was begun, or start over with "
+            f"{parameter('restart', True)}, which throws its finished parts away."
         )
     for path in _files_like(folder, _UNFINISHED):
         path.unlink()

@@ -11,6 +11,7 @@ from typing import Any
 
 from classify.errors import DataError
 from classify.jobs.files.atomic import atomic_file
+from classify.wording import parameter
 
 __all__ = ["Content", "Entry", "Journal"]
 
@@ -161,8 +162,8 @@ def _entries(lines: list[bytes], path: Path) -> dict[int, Entry]:
             entry = Entry.of_line(line)
         except ValueError:
             raise DataError(
-                f"Line {number:,} of the journal {str(path)!r} is damaged: give "
-                "--restart to begin the job anew."
+                f"Line {number:,} of the journal {str(path)!r} is damaged: start "
+                f"the job over with {parameter('restart', True)}."
             ) from None
         entries[entry.index] = entry
     return entries

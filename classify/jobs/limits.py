@@ -5,6 +5,7 @@ from pathlib import Path
 
 from classify.errors import ConfigError, TooManyErrorsError
 from classify.jobs.summary import Summary
+from classify.wording import parameter
 
 __all__ = ["ErrorLimit"]
 
@@ -41,8 +42,8 @@ class ErrorLimit:
             share = -1.0
         if not (number.endswith("%") and 0 <= share <= 1):
             raise ConfigError(
-                f"--max-errors must be a number of rows, as 100, or a share of them, "
-                f"as 5%. Got {text!r} instead."
+                f"{parameter('max_errors')} must be a number of rows, such as 100, or "
+                f"a share of them, such as 5%. Got {text!r} instead."
             )
         return cls(share, is_share=True)
 
@@ -68,11 +69,12 @@ class ErrorLimit:
         goes_on = (
             ""
             if kept is None
-            else f" The rows finished so far are kept in {str(kept)!r}: mend the input "
-            "and begin anew with --restart, or allow more and run the command again to "
-            "go on."
+            else f" The rows finished so far are kept in {str(kept)!r}: fix the input "
+            f"and start over with {parameter('restart', True)}, or allow more errors "
+            "and run the job again to go on."
         )
         raise TooManyErrorsError(
             f"{n_bad:,} of {summary.n_rows:,} rows could not be classified, and "
-            f"--max-errors allows {allowed}. {count:,} of them: {reason}{goes_on}"
+            f"{parameter('max_errors')} allows {allowed}. {count:,} of them: "
+            f"{reason}{goes_on}"
         )

@@ -22,6 +22,7 @@ from classify.jobs.results import Classification, ClassifiedChunk
 from classify.jobs.scored_chunks import ChunkScorer
 from classify.jobs.store import ScoreStore
 from classify.jobs.summary import Summary
+from classify.wording import parameter
 
 __all__ = [
     "Compute",
@@ -199,7 +200,8 @@ def run_job(
         if directory.finished and not table.resumable:
             raise ConfigError(
                 f"The job in {str(result.folder)!r} cannot go on: its rows came from "
-                f"{table.name}, which cannot be read again. Begin anew with --restart."
+                f"{table.name}, which cannot be read again. Start over with "
+                f"{parameter('restart', True)}."
             )
         if directory.version_notes:
             _logger.warning(

@@ -157,7 +157,7 @@ class CompiledPrompt:
         if self.too_long == "error":
             raise PromptTooLongError(
                 f"A prompt needs {n_tokens} tokens, but the model takes {max_tokens}: "
-                "shorten the text, or allow it to be cut (too_long='truncate')."
+                "shorten the text, or allow it to be cut (too_long: truncate)."
             )
         text = row.get("text", "") if "text" in self.fields else ""
 

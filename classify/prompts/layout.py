@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from classify.errors import PromptError
 from classify.prompts.parts import Part, separator_for
 from classify.tokenizer import Segment, Tokenizer
+from classify.wording import parameter
 
 __all__ = ["Layout", "lay_out_chat", "lay_out_plain"]
 
@@ -87,7 +88,8 @@ def lay_out_chat(
     if sorted(map(int, pieces[1::2])) != list(range(len(held))):
         raise PromptError(
             f"The chat template of {tokenizer.name!r} changes or drops parts of its "
-            "messages, so that the text cannot be placed: use chat=False (--no-chat)."
+            "messages, so that the text cannot be placed: use "
+            f"{parameter('chat', False)}."
         )
     parts: list[Part] = []
     for at, piece in enumerate(pieces):

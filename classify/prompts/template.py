@@ -10,6 +10,7 @@ from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.layout import lay_out_chat, lay_out_plain
 from classify.prompts.parts import Field, fill, merge, parse
 from classify.tokenizer import Segment, Tokenizer
+from classify.wording import parameter
 
 __all__ = ["PromptTemplate"]
 
@@ -104,8 +105,9 @@ class PromptTemplate:
             )
             if "labels" in names and self.options == "none":
                 raise PromptError(
-                    "The template has the placeholder {labels}, but options='none': "
-                    "remove one of the two."
+                    "The template has the placeholder {labels}, but "
+                    f"{parameter('options', 'none')} lists no labels: remove one of "
+                    "the two."
                 )
             names.pop("labels", None)
             if not names:
@@ -133,8 +135,9 @@ class PromptTemplate:
         chat = tokenizer.has_chat_template if self.chat == "auto" else self.chat
         if chat and not tokenizer.has_chat_template:
             raise PromptError(
-                f"chat=True, but the tokenizer of {tokenizer.name!r} has no chat "
-                "template: use chat=False (--no-chat) or a chat model."
+                f"The tokenizer of {tokenizer.name!r} has no chat template, which "
+                f"{parameter('chat', True)} needs: use {parameter('chat', False)}, or "
+                "a chat model."
             )
         options = self.options
         if options == "auto":

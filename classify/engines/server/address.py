@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from classify.errors import ConfigError
+from classify.wording import parameter
 
 __all__ = ["authorization", "base_url", "is_loopback"]
 
@@ -35,24 +36,26 @@ def base_url(url: Any) -> str:
     """
     if url is None:
         raise ConfigError(
-            f"The server engine needs the address of a server: set url, {_EXAMPLE}."
+            "The server engine needs the address of a server: give "
+            f"{parameter('url')}, {_EXAMPLE}."
         )
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
-            f"url must be the http or https address of a server, {_EXAMPLE}. Got "
-            f"{url!r}."
+            f"{parameter('url')} must be the http or https address of a server, "
+            f"{_EXAMPLE}. Got {url!r}."
         )
     if "@" in parts.netloc:
         # Not shown: what stands before the @ is a secret.
         raise ConfigError(
-            f"url has a user name or password for {parts.hostname!r}: leave it out. A "
-            "key is taken from the environment variable that api_key_env names."
+            f"{parameter('url')} has a user name or password for {parts.hostname!r}: "
+            "leave it out. A key is taken from the environment variable that "
+            f"{parameter('api_key_env')} names."
         )
     if parts.query or parts.fragment:
         raise ConfigError(
-            "url must be the address of a server alone, without anything after ? or "
-            f"#. Got {url!r}."
+            f"{parameter('url')} must be the address of a server alone, without "
+            f"anything after ? or #. Got {url!r}."
         )
     path = parts.path.rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{parts.netloc}{path}/v1"
@@ -88,9 +91,9 @@ def authorization(base: str, api_key_env: str | None) -> dict[str, str]:
     key = os.environ.get(api_key_env, "").strip()
     if not key:
         raise ConfigError(
-            f"api_key_env names {api_key_env!r}, but no environment variable of that "
-            "name is set: set it to the key, or leave api_key_env out for a server "
-            "that needs none."
+            f"{parameter('api_key_env')} names {api_key_env!r}, but no environment "
+            "variable of that name is set: set it to the key, or leave "
+            f"{parameter('api_key_env')} out for a server that needs none."
         )
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from classify.engines.server.address import is_loopback
 from classify.engines.server.retrying import Fault, Patience, Trial, fault_of_status
 from classify.errors import ConfigError, EngineError, missing_dependency
+from classify.wording import parameter
 
 if TYPE_CHECKING:
     import httpx
@@ -224,7 +225,10 @@ def _advice(response: "httpx.Response") -> str:
         to = response.headers.get("location", "elsewhere")
         return f"It redirects to {to}, where nothing is sent: set url to that."
     if response.status_code in (401, 403):
-        return "Name the environment variable that holds its key: api_key_env."
+        return (
+            "Name the environment variable that holds its key: "
+            f"{parameter('api_key_env')}."
+        )
     return "Texts finished before are not affected."
 
 

@@ -28,6 +28,7 @@ from classify.tracking import (
     TrackedGeneration,
     TrackedRequest,
 )
+from classify.wording import parameter
 
 __all__ = ["ServerEngine"]
 
@@ -290,7 +291,7 @@ class ServerEngine:
                 f"pass the test of its log-probabilities, so it is not used. {what}. "
                 "It must be vLLM 0.26 or newer, which knows logprob_token_ids, without "
                 "--speculative-config and with its default --logprobs-mode. Or use "
-                "engine='vllm', which needs none of that."
+                f"{parameter('engine', 'vllm')}, which needs none of that."
             )
 
     def _check_generation(self, request: TrackedRequest) -> None:

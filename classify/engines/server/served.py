@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from classify.errors import ConfigError, EngineError, ModelLoadError
+from classify.wording import parameter
 
 __all__ = ["ServedModel", "choose_model", "vocabulary_size"]
 
@@ -70,7 +71,8 @@ def choose_model(
         asked = served_model_name if served_model_name is not None else model
         raise ConfigError(
             f"The server at {base} has no model {asked!r}; it has "
-            f"{', '.join(map(repr, names))}. Set served_model_name to one of these."
+            f"{', '.join(map(repr, names))}. Give one of these as "
+            f"{parameter('served_model_name')}."
         )
     [card] = fitting
     length = card.get("max_model_len")

@@ -17,6 +17,7 @@ from classify.engines.vllm.parameters import (
     tracked_sampling_params,
 )
 from classify.errors import EngineError
+from classify.wording import parameter
 
 if TYPE_CHECKING:
     from classify.engines.vllm.engine import VllmEngine
@@ -57,7 +58,7 @@ def check_engine(engine: "VllmEngine") -> None:
         raise EngineError(
             f"vLLM {version} gives wrong tracked log-probabilities here, so it is not "
             f"used. {what}. Try without speculation, another vLLM version (0.26 and "
-            "0.32 are tested), or engine='transformers'."
+            f"0.32 are tested), or {parameter('engine', 'transformers')}."
         )
 
 

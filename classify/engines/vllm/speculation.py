@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from classify.errors import ConfigError
+from classify.wording import parameter
 
 __all__ = [
     "SpeculationFigures",
@@ -123,8 +124,8 @@ def speculative_config(
     for key in needs:
         if not given.get(key):
             raise ConfigError(
-                f"Speculation by {method!r} needs {key!r}: a folder or hub id, as in "
-                f"{{method: {method}, {key}: …}}."
+                f"Speculation by {method!r} needs {key!r}, a folder or hub id: "
+                f"{parameter('speculation', {'method': method, key: '…'})}."
             )
     tokens = given.get("num_speculative_tokens", 1)
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:

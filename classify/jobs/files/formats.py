@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, get_args
 
 from classify.errors import ConfigError
 from classify.jobs.files.compression import Compression
+from classify.wording import parameter
 
 __all__ = ["FileFormat", "FormatName", "checked_format", "format_of"]
 
@@ -36,7 +37,7 @@ class FileFormat(NamedTuple):
     compression: Compression
 
 
-def format_of(path: str, given: str | None, *, option: str) -> FileFormat:
+def format_of(path: str, given: str | None, *, name: str) -> FileFormat:
     """Return the format of a file by its name, or what is given instead.
 
     Parameters
@@ -44,8 +45,8 @@ def format_of(path: str, given: str | None, *, option: str) -> FileFormat:
     path : str
     given : str or None
         A `FormatName`.
-    option : str
-        What `given` is called on the command line.
+    name : str
+        Of the parameter that `given` is a value of.
 
     Raises
     ------
@@ -54,32 +55,32 @@ def format_of(path: str, given: str | None, *, option: str) -> FileFormat:
 
     Examples
     --------
-    >>> format_of("tickets.tsv.gz", None, option="--input-format")
+    >>> format_of("tickets.tsv.gz", None, name="input_format")
     FileFormat(name='tsv', compression='gz')
     """
     suffixes = [each.lower() for each in Path(path).suffixes[-2:]]
     compression: Compression = ""
     if suffixes and suffixes[-1] in _COMPRESSED:
         compression = _COMPRESSED[suffixes.pop()]
-    name = _BY_SUFFIX.get(suffixes[-1] if suffixes else "")
+    kind = _BY_SUFFIX.get(suffixes[-1] if suffixes else "")
     if given is not None:
-        name = checked_format(given, option=option)
-    if name is None:
+        kind = checked_format(given, name=name)
+    if kind is None:
         *some, last = _BY_SUFFIX
         raise ConfigError(
-            f"The name {path!r} does not say how the file is written: give {option} "
-            f"csv, tsv, jsonl or parquet, or a name that ends in {', '.join(some)} or "
-            f"{last}."
+            f"The name {path!r} does not say how the file is written: give "
+            f"{parameter(name)}, which is csv, tsv, jsonl or parquet, or a name that "
+            f"ends in {', '.join(some)} or {last}."
         )
-    if name == "parquet" and compression:
+    if kind == "parquet" and compression:
         raise ConfigError(
             f"{path!r} cannot be read or written: Parquet is compressed inside its "
             f"file. Take the .{compression} off."
         )
-    return FileFormat(name, compression)
+    return FileFormat(kind, compression)
 
 
-def checked_format(given: str, *, option: str) -> FormatName:
+def checked_format(given: str, *, name: str) -> FormatName:
     """Return a format's name.
 
     Raises
@@ -89,13 +90,13 @@ def checked_format(given: str, *, option: str) -> FormatName:
 
     Examples
     --------
-    >>> checked_format("JSONL", option="--input-format")
+    >>> checked_format("JSONL", name="input_format")
     'jsonl'
     """
-    for name in get_args(FormatName):
-        if re.fullmatch(name, given.strip(), re.IGNORECASE):
-            known: FormatName = name
+    for kind in get_args(FormatName):
+        if re.fullmatch(kind, given.strip(), re.IGNORECASE):
+            known: FormatName = kind
             return known
     raise ConfigError(
-        f"{option} must be csv, tsv, jsonl or parquet. Got {given!r} instead."
+        f"{parameter(name)} must be csv, tsv, jsonl or parquet. Got {given!r} instead."
     )

@@ -133,7 +133,7 @@ def _matching(path: str) -> list[str]:
 def _format(path: str, given: str | None) -> FileFormat:
     if given is None and (path == "-" or is_stream(path)):
         given = "csv"
-    return format_of(path, given, option="--input-format")
+    return format_of(path, given, name="input_format")
 
 
 def _one_format(formats: dict[str, FileFormat]) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from classify.errors import ConfigError, DataError
 from classify.jobs.files.chunk import Chunk, joined
 from classify.jobs.files.table import Table
+from classify.wording import parameter
 
 __all__ = ["parse_shard", "select_rows"]
 
@@ -58,11 +59,11 @@ def select_rows(
     >>> [chunk.cells("text") for chunk in select_rows(table, shard=(2, 2)).chunks(9)]
     [['c', 'd']]
     """
-    _check_count("--limit", limit)
-    _check_count("--sample", sample)
+    _check_count("limit", limit)
+    _check_count("sample", sample)
     if sample is None and shard is None:
         return table if limit is None else _range_of(table, 0, limit)
-    n_rows = _known_count(table, "--shard" if sample is None else "--sample")
+    n_rows = _known_count(table, "shard" if sample is None else "sample")
     n_first = n_rows if limit is None else min(limit, n_rows)
     n_taken = n_first if sample is None else min(sample, n_first)
     first, end = _bounds(n_taken, shard)
@@ -73,7 +74,7 @@ def select_rows(
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Return which part of how many ``--shard`` asks for.
+    """Return which part of how many a shard such as ``2/8`` is.
 
     Raises
     ------
@@ -88,8 +89,8 @@ def parse_shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"\s*([0-9]+)\s*/\s*([0-9]+)\s*", text)
     if found is None:
         raise ConfigError(
-            f"--shard must be two numbers, as in 2/8 for the second of eight parts. "
-            f"Got {text!r} instead."
+            f"{parameter('shard')} must be two numbers, such as 2/8 for the second of "
+            f"eight parts. Got {text!r} instead."
         )
     shard = int(found[1]), int(found[2])
     _check_shard(shard)
@@ -100,21 +101,22 @@ def _check_shard(shard: tuple[int, int]) -> None:
     part, n_parts = shard
     if not 1 <= part <= n_parts:
         raise ConfigError(
-            "--shard I/N must name one of N parts, from 1 to N. Got "
-            f"{part}/{n_parts} instead."
+            f"{parameter('shard')} must name one of the parts, from 1 to {n_parts}. "
+            f"Got {part}/{n_parts} instead."
         )
 
 
-def _check_count(option: str, count: int | None) -> None:
+def _check_count(name: str, count: int | None) -> None:
     if count is not None and count < 1:
-        raise ConfigError(f"{option} must be at least 1. Got {count} instead.")
+        raise ConfigError(f"{parameter(name)} must be at least 1. Got {count} instead.")
 
 
-def _known_count(table: Table, option: str) -> int:
+def _known_count(table: Table, name: str) -> int:
     if table.n_rows is None:
         raise DataError(
-            f"{option} needs to know how many rows there are, which {table.name} does "
-            "not tell: save it to a file first, or use --limit."
+            f"{parameter(name)} needs to know how many rows there are, which "
+            f"{table.name} does not tell: save it to a file first, or use "
+            f"{parameter('limit')}."
         )
     return table.n_rows
 

@@ -18,6 +18,7 @@ from classify.jobs.files.compression import (
     decompressed,
     reported_damage,
 )
+from classify.wording import parameter
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -269,7 +270,7 @@ def encoding_hint(encoding: str, start: str = "") -> str:
     Examples
     --------
     >>> encoding_hint("utf-8")
-    "Name the file's encoding, for example --encoding cp1252."
+    "Name the file's encoding, for example encoding='cp1252'."
     """
     first = bytes(ord(each) & 0xFF for each in start[:4])
     if compression := compression_of(first):
@@ -278,7 +279,7 @@ def encoding_hint(encoding: str, start: str = "") -> str:
         guess = "utf-16"
     else:
         guess = "cp1252" if encoding.startswith("utf") else "utf-8"
-    return f"Name the file's encoding, for example --encoding {guess}."
+    return f"Name the file's encoding, for example {parameter('encoding', guess)}."
 
 
 def marked_bytes(text: str) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from classify.errors import DataError
 from classify.jobs.files.chunk import Chunk
 from classify.jobs.files.rows import Rows
+from classify.wording import parameter
 
 __all__ = ["ChunkReader", "Input", "Table"]
 
@@ -109,8 +110,8 @@ class Table:
             separator = next((each for each in ";\t|" if each in self.columns[0]), None)
             if separator:
                 hint = (
-                    f" Its separator seems to be {separator!r}: give --separator "
-                    f"{separator!r}."
+                    f" Its separator seems to be {separator!r}: give "
+                    f"{parameter('separator', separator)}."
                 )
         columns = ", ".join(map(repr, self.columns)) or "none"
         raise DataError(

@@ -107,7 +107,7 @@ def output_format(
     given = output_format
     if given is None and (str(path) == "-" or is_stream(str(path))):
         given = "csv"
-    name, compression = format_of(str(path), given, option="--output-format")
+    name, compression = format_of(str(path), given, name="output_format")
     if name == "parquet":
         return ParquetOutput()
     if name == "jsonl":

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from classify.errors import ConfigError, missing_dependency
 from classify.prompted_model import PromptedModel
+from classify.wording import parameter
 
 __all__ = ["WorkerShape", "joined_cluster", "ray_module", "worker_shape"]
 
@@ -82,7 +83,7 @@ def joined_cluster(address: str | None) -> Iterator[None]:
     ----------
     address : str or None
         "auto" is the one that runs on this machine; or ``HOST:PORT``, or ``ray://…``.
-        None: one of this machine only, which is started and ended here.
+        "local" or None: one of this machine only, started and ended here.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def joined_cluster(address: str | None) -> Iterator[None]:
         yield
         return
     try:
-        _join(ray, address)
+        _join(ray, None if address == "local" else address)
         yield
     finally:
         ray.shutdown()
@@ -181,7 +182,8 @@ def _check_reachable(address: str) -> None:
 def _no_cluster(address: str | None) -> ConfigError:
     return ConfigError(
         f"No cluster of Ray answers at {address!r}: begin one with `ray start --head`, "
-        "which prints its address, or leave the address out."
+        "which prints its address, or use this machine alone with "
+        f"{parameter('address', 'local')}."
     )
 
 

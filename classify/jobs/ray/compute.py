@@ -12,6 +12,7 @@ from classify.jobs.ray.pool import WorkerPool
 from classify.jobs.ray.spread import SpreadScoring
 from classify.jobs.run import Compute, IndexedChunk, JobRun, opened_store
 from classify.scored_rows import RowScorer
+from classify.wording import parameter
 
 __all__ = ["check_counts", "portable", "ray_compute"]
 
@@ -40,8 +41,8 @@ def ray_compute(
     ----------
     address : str, default=None
         "auto" is the cluster that runs on this machine; or ``HOST:PORT``, or
-        ``ray://…``. None: this machine only. Where Ray is initialised already, that is
-        used, whatever is given here.
+        ``ray://…``. "local" or None: this machine only. Where Ray is
+        initialised already, that is used, whatever is given here.
     n_workers : int, default=None
         How many engines. None: as many as the cluster has GPUs for; without any, one
         for two CPUs.
@@ -92,7 +93,9 @@ def ray_compute(
 def check_counts(n_workers: int | None, gpus_per_worker: float | None) -> None:
     """Raise ConfigError if there can be no such workers."""
     if n_workers is not None and n_workers < 1:
-        raise ConfigError(f"n_workers must be 1 or more. Got {n_workers} instead.")
+        raise ConfigError(
+            f"{parameter('n_workers')} must be 1 or more. Got {n_workers} instead."
+        )
     if gpus_per_worker is not None and gpus_per_worker < 0:
         raise ConfigError(
             f"gpus_per_worker must be 0 or more. Got {gpus_per_worker} instead."

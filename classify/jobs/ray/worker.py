@@ -62,7 +62,7 @@ class TextWorker:
         engine = model.load_engine()
         if engine.name != expected.engine:
             raise ConfigError(
-                f"engine={model.engine!r} is {engine.name!r} on a worker, and "
+                f"The engine {model.engine!r} is {engine.name!r} on a worker, and "
                 f"{expected.engine!r} where the job was begun: name one of the two."
             )
         if score_digest(self._scorer) != expected.digest:

@@ -1,0 +1,53 @@
+"""How messages name a parameter: as Python spells it, or as the command line does.
+
+The same errors and warnings reach people who write Python and people who type commands.
+A message names a parameter with `parameter`; the command line chooses its own spelling
+while it runs, with `spelled_by`. It holds for the whole process, so that threads of a
+command speak as it does.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["NO_VALUE", "parameter", "spelled_by"]
+
+Spelling = Callable[[str, object], str]
+# Stands for "whatever value it has"; None is a value.
+NO_VALUE = object()
+
+
+def parameter(name: str, value: object = NO_VALUE) -> str:
+    """Return how a message names a parameter, or a value of it.
+
+    Examples
+    --------
+    >>> parameter("max_errors"), parameter("restart", True)
+    ('max_errors', 'restart=True')
+    """
+    return _spelling(name, value)
+
+
+@contextmanager
+def spelled_by(spelling: Spelling) -> Iterator[None]:
+    """Let another function name parameters while the context lasts.
+
+    Examples
+    --------
+    >>> with spelled_by(lambda name, value: f"--{name}"):
+    ...     print(parameter("restart", True))
+    --restart
+    """
+    global _spelling  # noqa: PLW0603
+    before = _spelling
+    _spelling = spelling
+    try:
+        yield
+    finally:
+        _spelling = before
+
+
+def _as_in_python(name: str, value: object) -> str:
+    return name if value is NO_VALUE else f"{name}={value!r}"
+
+
+_spelling: Spelling = _as_in_python
