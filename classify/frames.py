@@ -1,13 +1,14 @@
 """The edge to pandas: rows out of texts and frames, results back into frames."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from classify.cells import column_list, is_missing, no_text, shown, text_of
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.encoding import Row
@@ -27,7 +28,6 @@ __all__ = [
     "rows_of_texts",
 ]
 
-_BLANK = "there is no text: it is empty or missing."
 _NO_MASS = "none of the labels has any probability (label mass 0)."
 
 
@@ -84,33 +84,44 @@ def rows_of_texts(texts: Any, fields: Sequence[str]) -> list[Row | InputError]:
         `texts` is a single string, has more than one dimension, or holds something
         that is no string; or the prompt needs further columns.
     """
-    if isinstance(texts, str | bytes) or np.ndim(texts) == 0:
-        raise InputError(
-            f"Texts must be a sequence of strings. Got {texts!r} instead: put a single "
-            "text in a list."
-        )
-    if np.ndim(texts) != 1:
-        raise InputError(
-            f"Texts must have one dimension. Got shape {np.shape(texts)} instead: pass "
-            "one column."
-        )
+    values = _listed(texts)
     if tuple(fields) != ("text",):
         others = ", ".join(repr(name) for name in fields if name != "text")
         raise InputError(
             f"The prompt needs the columns {others}: pass a DataFrame that has them."
         )
-    rows: list[Row | InputError] = []
-    for at, text in enumerate(texts):
-        if _is_missing(text) or (isinstance(text, str) and not text.strip()):
-            rows.append(DataError(_BLANK))
-        elif isinstance(text, str):
-            rows.append({"text": str(text)})
-        else:
+    for at, value in enumerate(values):
+        if not (isinstance(value, str | bytes) or is_missing(value)):
             raise InputError(
-                f"Texts must be strings. Text {at} is {text!r} of type "
-                f"{type(text).__name__} instead: convert it first."
+                f"Texts must be strings. Text {at} is {shown(value)} of type "
+                f"{type(value).__name__} instead: convert it first."
             )
-    return rows
+    return rows_of_cells({"text": values})
+
+
+def _listed(texts: Any) -> list[Any]:
+    """Return texts as a list, whose memory is that of its strings."""
+    shape = getattr(texts, "shape", None)
+    if isinstance(texts, str | bytes | Mapping | Set) or (
+        not len(shape) if isinstance(shape, tuple) else not hasattr(texts, "__len__")
+    ):
+        hint = (
+            "put a single text in a list" if isinstance(texts, str) else "pass a list"
+        )
+        raise InputError(
+            f"Texts must be a sequence of strings. Got {shown(texts)} instead: {hint}."
+        )
+    if not isinstance(shape, tuple):
+        # As numpy counts; it would make an array of equally long strings to do it.
+        first = next(iter(texts), "")
+        is_row = isinstance(first, list | tuple | np.ndarray) and not is_missing(first)
+        shape = (len(texts), len(first)) if is_row else (len(texts),)
+    if len(shape) != 1:
+        raise InputError(
+            f"Texts must have one dimension. Got shape {shape} instead: pass one "
+            "column."
+        )
+    return column_list(texts)
 
 
 def rows_of_frame(
@@ -145,16 +156,23 @@ def rows_of_frame(
 
 def rows_of_cells(columns: Mapping[str, Sequence[Any]]) -> list[Row | InputError]:
     """Return rows of the cells of each of the prompt's fields; see `rows_of_frame`."""
-    essential = "text" if "text" in columns else None
-    rows: list[Row | InputError] = []
-    for values in zip(*columns.values(), strict=True):
-        row = {
-            name: "" if _is_missing(value) else str(value)
-            for name, value in zip(columns, values, strict=True)
-        }
-        shown = row[essential] if essential else "".join(row.values())
-        rows.append(row if shown.strip() else DataError(_BLANK))
-    return rows
+    names = list(columns)
+    return [
+        _row(dict(zip(names, values, strict=True)))
+        for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def _row(cells: Mapping[str, Any]) -> Row | InputError:
+    row = {}
+    for name, value in cells.items():
+        try:
+            row[name] = text_of(value)
+        except DataError as error:
+            where = "the text" if name == "text" else f"column {name!r}"
+            return DataError(f"{where} {error}")
+    problem = no_text(row["text"] if "text" in row else "".join(row.values()))
+    return DataError(problem) if problem else row
 
 
 def candidates_of_frame(
@@ -178,15 +196,19 @@ def candidates_of_cells(
     cells: Iterable[Any], column: str
 ) -> list[Sequence[str] | InputError]:
     """Return the candidate labels that cells of a column list."""
-    candidates: list[Sequence[str] | InputError] = []
-    for value in cells:
-        if isinstance(value, list | tuple | np.ndarray):
-            candidates.append([str(name) for name in value])
-        elif _is_missing(value) or not str(value).strip():
-            candidates.append(DataError(f"there are no labels in column {column!r}."))
-        else:
-            candidates.append(_parse_candidates(str(value), column))
-    return candidates
+    return [_candidates(value, column) for value in cells]
+
+
+def _candidates(cell: Any, column: str) -> Sequence[str] | InputError:
+    try:
+        if isinstance(cell, list | tuple | np.ndarray) and not is_missing(cell):
+            return [text_of(name) for name in cell]
+        text = text_of(cell)
+    except DataError as error:
+        return DataError(f"column {column!r} {error}")
+    if no_text(text):
+        return DataError(f"there are no labels in column {column!r}.")
+    return _parse_candidates(text, column)
 
 
 class RowResults(NamedTuple):
@@ -342,12 +364,6 @@ def _spread(
     if values.dtype.kind == "f":
         return column.astype(np.float64)
     return column.astype("boolean") if values.dtype.kind == "b" else column
-
-
-def _is_missing(value: Any) -> bool:
-    return (
-        value is None or value is pd.NA or (isinstance(value, float) and value != value)
-    )
 
 
 def _parse_candidates(text: str, column: str) -> Sequence[str] | InputError:

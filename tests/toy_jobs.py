@@ -17,6 +17,7 @@ from tests.toy_model import hashed_engine, hashed_logprobs
 
 ADDED = ["label", "probability", "label_mass", "unresolved", "truncated", "error"]
 NO_TEXT = "there is no text: it is empty or missing."
+NO_VISIBLE_TEXT = "there is no text: it has only invisible characters."
 
 
 def make(labels=("billing", "shipping"), *, engine=None, **options):

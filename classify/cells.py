@@ -1,0 +1,169 @@
+"""What a cell of a table holds: a text, nothing, or something that is not a text."""
+
+import unicodedata
+from collections.abc import Mapping, Set
+from typing import Any
+
+import numpy as np
+
+from classify.errors import DataError
+
+__all__ = [
+    "column_list",
+    "is_missing",
+    "no_text",
+    "shown",
+    "text_of",
+    "written_text",
+]
+
+_MOST_SHOWN = 80
+_EMPTY = "there is no text: it is empty or missing."
+_INVISIBLE_ONLY = "there is no text: it has only invisible characters."
+# Controls, format characters, the three kinds of separators, and marks, which show
+# on other characters only.
+_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me"})
+# Letters, symbols and unassigned code points that are blank all the same: Hangul
+# fillers, the empty Braille pattern, the place of an embedded object, and what
+# Unicode reserves as Default_Ignorable_Code_Point.
+_BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffc\u2065")
+_IGNORABLE = (range(0xFFF0, 0xFFF9), range(0xE0000, 0xE1000))
+_NESTED = (list, tuple, Mapping, Set, np.ndarray)
+
+
+def is_missing(value: object) -> bool:
+    """Return whether a cell has no value: None, or what is unequal to itself.
+
+    Examples
+    --------
+    >>> [is_missing(each) for each in (None, float("nan"), np.datetime64("NaT"))]
+    [True, True, True]
+    >>> is_missing(""), is_missing("nan"), is_missing(0)
+    (False, False, False)
+    """
+    if isinstance(value, (str, bytes, *_NESTED)):
+        # A masked scalar is an array without a dimension.
+        return value is np.ma.masked
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ArithmeticError):  # pandas.NA, a signalling NaN
+        return True
+
+
+def text_of(value: object) -> str:
+    r"""Return what a cell says, "" where it is missing; bytes are read as UTF-8.
+
+    Raises
+    ------
+    DataError
+        It is a list or another nested value, has half a surrogate pair, or is not
+        UTF-8. The sentence goes on from "the text " or "column 'x' ".
+
+    Examples
+    --------
+    >>> text_of("caf\u00e9"), text_of("caf\u00e9".encode()), text_of(7), text_of(None)
+    ('café', 'café', '7', '')
+    """
+    if is_missing(value):
+        return ""
+    if isinstance(value, str):
+        text = str.__str__(value)
+    elif isinstance(value, bytes | bytearray | memoryview):
+        return _decoded(bytes(value))
+    elif isinstance(value, _NESTED):
+        raise DataError(
+            f"holds a value of type {type(value).__name__}, not a string: convert it "
+            "first."
+        )
+    else:
+        text = str(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                "holds half a character: \\ud800 to \\udfff must come in pairs."
+            ) from None
+    return text
+
+
+def no_text(text: str) -> str:
+    r"""Return why a string is not a text: it has nothing to see; "" if it is one.
+
+    Examples
+    --------
+    >>> no_text("parcel"), no_text("\u200bparcel"), no_text("\N{PERSONAL COMPUTER}")
+    ('', '', '')
+    >>> no_text(" \n")
+    'there is no text: it is empty or missing.'
+    >>> no_text("\ufeff")
+    'there is no text: it has only invisible characters.'
+    """
+    if any(map(_is_visible, text)):
+        return ""
+    return _INVISIBLE_ONLY if text.strip() else _EMPTY
+
+
+def written_text(value: bytes | str) -> str:
+    r"""Return a text that every file can hold.
+
+    Bytes that are not UTF-8, and halves of surrogate pairs, become escape sequences.
+
+    Examples
+    --------
+    >>> print(written_text(b"caf\xe9"), written_text("half \ud83d"), written_text("é"))
+    caf\xe9 half \ud83d é
+    """
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def column_list(values: Any) -> list[Any]:
+    """Return the values of a list, array, Series or Arrow column.
+
+    `numpy.asarray` would make all strings of a list as long as the longest one.
+
+    Examples
+    --------
+    >>> column_list(np.array(["a", "b"])), column_list(("a", None))
+    (['a', 'b'], ['a', None])
+    """
+    for method in ("tolist", "to_pylist", "to_list"):
+        if hasattr(values, method):
+            return list(getattr(values, method)())
+    return list(values)
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: cut in the middle if it is long.
+
+    Examples
+    --------
+    >>> shown("parcel"), len(shown("parcel" * 1000))
+    ("'parcel'", 81)
+    """
+    text = repr(value)
+    half = _MOST_SHOWN // 2
+    return text if len(text) <= _MOST_SHOWN else f"{text[:half]}…{text[-half:]}"
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DataError(
+            "holds bytes that are not UTF-8: decode them first, with the encoding "
+            "that they have."
+        ) from None
+
+
+def _is_visible(character: str) -> bool:
+    code = ord(character)
+    return not (
+        unicodedata.category(character) in _INVISIBLE
+        or character in _BLANKS
+        or any(code in some for some in _IGNORABLE)
+    )
