@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
+from classify.atomic import atomic_file
 from classify.calibration.calibration import Calibration
 from classify.calibration.map_json import AnyMapJson, map_json
 from classify.errors import DataError
@@ -133,14 +134,9 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
         The file cannot be written.
     """
     text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
-    target = Path(path).resolve()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        try:
-            partial.write_text(text + "\n", encoding="utf-8")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_file(path) as file:
+            file.write(text.encode() + b"\n")
     except OSError as error:
         raise DataError(
             f"The calibration {os.fspath(path)!r} cannot be written: {error.strerror}. "

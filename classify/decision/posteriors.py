@@ -7,14 +7,11 @@ import numpy.typing as npt
 from scipy.special import logsumexp
 
 from classify.errors import InputError, LabelError
-from classify.metrics.labelled import check_classes
+from classify.metrics.labelled import SUM_TOLERANCE, check_classes
 
-__all__ = ["ClassPosteriors", "Posteriors", "posteriors_of"]
+__all__ = ["ClassPosteriors", "LabelPosteriors", "Posteriors", "posteriors_of"]
 
 FloatArray = npt.NDArray[np.float64]
-
-# Rounding in float32 or in a text file; more is another quantity.
-_SUM_TOLERANCE = 1e-4
 
 
 @runtime_checkable
@@ -32,6 +29,17 @@ class ClassPosteriors(Protocol):
     @property
     def label_mass(self) -> FloatArray:
         """Shape (n_texts,): how probable it was that a label is the answer."""
+
+
+class LabelPosteriors(NamedTuple):
+    """Probabilities of a model's labels, with the label mass, which they do not show.
+
+    Attributes are those of `ClassPosteriors`.
+    """
+
+    log_proba: FloatArray
+    classes: npt.NDArray[Any]
+    label_mass: FloatArray
 
 
 class Posteriors(NamedTuple):
@@ -104,7 +112,7 @@ def _log_proba(X: Any) -> FloatArray:
             values = np.log(values)
     totals = logsumexp(values, axis=1)
     # NaN fails the comparison.
-    good = np.abs(totals) <= _SUM_TOLERANCE
+    good = np.abs(totals) <= SUM_TOLERANCE
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise InputError(

@@ -13,8 +13,8 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from classify.atomic import atomic_file
 from classify.errors import ConfigError, DataError
-from classify.jobs.files.atomic import atomic_file
 from classify.jobs.journal import Content, Entry, Journal
 from classify.jobs.manifest import (
     differences,

@@ -1,13 +1,10 @@
 """From scored, labelled texts to an evaluation with all that was decided."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.decision.posteriors import LabelPosteriors
 from classify.jobs.labelled import ScoredTexts
 from classify.report import Evaluation
 from classify.report.selection import Selection
@@ -45,7 +42,7 @@ def evaluate(
     scores = texts.scores
     calibrated = None if calibrator is None else calibrator.transform(scores)
     final = scores.log_proba if calibrated is None else calibrated
-    posteriors = _Final(final, scores.classes, scores.label_mass)
+    posteriors = LabelPosteriors(final, scores.classes, scores.label_mass)
     return Evaluation.of(
         texts.texts,
         texts.labels,
@@ -65,13 +62,7 @@ def selection_of(evaluation: Evaluation, selective: SelectiveClassifier) -> Sele
     of the promise of a fitted one, does not show it.
     """
     scores = evaluation.scores
-    final = _Final(evaluation.final.log_proba, scores.classes, scores.label_mass)
+    final = LabelPosteriors(
+        evaluation.final.log_proba, scores.classes, scores.label_mass
+    )
     return Selection.of(selective, final, evaluation.codes)
-
-
-class _Final(NamedTuple):
-    """Probabilities that decisions are made on."""
-
-    log_proba: npt.NDArray[np.float64]
-    classes: npt.NDArray[np.str_]
-    label_mass: npt.NDArray[np.float64]

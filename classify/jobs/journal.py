@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from classify.atomic import atomic_file
 from classify.errors import DataError
-from classify.jobs.files.atomic import atomic_file
 from classify.wording import parameter
 
 __all__ = ["Content", "Entry", "Journal"]

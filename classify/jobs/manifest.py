@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from classify.atomic import atomic_file
 from classify.errors import DataError
-from classify.jobs.files.atomic import atomic_file
 
 __all__ = [
     "differences",

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from classify.atomic import atomic_file
 from classify.errors import DataError
 from classify.jobs.directory import JobDirectory
-from classify.jobs.files.atomic import atomic_file
 from classify.jobs.files.table import Table
 from classify.jobs.files.writing import OutputFormat
 from classify.jobs.results import ERRORS_HEADER, Classification, ClassifiedChunk

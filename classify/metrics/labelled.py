@@ -8,6 +8,7 @@ import numpy.typing as npt
 from classify.errors import InputError, LabelError
 
 __all__ = [
+    "SUM_TOLERANCE",
     "LabelledProba",
     "check_classes",
     "check_lengths",
@@ -21,7 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 # Rows in float32 or from a text file miss 1 by rounding; more is another quantity.
-_SUM_TOLERANCE = 1e-4
+SUM_TOLERANCE = 1e-4
 
 
 class LabelledProba(NamedTuple):
@@ -86,7 +87,7 @@ def check_proba(values: Any, name: str) -> FloatArray:
         )
     sums = proba.sum(axis=1)
     # NaN fails both comparisons.
-    good = (proba >= 0.0).all(axis=1) & (np.abs(sums - 1.0) <= _SUM_TOLERANCE)
+    good = (proba >= 0.0).all(axis=1) & (np.abs(sums - 1.0) <= SUM_TOLERANCE)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise InputError(

@@ -6,11 +6,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from classify.errors import InputError
-from classify.metrics.labelled import check_lengths, label_codes
+from classify.metrics.labelled import SUM_TOLERANCE, check_lengths, label_codes
 
 __all__ = ["LogLoss", "log_loss_from_log_proba"]
-
-_SUM_TOLERANCE = 1e-4
 
 
 class LogLoss(NamedTuple):
@@ -62,8 +60,8 @@ def log_loss_from_log_proba(
             f"least one of both. Its shape is {values.shape}."
         )
     totals = logsumexp(values, axis=1)
-    if not (np.abs(totals) <= _SUM_TOLERANCE).all():
-        row = int(np.flatnonzero(~(np.abs(totals) <= _SUM_TOLERANCE))[0])
+    if not (np.abs(totals) <= SUM_TOLERANCE).all():
+        row = int(np.flatnonzero(~(np.abs(totals) <= SUM_TOLERANCE))[0])
         raise InputError(
             f"Row {row} of log_proba is no distribution: its probabilities sum to "
             f"{np.exp(totals[row]):.6g}. Give logarithms of probabilities with sum 1."

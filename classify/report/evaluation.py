@@ -8,10 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.decision import SelectiveClassifier
+from classify.decision.posteriors import LabelPosteriors
 from classify.errors import InputError
 from classify.metrics import aurc_score
 from classify.metrics.calibration_error import ReliabilityBins, reliability_bins
-from classify.metrics.labelled import check_lengths, label_codes, text_weights
+from classify.metrics.labelled import (
+    SUM_TOLERANCE,
+    check_lengths,
+    label_codes,
+    text_weights,
+)
 from classify.report.by_class import ClassFigures, figures_by_class
 from classify.report.measures import (
     N_BINS,
@@ -28,8 +34,6 @@ from classify.scoring.result import LabelLogprobs
 __all__ = ["Assessment", "Evaluation"]
 
 _N_MISTAKES = 20
-# Rounding in float32 or in a text file; more is another quantity.
-_SUM_TOLERANCE = 1e-4
 
 
 class Assessment(NamedTuple):
@@ -182,7 +186,7 @@ class Evaluation:
         final = raw if calibrated is None else _calibrated(calibrated, raw.shape)
         selection = None
         if selective is not None:
-            posteriors = _Posteriors(final, classes, label_logprobs.label_mass)
+            posteriors = LabelPosteriors(final, classes, label_logprobs.label_mass)
             selection = Selection.of(selective, posteriors, codes)
         last = _assessed(codes, final, None if selection is None else selection.order)
         predicted = last.predicted
@@ -233,14 +237,6 @@ class Evaluation:
         return notebook_html(self)
 
 
-class _Posteriors(NamedTuple):
-    """Calibrated probabilities, with the label mass that they do not show."""
-
-    log_proba: FloatArray
-    classes: npt.NDArray[Any]
-    label_mass: FloatArray
-
-
 def _assessed(
     codes: IntArray, log_proba: FloatArray, order: FloatArray | None
 ) -> Assessment:
@@ -273,7 +269,7 @@ def _calibrated(values: Any, shape: tuple[int, ...]) -> FloatArray:
         )
     totals = np.logaddexp.reduce(log_proba, axis=1)
     # NaN fails the comparison.
-    good = np.abs(totals) <= _SUM_TOLERANCE
+    good = np.abs(totals) <= SUM_TOLERANCE
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise InputError(

@@ -3,11 +3,13 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from classify.atomic import atomic_file
 from classify.errors import DataError
 from classify.report.evaluation import Evaluation
 from classify.report.json_form import as_json
@@ -51,7 +53,11 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
     target = Path(folder)
     try:
         target.mkdir(exist_ok=True)
-        _write_all(target, contents)
+        # None of them is replaced before all of them are written.
+        with ExitStack() as files:
+            for name, content in contents.items():
+                file = files.enter_context(atomic_file(target / name))
+                file.write(content.encode())
     except FileExistsError:
         raise DataError(
             f"The report needs a folder, but {os.fspath(folder)!r} is a file: give it "
@@ -63,18 +69,6 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
             "Name a folder that can be written to, in a folder that exists."
         ) from None
     return target / "report.html"
-
-
-def _write_all(folder: Path, contents: Mapping[str, str]) -> None:
-    partial = {name: folder / f".{name}.{os.getpid()}.part" for name in contents}
-    try:
-        for name, content in contents.items():
-            partial[name].write_text(content, encoding="utf-8", newline="")
-        for name, path in partial.items():
-            path.replace(folder / name)
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
 
 
 def _predictions_csv(evaluation: Evaluation) -> str:

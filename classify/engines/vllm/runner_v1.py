@@ -15,12 +15,12 @@ from vllm.v1.outputs import LogprobsTensors
 from vllm.v1.sample.rejection_sampler import RejectionSampler
 from vllm.v1.sample.sampler import Sampler
 
-from classify.engines.vllm.columns import Columns, Step, TrackingState
+from classify.engines.vllm.columns import Step, TrackingState
 from classify.engines.vllm.cpu_faults import mend_expansion, spare_generators
+from classify.engines.vllm.overlay import overlaid, wanted_of, widened
 from classify.engines.vllm.tables import to_device
-from classify.engines.vllm.wire import Wanted
 
-__all__ = ["BatchTracking", "install_v1", "overlaid", "wanted_of"]
+__all__ = ["BatchTracking", "install_v1"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -40,48 +40,6 @@ def install_v1(runner: Any) -> str:
     if hasattr(drafter, "follow"):
         drafter.follow(runner)
     return "v1"
-
-
-def wanted_of(sampling_params: Any) -> tuple[Wanted | None, bool]:
-    """Return what a request tracks, and whether its columns have a marker.
-
-    vLLM's own ``logprob_token_ids`` is answered here too, in vLLM's own columns: the
-    stock code loses them under speculation, and lets them overwrite their neighbours'.
-    """
-    if sampling_params is None:
-        return None, False
-    wanted = Wanted.from_extra_args(sampling_params.extra_args)
-    if wanted is not None:
-        return wanted, True
-    ids = getattr(sampling_params, "logprob_token_ids", None)
-    return (Wanted(token_ids=tuple(ids)), False) if ids else (None, False)
-
-
-def overlaid(
-    stock: LogprobsTensors | None, columns: Columns, step: Step, n_rows: int
-) -> LogprobsTensors:
-    """Return the stock columns with those of the tracking rows in their places."""
-    ids, values, ranks = columns.token_ids, columns.values, columns.ranks
-    if stock is None:
-        if step.all_rows:
-            return LogprobsTensors(ids.to(torch.int32), values, ranks)
-        stock = LogprobsTensors(
-            ids.new_zeros((n_rows, 1), dtype=torch.int32),
-            values.new_full((n_rows, 1), float("-inf")),
-            ranks.new_zeros(n_rows),
-        )
-    width = max(ids.shape[1], stock.logprobs.shape[1])
-    return stock._replace(
-        logprob_token_ids=_wide(stock.logprob_token_ids, width, 0).index_copy(
-            0, step.rows, _wide(ids.to(stock.logprob_token_ids.dtype), width, 0)
-        ),
-        logprobs=_wide(stock.logprobs, width, float("-inf")).index_copy(
-            0, step.rows, _wide(values, width, float("-inf"))
-        ),
-        selected_token_ranks=stock.selected_token_ranks.index_copy(
-            0, step.rows, ranks.to(stock.selected_token_ranks.dtype)
-        ),
-    )
 
 
 class BatchTracking:
@@ -271,20 +229,13 @@ def _beside(
     return LogprobsTensors(
         torch.where(
             chosen,
-            _wide(ours.logprob_token_ids, width, 0),
-            _wide(stock.logprob_token_ids, width, 0),
+            widened(ours.logprob_token_ids, width, 0),
+            widened(stock.logprob_token_ids, width, 0),
         ),
         torch.where(
             chosen,
-            _wide(ours.logprobs, width, float("-inf")),
-            _wide(stock.logprobs, width, float("-inf")),
+            widened(ours.logprobs, width, float("-inf")),
+            widened(stock.logprobs, width, float("-inf")),
         ),
         torch.where(is_ours, ours.selected_token_ranks, stock.selected_token_ranks),
     )
-
-
-def _wide(tensor: torch.Tensor, width: int, fill: float) -> torch.Tensor:
-    missing = width - tensor.shape[1]
-    if missing <= 0:
-        return tensor
-    return torch.nn.functional.pad(tensor, (0, missing), value=fill)

@@ -14,7 +14,7 @@ from vllm.v1.worker.gpu.sample.states import NO_LOGPROBS
 from vllm.v1.worker.gpu.spec_decode.rejection_sampler import RejectionSampler
 
 from classify.engines.vllm.columns import Step, TrackingState
-from classify.engines.vllm.runner_v1 import overlaid, wanted_of
+from classify.engines.vllm.overlay import overlaid, wanted_of
 from classify.engines.vllm.tables import to_device
 
 __all__ = ["install_v2"]

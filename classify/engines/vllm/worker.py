@@ -10,8 +10,6 @@ beside what it returns.
 
 from typing import Any
 
-from classify.engines.vllm.runner_v1 import install_v1
-
 __all__ = ["TrackingExtension"]
 
 
@@ -28,7 +26,10 @@ class TrackingExtension:
         RuntimeError
             The runner is none that we know.
         """
+        # Each is imported where it is needed: a vLLM without the other runner works.
         if self.tracking_runner() == "v1":
+            from classify.engines.vllm.runner_v1 import install_v1
+
             return install_v1(self.model_runner)
         from classify.engines.vllm.runner_v2 import install_v2
 

@@ -1,6 +1,5 @@
 """Tables in and out of files: rows as they stand, each once, in order."""
 
-from classify.jobs.files.atomic import atomic_file
 from classify.jobs.files.chunk import Chunk, Unreadable, joined
 from classify.jobs.files.csv_output import csv_bytes
 from classify.jobs.files.opening import open_table
@@ -15,7 +14,6 @@ __all__ = [
     "ResultKind",
     "Table",
     "Unreadable",
-    "atomic_file",
     "csv_bytes",
     "joined",
     "open_table",

@@ -10,7 +10,9 @@ __all__ = ["atomic_file"]
 
 
 @contextmanager
-def atomic_file(path: str | Path, *, is_synced: bool = True) -> Iterator[BinaryIO]:
+def atomic_file(
+    path: str | os.PathLike[str], *, is_synced: bool = True
+) -> Iterator[BinaryIO]:
     """Give a file to write to, which takes the place of `path` when all went well.
 
     It has another name in the same folder, ``.NAME.PID.part``, until it is on the disk;
