@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.decision.posteriors import Posteriors
 from classify.engines import Engine
-from classify.errors import DataError, InputError, LabelError
+from classify.errors import DataError, InputError
 from classify.frames import (
     add_results,
     candidates_of_frame,
@@ -22,11 +22,17 @@ from classify.frames import (
     rows_and_candidates,
     rows_of_frame,
 )
-from classify.given_calibrator import CheckedCalibrator, is_fitted, unfitted_calibrator
-from classify.labels import LabelSet
+from classify.given_calibrator import (
+    CheckedCalibrator,
+    fit_calibrator,
+    is_fitted,
+    not_fitted,
+)
+from classify.label_values import labels_of_y
+from classify.labels import Labels, LabelSet
 from classify.prompted_model import MODEL_PARAMETERS, Progress, PromptedModel
 from classify.prompts import PromptTemplate
-from classify.scored_rows import RowScorer
+from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import LabelAudit, Verbalizer
@@ -43,19 +49,19 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    labels : LabelSet, sequence of str, or mapping, default=None
-        The classes; see `LabelSet.parse`. None: learnt from `y` in `fit`.
+    labels : LabelSet, sequence of str, Enum class, or mapping, default=None
+        The classes; see `LabelSet.parse`. Where `y` holds numbers,
+        ``{0: "negative", 1: "positive"}`` names them. None: learnt from `y` in `fit`.
     model : str, default="demo"
-        A Hugging Face hub id or a local folder. "demo" is the small model that this
-        package ships, for trying things out; it is no model for real work.
+        A Hugging Face hub id or a local folder. "demo": the small model that this
+        package ships, for trying things out only.
     engine : {"auto", "transformers", "vllm", "server"} or Engine, default="auto"
-        What runs the model. "auto": vLLM where it is installed and has a GPU, else
-        transformers. "server": a running vLLM server, at the ``url`` in
-        `engine_options`.
+        What runs the model. "auto": vLLM if it is installed and has a GPU, else
+        transformers. "server": a vLLM server, at the ``url`` in `engine_options`.
     prompt : PromptTemplate or str, default=None
         The recipe of the prompt; a string is its template. None: a recipe of ours.
     verbalizer : Verbalizer, default=None
-        How label words become token paths. None: `Verbalizer()`.
+        How label words become token paths.
     strategy : {"exact", "generate"}, default="exact"
         "exact": walk the trie to `tolerance`; "generate": follow one generated label.
     tolerance : float, default=1e-3
@@ -64,7 +70,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     dtype : str, default="auto"
         Weights' type; "auto": float32 on a CPU, else the checkpoint's.
     device : str, default="auto"
-        "cpu", "cuda", …; "auto" takes a GPU if there is one.
+        "cpu", "cuda", …; "auto": a GPU if there is one.
     batch_size : int or "auto", default="auto"
         Texts in one forward pass; with vLLM, requests that run at once.
     revision : str, default=None
@@ -74,23 +80,24 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     tokenizer : Tokenizer, default=None
         None: the model's own.
     speculation : str or mapping, default=None
-        Speculative decoding, with vLLM: a method such as "labels" or "ngram", or
-        ``{"method": "eagle", "model": FOLDER}``; see
-        `classify.engines.vllm.speculation.speculative_config`. It changes no value.
+        Speculative decoding, with vLLM: "labels", "ngram", … or ``{"method": "eagle",
+        "model": FOLDER}``; see `classify.engines.vllm.speculation`. It changes no
+        value.
     calibrator : str, Path or LabelCalibrator, default=None
         Corrects the probabilities. The name of a method ("auto", "prior_matching", …)
-        or an unfitted `LabelCalibrator` is fitted in `fit`. A fitted one, or the file
-        of one (``.json``, of `classify calibrate`), is used as it is, if it was fitted
-        on this model, prompt, labels and strategy. Scikit-learn's ``clone`` forgets a
-        fit: give the file, or a `sklearn.frozen.FrozenEstimator` of the calibrator.
+        or an unfitted `LabelCalibrator` is fitted in `fit`. A fitted one, or its file
+        (``.json``), is used as it is, if it was fitted on this model, prompt, labels
+        and strategy. Scikit-learn's ``clone`` forgets a fit: give the file, or a
+        `sklearn.frozen.FrozenEstimator` of the calibrator.
     engine_options : mapping, default=None
-        Any other argument of the engine's ``load`` by name, such as ``max_model_len``
-        or ``lora`` for vLLM, ``cache_bytes`` for transformers, ``url`` for a server.
+        Any other argument of the engine's ``load``, such as ``max_model_len`` or
+        ``lora`` for vLLM, ``cache_bytes`` for transformers, ``url`` for a server.
 
     Attributes
     ----------
-    classes_ : ndarray of str, shape (n_labels,)
-        Label names, sorted: the column order of every array.
+    classes_ : ndarray of str, int or bool, shape (n_labels,)
+        Label names, or the values that stand for them in `y`, sorted: the columns of
+        `predict_proba` and `predict_log_proba`.
     label_set_ : LabelSet
         The labels in their declared order, which the prompt keeps.
     calibrator_ : LabelCalibrator
@@ -106,7 +113,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        labels: Any = None,
+        labels: Labels | None = None,
         model: str = "demo",
         *,
         engine: str | Engine = "auto",
@@ -141,71 +148,57 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.calibrator = calibrator
         self.engine_options = engine_options
 
-    def fit(self, X: Any, y: Any = None) -> "ZeroShotClassifier":
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> "ZeroShotClassifier":
         """Learn the classes from `y` if none were declared, and fit the calibrator.
 
         Parameters
         ----------
         X : sequence of str
             Texts; scored only where there is a calibrator to fit.
-        y : sequence of str, default=None
-            Their labels. None: a calibrator is fitted without labels.
+        y : sequence of str, int or bool, default=None
+            Their labels: names; or numbers that `labels` name; or the positions of the
+            sorted names, all of them, as scikit-learn's meta-estimators pass them.
+            Predictions are of the same kind. None: a calibrator is fitted without
+            labels.
+        sample_weight : array, shape (n_texts,), default=None
+            Weights of the texts, for the calibrator.
 
         Returns
         -------
         self
         """
-        true = None if y is None else [str(name) for name in np.asarray(y).tolist()]
-        found = None if true is None else sorted(set(true))
-        if self.labels is not None:
-            labels = LabelSet.parse(self.labels)
-            for name in found or ():
-                if name not in labels.names:
-                    raise LabelError(f"In y, {labels.unknown(name)}")
-        elif found is None:
-            raise LabelError(
-                "No labels: give `labels=[…]` to the classifier, or `y` to fit."
-            )
-        else:
-            labels = LabelSet.parse(found)
-        self.label_set_ = labels
+        declared = None if self.labels is None else LabelSet.parse(self.labels)
+        self.label_set_, true = labels_of_y(declared, y, 0 if X is None else len(X))
         if self.calibrator is None:
             return self
-        scorer = self.scorer()
-        if is_fitted(self.calibrator):
-            self.calibrator_ = CheckedCalibrator.of(self.calibrator, scorer).calibrator
-            return self
-        calibrator = unfitted_calibrator(self.calibrator)
         rows, _ = rows_and_candidates(X, None, self._prompt_template().fields)
-        self.calibrator_ = calibrator.fit(
-            self.label_logprobs(X),
-            true,
-            probes=scorer.score_probes(calibrator.method, rows),
-            fingerprint=scorer.fingerprint(),
+        self.calibrator_ = fit_calibrator(
+            self.calibrator, self.scorer(), rows, true, sample_weight
         )
         return self
 
     @property
-    def classes_(self) -> npt.NDArray[np.str_]:
-        """Label names, sorted, shape (n_labels,)."""
-        return np.array(sorted(self._declared_labels().names), dtype=np.str_)
+    def classes_(self) -> npt.NDArray[Any]:
+        """Label names, or the values that stand for them, sorted, (n_labels,)."""
+        labels = self._declared_labels()
+        return np.array(sorted(labels.values or labels.names))
 
-    def predict(self, X: Any, *, labels: Any = None) -> npt.NDArray[np.str_]:
+    def predict(self, X: Any, *, labels: Any = None) -> npt.NDArray[Any]:
         """Return the likeliest label of each text, shape (n_texts,).
 
         `X` and `labels` are those of `label_logprobs`.
         """
-        self.fitted_calibrator()
-        scores = self.label_logprobs(X, labels=labels)
-        best = self.log_proba_of(scores).argmax(axis=1)
-        return np.asarray(scores.classes[best])
+        found = self._posteriors(X, labels)
+        return np.asarray(found.classes)[found.best]
 
     def predict_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
         """Return p(label | text), shape (n_texts, n_labels); rows sum to 1.
 
-        Entry (i, l) = p(l | prompt_i) / sum over labels k of p(k | prompt_i), which the
-        calibrator then corrects if there is one. A label that is no candidate for a
-        text has probability 0. `X` and `labels` are those of `label_logprobs`.
+        Entry (i, l) = p(l | prompt_i) / sum over labels k of p(k | prompt_i), corrected
+        by the calibrator if there is one; 0 where a label is no candidate. Columns
+        follow `classes_`. `X` and `labels` are those of `label_logprobs`.
         """
         return np.exp(self.predict_log_proba(X, labels=labels))
 
@@ -214,8 +207,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         `X` and `labels` are those of `label_logprobs`.
         """
-        self.fitted_calibrator()
-        return self.log_proba_of(self.label_logprobs(X, labels=labels))
+        return self._posteriors(X, labels).log_proba
 
     def __sklearn_is_fitted__(self) -> bool:
         if self.calibrator is not None and not is_fitted(self.calibrator):
@@ -274,7 +266,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scored = self.scorer().score(
             rows,
             listed,
-            refuse=lambda at, error: type(error)(f"Text {at}: {error}"),
+            refuse=text_error,
             progress=progress,
             return_steps=return_steps,
         )
@@ -324,7 +316,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
 
         def refuse(at: int, error: InputError) -> InputError:
-            return DataError(f"Row {frame.index[at]}: {error}")
+            go_on = "Pass on_error='set_aside' to go on with the other rows."
+            return DataError(f"Row {frame.index[at]}: {error} {go_on}")
 
         self.fitted_calibrator()
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
@@ -357,28 +350,36 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._prompted_model().space(self._declared_labels()).audit()
 
     def load_engine(self) -> Engine:
-        """Return what runs the model, and load it if that has not been done."""
+        """Return what runs the model, loaded if it was not yet."""
         return self._prompted_model().load_engine()
 
+    def _posteriors(self, X: Any, labels: Any) -> Posteriors:
+        """Return classes as `y` has them, and a column of log-probabilities of each."""
+        self.fitted_calibrator()
+        scores = self.label_logprobs(X, labels=labels)
+        log_proba, classes = self.log_proba_of(scores), scores.classes
+        known = self._known_labels()
+        if known is not None and known.values:
+            order = [classes.tolist().index(name) for name in known.values.values()]
+            log_proba, classes = log_proba[:, order], self.classes_
+        return Posteriors(log_proba, classes, scores.label_mass)
+
     def _known_labels(self) -> LabelSet | None:
-        if self.labels is not None:
-            return LabelSet.parse(self.labels)
-        return getattr(self, "label_set_", None)
+        fitted: LabelSet | None = getattr(self, "label_set_", None)
+        if self.labels is None:
+            return fitted
+        declared = LabelSet.parse(self.labels)
+        # `fit` may have given them the values that stand for them in `y`.
+        if fitted is not None and declared == fitted.with_values(None):
+            return fitted
+        return declared
 
     def _declared_labels(self) -> LabelSet:
-        labels = self._known_labels()
-        if labels is None:
-            raise AttributeError(
-                "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
-            )
-        return labels
+        return self.scorer().known_labels()
 
     def _prompt_template(self) -> PromptTemplate:
-        if self.prompt is None:
-            return PromptTemplate()
-        if isinstance(self.prompt, str):
-            return PromptTemplate(self.prompt)
-        return self.prompt
+        given = self.prompt
+        return given if isinstance(given, PromptTemplate) else PromptTemplate(given)
 
     def log_proba_of(self, scores: LabelLogprobs) -> FloatArray:
         """Return class log-probabilities, calibrated if there is a calibrator."""
@@ -394,14 +395,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not is_fitted(given):
             given = getattr(self, "calibrator_", None)
         if given is None:
-            raise NotFittedError(
-                f"The calibrator of this ZeroShotClassifier, {self.calibrator!r}, is "
-                "not fitted: call fit(texts, y), or fit(texts) for a method without "
-                "labels; or give a fitted LabelCalibrator, or the file of one."
-            )
-        scorer = self.scorer()
-        checked: CheckedCalibrator | None = getattr(self, "_checked", None)
+            raise not_fitted(self.calibrator)
         # Parameters may be set anew at any time; to digest a model takes a moment.
+        checked: CheckedCalibrator | None = getattr(self, "_checked", None)
+        scorer = self.scorer()
         if checked is None or not checked.holds_for(given, scorer):
             self._checked = checked = CheckedCalibrator.of(given, scorer)
         return checked.calibrator

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from classify.artefact import Artefact
 from classify.calibration import METHODS, LabelCalibrator, check_fingerprint
-from classify.errors import ConfigError
-from classify.scored_rows import RowScorer
+from classify.encoding import Row
+from classify.errors import ConfigError, InputError
+from classify.scored_rows import RowScorer, text_error
 
 __all__ = [
     "CheckedCalibrator",
+    "fit_calibrator",
     "is_fitted",
-    "unfitted_calibrator",
+    "not_fitted",
     "warn_of_tolerance",
 ]
 
@@ -114,19 +117,43 @@ def is_fitted(given: Any) -> bool:
     return True
 
 
-def unfitted_calibrator(given: Any) -> LabelCalibrator:
-    """Return a new calibrator to fit, of a method's name or an unfitted calibrator.
+def not_fitted(given: Any) -> NotFittedError:
+    """Return the error for a calibrator that has to be fitted first."""
+    return NotFittedError(
+        f"The calibrator of this ZeroShotClassifier, {given!r}, is not fitted: call "
+        "fit(texts, y), or fit(texts) for a method without labels; or give a fitted "
+        "LabelCalibrator, or the file of one."
+    )
+
+
+def fit_calibrator(
+    given: Any,
+    scorer: RowScorer,
+    rows: Sequence[Row | InputError],
+    names: Sequence[str] | None,
+    sample_weight: Any,
+) -> LabelCalibrator:
+    """Return what ``calibrator=…`` is after `fit`: fitted to these rows, unless it was.
 
     Raises
     ------
     ConfigError
-        It is neither.
-
-    Examples
-    --------
-    >>> unfitted_calibrator("temperature")
-    LabelCalibrator(method='temperature')
+        It is nothing that can be fitted, or was fitted on something else.
     """
+    if is_fitted(given):
+        return CheckedCalibrator.of(given, scorer).calibrator
+    calibrator = _unfitted(given)
+    return calibrator.fit(
+        scorer.score(rows, refuse=text_error).scores,
+        names,
+        probes=scorer.score_probes(calibrator.method, rows),
+        sample_weight=sample_weight,
+        fingerprint=scorer.fingerprint(),
+    )
+
+
+def _unfitted(given: Any) -> LabelCalibrator:
+    """Return a new calibrator, of a method's name or an unfitted calibrator."""
     if isinstance(given, str) and given in METHODS:
         return LabelCalibrator(given)
     if isinstance(given, LabelCalibrator):

@@ -2,13 +2,14 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from classify.errors import LabelError
 
-__all__ = ["Label", "LabelSet"]
+__all__ = ["Label", "LabelSet", "Labels", "plain"]
 
 _ALLOWED = (
     "Allowed are: a list of names; a mapping of names to descriptions, to lists of "
@@ -30,11 +31,14 @@ class Label:
     words : tuple of str, default=()
         The strings that stand for the class in the model's answer. Their probabilities
         are added up. Empty means the name itself.
+    value : int or bool, default=None
+        What stands for the class in `y` and in predictions, where that is a number.
 
     Raises
     ------
     LabelError
-        The name or a word is empty, padded with white space, or not a string.
+        The name or a word is empty, padded with white space, or not a string; the value
+        is not a whole number.
 
     Examples
     --------
@@ -47,9 +51,17 @@ class Label:
     name: str
     description: str | None = None
     words: tuple[str, ...] = ()
+    value: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", plain(self.name))
+        object.__setattr__(self, "value", plain(self.value))
         _check_string(self.name, "A label's name")
+        if self.value is not None and not isinstance(self.value, int):
+            raise LabelError(
+                f"The value of label {self.name!r} must be a whole number or a "
+                f"boolean. Got {self.value!r} instead."
+            )
         if self.description is not None and not isinstance(self.description, str):
             raise LabelError(
                 f"The description of label {self.name!r} must be a string. "
@@ -61,7 +73,7 @@ class Label:
                 f"The words of label {self.name!r} must be a sequence of strings. "
                 f"Got the string {self.words!r} instead: write [{self.words!r}]."
             )
-        words = tuple(self.words) or (self.name,)
+        words = tuple(plain(word) for word in self.words) or (self.name,)
         for word in words:
             _check_string(word, f"A word of label {self.name!r}")
         for word in words:
@@ -99,6 +111,7 @@ class LabelSet(Sequence[Label]):
         self._labels = tuple(labels)
         self._hash = hash(self._labels)  # rows are grouped by their label sets
         self._by_name = {label.name: label for label in self._labels}
+        self._by_value = _by_value(self._labels)
         self.names: tuple[str, ...] = tuple(label.name for label in self._labels)
         if len(self._by_name) < len(self._labels):
             twice = sorted({name for name in self.names if self.names.count(name) > 1})
@@ -129,9 +142,12 @@ class LabelSet(Sequence[Label]):
 
         Parameters
         ----------
-        value : LabelSet, sequence of str, Label or mapping, or mapping
+        value : LabelSet, sequence of str, Label or mapping, Enum class, or mapping
             In a mapping the keys are names; a value is None, a description (a string),
-            words (a list), or a mapping with ``description`` and ``words``.
+            words (a list), or a mapping with ``description`` and ``words``. Where `y`
+            holds numbers or booleans, these are the keys, and the mapping's values are
+            the names, or `Label` objects: ``{0: "negative", 1: "positive"}``. Members
+            of an Enum stand for their values.
 
         Returns
         -------
@@ -140,9 +156,8 @@ class LabelSet(Sequence[Label]):
         if isinstance(value, LabelSet):
             return value
         if isinstance(value, Mapping):
-            return cls(_label_of_entry(name, entry) for name, entry in value.items())
-        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-            raise LabelError(f"Labels cannot be read from {value!r}. {_ALLOWED}")
+            return cls(_label_of_key(key, entry) for key, entry in value.items())
+        _check_ordered(value)
         return cls(_label_of_item(item) for item in value)
 
     @classmethod
@@ -165,6 +180,9 @@ class LabelSet(Sequence[Label]):
             content = content["labels"]
         if content is None:
             raise LabelError(f"There are no labels in {str(path)!r}. {_ALLOWED}")
+        for name in content if isinstance(content, Mapping) else ():
+            # YAML reads an unquoted yes or 1 as a boolean or a number.
+            _check_string(name, "A label's name")
         return cls.parse(content)
 
     def subset(self, names: Iterable[str]) -> "LabelSet":
@@ -184,6 +202,26 @@ class LabelSet(Sequence[Label]):
                 f"Candidate labels must be unique. Got {wanted!r} instead."
             )
         return LabelSet(label for label in self._labels if label.name in set(wanted))
+
+    @property
+    def values(self) -> dict[int, str] | None:
+        """The name of each value that stands for a label in `y`, by rising value.
+
+        None where the names themselves do.
+
+        Examples
+        --------
+        >>> LabelSet.parse({1: "positive", 0: "negative"}).values
+        {0: 'negative', 1: 'positive'}
+        """
+        return self._by_value
+
+    def with_values(self, values: Mapping[int, str] | None) -> "LabelSet":
+        """Return the same labels with other values; None takes them away."""
+        value_of = {name: value for value, name in (values or {}).items()}
+        return LabelSet(
+            replace(label, value=value_of.get(label.name)) for label in self._labels
+        )
 
     def unknown(self, name: object) -> str:
         """Return the sentence that says `name` is none of these labels."""
@@ -218,6 +256,15 @@ class LabelSet(Sequence[Label]):
         return f"LabelSet({_listed(self.names)})"
 
 
+# What labels can be given as; see `LabelSet.parse`.
+Labels: TypeAlias = (
+    LabelSet
+    | Iterable[str | Label | Enum | Mapping[str, Any]]
+    | Mapping[str, Any]
+    | Mapping[int, str | Label]
+)
+
+
 def _check_string(value: object, what: str) -> None:
     if not isinstance(value, str):
         hint = " Write it in quotes." if isinstance(value, bool | int | float) else ""
@@ -240,11 +287,97 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return f"{shown}, … ({left} more)" if left > 0 else shown
 
 
+def plain(value: Any) -> Any:
+    """Return a member of an Enum as its value, and NumPy's scalars as Python's.
+
+    Examples
+    --------
+    >>> class Topic(str, Enum):
+    ...     BILLING = "billing"
+    >>> plain(Topic.BILLING), plain("billing")
+    ('billing', 'billing')
+    """
+    if isinstance(value, Enum) and not isinstance(value, str):
+        value = value.value
+    if isinstance(value, str):
+        return str.__str__(value)  # str(value) would be 'Topic.BILLING'
+    # Scalars only. NumPy is not imported for labels alone.
+    is_scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+    return value.item() if is_scalar else value
+
+
+def _by_value(labels: Sequence[Label]) -> dict[int, str] | None:
+    coded = sorted(
+        (label.value, label.name) for label in labels if label.value is not None
+    )
+    if not coded:
+        return None
+    if len(coded) < len(labels):
+        without = next(label.name for label in labels if label.value is None)
+        raise LabelError(
+            f"Label {without!r} has no value, but others have: give each label a "
+            "number, or none."
+        )
+    by_value = dict(coded)
+    if len(by_value) < len(coded):
+        twice = next(
+            value for at, (value, _) in enumerate(coded[1:]) if value == coded[at][0]
+        )
+        raise LabelError(
+            f"The value {twice!r} stands for two labels: give each its own."
+        )
+    return by_value
+
+
+def _check_ordered(value: Any) -> None:
+    """Raise unless this can be gone through again and again, in the same order."""
+    if isinstance(value, set | frozenset):
+        raise LabelError(
+            "Labels must have an order, which the prompt keeps, and a set has none. "
+            f"Got {value!r} instead: write them in a list."
+        )
+    is_sequence = hasattr(value, "__getitem__") and hasattr(value, "__len__")
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise LabelError(f"Labels cannot be read from {value!r}. {_ALLOWED}")
+    if not is_sequence:
+        raise LabelError(
+            f"Labels must be a list. Got {value!r} instead: write list(…) around it."
+        )
+    if getattr(value, "ndim", 1) != 1:
+        raise LabelError(
+            f"Labels must have one dimension. Got a {type(value).__name__} instead: "
+            "write a list of names."
+        )
+
+
+def _label_of_key(key: Any, entry: Any) -> Label:
+    """Read an entry of a mapping, whose key is a name, or a value of `y`."""
+    value = plain(key)
+    if not isinstance(value, int):
+        return _label_of_entry(value, entry)
+    name = plain(entry)
+    if isinstance(name, str):
+        return Label(name, value=value)
+    if isinstance(entry, Label):
+        return replace(entry, value=value)
+    raise LabelError(
+        f"The value {value!r} needs the name of its label, such as {{{value!r}: "
+        f"'positive'}}, or a Label. Got {entry!r} instead."
+    )
+
+
 def _label_of_item(item: Any) -> Label:
+    item = plain(item)
     if isinstance(item, Label):
         return item
     if isinstance(item, str):
-        return Label(str(item))
+        return Label(item)
+    if isinstance(item, int | float) and item == item:
+        raise LabelError(
+            f"A label cannot be read from {item!r}: a number says nothing to a "
+            "language model. Give the names: labels={0: 'negative', 1: 'positive'} "
+            "where y holds numbers, or ['0', '1'] for the digits themselves."
+        )
     if isinstance(item, Mapping) and "name" in item:
         return _label_of_entry(
             item["name"], {k: v for k, v in item.items() if k != "name"}

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from classify.calibration import PROBE_METHODS, fingerprint_of
 from classify.demo import located
 from classify.encoding import Row, candidate_sets, columns_of
-from classify.errors import InputError
+from classify.errors import DataError, InputError
 from classify.labels import LabelSet
 from classify.prompted_model import Progress, PromptedModel
 from classify.prompts.probes import (
@@ -19,7 +19,7 @@ from classify.prompts.probes import (
 from classify.scoring import LabelLogprobs, Strategy, make_strategy
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["RowScorer", "ScoredRows"]
+__all__ = ["RowScorer", "ScoredRows", "text_error"]
 
 
 class ScoredRows(NamedTuple):
@@ -116,7 +116,7 @@ class RowScorer:
             The labels that each text may get; None: all.
         """
         if candidates is None:
-            labels = self._labels()
+            labels = self.known_labels()
             # Checked even where there is no row, and before the model is loaded.
             self.model.space(labels)
             candidates = [labels] * len(rows)
@@ -157,7 +157,7 @@ class RowScorer:
 
         Loads the tokenizer only.
         """
-        model, labels = self.model, self._labels()
+        model, labels = self.model, self.known_labels()
         return fingerprint_of(
             model=located(model.model),
             template=model.template,
@@ -169,12 +169,24 @@ class RowScorer:
             revision=model.revision,
         )
 
-    def _labels(self) -> LabelSet:
+    def known_labels(self) -> LabelSet:
+        """Return the labels, or raise AttributeError where rows bring their own."""
         if self.declared is None:
             raise AttributeError(
                 "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
             )
         return self.declared
+
+
+def text_error(at: int, error: InputError) -> InputError:
+    """Return the error of one text among many, for `RowScorer.score`."""
+    hint = ""
+    if isinstance(error, DataError):
+        hint = (
+            " Leave it out, or use classify_frame(…, on_error='set_aside'), which goes "
+            "on with the others."
+        )
+    return type(error)(f"Text {at}: {error}{hint}")
 
 
 def _probe_texts(method: str, texts: list[str]) -> tuple[str, ...]:

@@ -23,6 +23,12 @@ TEXTS = ["My invoice is wrong.", "Where is my parcel?", "Money back!", "a", "b",
 TOPIC = PromptTemplate("{text}\nTopic:", chat=False)
 
 
+NO_TEXT = (
+    "Text 1: there is no text: it is empty or missing. Leave it out, or use "
+    "classify_frame(…, on_error='set_aside'), which goes on with the others."
+)
+
+
 def make(labels=NAMES, **options):
     engine = options.pop("engine", None) or hashed_engine(len(byte_level()))
     options = {"prompt": TOPIC, "tolerance": 0.0, **options}
@@ -287,7 +293,11 @@ def test_frame_sets_bad_rows_aside():
 
 def test_frame_raises_on_bad_rows_by_default():
     frame = pd.DataFrame({"text": ["good", ""]}, index=[3, 4])
-    with raises("Row 4: there is no text: it is empty or missing.", DataError):
+    with raises(
+        "Row 4: there is no text: it is empty or missing. Pass on_error='set_aside' to "
+        "go on with the other rows.",
+        DataError,
+    ):
         make().classify_frame(frame)
 
 
@@ -389,8 +399,8 @@ def test_missing_columns():
                 "first."
             ),
         ),
-        (["a", ""], "Text 1: there is no text: it is empty or missing."),
-        (["a", None], "Text 1: there is no text: it is empty or missing."),
+        (["a", ""], NO_TEXT),
+        (["a", None], NO_TEXT),
     ],
     ids=["string", "two-dimensional", "number", "empty", "missing"],
 )

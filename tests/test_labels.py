@@ -1,6 +1,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from classify import Label, LabelSet
@@ -22,15 +23,68 @@ def test_words_default_to_the_name():
         ["a", "b"],
         ("a", "b"),
         np.array(["a", "b"]),
+        np.array(["a", "b"], dtype=object),
+        pd.Series(["a", "b"]),
+        pd.Index(["a", "b"]),
+        pd.Categorical(["a", "b"]),
         {"a": None, "b": None},
         [{"name": "a"}, {"b": None}],
         [Label("a"), Label("b")],
         LabelSet([Label("a"), Label("b")]),
     ],
-    ids=range(7),
+    ids=range(11),
 )
 def test_every_way_to_write_the_same_labels(value):
     assert LabelSet.parse(value) == LabelSet([Label("a"), Label("b")])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"a"},
+            (
+                "Labels must have an order, which the prompt keeps, and a set has "
+                "none. Got {'a'} instead: write them in a list."
+            ),
+        ),
+        (
+            frozenset(["a"]),
+            (
+                "Labels must have an order, which the prompt keeps, and a set has "
+                "none. Got frozenset({'a'}) instead: write them in a list."
+            ),
+        ),
+        (
+            {"a": 1}.keys(),
+            (
+                "Labels must be a list. Got dict_keys(['a']) instead: write list(…) "
+                "around it."
+            ),
+        ),
+        (
+            pd.DataFrame({"a": ["x"], "b": ["y"]}),
+            (
+                "Labels must have one dimension. Got a DataFrame instead: write a "
+                "list of names."
+            ),
+        ),
+    ],
+    ids=range(4),
+)
+def test_labels_need_an_order_that_stays(value, message):
+    with raises(message):
+        LabelSet.parse(value)
+
+
+def test_keys_of_yaml_that_are_no_strings_name_no_numbers(tmp_path):
+    path = tmp_path / "labels.yaml"
+    path.write_text("yes: agreed\nno: refused\n")
+    with raises(
+        "A label's name must be a string. Got True of type bool instead. Write it in "
+        "quotes."
+    ):
+        LabelSet.from_yaml(path)
 
 
 def test_mapping_values_are_descriptions_words_or_both():

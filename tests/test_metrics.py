@@ -248,7 +248,10 @@ GOOD = [[0.5, 0.5], [0.2, 0.8]]
         (
             lambda: calibration_error([[0, 1]], GOOD),
             InputError,
-            "y_true must be a flat sequence of labels. Its shape is (1, 2).",
+            (
+                "y_true must hold one label for each text, in one dimension. Got "
+                "shape (1, 2) instead."
+            ),
         ),
         (
             lambda: calibration_error(["a", "b"], GOOD),
@@ -335,5 +338,5 @@ def test_integers_are_columns_beside_named_classes_and_values_beside_integers():
 
 
 def test_missing_labels_are_no_class():
-    with pytest.raises(LabelError, match=re.escape("y_true[1] is None, which is not")):
+    with pytest.raises(LabelError, match=re.escape("y_true has no label in row 1:")):
         calibration_error(np.array(["a", None]), GOOD, classes=["a", "b"])

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from classify.calibration.rows import FloatArray
 from classify.errors import ConfigError, DataError, InputError, LabelError
+from classify.label_values import label_values
 from classify.scoring import LabelLogprobs
 from classify.wording import parameter
 
@@ -164,7 +165,7 @@ def _declared(given: Any) -> list[Any]:
             f"classes must be a list of labels, one for each column. Got {given!r} "
             "instead."
         )
-    names: list[Any] = np.asarray(given).tolist()
+    names = label_values(given, "classes")
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
         raise LabelError(
@@ -175,7 +176,7 @@ def _declared(given: Any) -> list[Any]:
 
 
 def _classes_of_y(y: Any, n_columns: int) -> npt.NDArray[Any]:
-    found = np.unique(np.asarray(y))
+    found = np.unique(label_values(y))
     if len(found) == n_columns:
         return found
     is_number = np.issubdtype(found.dtype, np.integer)
@@ -197,17 +198,17 @@ def codes_of(y: Any, classes: npt.NDArray[Any], n_texts: int) -> npt.NDArray[np.
     LabelError
         It holds a label that is none of the classes.
     """
-    true = np.asarray(y)
-    if true.ndim != 1 or len(true) != n_texts:
+    true = label_values(y)
+    if len(true) != n_texts:
         raise DataError(
             f"y must hold one label for each of the {n_texts} texts. Got shape "
-            f"{true.shape} instead."
+            f"({len(true)},) instead."
         )
     column = {name: at for at, name in enumerate(classes.tolist())}
-    codes = [column.get(name) for name in true.tolist()]
+    codes = [column.get(name) for name in true]
     if None in codes:
         row = codes.index(None)
-        name = true.tolist()[row]
+        name = true[row]
         near = difflib.get_close_matches(str(name), [str(each) for each in column], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise LabelError(

@@ -1,11 +1,13 @@
 """Labels beside probabilities, checked, as integer codes and float64 columns."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from classify.errors import InputError, LabelError
+from classify.label_values import LabelValue, label_values
 
 __all__ = [
     "SUM_TOLERANCE",
@@ -103,18 +105,14 @@ def label_codes(labels: Any, classes: Any, n_classes: int, name: str) -> IntArra
 
     Integers are columns unless the classes are integers themselves.
     """
-    values = np.asarray(labels)
-    if values.ndim != 1:
-        raise InputError(
-            f"{name} must be a flat sequence of labels. Its shape is {values.shape}."
-        )
+    values = label_values(labels, name)
     known = _known_labels(values, classes, n_classes, name)
     column = {label: at for at, label in enumerate(known.tolist())}
-    codes = np.array([column.get(v, -1) for v in values.tolist()], dtype=np.int64)
+    codes = np.array([column.get(value, -1) for value in values], dtype=np.int64)
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
         raise LabelError(
-            f"{name}[{row}] is {values[row : row + 1].tolist()[0]!r}, which is not one "
+            f"{name}[{row}] is {values[row]!r}, which is not one "
             f"of the classes: {', '.join(map(repr, known.tolist()))}. Mend the label, "
             "or add a class and its column of probabilities."
         )
@@ -123,8 +121,8 @@ def label_codes(labels: Any, classes: Any, n_classes: int, name: str) -> IntArra
 
 def check_classes(classes: Any, n_classes: int) -> npt.NDArray[Any]:
     """Return the classes as an array: as many as there are columns, all different."""
-    known = np.asarray(classes)
-    if known.ndim != 1 or len(known) != n_classes:
+    known = np.array(label_values(classes, "classes"))
+    if len(known) != n_classes:
         raise InputError(
             f"classes must name each of the {n_classes} columns. Its shape is "
             f"{known.shape}."
@@ -163,17 +161,16 @@ def text_weights(sample_weight: Any, n_texts: int) -> FloatArray:
 
 
 def _known_labels(
-    values: npt.NDArray[Any], classes: Any, n_classes: int, name: str
+    values: Sequence[LabelValue], classes: Any, n_classes: int, name: str
 ) -> npt.NDArray[Any]:
-    codes = np.arange(n_classes)
-    integers = values.dtype.kind in "iub"
+    integers = all(isinstance(value, int) for value in values)
     if classes is None:
-        if not integers and len(values):
+        if not integers:
             raise InputError(
-                f"{name} holds {values[:1].tolist()[0]!r}, which is no column of the "
-                f"probabilities: give classes, the names of the {n_classes} columns in "
-                "their order."
+                f"{name} holds {values[0]!r}, which is no column of the probabilities: "
+                f"give classes, the names of the {n_classes} columns in their order."
             )
-        return codes
+        return np.arange(n_classes)
     known = check_classes(classes, n_classes)
-    return codes if integers and known.dtype.kind not in "iub" else known
+    named = known.dtype.kind not in "iub"
+    return np.arange(n_classes) if values and integers and named else known

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import InputError
+from classify.label_values import label_values
 from classify.metrics.labelled import FloatArray, check_lengths
 
 __all__ = [
@@ -194,7 +195,8 @@ class _Blocks(NamedTuple):
 
 
 def _blocks(y_true: Any, y_pred: Any, confidence: Any) -> _Blocks:
-    true, predicted = np.asarray(y_true), np.asarray(y_pred)
+    true = np.array(label_values(y_true, "y_true"))
+    predicted = np.asarray(y_pred)
     values = np.asarray(confidence, dtype=np.float64)
     arrays = {"y_true": true, "y_pred": predicted, "confidence": values}
     for name, array in arrays.items():
