@@ -1,8 +1,5 @@
 """The command line as a user meets it: help, notes, mistakes, exit codes."""
 
-import re
-import time
-
 import pytest
 import typer
 from rich.console import Console
@@ -10,7 +7,7 @@ from typer.testing import CliRunner
 
 import classify
 from classify.cli import app
-from classify.cli.console import Notes, RowProgress, reported_errors
+from classify.cli.console import Notes, reported_errors
 from classify.cli.options import split_labels, task_of
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, bars, results_table
@@ -440,21 +437,6 @@ def test_the_table_shows_what_is_special_about_a_row(capsys):
         "  2  b                    shipping  ███    0.50  0.25  cut ±0.20",
         "  3  there is no text.    –",
     ]
-
-
-def test_progress_without_a_terminal_is_lines(capsys):
-    with RowProgress(Notes(), 2000, seconds_between_lines=0.0) as progress:
-        time.sleep(0.01)
-        progress(500)
-    assert re.fullmatch(
-        r" 25%  500 of 2,000 rows, [\d,.]+ rows/s, 0:0\d left\n",
-        capsys.readouterr().err,
-    )
-    with RowProgress(Notes(), 2000) as progress:
-        progress(500)
-    with RowProgress(Notes(quiet=True), 9, seconds_between_lines=0.0) as progress:
-        progress(9)
-    assert capsys.readouterr().err == ""
 
 
 def test_warnings_are_shown_once_and_even_if_quiet(capsys):

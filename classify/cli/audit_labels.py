@@ -1,7 +1,5 @@
 """`classify labels`: what the model will be asked, before anything is spent."""
 
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -22,6 +20,7 @@ from classify.cli.options import (
     TrustOption,
     task_of,
 )
+from classify.cli.terminal import print_json
 from classify.errors import ConfigError
 from classify.markup import readable_piece
 from classify.tracking import common_prefix_length
@@ -84,9 +83,9 @@ def labels_command(
         with notes.waiting("Loading the tokenizer …"):
             audit = chosen.classifier().audit()
         if as_json:
-            typer.echo(json.dumps(_as_json(audit), ensure_ascii=False, indent=2))
+            print_json(_as_json(audit))
         else:
-            _print(audit)
+            _print(audit, notes)
 
 
 class SharedPrefix(NamedTuple):
@@ -134,13 +133,10 @@ def _as_json(audit: "LabelAudit") -> dict[str, Any]:
     }
 
 
-def _print(audit: "LabelAudit") -> None:
-    from rich.console import Console
-
+def _print(audit: "LabelAudit", notes: Notes) -> None:
     from classify.cli.tables import facts_table
 
-    width = None if sys.stdout.isatty() else 80
-    console = Console(highlight=False, width=width)
+    console = notes.results(in_files=80)
     console.print(_words_table(audit))
     console.print(facts_table(_facts(audit)))
 

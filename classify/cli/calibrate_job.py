@@ -1,6 +1,5 @@
 """What `classify calibrate` does, and what it says of the result."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +68,7 @@ def calibrate_tables(
         )
     fit.artefact.save(output)
     warn_of_tolerance(fit.artefact.calibrator, scorer)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 80)
+    console = notes.results(in_files=80)
     _print(fit, table, console)
     notes.say(f"Written to {output}.")
 
@@ -93,7 +92,7 @@ def _check_output(output: Path, *inputs: InputTable | None) -> None:
 
 def _print(fit: CalibrationFit, table: InputTable, console: Console) -> None:
     calibrator = fit.artefact.calibrator
-    console.print(facts_table(_facts(fit, table), names_width=11), markup=False)
+    console.print(facts_table(_facts(fit, table), names_width=11))
     if calibrator.metrics_ is not None:
         console.print()
         console.print(_metrics_table(calibrator))
@@ -104,7 +103,7 @@ def _print(fit: CalibrationFit, table: InputTable, console: Console) -> None:
     decided = _decisions(fit)
     if decided:
         console.print()
-        console.print(facts_table(decided, names_width=11), markup=False)
+        console.print(facts_table(decided, names_width=11))
 
 
 def _facts(fit: CalibrationFit, table: InputTable) -> list[tuple[str, str]]:

@@ -3,42 +3,61 @@
 import logging
 import os
 import sys
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from classify.cli.spelling import as_option
+from classify.cli.terminal import make_console
 from classify.errors import ClassifyError, InputError, ModelLoadError
 from classify.wording import spelled_by
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.live import Live
 
-__all__ = ["Notes", "RowProgress", "clock", "reported_errors"]
+__all__ = ["Notes", "Progress", "clock", "reported_errors"]
 
-# The speed shown is that of the last so many seconds.
-_SPEED_SECONDS = 30.0
+
+class Progress(Enum):
+    """How it is shown on stderr that something is under way."""
+
+    BAR = "a bar, which is drawn again and again"
+    LINES = "a line now and then"
+    NONE = "not at all"
 
 
 class Notes:
     """Writes notes and warnings to stderr; shows those that are logged, each once.
 
+    Stdout and stderr may be one terminal. So results are written to the console of
+    `results` alone, which ends what is drawn on stderr.
+
     Parameters
     ----------
     quiet : bool, default=False
         Leave notes out; warnings stay.
+
+    Attributes
+    ----------
+    progress : Progress
+        How to show it; those who write rows while it runs may change it.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, highlight=False)
+        self.console = make_console(sys.stderr)
+        # Of the stream: FORCE_COLOR makes rich take any file for a terminal.
+        is_drawable = sys.stderr.isatty() and not self.console.is_dumb_terminal
+        self.progress = Progress.BAR if is_drawable else Progress.LINES
+        if quiet:
+            self.progress = Progress.NONE
+        self._drawn: Live | None = None
 
     def note(self, text: str) -> None:
         """Write something that is good to know."""
@@ -62,15 +81,46 @@ class Notes:
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
         """Show that something takes time, on a terminal."""
-        if self.quiet or not self.console.is_terminal:
+        if self.progress is not Progress.BAR:
             yield
             return
-        with self.console.status(Text(text)):
+        with self.console.status(Text(text), spinner="line"):
             yield
+
+    def results(self, *, in_files: int | None = None) -> Console:
+        """Return the console on stdout, for results.
+
+        Parameters
+        ----------
+        in_files : int, default=None
+            Cells in a line where stdout is no terminal. None: as rich finds.
+        """
+        self.end_drawing()
+        return make_console(sys.stdout, in_files=in_files)
+
+    def draw(self, render: Callable[[], RenderableType]) -> None:
+        """Draw something below all notes, again and again, until `end_drawing`."""
+        from rich.live import Live
+
+        self.end_drawing()
+        self._drawn = Live(
+            get_renderable=render,
+            console=self.console,
+            refresh_per_second=5,
+            transient=True,
+            redirect_stdout=False,
+        )
+        self._drawn.start()
+
+    def end_drawing(self) -> None:
+        """Take away what is drawn, if anything is."""
+        if self._drawn is not None:
+            self._drawn.stop()
+            self._drawn = None
 
     def _write(self, text: Text) -> None:
         # A log file is read without a width; sentences stay in one line there.
-        self.console.print(text, soft_wrap=not self.console.is_terminal)
+        self.console.print(text, soft_wrap=not sys.stderr.isatty())
 
     def __enter__(self) -> "Notes":
         self._handler = _OnceHandler(self.warn)
@@ -99,82 +149,6 @@ class _OnceHandler(logging.Handler):
         if record.msg not in self._seen:
             self._seen.add(record.msg)
             self._warn(record.getMessage())
-
-
-class RowProgress:
-    """A bar with rows/s and time left; lines now and then if there is no terminal.
-
-    Parameters
-    ----------
-    notes : Notes
-    n_rows : int
-        All rows of the job.
-    seconds_between_lines : float, default=10.0
-        How often to write a line where there is no terminal.
-    """
-
-    def __init__(
-        self, notes: Notes, n_rows: int, *, seconds_between_lines: float = 10.0
-    ) -> None:
-        self._notes = notes
-        self._n_rows = n_rows
-        self._pause = seconds_between_lines
-        self._n_done = 0
-        # (time, rows done by then), as far back as the speed is measured.
-        self._recent: deque[tuple[float, int]] = deque()
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> "RowProgress":
-        self._last_line = time.monotonic()
-        self._recent.append((self._last_line, 0))
-        if self._notes.console.is_terminal and not self._notes.quiet:
-            self._bar = _make_bar(self._notes.console)
-            self._task = self._bar.add_task(
-                "", total=self._n_rows, state=f"0 of {self._n_rows:,} rows"
-            )
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, n_rows: int) -> None:
-        """Count rows that are finished."""
-        self._n_done += n_rows
-        now = time.monotonic()
-        self._recent.append((now, self._n_done))
-        while len(self._recent) > 2 and now - self._recent[0][0] > _SPEED_SECONDS:
-            self._recent.popleft()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._n_done, state=self._state())
-        elif now - self._last_line >= self._pause:
-            self._last_line = now
-            share = self._n_done / self._n_rows
-            self._notes.note(f"{share:4.0%}  {self._state()}")
-
-    def _state(self) -> str:
-        (since, n_before), (now, n_done) = self._recent[0], self._recent[-1]
-        speed = (n_done - n_before) / max(now - since, 1e-9)
-        per_second = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
-        left = clock((self._n_rows - n_done) / max(speed, 1e-9))
-        return f"{n_done:,} of {self._n_rows:,} rows, {per_second} rows/s, {left} left"
-
-
-def _make_bar(console: Console) -> "Progress":
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    return Progress(
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[state]}"),
-        console=console,
-        transient=True,
-    )
 
 
 @contextmanager
@@ -219,10 +193,10 @@ def reported_errors(
 
 
 def _fail(sentence: str, code: int) -> None:
-    console = Console(stderr=True, highlight=False)
+    console = make_console(sys.stderr)
     start, colon, rest = sentence.partition("Error:")
     text = Text.assemble(start, (colon, "bold red"), rest)
-    console.print(text, soft_wrap=not console.is_terminal)
+    console.print(text, soft_wrap=not sys.stderr.isatty())
     raise typer.Exit(code) from None
 
 

@@ -1,6 +1,5 @@
 """`classify doctor`: what is installed, which engine runs, whether it answers right."""
 
-import sys
 import time
 from collections.abc import Iterable
 
@@ -77,7 +76,7 @@ def doctor_command(
         chosen = choose_engine(task.engine, task.model, device=task.device)
         auto = choose_engine("auto", task.model, device=task.device)
         facts = {**environment(), "auto takes": f"{auto.name}: {auto.reason}"}
-        _print(facts.items())
+        _print(facts.items(), notes)
         further = dict(task.engine_options or {})
         if chosen.name == "vllm":
             further["self_test"] = False  # it is run below, case by case
@@ -87,16 +86,20 @@ def doctor_command(
             loaded = task.classifier().load_engine()
         seconds = time.monotonic() - started
         typer.echo()
-        _print([("Engine", f"{loaded.name}, loaded in {seconds:.1f} s")])
+        _print([("Engine", f"{loaded.name}, loaded in {seconds:.1f} s")], notes)
         try:
-            _print((_capital(name), what) for name, what in describe(loaded).items())
+            facts = describe(loaded)
+            _print(((_capital(name), what) for name, what in facts.items()), notes)
             found = findings(loaded)
         finally:
             loaded.close()
         typer.echo()
         _print(
-            ("WRONG" if each.is_fault else "ok", f"{each.name}: {each.detail}")
-            for each in found
+            (
+                ("WRONG" if each.is_fault else "ok", f"{each.name}: {each.detail}")
+                for each in found
+            ),
+            notes,
         )
         if any(each.is_fault for each in found):
             raise typer.Exit(1)
@@ -106,12 +109,8 @@ def _capital(name: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def _print(facts: Iterable[tuple[str, str]]) -> None:
-    from rich.console import Console
-
+def _print(facts: Iterable[tuple[str, str]], notes: Notes) -> None:
     from classify.cli.tables import facts_table
 
-    width = None if sys.stdout.isatty() else 80
-    Console(highlight=False, width=width).print(
-        facts_table(facts, names_width=_NAMES_WIDTH)
-    )
+    table = facts_table(facts, names_width=_NAMES_WIDTH)
+    notes.results(in_files=80).print(table)

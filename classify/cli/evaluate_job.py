@@ -1,7 +1,6 @@
 """What `classify evaluate` does, and the short table that it prints."""
 
 import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def evaluate_table(
         title=f"Evaluation of {file_names(table)}",
         facts=_facts(task, table, classifier),
     )
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 80)
+    console = notes.results(in_files=80)
     _print(evaluation, rules, console)
     if report is not None:
         notes.say(f"Written to {write_report(evaluation, report)}.")
@@ -128,11 +127,11 @@ def _print(evaluation: Evaluation, rules: Rules, console: Console) -> None:
             ],
         )
     )
-    console.print(f"{n_texts:,} texts; in brackets 95 % intervals.", markup=False)
+    console.print(f"{n_texts:,} texts; in brackets 95 % intervals.")
     facts = _decisions(evaluation, rules)
     if facts:
         console.print()
-        console.print(facts_table(facts), markup=False)
+        console.print(facts_table(facts))
 
 
 def _decisions(evaluation: Evaluation, rules: Rules) -> list[tuple[str, str]]:

@@ -1,8 +1,10 @@
-"""Ctrl-C during a job: once to finish what is in flight, twice to stop at once."""
+"""Ctrl-C during a job: once to finish what is being read, twice to stop at once."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
 from types import FrameType
 
 from classify.cli.console import Notes
@@ -12,6 +14,11 @@ __all__ = ["Interruption", "graceful_interruption"]
 # Those by which people, terminals and schedulers ask a process to end.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_STOPPING = (
+    "Stopping: texts that are being read are finished and saved first. Press Ctrl-C "
+    "again to stop at once."
+)
+
 
 class Interruption:
     """Whether somebody asked the job to stop."""
@@ -19,6 +26,10 @@ class Interruption:
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         self._signal = 0
+        # A handler runs in the midst of whatever the main thread does, which may be
+        # writing to the same console: so another thread does the writing.
+        self._is_asked: SimpleQueue[bool] = SimpleQueue()
+        self._teller = Thread(target=self._tell, daemon=True)
 
     def __call__(self) -> bool:
         """Return whether to begin nothing more."""
@@ -33,16 +44,18 @@ class Interruption:
         if self._signal:
             raise KeyboardInterrupt
         self._signal = number
-        self._notes.warn(
-            "Stopping: what is in flight is finished and saved first. Press Ctrl-C "
-            "again to stop at once."
-        )
+        self._is_asked.put(True)  # which may be called in a handler
+
+    def _tell(self) -> None:
+        if self._is_asked.get():
+            self._notes.warn(_STOPPING)
 
 
 @contextmanager
 def graceful_interruption(notes: Notes) -> Iterator[Interruption]:
     """Let the first Ctrl-C (or SIGTERM) only be noted, while the context lasts."""
     interruption = Interruption(notes)
+    interruption._teller.start()
     before = {
         number: signal.signal(number, interruption._handle) for number in _SIGNALS
     }
@@ -51,3 +64,5 @@ def graceful_interruption(notes: Notes) -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        interruption._is_asked.put(False)
+        interruption._teller.join()

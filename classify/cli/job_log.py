@@ -33,6 +33,16 @@ class Watchers(JobWatcher):
         for each in self._watchers:
             each.progressed(n_rows, n_tokens)
 
+    def reading(self, n_texts: int) -> None:
+        """Hand it on."""
+        for each in self._watchers:
+            each.reading(n_texts)
+
+    def stopping(self, n_texts: int) -> None:
+        """Hand it on."""
+        for each in self._watchers:
+            each.stopping(n_texts)
+
     def finished(self, summary: Summary) -> None:
         """Hand it on."""
         for each in self._watchers:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from classify.calibration import CalibrationWarning
 from classify.classifier import ZeroShotClassifier
-from classify.cli.console import Notes, RowProgress
+from classify.cli.console import Notes
+from classify.cli.job_progress import JobProgress
 from classify.cli.report import warn_of_rows
 from classify.config import Task
 from classify.errors import ConfigError
@@ -57,8 +58,11 @@ def scored_texts(
     classifier: ZeroShotClassifier, labelled: LabelledRows, notes: Notes
 ) -> ScoredTexts:
     """Score rows, show how it goes, and warn of those that are left out."""
-    with RowProgress(notes, len(labelled.rows)) as progress:
-        texts = score_labelled(classifier, labelled, progress=progress)
+    with JobProgress(notes) as progress:
+        progress.begins(len(labelled.rows), 0)
+        texts = score_labelled(
+            classifier, labelled, progress=lambda n_rows: progress.progressed(n_rows, 0)
+        )
     warn_of_rows(texts.set_aside, notes, "set aside")
     return texts
 

@@ -1,17 +1,15 @@
 """One text: JSON for programs, bars for people."""
 
-import json
 import sys
 from typing import Any
 
 import pandas as pd
-import typer
-from rich.console import Console
 
 from classify.cli.console import Notes
 from classify.cli.decision_options import Rules
 from classify.cli.loading import load_classifier
 from classify.cli.tables import bars
+from classify.cli.terminal import print_json
 from classify.config import Task
 from classify.errors import ConfigError, DataError
 
@@ -53,14 +51,14 @@ def predict_text(
         "truncated": bool(row["truncated"]),
     }
     if as_json or not sys.stdout.isatty():
-        typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
+        print_json(result)
         return
-    console = Console(highlight=False)
+    console = notes.results()
     console.print(bars(probabilities, console))
     if rules.selective is not None and row["abstained"]:
         console.print(f"No label: {row['abstained']}.")
     if rules.sets is not None:
-        console.print(f"Set: {row['label_set']}", markup=False)
+        console.print(f"Set: {row['label_set']}")
     cut = "; the text was cut to fit the model" if result["truncated"] else ""
     notes.note(
         f"label mass {result['label_mass']:.4f}, unresolved "

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import typer
-from rich.console import Console
 
-from classify.cli.console import Notes
+from classify.cli.console import Notes, Progress
 from classify.cli.decision_options import Rules
 from classify.cli.interruption import graceful_interruption
 from classify.cli.job_log import JobLog, Watchers
@@ -19,6 +18,7 @@ from classify.cli.job_progress import JobProgress
 from classify.cli.loading import load_classifier
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, on_one_line, results_table
+from classify.cli.terminal import streams_elsewhere, visible
 from classify.config import Task
 from classify.engines import Engine
 from classify.engines.vllm.speculation import SpeculationFigures
@@ -59,7 +59,7 @@ def predict_table(
         reading=reading.selection,
     )
     job.check(table)
-    sink = _sink_of(job, table, options)
+    sink = _sink_of(job, table, options, notes)
     with ExitStack() as stack:
         log = None
         if options.log_json is not None:
@@ -99,16 +99,16 @@ def predict_table(
 
 
 def _sink_of(
-    job: Classification, table: Table, options: JobOptions
+    job: Classification, table: Table, options: JobOptions, notes: Notes
 ) -> Callable[[Classification, Table, JobRun], Outcome]:
     """Return where rows go; what cannot be written to is refused before a model."""
     output, compute = options.output, _compute_of(options)
     if output is not None and (str(output) == "-" or _is_device(output)):
-        return _Piped(output, options, table)
+        return _Piped(output, options, table, notes)
     if output is None and (options.as_table or sys.stdout.isatty()):
-        return _ShownTable(job.columns.text)
+        return _ShownTable(job.columns.text, notes)
     if output is None:
-        return _Piped(Path("-"), options, table)
+        return _Piped(Path("-"), options, table, notes)
     written = output_format(output, output_format=options.output_format)
     check_output(output, written, table)
     return lambda job, table, run: run_job(
@@ -192,7 +192,9 @@ def _speculation_figures(engine: Engine | None) -> SpeculationFigures | None:
 class _Piped:
     """Writes rows to stdout, a pipe or a device, as they are finished."""
 
-    def __init__(self, output: Path, options: JobOptions, table: Table) -> None:
+    def __init__(
+        self, output: Path, options: JobOptions, table: Table, notes: Notes
+    ) -> None:
         for option, given in (
             ("--restart", options.restart),
             ("--keep-job", options.keep_job),
@@ -202,7 +204,7 @@ class _Piped:
                     f"{option} is for a job with an output file: give --output, or "
                     f"drop {option}."
                 )
-        self._output = output
+        self._output, self._notes = output, notes
         self._format = output_format(output, output_format=options.output_format)
         self._format.check_columns(table.columns, table.name)
         if self._format.name == "parquet":
@@ -221,20 +223,31 @@ class _Piped:
         self, job: Classification, table: Table, run: JobRun, file: BinaryIO
     ) -> Outcome:
         kinds = job.kinds(table.columns)
-        file.write(self._format.header(table.columns, list(kinds)))
+        is_terminal = file.isatty()
+        if is_terminal:
+            self._notes.progress = Progress.NONE  # the rows show it
+        elif streams_elsewhere(file) and self._notes.progress is Progress.BAR:
+            self._notes.progress = Progress.LINES
 
-        def write(chunk: ClassifiedChunk) -> None:
-            file.write(self._format.encode(chunk.chunk, chunk.results, kinds))
+        def write(rows: bytes) -> None:
+            # As `ls` does: what a terminal obeys is for files and programs only.
+            file.write(visible(rows.decode()).encode() if is_terminal else rows)
             file.flush()
 
-        return stream_rows(job, table, write, run=run)
+        write(self._format.header(table.columns, list(kinds)))
+        return stream_rows(
+            job,
+            table,
+            lambda chunk: write(self._format.encode(chunk.chunk, chunk.results, kinds)),
+            run=run,
+        )
 
 
 class _ShownTable:
     """Keeps what the table shows of the first rows, and prints it at the end."""
 
-    def __init__(self, text_column: str) -> None:
-        self._text_column = text_column
+    def __init__(self, text_column: str, notes: Notes) -> None:
+        self._text_column, self._notes = text_column, notes
         self._rows: list[ShownRow] = []
         self._n_left_out = 0
 
@@ -268,7 +281,7 @@ class _ShownTable:
             self._rows.append(ShownRow(on_one_line(str(text or "")), *values))
 
     def _print(self) -> None:
-        console = Console(highlight=False)
+        console = self._notes.results()
         console.print(results_table(self._rows, console.width))
         if self._n_left_out:
             console.print(

@@ -1,5 +1,6 @@
 """How results look on a terminal."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ _BAR_CELLS = 6
 # Less than this is not worth a reader's eye.
 _SEEN_UNRESOLVED = 0.01
 _MOST_CHARACTERS = 200
+# Variation selectors, and skin tones.
+_CHANGERS = re.compile("[\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]")
 
 
 class ShownRow(NamedTuple):
@@ -44,7 +47,10 @@ class ShownRow(NamedTuple):
 
 
 def on_one_line(text: str) -> str:
-    r"""Return the start of a text without line breaks and control characters.
+    r"""Return the start of a text without line breaks and what has no width of its own.
+
+    Left out are control characters, and what joins or changes the characters beside
+    it: terminals disagree on the width of what comes of that.
 
     Examples
     --------
@@ -52,7 +58,9 @@ def on_one_line(text: str) -> str:
     'a b[31m'
     """
     start = " ".join(text[:_MOST_CHARACTERS].split())
-    return "".join(each for each in start if each.isprintable())
+    return "".join(
+        each for each in start if each.isprintable() and not _CHANGERS.match(each)
+    )
 
 
 def bar(share: float, n_cells: int = _BAR_CELLS) -> str:
@@ -105,7 +113,7 @@ def results_table(rows: Sequence[ShownRow], width: int) -> Table:
         cells: list[Text | str] = [
             str(number),
             text,
-            Text("–") if row.abstained else Text(row.label, style="bold"),
+            Text("–") if row.abstained else Text(on_one_line(row.label), style="bold"),
             share,
         ]
         cells.append(f"{row.label_mass:.2f}")

@@ -52,6 +52,12 @@ class JobWatcher:
     def progressed(self, n_rows: int, n_tokens: int) -> None:
         """Rows finished, and prompt tokens read, since the last call."""
 
+    def reading(self, n_texts: int) -> None:
+        """Texts of which the model has read something, and that are not finished."""
+
+    def stopping(self, n_texts: int) -> None:
+        """Texts that are still to be finished, since the job was asked to stop."""
+
     def finished(self, summary: Summary) -> None:
         """Called with the counts of all rows that are handed out or saved by now."""
 
@@ -363,6 +369,7 @@ def classified_chunks(
         job.columns,
         progress=run.watcher.progressed,
         stopping=run.stopping,
+        reading=run.watcher.reading,
     )
     with closing(scoring.score(chunks)) as scored:
         yield from map(job.classified, scored)

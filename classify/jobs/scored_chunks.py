@@ -129,6 +129,8 @@ class ChunkScorer:
     stopping : callable
         Asked before each text: whether to begin no more of them. Those in flight are
         finished and put into the store.
+    reading : callable, optional
+        Called with how many texts in flight were read in part.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class ChunkScorer:
         *,
         progress: Callable[[int, int], object],
         stopping: Callable[[], bool],
+        reading: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._scorer = scorer
         self._strategy = scorer.read_strategy()
@@ -148,6 +151,7 @@ class ChunkScorer:
         self._columns = columns
         self._progress = progress
         self._stopping = stopping
+        self._reading = reading
         self._queue: deque[WaitingChunk] = deque()
         # The chunks that wait for a text, by its key.
         self._asked: dict[bytes, list[WaitingChunk]] = {}
@@ -263,7 +267,9 @@ class ChunkScorer:
         """Let the engine make progress; return False when nothing is in flight."""
         if not self._in_flight:
             return False
-        for key, score in self._in_flight.poll():
+        landed = self._in_flight.poll()
+        self._reading(self._in_flight.n_begun)
+        for key, score in landed:
             for waiting in self._asked.pop(key):
                 waiting.landed[key] = score
                 waiting.n_missing -= 1

@@ -31,6 +31,13 @@ class Flight(Generic[Key]):
         self._engine = engine
         self._room = engine.window if window is None else window
         self._waiting: dict[int, tuple[Key, Strategy]] = {}
+        # Tickets of first requests: of the others' texts a part was read.
+        self._fresh: set[int] = set()
+
+    @property
+    def n_begun(self) -> int:
+        """How many texts in flight have an answer to their first request."""
+        return len(self._waiting) - len(self._fresh)
 
     def __len__(self) -> int:
         """How many texts are in flight."""
@@ -43,7 +50,9 @@ class Flight(Generic[Key]):
 
     def add(self, key: Key, strategy: Strategy) -> None:
         """Let a text begin."""
-        self._waiting[self._engine.submit(next(strategy))] = (key, strategy)
+        ticket = self._engine.submit(next(strategy))
+        self._waiting[ticket] = (key, strategy)
+        self._fresh.add(ticket)
 
     def poll(self) -> list[tuple[Key, TextScore]]:
         """Let the engine make progress; return what is finished, perhaps nothing."""
@@ -52,6 +61,7 @@ class Flight(Generic[Key]):
             if ticket not in self._waiting:
                 continue  # of a run that was broken off; the engine is shared
             key, strategy = self._waiting.pop(ticket)
+            self._fresh.discard(ticket)
             try:
                 request = strategy.send(result)
             except StopIteration as finished:
