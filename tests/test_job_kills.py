@@ -243,8 +243,8 @@ def test_a_command_that_is_interrupted_goes_on(tmp_path):
         "the same command again to go on.\n"
     )
     stopping = (
-        "Warning: Stopping: what is in flight is finished and saved first. Press "
-        "Ctrl-C again to stop at once.\n"
+        "Warning: Stopping: texts that are being read are finished and saved first. "
+        "Press Ctrl-C again to stop at once.\n"
     )
     went_on = "Going on: 2,048 of 2,548 rows were finished by an earlier run.\n"
 

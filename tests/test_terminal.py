@@ -338,8 +338,8 @@ def test_lines_say_how_it_goes(capsys):
     assert capsys.readouterr().err == (
         "  0%  0 of 200 rows\n"
         "  0%  0 of 200 rows, 10 rows/s, 0:14 left\n"
-        " 10%  20 of 200 rows, 10 rows/s, 0:09 left\n"
-        " 60%  120 of 200 rows, 10 rows/s, 0:04 left\n"
+        "  0%  0 of 200 rows, 10 rows/s, 0:09 left\n"
+        " 50%  100 of 200 rows, 10 rows/s, 0:04 left\n"
     )
 
 
