@@ -29,10 +29,10 @@ demo: setup  ## classify the bundled support tickets with the demo model
 	@$(BIN)/classify demo
 
 test: lint  ## all checks and all tests; what CI runs
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2
 
 quick: setup  ## the tests that are not slow
-	@$(BIN)/pytest -m 'not slow'
+	@$(BIN)/pytest -n 2 -m 'not slow'
 
 notebooks: setup  ## run the notebooks, and check that they are stripped
 	@$(BIN)/pytest tests/test_notebooks.py

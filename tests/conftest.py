@@ -9,6 +9,9 @@ from hypothesis import settings
 os.environ["HF_HUB_OFFLINE"] = "1"
 # GiB that vLLM on a CPU takes for keys and values; it would take half the machine.
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker has one core: threads that share it wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A first forward pass outlasts Hypothesis's deadline; a red CI must stay red.
 settings.register_profile("local", deadline=None)
@@ -45,3 +48,15 @@ def pytest_collection_modifyitems(items):
         if engine_of(item):
             item.add_marker(pytest.mark.slow)
     items.sort(key=engine_of)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run all tests of vLLM on one worker, the others a file at a time."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneWorkerForVllm(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "vllm" if "vllm" in nodeid else nodeid.partition("::")[0]
+
+    return OneWorkerForVllm(config, log)

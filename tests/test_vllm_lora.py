@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from classify import ZeroShotClassifier
 from classify.demo import model_folder
 from classify.engines.vllm.engine import VllmEngine
+from tests.vllm_engines import in_this_process
 
 LABELS = ["billing", "billing dispute", "shipping", "account access", "refund"]
 TEXTS = [
@@ -85,9 +86,10 @@ def test_an_adapter_gives_what_the_merged_model_gives(tmp_path, vllm_engines):
     expected = scores(str(merged(tmp_path / "merged", folder)), **on_cpu)
     base = scores("demo", **on_cpu)
     assert np.abs(expected.values - base.values).max(axis=1).min() > 0.1
-    engine = VllmEngine.load(
-        model_folder(), lora=folder, max_model_len=512, batch_size=16
-    )
+    with in_this_process():
+        engine = VllmEngine.load(
+            model_folder(), lora=folder, max_model_len=512, batch_size=16
+        )
     try:
         found = scores("demo", engine=engine)
     finally:
