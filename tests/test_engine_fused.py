@@ -91,7 +91,7 @@ def loaded(model, tmp_path, **options):
 
 
 def is_fused(engine):
-    return engine._network.fused is not None
+    return engine._shared.network.fused is not None
 
 
 def assert_reads_right(engine, reference, prompts, nodes=INNER):

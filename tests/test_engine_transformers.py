@@ -211,14 +211,14 @@ def test_batch_size_changes_nothing(batch_size):
     tickets = [engine.submit(request) for request in requests_for(prompts)]
     if batch_size != "auto":
         assert len(engine.poll()) <= batch_size
-        engine._reader.forget()
+        engine._own.forget()
     assert tickets == sorted(tickets)
     assert_right(engine, "qwen2", prompts)
 
 
 def test_a_big_tree_is_read_in_parts():
     engine = TransformersEngine(make_model("llama"))
-    engine._budget.most_nodes = 3
+    engine._shared.budget.most_nodes = 3
     prompts = [random_prompt(9), random_prompt(5)]
     assert_right(engine, "llama", prompts)
     assert_right(engine, "llama", [random_prompt(11)], (0,))
@@ -273,7 +273,7 @@ class _Scarce:
 
 def test_batches_shrink_until_they_fit():
     engine = TransformersEngine(make_model("llama"))
-    engine._network = engine._reader._network = _Scarce(engine._network, 60)
+    engine._shared.network = _Scarce(engine._shared.network, 60)
     assert_right(engine, "llama", [random_prompt(9, n) for n in range(8)])
     requests = [TrackedRequest(random_prompt(9, n), max_tokens=3) for n in range(20)]
     assert len(generate(engine, requests)) == 20
@@ -281,7 +281,7 @@ def test_batches_shrink_until_they_fit():
 
 def test_a_text_that_never_fits_is_an_error():
     engine = TransformersEngine(make_model("llama"))
-    engine._network = engine._reader._network = _Scarce(engine._network, 3)
+    engine._shared.network = _Scarce(engine._shared.network, 3)
     message = (
         "The device ran out of memory with a single text. Use a shorter prompt, a "
         "smaller model or dtype, or another device."
@@ -321,7 +321,7 @@ def test_a_folder_loads_in_float32_on_a_cpu(folder):
     engine = TransformersEngine.load(folder, device="cpu")
     assert engine.vocab_size == VOCAB
     assert engine.context_length == 128
-    assert engine._network.dtype == torch.float32
+    assert engine._shared.network.dtype == torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     [edges] = read(engine, requests_for([random_prompt(12)]))
     expected = Reference(model).edges(random_prompt(12), TREE, INNER)
@@ -330,7 +330,7 @@ def test_a_folder_loads_in_float32_on_a_cpu(folder):
 
 def test_another_dtype_can_be_asked_for(folder):
     engine = TransformersEngine.load(folder, dtype="bfloat16", device="cpu")
-    assert engine._network.dtype == torch.bfloat16
+    assert engine._shared.network.dtype == torch.bfloat16
 
 
 def test_a_dtype_must_be_known(folder):

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from classify.engines.choice import choose_engine
     from classify.engines.fake import FakeEngine
     from classify.engines.loading import clear_engines, load_engine
-    from classify.engines.protocol import Engine, check_request, generate, read
+    from classify.engines.protocol import Engine, check_request
+    from classify.engines.sharing import generate, read
 
 __all__ = [
     "Engine",
@@ -30,9 +31,9 @@ _HOME = {
     "check_request": "protocol",
     "choose_engine": "choice",
     "clear_engines": "loading",
-    "generate": "protocol",
+    "generate": "sharing",
     "load_engine": "loading",
-    "read": "protocol",
+    "read": "sharing",
 }
 
 

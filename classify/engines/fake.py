@@ -153,10 +153,15 @@ class FakeEngine:
     def poll(self) -> list[Completed]:
         """Answer up to `window` of the requests that wait."""
         n_now = min(self.window, len(self._queue))
-        return [
-            Completed(ticket, self._answer(request))
-            for ticket, request in (self._queue.popleft() for _ in range(n_now))
-        ]
+        try:
+            return [
+                Completed(ticket, self._answer(request))
+                for ticket, request in (self._queue.popleft() for _ in range(n_now))
+            ]
+        except Exception:
+            # As with a model that fails: what is in flight is lost.
+            self._queue.clear()
+            raise
 
     def close(self) -> None:
         """Drop what waits."""

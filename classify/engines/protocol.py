@@ -5,6 +5,9 @@ once, `poll` makes progress and returns what is finished. That is enough for an 
 that computes a batch at each `poll` (transformers), one that runs thousands of requests
 side by side (vLLM) and one that waits for a network (server). Requests may finish in
 any order, and more may be submitted while others run.
+
+Whoever asks an engine opens a line of their own (`classify.engines.sharing`): that is
+how several threads share one.
 """
 
 import operator
@@ -14,16 +17,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from classify.errors import InputError
-from classify.tracking import (
-    Completed,
-    EdgeLogprobs,
-    ReadRequest,
-    TokenTree,
-    TrackedGeneration,
-    TrackedRequest,
-)
+from classify.tracking import Completed, ReadRequest, TokenTree, TrackedRequest
 
-__all__ = ["Engine", "check_request", "generate", "read"]
+__all__ = ["Engine", "Request", "check_request"]
 
 Request = ReadRequest | TrackedRequest
 
@@ -46,6 +42,9 @@ class Engine(Protocol):
         True if requests that are submitted while others run join them, so that there
         is no batch to wait for. Absent, it is false: an engine that computes a batch at
         each `poll`, whose values may depend on its make-up in their last digits.
+    open_line : callable, optional
+        Returns a `classify.engines.sharing.Line`. Absent, callers take turns at
+        `submit` and `poll`, and no two threads are in them at the same time.
     """
 
     name: str
@@ -178,40 +177,3 @@ def _check_generation(request: TrackedRequest, vocab_size: int) -> None:
             f"n is {request.n} at temperature 0: every generation would be the same. "
             "Set a temperature above 0, or n=1."
         )
-
-
-def _run(engine: Engine, requests: Sequence[Request]) -> list[object]:
-    tickets = [engine.submit(request) for request in requests]
-    missing, answers = set(tickets), dict[int, object]()
-    while missing:
-        # Answers to a run that was broken off may come too; the engine is shared.
-        answers.update(engine.poll())
-        missing -= answers.keys()
-    return [answers[ticket] for ticket in tickets]
-
-
-def generate(
-    engine: Engine, requests: Sequence[TrackedRequest]
-) -> list[tuple[TrackedGeneration, ...]]:
-    """Answer generation requests, in their order; `n` generations for each.
-
-    Examples
-    --------
-    >>> from classify.engines import FakeEngine
-    >>> engine = FakeEngine.uniform(vocab_size=4)
-    >>> [[generation]] = generate(engine, [TrackedRequest((0,), [2])])
-    >>> generation.tracked_logprobs
-    {2: [-1.3862943611198906]}
-    """
-    return _run(engine, requests)  # type: ignore[return-value]
-
-
-def read(engine: Engine, requests: Sequence[ReadRequest]) -> list[EdgeLogprobs]:
-    """Answer read requests, in their order.
-
-    Returns
-    -------
-    list of ndarray of float64, shape (n_nodes,)
-        See `classify.tracking.EdgeLogprobs`.
-    """
-    return _run(engine, requests)  # type: ignore[return-value]

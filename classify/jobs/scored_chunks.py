@@ -10,7 +10,6 @@ from classify.engines import Engine
 from classify.errors import InputError
 from classify.jobs.chunk_texts import ChunkTexts, RowColumns
 from classify.jobs.files.chunk import Chunk
-from classify.jobs.fresh_engine import forget_reads
 from classify.jobs.score_records import (
     PlacedScores,
     combine_scores,
@@ -181,6 +180,8 @@ class ChunkScorer:
             for waiting in self._queue:
                 self._keep(waiting)
             self._queue.clear()
+            if self._in_flight is not None:
+                self._in_flight.close()
 
     def _engine(self) -> Engine:
         return self._scorer.model.load_engine()
@@ -231,7 +232,9 @@ class ChunkScorer:
         waiting.n_missing += len(keys)
         prompts = self._encoded(waiting, keys)
         if prompts and not self._is_asynchronous():
-            forget_reads(self._engine())
+            # A chunk's values are the same in whatever order chunks come, and after a
+            # restart.
+            self._flight().forget_reads()
         for key, prompt in prompts.items():
             flight = self._flight()
             while flight.full:

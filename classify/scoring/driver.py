@@ -5,9 +5,10 @@ the first requests of texts that have just begun, so that a slow text holds nobo
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
-from classify.engines.protocol import Engine
+from classify.engines import Engine
+from classify.engines.sharing import open_line
 from classify.scoring.result import TextScore
 from classify.scoring.strategies import Strategy
 from classify.verbalizer import ScorablePrompt
@@ -18,7 +19,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Flight(Generic[Key]):
-    """The texts in flight over an engine.
+    """The texts in flight over an engine, on a line of their own.
+
+    Close it, or use it as a context, so that what is in flight in the end is given up.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ class Flight(Generic[Key]):
     """
 
     def __init__(self, engine: Engine, *, window: int | None = None) -> None:
-        self._engine = engine
+        self._line = open_line(engine)
         self._room = engine.window if window is None else window
         self._waiting: dict[int, tuple[Key, Strategy]] = {}
         # Tickets of first requests: of the others' texts a part was read.
@@ -38,6 +41,12 @@ class Flight(Generic[Key]):
     def n_begun(self) -> int:
         """How many texts in flight have an answer to their first request."""
         return len(self._waiting) - len(self._fresh)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __len__(self) -> int:
         """How many texts are in flight."""
@@ -50,16 +59,14 @@ class Flight(Generic[Key]):
 
     def add(self, key: Key, strategy: Strategy) -> None:
         """Let a text begin."""
-        ticket = self._engine.submit(next(strategy))
+        ticket = self._line.submit(next(strategy))
         self._waiting[ticket] = (key, strategy)
         self._fresh.add(ticket)
 
     def poll(self) -> list[tuple[Key, TextScore]]:
         """Let the engine make progress; return what is finished, perhaps nothing."""
         landed = []
-        for ticket, result in self._engine.poll():
-            if ticket not in self._waiting:
-                continue  # of a run that was broken off; the engine is shared
+        for ticket, result in self._line.poll():
             key, strategy = self._waiting.pop(ticket)
             self._fresh.discard(ticket)
             try:
@@ -67,8 +74,17 @@ class Flight(Generic[Key]):
             except StopIteration as finished:
                 landed.append((key, finished.value))
             else:
-                self._waiting[self._engine.submit(request)] = (key, strategy)
+                self._waiting[self._line.submit(request)] = (key, strategy)
         return landed
+
+    def forget_reads(self) -> None:
+        """Drop what is kept of earlier texts; see `classify.engines.sharing.Line`."""
+        self._line.forget_reads()
+
+    def close(self) -> None:
+        """Give up the texts in flight."""
+        self._waiting.clear()
+        self._line.close()
 
 
 def drive(
@@ -91,12 +107,13 @@ def drive(
         of completion.
     """
     flight: Flight[int] = Flight(engine, window=window)
-    for at, strategy in enumerate(strategies):
-        while flight.full:
+    with flight:
+        for at, strategy in enumerate(strategies):
+            while flight.full:
+                yield from flight.poll()
+            flight.add(at, strategy)
+        while flight:
             yield from flight.poll()
-        flight.add(at, strategy)
-    while flight:
-        yield from flight.poll()
 
 
 def score_prompts(

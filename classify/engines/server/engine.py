@@ -1,13 +1,12 @@
 """The engine over a vLLM server, somewhere else, that speaks the API of OpenAI."""
 
-import itertools
 import logging
-import threading
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakSet
 
 import numpy as np
 
@@ -16,18 +15,14 @@ from classify.engines.protocol import Request, check_request
 from classify.engines.server.address import authorization, base_url
 from classify.engines.server.connection import Connection
 from classify.engines.server.generation import generate_draft
+from classify.engines.server.line import Answer, ServerLine
 from classify.engines.server.reading import read_nodes, together
 from classify.engines.server.retrying import Patience
 from classify.engines.server.selftest import SelfTestCase, self_test
 from classify.engines.server.served import ServedModel, choose_model, vocabulary_size
+from classify.engines.sharing import CLOSED, Home
 from classify.errors import ConfigError, EngineError, InputError
-from classify.tracking import (
-    Completed,
-    EdgeLogprobs,
-    ReadRequest,
-    TrackedGeneration,
-    TrackedRequest,
-)
+from classify.tracking import Completed, ReadRequest, TrackedRequest
 from classify.wording import parameter
 
 __all__ = ["ServerEngine"]
@@ -40,8 +35,6 @@ _CONCURRENCY = 64
 _SHORT = Patience(retries=0, seconds=3.0)
 # vLLM refuses any above.
 _HIGHEST_TEMPERATURE = 2.0
-
-_Answer = EdgeLogprobs | tuple[TrackedGeneration, ...]
 
 
 class ServerEngine:
@@ -80,12 +73,17 @@ class ServerEngine:
         self.context_length = served.max_model_len - 1
         self.window = concurrency
         self.closed = False
+        self._home = Home()
         self._connection = connection
         self._served = served
         self._version = version
-        self._tickets = itertools.count()
-        self._waiting: dict[int, Future[_Answer]] = {}
-        self._something_done = threading.Event()
+        self._lines: WeakSet[ServerLine] = WeakSet()
+        # No cycle of references: an engine that no one uses is to end at once.
+        here = weakref.proxy(self)
+        self._own = ServerLine(
+            lambda request: here._start(request),  # noqa: PLW0108 a method would be one
+            lambda: here.closed,
+        )
         # Ends the thread of an engine that nobody closed, at the latest at exit.
         self._finish = weakref.finalize(self, connection.close)
 
@@ -223,55 +221,39 @@ class ServerEngine:
         )
         return self._connection.start(cases).result()
 
+    def open_line(self) -> ServerLine:
+        """Return a line of one's own; see `classify.engines.sharing`."""
+        line = ServerLine(self._start, lambda: self.closed)
+        self._lines.add(line)
+        return line
+
     def submit(self, request: Request) -> int:
         """Take a request, send it, and return its ticket."""
+        return self._own.submit(request)
+
+    def poll(self) -> list[Completed]:
+        """Wait until at least one request is answered; see `ServerLine.poll`."""
+        return self._own.poll()
+
+    def close(self) -> None:
+        """Break off what is in flight, and disconnect."""
+        self.closed = True
+        self._own.close()
+        for line in list(self._lines):
+            line.wake()
+        self._finish()
+
+    def _start(self, request: Request) -> "Future[Answer]":
+        """Check a request, and send it."""
+        self._home.check()
         if self.closed:
-            raise EngineError("This engine was closed: load it again.")
+            raise EngineError(CLOSED)
         check_request(
             request, vocab_size=self.vocab_size, context_length=self.context_length
         )
         if isinstance(request, TrackedRequest):
             self._check_generation(request)
-        ticket = next(self._tickets)
-        future = self._connection.start(self._answer(request))
-        self._waiting[ticket] = future
-        future.add_done_callback(lambda _: self._something_done.set())
-        return ticket
-
-    def poll(self) -> list[Completed]:
-        """Wait until at least one request is answered.
-
-        Raises
-        ------
-        EngineError
-            The server refused a request, or failed for longer than there is patience.
-            Answers that came before were returned; what is in flight is broken off.
-        """
-        # What is taken off the list was returned, or raised: an interrupt here, at
-        # whatever moment, leaves nothing behind that would never be answered.
-        while self._waiting:
-            self._something_done.clear()
-            done = [each for each in self._waiting.items() if each[1].done()]
-            answers = [
-                Completed(ticket, future.result())
-                for ticket, future in done
-                if future.exception() is None
-            ]
-            if answers:
-                for answer in answers:
-                    del self._waiting[answer.ticket]
-                return answers
-            if done:
-                self._break_off()
-                raise _failure(done[0][1])
-            self._something_done.wait()
-        return []
-
-    def close(self) -> None:
-        """Break off what is in flight, and disconnect."""
-        self.closed = True
-        self._waiting.clear()
-        self._finish()
+        return self._connection.start(self._answer(request))
 
     def _check(self) -> None:
         """Raise EngineError unless the server's tracked values are right."""
@@ -307,12 +289,7 @@ class ServerEngine:
                 f"but the model takes {self.context_length}: shorten the prompt."
             )
 
-    def _break_off(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            future.cancel()
-
-    async def _answer(self, request: Request) -> _Answer:
+    async def _answer(self, request: Request) -> Answer:
         if isinstance(request, ReadRequest):
             return await read_nodes(self._ask, request)
         drafts = start_drafts(request)
@@ -355,12 +332,6 @@ async def _version(connection: Connection) -> str:
     if isinstance(body, Mapping) and "version" in body:
         return str(body["version"])
     return "of unknown version"
-
-
-def _failure(future: "Future[_Answer]") -> BaseException:
-    error = future.exception()
-    assert error is not None
-    return error
 
 
 def _name_of(model: Any) -> str:

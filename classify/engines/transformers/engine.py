@@ -1,28 +1,24 @@
-"""The engine: queues requests, forms batches, and answers them with a network."""
+"""The engine: a network, in this process, and a desk for each that asks it."""
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 
-from classify.engines.decoding import Draft, start_drafts
-from classify.engines.protocol import Request, check_request
+from classify.engines.protocol import Request
+from classify.engines.sharing import Line
 from classify.engines.transformers.budget import Budget
+from classify.engines.transformers.desk import Desk, SharedModel
 from classify.engines.transformers.fused import FusedDecoder
-from classify.engines.transformers.generation import generate_batch
+from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.packing import pack_weights
-from classify.engines.transformers.reading import Reader
 from classify.engines.transformers.selfcheck import ReadMode, fault_on_sample
 from classify.engines.transformers.weights import choose_device, load_weights
-from classify.errors import ConfigError, EngineError
-from classify.tracking import Completed, ReadRequest, TrackedRequest
+from classify.errors import ConfigError
+from classify.tracking import Completed
 
 __all__ = ["TransformersEngine"]
-
-_logger = logging.getLogger(__name__)
 
 
 class TransformersEngine:
@@ -81,17 +77,21 @@ class TransformersEngine:
             raise ConfigError(
                 f'batch_size must be "auto" or at least 1. Got {batch_size!r} instead.'
             )
-        self._network = Network(model, fused)
-        self._budget = Budget(self._network, batch_size)
-        self.closed = False
+        network = Network(model, fused)
+        budget = Budget(network, batch_size)
         with torch.inference_mode():
-            self._reader = Reader(self._network, self._budget, cache_bytes)
-        self.vocab_size = self._network.vocab_size
-        self.context_length = self._network.context_length
-        self.window = self._budget.window
-        self._stop_token_ids = self._network.stop_token_ids()
-        self._generations: list[tuple[int, TrackedRequest]] = []
-        self._n_tickets = 0
+            modes = Modes(network)
+        self._shared = SharedModel(
+            network,
+            budget,
+            modes,
+            budget.kept_bytes() if cache_bytes is None else cache_bytes,
+            network.stop_token_ids(),
+        )
+        self.vocab_size = network.vocab_size
+        self.context_length = network.context_length
+        self.window = budget.window
+        self._own = Desk(self._shared)
 
     @classmethod
     def load(
@@ -150,11 +150,13 @@ class TransformersEngine:
     @property
     def read_mode(self) -> str:
         """How label paths are read: "tree", "cached" or "uncached"."""
-        return self._reader.mode
+        return self._shared.modes.usual
 
     def describe(self) -> dict[str, str]:
         """Return what runs, in words, by name."""
-        model, network = self._network.model, self._network
+        self._shared.check()
+        network = self._shared.network
+        model = network.model
         millions = sum(weights.numel() for weights in model.parameters()) / 1e6
         dtype = str(network.dtype).removeprefix("torch.")
         return {
@@ -168,111 +170,47 @@ class TransformersEngine:
     def faults_of_reading(self) -> dict[ReadMode, str | None]:
         """Compare each fast way of reading with plain passes; None: it is right."""
         modes: tuple[ReadMode, ...] = ("tree", "cached")
-        with torch.inference_mode():
-            return {mode: fault_on_sample(self._network, mode) for mode in modes}
+
+        def compare() -> dict[ReadMode, str | None]:
+            self._shared.check()
+            with torch.inference_mode():
+                network = self._shared.network
+                return {mode: fault_on_sample(network, mode) for mode in modes}
+
+        return self._shared.turns.run(compare)
 
     def __sklearn_clone__(self) -> Self:
         return self
 
     def __repr__(self) -> str:
-        model = type(self._network.model).__name__ if not self.closed else "closed"
+        model = (
+            type(self._shared.network.model).__name__ if not self.closed else "closed"
+        )
         return f"TransformersEngine({model}, read_mode={self.read_mode!r})"
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._shared.closed
+
+    def open_line(self) -> Line:
+        """Return a line of one's own; see `classify.engines.sharing`."""
+        return Desk(self._shared)
 
     def submit(self, request: Request) -> int:
         """Take a request and return its ticket."""
-        if self.closed:
-            raise EngineError("This engine was closed: load it again.")
-        check_request(
-            request, vocab_size=self.vocab_size, context_length=self.context_length
-        )
-        ticket = self._n_tickets
-        self._n_tickets += 1
-        if isinstance(request, ReadRequest):
-            self._reader.submit(ticket, request)
-        else:
-            self._generations.append((ticket, request))
-        return ticket
+        return self._own.submit(request)
 
     def poll(self) -> list[Completed]:
         """Answer one batch: reads that follow up, then new reads, then generations."""
-        if self.closed or not (self._reader.n_waiting or self._generations):
-            return []
-        # Dropout in a model that someone left training would make every number wrong.
-        self._network.model.eval()
-        try:
-            with torch.inference_mode():
-                if self._reader.n_waiting:
-                    return self._reader.answer_batch()
-                return self._generate_batch()
-        except torch.OutOfMemoryError as error:
-            self._forget()
-            raise EngineError(
-                "The device ran out of memory with a single text. Use a shorter "
-                "prompt, a smaller model or dtype, or another device."
-            ) from error
-        except RuntimeError as error:
-            self._forget()
-            raise EngineError(f"The model failed: {error}") from error
+        return self._own.poll()
 
     def free_memory(self) -> None:
         """Drop the keys and values that are kept between reads; they cost time only."""
-        self._reader.free_memory()
+        self._shared.turns.run(self._shared.free_memory)
 
     def close(self) -> None:
-        """Free the model."""
-        self._forget()
-        self.closed = True
-        self._network.model = self._network.fused = None
+        """Free the model, as soon as the batch that is computed now is done."""
+        self._shared.close()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    def _forget(self) -> None:
-        self._generations.clear()
-        self._reader.forget()
-
-    def _generate_batch(self) -> list[Completed]:
-        batch = self._next_generations()
-        drafts = [start_drafts(request, self._stop_token_ids) for _, request in batch]
-        try:
-            self._run_generations(drafts, [request for _, request in batch])
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-            self._budget.halve()
-            self._reader.free_memory()
-            return []
-        done = {ticket for ticket, _ in batch}
-        self._generations = [one for one in self._generations if one[0] not in done]
-        return [
-            Completed(ticket, tuple(draft.finished() for draft in group))
-            for (ticket, _), group in zip(batch, drafts, strict=True)
-        ]
-
-    def _run_generations(
-        self, drafts: Sequence[Sequence[Draft]], requests: Sequence[TrackedRequest]
-    ) -> None:
-        longest = max(requests, key=_length)
-        mode = self._reader.mode_for(longest.prompt_token_ids, _length(longest))
-        generate_batch(self._network, drafts, mode)
-
-    def _next_generations(self) -> list[tuple[int, TrackedRequest]]:
-        """Take requests of similar length, the longest first, that fit one batch."""
-        waiting = sorted(self._generations, key=lambda one: -_length(one[1]))
-        first = waiting[0][1]
-        mode = self._reader.mode_for(first.prompt_token_ids, _length(first))
-        batch: list[tuple[int, TrackedRequest]] = []
-        n_drafts = 0
-        for ticket, request in waiting:
-            if mode != "tree" and len(request.prompt_token_ids) != len(
-                first.prompt_token_ids
-            ):
-                continue
-            n_drafts += request.n
-            if batch and not self._budget.fits_generation(n_drafts, _length(first)):
-                break
-            batch.append((ticket, request))
-        return batch
-
-
-def _length(request: TrackedRequest) -> int:
-    return len(request.prompt_token_ids) + request.max_tokens

@@ -80,6 +80,9 @@ class PrefixSlots:
         self._n_most = n_most
         self._kept: OrderedDict[tuple[int, ...], Slots] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def longest(
         self, least: tuple[int, ...], greatest: tuple[int, ...]
     ) -> Slots | None:

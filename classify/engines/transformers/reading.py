@@ -42,27 +42,21 @@ class Reader:
         The model.
     budget : Budget
         Bounds of a batch.
-    kept_bytes : int or None
-        Bound of the keys and values kept; None: the budget's default.
-
+    modes : Modes
+        How texts are read.
+    kept_bytes : int
+        Bound of the keys and values kept.
     """
 
     def __init__(
-        self, network: Network, budget: Budget, kept_bytes: int | None
+        self, network: Network, budget: Budget, modes: Modes, kept_bytes: int
     ) -> None:
         self._network = network
         self._budget = budget
-        self._modes = Modes(network)
-        self._kept = KeptSlots(
-            budget.kept_bytes() if kept_bytes is None else kept_bytes
-        )
+        self._modes = modes
+        self._kept = KeptSlots(kept_bytes)
         self._prefixes = PrefixSlots()
         self._waiting: dict[int, ReadRequest] = {}
-
-    @property
-    def mode(self) -> ReadMode:
-        """The way of reading texts of usual length."""
-        return self._modes.usual
 
     @property
     def n_waiting(self) -> int:
@@ -78,12 +72,18 @@ class Reader:
         self._waiting.clear()
         self.free_memory()
 
-    def free_memory(self) -> None:
-        """Drop all keys and values that are kept."""
+    def forget_texts(self) -> None:
+        """Drop the keys and values of texts, but not of what texts begin with."""
+        self._kept.clear()
+
+    def free_memory(self) -> bool:
+        """Drop all keys and values that are kept; say whether there were any."""
+        any_kept = bool(len(self._kept) or len(self._prefixes))
         self._kept.clear()
         self._prefixes.clear()
         if self._network.device.type == "cuda":
             torch.cuda.empty_cache()
+        return any_kept
 
     def answer_batch(self) -> list[Completed]:
         """Answer one batch of the reads that wait."""
@@ -104,10 +104,6 @@ class Reader:
                 # Copies: the original may be kept for follow-ups.
                 completed.append(Completed(ticket, edges.copy()))
         return completed
-
-    def mode_for(self, token_ids: tuple[int, ...], length: int) -> ReadMode:
-        """Return the way to take for a text that grows to `length` tokens."""
-        return self._modes.for_text(token_ids, length)
 
     def _mode_of(self, asked: Asked) -> ReadMode:
         return self._modes.for_text(asked.prompt, _total_length(asked))
@@ -165,7 +161,7 @@ class Reader:
         new: dict[tuple[int, ...], Asked] = {}
         for ticket, request in self._waiting.items():
             prompt = request.prompt_token_ids
-            place = self._kept.find(prompt) if self.mode == "tree" else None
+            place = self._kept.find(prompt) if self._modes.usual == "tree" else None
             known = place is not None and _can_follow(place[0].rows[place[1]], request)
             group = follow_ups if known else new
             one = group.get(prompt)

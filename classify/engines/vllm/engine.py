@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from weakref import WeakKeyDictionary, finalize
+from weakref import WeakKeyDictionary, finalize, proxy
 
 import numpy as np
 
 from classify.engines.protocol import Request, check_request
+from classify.engines.sharing import CLOSED, Exchange, Home, SharedLine
 from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
 from classify.engines.vllm.generation import generation_of
 from classify.engines.vllm.liveness import announce_death
@@ -102,6 +103,10 @@ class VllmEngine:
         self._waiting: dict[int, _Waiting] = {}
         self._ticket_of: dict[str, int] = {}
         self._done: list[Completed] = []
+        self._home = Home()
+        self._exchange = Exchange()
+        # No cycle of references: an engine that no one uses is to end at once.
+        self._own = self._line_of(proxy(self))
         self._packed: WeakKeyDictionary[TokenTree, PackedTree] = WeakKeyDictionary()
 
     @classmethod
@@ -218,8 +223,35 @@ class VllmEngine:
             return None
         return speculation_figures(self._llm.get_metrics())
 
+    def open_line(self) -> SharedLine:
+        """Return a line of one's own; see `classify.engines.sharing`."""
+        self._check_open()
+        return self._line_of(self)
+
     def submit(self, request: Request) -> int:
         """Take a request and return its ticket."""
+        return self._own.submit(request)
+
+    def poll(self) -> list[Completed]:
+        """Run vLLM until at least one request is finished."""
+        return self._own.poll()
+
+    def close(self) -> None:
+        """Stop vLLM and free its memory."""
+        # What is under way ends first: its sockets are not for two threads.
+        self._exchange.turns.run(self._stop)
+        self._own.close()
+
+    def _line_of(self, engine: Self) -> SharedLine:
+        return SharedLine(
+            self._exchange,
+            # Methods would keep alive the engine that a proxy stands for.
+            submit=lambda request: engine._submit(request),  # noqa: PLW0108
+            poll=lambda: engine._advance(),  # noqa: PLW0108
+            closed=lambda: engine.closed,
+        )
+
+    def _submit(self, request: Request) -> int:
         self._check_open()
         check_request(
             request, vocab_size=self.vocab_size, context_length=self.context_length
@@ -233,16 +265,16 @@ class VllmEngine:
             self._submit_generation(ticket, request)
         return ticket
 
-    def poll(self) -> list[Completed]:
-        """Run vLLM until at least one request is finished."""
-        while not self._done and self._waiting:
+    def _advance(self) -> list[Completed]:
+        """Let vLLM make a step."""
+        self._home.check()
+        if self._waiting and not self._done:
             for output in self._step():
                 self._take(output)
         done, self._done = self._done, []
         return done
 
-    def close(self) -> None:
-        """Stop vLLM and free its memory."""
+    def _stop(self) -> None:
         if self.closed:
             return
         self.closed = True
@@ -251,8 +283,9 @@ class VllmEngine:
         self._end()
 
     def _check_open(self) -> None:
+        self._home.check()
         if self.closed:
-            raise EngineError("This engine was closed: load it again.")
+            raise EngineError(CLOSED)
 
     def _submit_read(self, ticket: int, request: ReadRequest) -> None:
         tree = request.tree
@@ -342,7 +375,7 @@ class VllmEngine:
     def _died(self, error: Exception) -> EngineError:
         n_lost = len(self._waiting)
         # What is left of its processes would stay for ever.
-        self.close()
+        self._stop()
         return EngineError(
             f"vLLM died with {n_lost} requests in flight ({type(error).__name__}): its "
             "own message stands above. Texts finished before are not affected; load "

@@ -7,7 +7,6 @@ import numpy as np
 
 from classify.encoding import Row
 from classify.errors import InputError
-from classify.jobs.fresh_engine import forget_reads
 from classify.jobs.score_records import pack_scores
 from classify.labels import LabelSet
 from classify.scored_rows import RowScorer
@@ -60,25 +59,26 @@ def score_texts(scorer: RowScorer, texts: Texts) -> Records:
     EngineError
         The engine failed.
     """
-    strategy, engine = scorer.read_strategy(), scorer.model.load_engine()
-    forget_reads(engine)
-    flight: Flight[int] = Flight(engine)
+    strategy = scorer.read_strategy()
     landed: dict[int, TextScore] = {}
     known: dict[int, bytes | str] = {}
     n_tokens = 0
-    for start in range(0, len(texts.rows), _ENCODED_TEXTS):
-        some = slice(start, start + _ENCODED_TEXTS)
-        candidates = None if texts.candidates is None else texts.candidates[some]
-        for at, prompt in enumerate(scorer.encode(texts.rows[some], candidates), start):
-            if isinstance(prompt, InputError):
-                known[at] = str(prompt)
-                continue
-            while flight.full:
-                landed.update(flight.poll())
-            flight.add(at, strategy(prompt))
-            n_tokens += len(prompt.token_ids)
-    while flight:
-        landed.update(flight.poll())
+    with Flight[int](scorer.model.load_engine()) as flight:
+        flight.forget_reads()
+        for start in range(0, len(texts.rows), _ENCODED_TEXTS):
+            some = slice(start, start + _ENCODED_TEXTS)
+            candidates = None if texts.candidates is None else texts.candidates[some]
+            encoded = scorer.encode(texts.rows[some], candidates)
+            for at, prompt in enumerate(encoded, start):
+                if isinstance(prompt, InputError):
+                    known[at] = str(prompt)
+                    continue
+                while flight.full:
+                    landed.update(flight.poll())
+                flight.add(at, strategy(prompt))
+                n_tokens += len(prompt.token_ids)
+        while flight:
+            landed.update(flight.poll())
     known |= _packed(scorer, texts, landed)
     return Records([known[at] for at in range(len(texts.rows))], n_tokens)
 

@@ -1,0 +1,401 @@
+"""One engine, several callers: each has a line of its own, and its own answers.
+
+Whoever asks an engine opens a line to it. Callers may be threads; they wait for each
+other for a batch or a step, never for a whole call. One that fails, is interrupted or
+goes away takes nothing from the others.
+"""
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Protocol
+from weakref import finalize
+
+from classify.engines.protocol import Engine, Request, check_request
+from classify.engines.turns import Turns
+from classify.errors import EngineError
+from classify.tracking import (
+    Completed,
+    EdgeLogprobs,
+    ReadRequest,
+    TrackedGeneration,
+    TrackedRequest,
+)
+
+__all__ = ["Exchange", "Home", "Line", "SharedLine", "generate", "open_line", "read"]
+
+CLOSED = "This engine was closed: load it again."
+
+
+class Line(Protocol):
+    """One caller's way to an engine, for one thread at a time."""
+
+    def submit(self, request: Request) -> int:
+        """Take a request and return its ticket, as `Engine.submit` does."""
+        ...
+
+    def poll(self) -> list[Completed]:
+        """Wait for answers to this line's requests; [] if it has none in flight.
+
+        Raises
+        ------
+        EngineError
+            The model failed, or the engine was closed. This line's requests in flight
+            are lost.
+        """
+        ...
+
+    def forget_reads(self) -> None:
+        """Drop what is kept of earlier texts, so that values do not depend on them.
+
+        What is computed behind keys and values of other texts can differ in its last
+        digits from what is computed alone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up what is in flight; safe at any time, more than once."""
+        ...
+
+
+def open_line(engine: Engine) -> Line:
+    """Open a line of one's own to an engine; close it in the end.
+
+    Examples
+    --------
+    >>> from classify.engines import FakeEngine
+    >>> line = open_line(FakeEngine.uniform(vocab_size=4))
+    >>> ticket = line.submit(TrackedRequest((0,), [2]))
+    >>> [answer.ticket == ticket for answer in line.poll()]
+    [True]
+    >>> line.close()
+    """
+    own: Callable[[], Line] | None = getattr(engine, "open_line", None)
+    if own is not None:
+        return own()
+    exchange = _exchange_of(engine)
+    if getattr(engine, "asynchronous", False):
+        return SharedLine(
+            exchange,
+            submit=engine.submit,
+            poll=engine.poll,
+            closed=lambda: bool(getattr(engine, "closed", False)),
+        )
+    return _BatchLine(engine, exchange)
+
+
+def _run(engine: Engine, requests: Sequence[Request]) -> list[object]:
+    if not requests:
+        return []
+    line = open_line(engine)
+    try:
+        tickets = [line.submit(request) for request in requests]
+        answers: dict[int, object] = {}
+        while len(answers) < len(tickets):
+            answers.update(line.poll())
+        return [answers[ticket] for ticket in tickets]
+    finally:
+        line.close()
+
+
+def generate(
+    engine: Engine, requests: Sequence[TrackedRequest]
+) -> list[tuple[TrackedGeneration, ...]]:
+    """Answer generation requests, in their order; `n` generations for each.
+
+    Examples
+    --------
+    >>> from classify.engines import FakeEngine
+    >>> engine = FakeEngine.uniform(vocab_size=4)
+    >>> [[generation]] = generate(engine, [TrackedRequest((0,), [2])])
+    >>> generation.tracked_logprobs
+    {2: [-1.3862943611198906]}
+    """
+    return _run(engine, requests)  # type: ignore[return-value]
+
+
+def read(engine: Engine, requests: Sequence[ReadRequest]) -> list[EdgeLogprobs]:
+    """Answer read requests, in their order.
+
+    Returns
+    -------
+    list of ndarray of float64, shape (n_nodes,)
+        See `classify.tracking.EdgeLogprobs`.
+    """
+    return _run(engine, requests)  # type: ignore[return-value]
+
+
+class Home:
+    """The process that an engine works in: the one that loaded it.
+
+    Threads, device contexts and connections do not come along into a forked child.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __reduce__(self) -> tuple[type["Home"], tuple[()]]:
+        return Home, ()  # what was unpickled in a process belongs there
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process that loaded the engine."""
+        return os.getpid() == self._pid
+
+    def check(self) -> None:
+        """Raise EngineError in a forked child."""
+        if not self.is_here:
+            raise EngineError(
+                f"This engine was loaded by process {self._pid}, and cannot be used in "
+                f"process {os.getpid()}, which was forked from it. Load the engine in "
+                "each worker, after the fork, or start the workers with 'spawn' "
+                "(multiprocessing.get_context('spawn'))."
+            )
+
+
+class Exchange:
+    """What the lines to one engine have in common.
+
+    Attributes
+    ----------
+    turns : Turns
+        Whose turn it is at the engine.
+    owners : dict of int to (SharedLine, int, Request)
+        Whose request has which of the engine's tickets, and its ticket on that line.
+    left : set of int
+        The engine's tickets of a line that was broken off.
+    """
+
+    # Where it cannot be told that the engine is gone.
+    engine: Engine | None = None
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.owners: dict[int, tuple[SharedLine, int, Request]] = {}
+        self.left: set[int] = set()
+
+
+_exchanges: dict[int, Exchange] = {}
+
+
+def _exchange_of(engine: Engine) -> Exchange:
+    exchange = _exchanges.get(id(engine))
+    if exchange is None:
+        exchange = _exchanges.setdefault(id(engine), Exchange())
+        # Another object may have the same number later.
+        try:
+            finalize(engine, _exchanges.pop, id(engine), None).atexit = False
+        except TypeError:  # it has slots, and none for weak references
+            exchange.engine = engine
+    return exchange
+
+
+class SharedLine:
+    """A line to an engine that runs the requests of all callers side by side.
+
+    Whoever has the turn lets the engine make a step, and hands all answers out.
+
+    Parameters
+    ----------
+    exchange : Exchange
+    submit : callable
+        Takes a request; returns the engine's ticket.
+    poll : callable
+        Makes a step, and returns what is finished, perhaps nothing.
+    closed : callable
+        Whether the engine has been closed.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        submit: Callable[[Request], int],
+        poll: Callable[[], list[Completed]],
+        closed: Callable[[], bool],
+    ) -> None:
+        self._exchange = exchange
+        self._submit, self._poll, self._closed = submit, poll, closed
+        self._tickets = itertools.count()
+        # Not yet with the engine; a request is in `_open` until it is answered.
+        self._held: deque[tuple[int, Request]] = deque()
+        self._open: set[int] = set()
+        self._answers: deque[Completed] = deque()
+        self._failure: Exception | None = None
+
+    def submit(self, request: Request) -> int:
+        """Take a request, and start it at once unless the engine is busy."""
+        ticket = next(self._tickets)
+        self._held.append((ticket, request))
+        self._open.add(ticket)
+        if not self._exchange.turns.taken:
+            self._exchange.turns.run(self._hand_over)
+        return ticket
+
+    def poll(self) -> list[Completed]:
+        """Wait for answers to this line's requests."""
+        while self._open and not self._answers:
+            self._exchange.turns.run(self._step)
+        answers: list[Completed] = []
+        while self._answers:
+            answers.append(self._answers.popleft())
+        return answers
+
+    def forget_reads(self) -> None:
+        """Nothing is kept here that values depend on."""
+
+    def close(self) -> None:
+        """Give up what is in flight."""
+        self._open.clear()
+        self._held.clear()
+        self._answers.clear()
+        owners = self._exchange.owners
+        for ticket, (line, _, _) in list(owners.items()):
+            if line is self:
+                owners.pop(ticket, None)
+
+    def _hand_over(self) -> None:
+        while self._held:
+            ours, request = self._held[0]
+            try:
+                theirs = self._submit(request)
+            except Exception:
+                self._held.popleft()
+                self._open.discard(ours)
+                raise
+            self._exchange.owners[theirs] = (self, ours, request)
+            self._held.popleft()
+
+    def _step(self) -> None:
+        if self._failure is not None:
+            failure = self._failure
+            self._lose(None)
+            raise EngineError(str(failure)) from failure
+        if self._answers or not self._open:
+            return
+        if self._closed():
+            self._fail(EngineError(CLOSED))
+        self._hand_over()
+        try:
+            for theirs, answer in self._poll():
+                if theirs in self._exchange.owners:
+                    line, ours, _ = self._exchange.owners[theirs]
+                    line._take(Completed(ours, answer))
+                    self._exchange.owners.pop(theirs, None)
+        except Exception as error:  # noqa: BLE001 raised again, to all it concerns
+            self._fail(error)
+        except BaseException:
+            # Interrupted: answers that were on their way may be lost.
+            self._ask_again()
+            raise
+
+    def _take(self, answer: Completed) -> None:
+        if answer.ticket in self._open:
+            self._answers.append(answer)
+            self._open.discard(answer.ticket)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """Let every line that waits for the engine know that it failed."""
+        owners = list(self._exchange.owners.values())
+        self._exchange.owners.clear()
+        for line in {line for line, _, _ in owners} - {self}:
+            line._lose(error)
+        self._lose(None)
+        raise error
+
+    def _lose(self, error: Exception | None) -> None:
+        self._failure = error
+        self._held.clear()
+        if error is None:
+            self._open.clear()
+
+    def _ask_again(self) -> None:
+        owners = self._exchange.owners
+        for theirs, (line, ours, request) in list(owners.items()):
+            line._held.append((ours, request))
+            owners.pop(theirs, None)
+
+
+class _BatchLine:
+    """A line to an engine that computes a batch at each `poll`.
+
+    Its values may depend on what is in the batch, in their last digits, so that a
+    batch holds requests of one line only.
+    """
+
+    def __init__(self, engine: Engine, exchange: Exchange) -> None:
+        self._engine: Any = engine
+        self._exchange = exchange
+        self._tickets = itertools.count()
+        self._held: deque[tuple[int, Request]] = deque()
+
+    def submit(self, request: Request) -> int:
+        """Take a request; the engine gets it with the others of its batch."""
+        check_request(
+            request,
+            vocab_size=self._engine.vocab_size,
+            context_length=self._engine.context_length,
+        )
+        ticket = next(self._tickets)
+        self._held.append((ticket, request))
+        return ticket
+
+    def poll(self) -> list[Completed]:
+        """Let the engine answer as many of this line's requests as it likes."""
+        return self._exchange.turns.run(self._batch) if self._held else []
+
+    def forget_reads(self) -> None:
+        """Let the engine drop what it keeps of earlier texts."""
+        free_memory = getattr(self._engine, "free_memory", None)
+        if free_memory is not None:
+            self._exchange.turns.run(free_memory)
+
+    def close(self) -> None:
+        """Give up what has not been answered."""
+        self._held.clear()
+
+    def _batch(self) -> list[Completed]:
+        if getattr(self._engine, "closed", False):
+            self._held.clear()
+            raise EngineError(CLOSED)
+        self._answer_what_was_left()
+        ours: dict[int, int] = {}
+        answers: list[Completed] = []
+        try:
+            while self._held and len(ours) < max(1, self._engine.window):
+                ticket, request = self._held.popleft()
+                ours[self._engine.submit(request)] = ticket
+            while len(answers) < len(ours):
+                done = self._engine.poll()
+                if not done:
+                    raise EngineError(
+                        f"The engine {self._engine.name!r} answered {len(answers)} of "
+                        f"{len(ours)} requests and then nothing more: `poll` must "
+                        "return [] only when no request is left."
+                    )
+                answers += [
+                    Completed(ours[theirs], answer)
+                    for theirs, answer in done
+                    if theirs in ours
+                ]
+        except Exception:
+            self._held.clear()
+            raise
+        finally:
+            if len(answers) < len(ours):
+                self._exchange.left.update(ours)
+        return answers
+
+    def _answer_what_was_left(self) -> None:
+        """Empty the engine of the requests of a line that failed or was interrupted."""
+        left = self._exchange.left
+        for _ in range(len(left) + 1 if left else 0):
+            try:
+                done = self._engine.poll()
+            except Exception:  # noqa: BLE001, S112 concerns only whom it was asked for
+                continue
+            left.difference_update(answer.ticket for answer in done)
+            if not done or not left:
+                break
+        left.clear()
