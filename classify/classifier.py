@@ -409,8 +409,4 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             verbalizer=Verbalizer() if self.verbalizer is None else self.verbalizer,
             **{name: getattr(self, name) for name in MODEL_PARAMETERS},
         )
-        # Parameters may be set anew at any time; what was compiled of others is old.
-        made: PromptedModel | None = getattr(self, "_made", None)
-        if made != wanted:
-            made = self._made = wanted
-        return made
+        return wanted.kept_by(self)

@@ -6,6 +6,7 @@ and the others go on.
 
 from collections.abc import Mapping, Sequence
 
+from classify.engines.turns import Shelf
 from classify.errors import InputError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
@@ -88,16 +89,16 @@ class RowEncoder:
         self.template = template
         self.verbalizer = verbalizer
         self.tokenizer = tokenizer
-        self._spaces: dict[LabelSet, AnswerSpace] = {}
+        self._spaces: Shelf[LabelSet, AnswerSpace] = Shelf(_MOST_SPACES)
 
     def space(self, labels: LabelSet) -> AnswerSpace:
         """Return the token paths of these labels behind the prompt; compiled once."""
-        if labels not in self._spaces:
-            if len(self._spaces) >= _MOST_SPACES:
-                self._spaces.clear()
+
+        def compile_space() -> AnswerSpace:
             prompt = self.template.compile(self.tokenizer, labels)
-            self._spaces[labels] = self.verbalizer.compile(prompt, labels)
-        return self._spaces[labels]
+            return self.verbalizer.compile(prompt, labels)
+
+        return self._spaces.get(labels, compile_space)
 
     def encode(
         self,

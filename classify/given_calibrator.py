@@ -41,11 +41,15 @@ class CheckedCalibrator:
     scorer : RowScorer
         What makes the scores.
     calibrator : LabelCalibrator
+    saved : object
+        What tells whether it is the same still: that a file was not saved, nor a
+        calibrator fitted, again.
     """
 
     given: Any
     scorer: RowScorer
     calibrator: LabelCalibrator
+    saved: object
 
     @classmethod
     def of(cls, given: Any, scorer: RowScorer) -> "CheckedCalibrator":
@@ -61,20 +65,26 @@ class CheckedCalibrator:
         ConfigError
             It was fitted on something else.
         """
+        saved = _saved(given)
         if _is_file(given):
             fingerprint = scorer.fingerprint()
             calibrator = Artefact.load(given, fingerprint=fingerprint).calibrator
         else:
             calibrator = _unfrozen(given)
-            saved = calibrator.fingerprint_
-            if saved:
-                check_fingerprint(saved, scorer.fingerprint(), what="The calibrator")
+            fitted_on = calibrator.fingerprint_
+            if fitted_on:
+                present = scorer.fingerprint()
+                check_fingerprint(fitted_on, present, what="The calibrator")
         warn_of_tolerance(calibrator, scorer)
-        return cls(given, scorer, calibrator)
+        return cls(given, scorer, calibrator, saved)
 
     def holds_for(self, given: Any, scorer: RowScorer) -> bool:
         """Return whether nothing has changed since."""
-        return self.given is given and self.scorer == scorer
+        return (
+            self.given is given
+            and self.scorer == scorer
+            and self.saved == _saved(given)
+        )
 
 
 def warn_of_tolerance(calibrator: LabelCalibrator, scorer: RowScorer) -> None:
@@ -170,6 +180,16 @@ def _is_file(given: Any) -> bool:
     return isinstance(given, os.PathLike) or (
         isinstance(given, str) and Path(given).suffix == ".json"
     )
+
+
+def _saved(given: Any) -> object:
+    if not _is_file(given):
+        return dict(_unfrozen(given).fingerprint_)
+    try:
+        stat = Path(given).stat()
+    except OSError:
+        return None  # whoever loads it says what is wrong
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def _unfrozen(given: Any) -> Any:

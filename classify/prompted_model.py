@@ -1,6 +1,7 @@
 """A language model joined with the recipe of its prompts: rows in, scores out."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -8,7 +9,9 @@ from typing import Any, Literal
 from classify.demo import located
 from classify.encoding import Row, RowEncoder
 from classify.engines import Engine, load_engine
-from classify.errors import ConfigError, InputError
+from classify.engines.files import Files, files_of
+from classify.engines.turns import Turns
+from classify.errors import ConfigError, InputError, ModelLoadError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
 from classify.scoring import LabelLogprobs, Strategy, score_prompts
@@ -23,6 +26,8 @@ Progress = Callable[[int], object]
 
 # Below this mean label mass nearly all of the model's belief is on other answers.
 _LOW_LABEL_MASS = 0.01
+# For all estimators: it takes no time.
+_keeping = Turns()
 
 
 @dataclass(kw_only=True)
@@ -31,7 +36,7 @@ class PromptedModel:
 
     Attributes are the parameters of `classify.classifier.ZeroShotClassifier` of the
     same names, with its defaults filled in. Two that are equal ask the same model in
-    the same way.
+    the same way: `files` are those that it has now.
     """
 
     template: PromptTemplate
@@ -46,11 +51,42 @@ class PromptedModel:
     speculation: str | Mapping[str, Any] | None
     engine_options: Mapping[str, Any] | None
     tokenizer: Tokenizer | None
+    files: Files = field(init=False)
+    _engine: Engine | None = field(default=None, init=False, compare=False)
+    _engine_pid: int = field(default=0, init=False, compare=False)
     _encoder: RowEncoder | None = field(default=None, init=False, compare=False)
     _warned: bool = field(default=False, init=False, compare=False)
 
+    def __post_init__(self) -> None:
+        self.files = self._files_now()
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = [each.name for each in fields(self) if each.init]
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        # In another process, and perhaps on another machine.
+        self.__init__(**state)  # type: ignore[misc]
+
+    def kept_by(self, owner: Any) -> "PromptedModel":
+        """Return what an estimator made before, if it is equal, and keep this if not.
+
+        Parameters may be set, and the model saved, again at any time; what was compiled
+        of others is old.
+        """
+
+        def compare() -> PromptedModel:
+            made: PromptedModel | None = getattr(owner, "_made", None)
+            if made != self:
+                made = owner._made = self
+            return made
+
+        return _keeping.run(compare)
+
     def load_engine(self) -> Engine:
         """Return what runs the model, and load it if that has not been done.
+
+        It stays the same, unless it is closed or this is a forked child.
 
         Raises
         ------
@@ -68,6 +104,13 @@ class PromptedModel:
             "trust_remote_code": self.trust_remote_code,
             "speculation": self.speculation,
         }
+        kept = self._engine
+        if (
+            kept is not None
+            and self._engine_pid == os.getpid()
+            and not getattr(kept, "closed", False)
+        ):
+            return kept
         further = self.engine_options or {}
         for name in further:
             if name in (*options, "model"):
@@ -75,7 +118,21 @@ class PromptedModel:
                     f"engine_options has {name!r}, which is a parameter of its own: "
                     "give it there."
                 )
-        return load_engine(self.engine, located(self.model), **options, **further)
+        self.check_files()
+        kept = load_engine(self.engine, located(self.model), **options, **further)
+        self._engine, self._engine_pid = kept, os.getpid()
+        return kept
+
+    def check_files(self) -> None:
+        """Raise ModelLoadError if the model was saved again since this was made."""
+        if self._files_now() != self.files:
+            raise ModelLoadError(
+                f"The files of the model {self.model!r} were saved again while it was "
+                "in use, so that results would be of two models: do this again."
+            )
+
+    def _files_now(self) -> Files:
+        return files_of(located(self.model), [self.engine_options, self.speculation])
 
     def space(self, labels: LabelSet) -> AnswerSpace:
         """Return the token paths of labels behind the prompt; loads the tokenizer."""
@@ -138,6 +195,7 @@ class PromptedModel:
     def _load_tokenizer(self) -> Tokenizer:
         if self.tokenizer is not None:
             return self.tokenizer
+        self.check_files()
         return load_tokenizer(
             located(self.model),
             revision=self.revision,

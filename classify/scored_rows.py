@@ -158,6 +158,7 @@ class RowScorer:
         Loads the tokenizer only.
         """
         model, labels = self.model, self.known_labels()
+        model.check_files()
         return fingerprint_of(
             model=located(model.model),
             template=model.template,

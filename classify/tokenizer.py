@@ -7,11 +7,14 @@ see the tokens that the whole text has; but only literals can become control tok
 """
 
 import functools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from classify.engines.files import files_of
+from classify.engines.turns import LOADING, Shelf, Turns
 from classify.errors import ModelLoadError, PromptError
 from classify.wording import parameter
 
@@ -74,6 +77,9 @@ class Tokenizer:
             added.setdefault(token_id, content)
         self.control_tokens: dict[int, str] = dict(sorted(added.items()))
         self.control_ids = frozenset(added)
+        # The backend has settings that some calls change, such as whether special
+        # tokens are parsed: another thread's text must not be encoded with them.
+        self._turns = Turns()
         contents = sorted(filter(None, added.values()), key=len, reverse=True)
         self._control_pattern = (
             re.compile("|".join(map(re.escape, contents))) if contents else None
@@ -193,6 +199,11 @@ class Tokenizer:
         """
         if not prompts:
             return []
+        return self._turns.run(lambda: self._encode(prompts, add_bos=add_bos))
+
+    def _encode(
+        self, prompts: Sequence[Sequence[Segment]], *, add_bos: bool
+    ) -> list[tuple[int, ...]]:
         joined = ["".join(segment.text for segment in prompt) for prompt in prompts]
         encoded = self.backend(joined, add_special_tokens=False, verbose=False)[
             "input_ids"
@@ -280,23 +291,31 @@ class Tokenizer:
         return token_ids
 
 
-@functools.lru_cache(maxsize=4)
+_loaded: Shelf[tuple[object, ...], Tokenizer] = Shelf(4, making=LOADING)
+
+
 def load_tokenizer(
     model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> Tokenizer:
     """Load the tokenizer of a model from a folder or a hub id; the last few are kept.
+
+    It is loaded again if files in the folder were saved since.
 
     Raises
     ------
     ModelLoadError
         There is no tokenizer there, or it cannot be reached.
     """
+    key = (os.getpid(), str(model), files_of(model), revision, trust_remote_code)
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    return _loaded.get(key, lambda: _load(model, **options))
+
+
+def _load(model: str | Path, **options: Any) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        backend = AutoTokenizer.from_pretrained(
-            str(model), revision=revision, trust_remote_code=trust_remote_code
-        )
+        backend = AutoTokenizer.from_pretrained(str(model), **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         kind = "folder" if Path(model).exists() else "folder or hub id"

@@ -197,7 +197,7 @@ print(loading._load("vllm", {str(model)!r}, {{}}, "there is a GPU for it").name)
     assert process.returncode == 0, process.stderr
     broken = (
         "vLLM is installed, but cannot be imported: libcuda.so: no such file. Install "
-        "it anew, in the version and for the device that fit the installed torch."
+        "it again, in the version and for the device that fit the installed torch."
     )
     assert process.stdout == f"{broken}\ntransformers\n"
     assert (

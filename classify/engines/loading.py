@@ -1,19 +1,23 @@
 """Engines by name, loaded once in a process.
 
 A model takes seconds to load and much memory, and scikit-learn clones estimators
-freely (`cross_val_score`, `Pipeline`). So equal arguments give the same engine object.
+freely (`cross_val_score`, `Pipeline`). So equal arguments give the same engine object,
+in whatever thread, as long as the model's files are the same. A forked child loads its
+own.
 """
 
 import inspect
 import logging
-from collections import OrderedDict
+import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 from classify.engines.choice import ENGINES, choose_engine
+from classify.engines.files import files_of
 from classify.engines.protocol import Engine
+from classify.engines.turns import LOADING, Shelf
 from classify.errors import ConfigError, MissingDependencyError, ModelLoadError
 from classify.wording import parameter
 
@@ -24,7 +28,7 @@ _logger = logging.getLogger(__name__)
 # A second model beside the first is common (a comparison); more are a mistake in
 # memory.
 _MOST_KEPT = 2
-_loaded: OrderedDict[tuple[object, ...], Engine] = OrderedDict()
+_loaded: Shelf[tuple[object, ...], Engine] = Shelf(_MOST_KEPT, making=LOADING)
 _told: set[tuple[str, str]] = set()
 
 
@@ -41,6 +45,9 @@ def load_engine(
     **options: Any,
 ) -> Engine:
     """Load an engine by name; equal arguments give the engine loaded before.
+
+    It is loaded again if it was closed, if files of the model, of an adapter or of a
+    draft model were saved since, and in a forked child.
 
     Parameters
     ----------
@@ -91,19 +98,31 @@ def load_engine(
         options["speculation"] = speculation
     # A model object is known by its identity: the engine keeps it alive.
     what = str(model) if isinstance(model, str | Path) else id(model)
-    key = (name, what, _frozen(options))
-    engine = _loaded.get(key)
-    if engine is None or getattr(engine, "closed", False):
-        engine = _loaded[key] = _load(name, model, options, reason)
-    _loaded.move_to_end(key)
-    while len(_loaded) > _MOST_KEPT:
-        _loaded.popitem(last=False)
-    return engine
+    files = files_of(model, options)
+    key = (os.getpid(), name, what, _frozen(options), files)
+
+    def load() -> Engine:
+        # Engines of the same model as it was before take up memory only.
+        _loaded.drop(lambda other: other[:-1] == key[:-1])
+        engine = _load(name, model, options, reason)
+        if files_of(model, options) != files:
+            engine.close()
+            raise ModelLoadError(
+                f"The files of the model {str(model)!r} changed while it was being "
+                "loaded: load it again when all of them are saved."
+            )
+        return engine
+
+    return _loaded.get(key, load, good=lambda engine: not _is_closed(engine))
 
 
 def clear_engines() -> None:
     """Forget the engines loaded so far; those still in use elsewhere stay alive."""
-    _loaded.clear()
+    _loaded.drop()
+
+
+def _is_closed(engine: Engine) -> bool:
+    return bool(getattr(engine, "closed", False))
 
 
 def _load(name: str, model: Any, options: dict[str, Any], reason: str) -> Engine:

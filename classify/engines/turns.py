@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import get_ident
 from typing import Generic, TypeVar
 
-__all__ = ["Shelf", "Turns"]
+__all__ = ["LOADING", "Shelf", "Turns"]
 
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=Hashable)
@@ -77,6 +77,11 @@ class Turns:
 
     def _line(self) -> deque[_Place]:
         return self._lines.setdefault(os.getpid(), deque())
+
+
+# Models and tokenizers: transformers changes settings of the whole process, such as
+# torch's default type, while it loads.
+LOADING = Turns()
 
 
 def _is_first(line: deque[_Place]) -> bool:

@@ -1,0 +1,93 @@
+"""Which files a model is made of just now, so that one saved again is noticed."""
+
+import os
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Files", "files_of"]
+
+# Of each file its path, and what the file system says of it: size, time, number.
+Files = tuple[tuple[str, int, int, int], ...]
+
+# What a model, an adapter or a tokenizer is loaded from. A folder may hold results and
+# logs besides, which come and go.
+_PATTERNS = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.bin",
+    "*.gguf",
+    "*.index.json",
+    "adapter*",
+    "*.py",
+    "tokenizer*",
+    "*.model",
+    "*.tiktoken",
+    "tekken.json",
+    "vocab*",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template*",
+    "*.jinja",
+)
+_TEMPLATES = "additional_chat_templates"
+
+
+def files_of(model: Any, options: Any = None) -> Files:
+    """Return the files that a model is loaded from, if it is a folder.
+
+    Parameters
+    ----------
+    model : str, path or other
+        A folder; a hub id and a model object have none, and give nothing.
+    options : mapping, sequence, str or path, optional
+        In which further folders may be named: an adapter, a draft model.
+
+    Returns
+    -------
+    Files
+        Equal as long as nothing was saved. Links are followed, as in the hub's cache.
+
+    Examples
+    --------
+    >>> files_of("org/name", {"dtype": "auto"})
+    ()
+    """
+    folders = dict.fromkeys([*_folders(model), *_folders(options)])
+    return tuple(
+        (path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        for folder in folders
+        for path, stat in _stats(folder)
+    )
+
+
+def _folders(value: Any) -> Iterator[str]:
+    if isinstance(value, str | os.PathLike):
+        path = str(Path(value).expanduser())
+        if os.path.isdir(path):  # noqa: PTH112 a text of any length may be a value
+            yield path
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _folders(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _folders(each)
+
+
+def _stats(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError:
+        return  # whoever loads from it says what is wrong
+    for entry in entries:
+        if entry.name == _TEMPLATES:
+            yield from _stats(entry.path)
+        elif any(fnmatch(entry.name, pattern) for pattern in _PATTERNS):
+            try:
+                yield entry.path, entry.stat()
+            except OSError:
+                continue  # a link to nowhere
