@@ -5,9 +5,9 @@ for no others, so that they are kept beside the calibration that made these.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from classify.calibration import Fingerprint, LabelCalibrator, check_fingerprint
+from classify.calibration import Fingerprint, LabelCalibrator
 from classify.calibration.artefact import read_json, write_json
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ConfigError, DataError
@@ -79,15 +79,13 @@ class Artefact:
             It was fitted on something else; the sentence names what differs.
         """
         artefact = _read(path)
-        if fingerprint is not None:
-            check_fingerprint(
-                artefact.calibrator.fingerprint_,
-                fingerprint,
-                what=f"The calibration {os.fspath(path)!r}",
-                force=force,
-            )
-            artefact.calibrator.fingerprint_ = dict(fingerprint)
-        return artefact
+        if fingerprint is None:
+            return artefact
+        what = f"The calibration {os.fspath(path)!r}"
+        calibrator = artefact.calibrator.checked_for(
+            fingerprint, what=what, force=force
+        )
+        return replace(artefact, calibrator=calibrator)
 
     def selective_for(self, target_risk: float) -> SelectiveClassifier:
         """Return the threshold that was chosen for a risk.

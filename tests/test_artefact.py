@@ -76,6 +76,10 @@ def test_another_fingerprint_is_refused_unless_forced(artefact, tmp_path):
         Artefact.load(path, fingerprint=other)
     forced = Artefact.load(path, fingerprint=other, force=True)
     assert forced.calibrator.fingerprint_ == other
+    # What is written of it says so too.
+    forced.save(path)
+    assert Artefact.load(path, fingerprint=other).calibrator.fingerprint_ == other
+    assert artefact.calibrator.fingerprint_ == {"model": "one", "prompt": "p"}
 
 
 def test_decisions_that_were_not_fitted(artefact):

@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -269,6 +270,36 @@ def test_what_is_stored_decides_alike(level):
     assert read.to_dict() == fitted.to_dict()
     assert (read.predict(proba) == fitted.predict(proba)).all()
     assert read.threshold_ == fitted.threshold_
+
+
+def test_a_threshold_of_ones_own():
+    proba, _ = calibrated_texts(300)
+    given = SelectiveClassifier.at(0.8, ["a", "b", "c"])
+    answered = proba.max(axis=1) >= 0.8
+    assert 0 < answered.sum() < 300
+    decided = given.decide(proba)
+    assert (decided.accepted == answered).all()
+    assert set(decided.label[answered]) == {"a", "b", "c"}
+    assert np.isnan([given.coverage_, given.risk_upper_]).all()
+    assert given.n_labels_ == 0
+    text = json.dumps(given.to_dict(), allow_nan=False)
+    read = SelectiveClassifier.from_dict(json.loads(text))
+    assert read.to_dict() == given.to_dict()
+    assert np.isnan([read.coverage_, read.risk_upper_]).all()
+    assert (read.predict(proba) == given.predict(proba)).all()
+    with pytest.raises(ValueError, match="not fitted yet"):
+        clone(given).predict(proba)
+    by_margin = SelectiveClassifier.at(0.5, list("abc"), confidence="margin")
+    ordered = np.sort(proba, axis=1)
+    margins = ordered[:, -1] - ordered[:, -2]
+    assert (by_margin.decide(proba).accepted == (margins >= 0.5)).all()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), float("inf")])
+def test_a_threshold_that_is_none(threshold):
+    message = f"threshold must be a number from 0 to 1. Got {threshold!r} instead."
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        SelectiveClassifier.at(threshold, ["a", "b"])
 
 
 def test_no_texts_get_no_decisions():

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -247,7 +248,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         fingerprint : mapping of str to str, default=None
             What texts will be scored with; see `fingerprint_of`. None: not compared.
         force : bool, default=False
-            Take it even if it was fitted on something else.
+            Take it even if it was fitted on something else; see `checked_for`.
 
         Raises
         ------
@@ -258,14 +259,38 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         """
         content = read_json(path, writer="LabelCalibrator.save")
         calibrator = cls.from_dict(content, os.fspath(path))
-        if fingerprint is not None:
-            check_fingerprint(
-                calibrator.fingerprint_,
-                fingerprint,
-                what=f"The calibration {os.fspath(path)!r}",
-                force=force,
-            )
-        return calibrator
+        if fingerprint is None:
+            return calibrator
+        what = f"The calibration {os.fspath(path)!r}"
+        return calibrator.checked_for(fingerprint, what=what, force=force)
+
+    def checked_for(
+        self, fingerprint: Fingerprint, *, what: str, force: bool = False
+    ) -> Self:
+        """Return this calibration, if it was fitted on what is present.
+
+        Parameters
+        ----------
+        fingerprint : mapping of str to str
+            What texts will be scored with; see `fingerprint_of`.
+        what : str
+            Names the calibration in an error.
+        force : bool, default=False
+            Return a copy that counts as fitted on what is present, whatever it was
+            fitted on.
+
+        Raises
+        ------
+        ConfigError
+            It was fitted on something else; the sentence names what differs.
+        """
+        check_is_fitted(self)
+        check_fingerprint(self.fingerprint_, fingerprint, what=what, force=force)
+        if self.fingerprint_ == fingerprint:
+            return self
+        made = type(self)(**self.get_params())
+        made._keep(replace(self._calibration, fingerprint=dict(fingerprint)))
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `save` writes, for a file that holds more beside it."""

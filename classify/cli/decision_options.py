@@ -149,8 +149,6 @@ def _loaded(path: str) -> "Artefact":
 
 def _fixed(threshold: float, task: "Task") -> "SelectiveClassifier":
     """Return the rule that accepts a probability from `threshold` on."""
-    import numpy as np
-
     from classify.decision import SelectiveClassifier
 
     if task.labels is None:
@@ -158,8 +156,4 @@ def _fixed(threshold: float, task: "Task") -> "SelectiveClassifier":
             "--threshold needs to know all labels beforehand: give --labels beside "
             "--labels-column."
         )
-    rule = SelectiveClassifier()
-    rule.classes_ = np.array(sorted(task.labels.names))
-    rule.threshold_ = threshold
-    rule.n_labels_ = 0
-    return rule
+    return SelectiveClassifier.at(threshold, sorted(task.labels.names))

@@ -80,12 +80,12 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
     threshold_ : float
         Texts with confidence >= threshold_ are answered: inf for none, 0 for all.
     coverage_ : float
-        Share of the labelled texts that is answered.
+        Share of the labelled texts that is answered; NaN after `at`.
     risk_upper_ : float
         Clopper-Pearson bound at the threshold, at most `target_risk`; 1 if nothing is
-        answered. For information: what is promised is `target_risk`.
+        answered, NaN after `at`. For information: what is promised is `target_risk`.
     n_labels_ : int
-        Labelled texts given.
+        Labelled texts given; 0 after `at`, when nothing is promised.
     classes_ : ndarray, shape (n_labels,)
 
     Examples
@@ -154,6 +154,56 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
             self._warn_that_all_abstain(confidence, wrong)
         return self
 
+    @classmethod
+    def at(
+        cls,
+        threshold: float,
+        classes: Any,
+        *,
+        confidence: Literal["max_proba", "margin", "entropy"] = "max_proba",
+        min_label_mass: float | None = None,
+    ) -> "SelectiveClassifier":
+        """Return one with a threshold of your own choice, which promises nothing.
+
+        Parameters
+        ----------
+        threshold : float
+            Texts with confidence >= threshold are answered, in [0, 1].
+        classes : array-like, shape (n_labels,)
+            The class of each column of the posteriors.
+        confidence : {"max_proba", "margin", "entropy"}, default="max_proba"
+        min_label_mass : float, default=None
+
+        Returns
+        -------
+        SelectiveClassifier
+            Ready to `decide`.
+
+        Raises
+        ------
+        ConfigError
+            An option is not allowed.
+
+        Examples
+        --------
+        >>> selective = SelectiveClassifier.at(0.9, ["ham", "spam"])
+        >>> selective.predict([[0.05, 0.95], [0.4, 0.6]]).tolist()
+        ['spam', None]
+        """
+        if not 0.0 <= threshold <= 1.0:
+            raise ConfigError(
+                f"threshold must be a number from 0 to 1. Got {threshold!r} instead."
+            )
+        made = cls(
+            confidence=confidence, min_label_mass=min_label_mass, classes=classes
+        )
+        made._check_options()
+        made.classes_ = np.asarray(classes)
+        made.threshold_ = float(threshold)
+        made.coverage_ = made.risk_upper_ = math.nan
+        made.n_labels_ = 0
+        return made
+
     def decide(self, X: Any) -> Decisions:
         """Answer or abstain, with reasons.
 
@@ -198,10 +248,10 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
             "confidence_level": self.confidence_level,
             "min_label_mass": self.min_label_mass,
             "classes": self.classes_.tolist(),
-            # JSON has no infinity.
+            # JSON has neither infinity nor NaN.
             "threshold": None if math.isinf(self.threshold_) else self.threshold_,
-            "coverage": self.coverage_,
-            "risk_upper": self.risk_upper_,
+            "coverage": None if math.isnan(self.coverage_) else self.coverage_,
+            "risk_upper": None if math.isnan(self.risk_upper_) else self.risk_upper_,
             "n_labels": self.n_labels_,
         }
 
@@ -217,9 +267,9 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         made = cls(**fields.options, classes=fields.learned["classes"])
         made._check_options()
         made.classes_ = np.array(fields.learned["classes"])
-        made.threshold_ = from_json_number(fields.learned["threshold"])
-        made.coverage_ = fields.learned["coverage"]
-        made.risk_upper_ = fields.learned["risk_upper"]
+        made.threshold_ = from_json_number(fields.learned["threshold"], null=math.inf)
+        made.coverage_ = from_json_number(fields.learned["coverage"], null=math.nan)
+        made.risk_upper_ = from_json_number(fields.learned["risk_upper"], null=math.nan)
         made.n_labels_ = fields.learned["n_labels"]
         return made
 

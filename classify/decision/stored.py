@@ -54,9 +54,9 @@ def read_stored(
     )
 
 
-def from_json_number(value: float | None) -> float:
-    """Return the number; null stands for infinity, which JSON does not have."""
-    return math.inf if value is None else float(value)
+def from_json_number(value: float | None, *, null: float = math.inf) -> float:
+    """Return the number; null stands for one that JSON does not have."""
+    return null if value is None else float(value)
 
 
 def check_share(name: str, value: float) -> None:
