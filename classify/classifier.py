@@ -14,10 +14,10 @@ from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.engines import Engine
-from classify.errors import DataError, InputError
 from classify.frames import (
     add_results,
     candidates_of_frame,
+    row_refusal,
     row_results,
     rows_and_candidates,
     rows_of_frame,
@@ -261,6 +261,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ------
         InputError
             A text is missing or empty, or does not fit; before any model call.
+        AnswerError
+            The model's answer for a text cannot be used: it is NaN, for example.
         """
         rows, listed = rows_and_candidates(X, labels, self._prompt_template().fields)
         scored = self.scorer().score(
@@ -314,25 +316,20 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``, ``truncated`` and
             ``error``. A name that the input has already gets the prefix ``predicted_``.
         """
-
-        def refuse(at: int, error: InputError) -> InputError:
-            go_on = "Pass on_error='set_aside' to go on with the other rows."
-            return DataError(f"Row {frame.index[at]}: {error} {go_on}")
-
+        refuse = row_refusal(frame.index) if on_error == "raise" else None
         self.fitted_calibrator()
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
         scores, errors = self.scorer().score(
             rows,
             candidates_of_frame(frame, labels_column),
-            refuse=refuse if on_error == "raise" else None,
+            refuse=refuse,
             progress=progress,
         )
-        if on_error == "raise":
-            scores.log_proba  # noqa: B018 raises where there is no probability
         results = row_results(
             len(frame),
             scores,
             {at: str(error) for at, error in errors.items()},
+            refuse=refuse,
             log_proba_of=self.log_proba_of,
             selective=selective,
             sets=sets,

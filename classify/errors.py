@@ -10,6 +10,7 @@
     │   ├── DataError                    a file, a column, a row
     │   └── ConfigError                  a task file or an option
     ├── EngineError (also RuntimeError)  the model could not answer
+    │   ├── AnswerError                  its answer for one text cannot be used
     │   ├── ModelLoadError               the model or tokenizer cannot be loaded
     │   ├── MissingDependencyError       an optional package is not installed
     │   └── ScriptEndedError             a FakeEngine has nothing left to say
@@ -17,6 +18,8 @@
 
 Every message says what is wrong with which value, what is allowed, and what to do.
 """
+
+from typing import TypeAlias
 
 from classify.distribution import NAME
 
@@ -51,6 +54,10 @@ class ConfigError(InputError):
 
 class EngineError(ClassifyError, RuntimeError):
     """The engine could not answer a request."""
+
+
+class AnswerError(EngineError):
+    """The answer for one text cannot be used; other texts are not affected."""
 
 
 class ModelLoadError(EngineError):
@@ -93,3 +100,7 @@ class ScriptEndedError(EngineError):
 
 class TooManyErrorsError(ClassifyError):
     """More rows of a job were set aside than it may set aside."""
+
+
+RowError: TypeAlias = InputError | AnswerError
+"""Why one row has no label; a job sets the row aside and goes on."""

@@ -12,15 +12,18 @@ from classify.cells import column_list, is_missing, no_text, shown, text_of
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.encoding import Row
-from classify.errors import DataError, InputError
+from classify.errors import DataError, InputError, RowError
+from classify.prompted_model import Refuse
 from classify.scoring import LabelLogprobs
 
 __all__ = [
+    "NO_MASS",
     "RowResults",
     "add_results",
     "candidates_of_cells",
     "candidates_of_frame",
     "own_names",
+    "row_refusal",
     "row_results",
     "rows_and_candidates",
     "rows_of_cells",
@@ -28,7 +31,7 @@ __all__ = [
     "rows_of_texts",
 ]
 
-_NO_MASS = "none of the labels has any probability (label mass 0)."
+NO_MASS = "none of the labels has any probability (label mass 0)."
 
 
 def rows_and_candidates(
@@ -230,11 +233,23 @@ class RowResults(NamedTuple):
     errors: dict[int, str]
 
 
+def row_refusal(index: pd.Index) -> Refuse:
+    """Return what makes the exception of a frame's row, which it names."""
+
+    def refuse(at: int, error: RowError) -> RowError:
+        kind = DataError if isinstance(error, InputError) else type(error)
+        go_on = "Pass on_error='set_aside' to go on with the other rows."
+        return kind(f"Row {index[at]}: {error} {go_on}")
+
+    return refuse
+
+
 def row_results(
     n_rows: int,
     scores: LabelLogprobs,
     errors: Mapping[int, str],
     *,
+    refuse: Refuse | None = None,
     log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
@@ -249,6 +264,9 @@ def row_results(
         Scores of the rows that are not in `errors`, in their order.
     errors : mapping of int to str
         Row positions that have no score, and why.
+    refuse : callable, default=None
+        Makes the exception that a row raises whose labels have no probability. None:
+        it is set aside.
     log_proba_of : callable
         From scores to class log-probabilities, calibrated or not.
     selective : SelectiveClassifier, default=None
@@ -264,7 +282,9 @@ def row_results(
     silent = np.isneginf(scores.log_label_mass)
     if silent.any():
         unlabelled = np.flatnonzero(scored)[silent]
-        errors = {**errors, **dict.fromkeys(unlabelled.tolist(), _NO_MASS)}
+        if refuse is not None:
+            raise refuse(int(unlabelled[0]), DataError(NO_MASS))
+        errors = {**errors, **dict.fromkeys(unlabelled.tolist(), NO_MASS)}
         scored[unlabelled] = False
         scores = scores[~silent]
     posteriors = Posteriors(log_proba_of(scores), scores.classes, scores.label_mass)

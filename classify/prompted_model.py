@@ -4,30 +4,47 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from classify.demo import located
 from classify.encoding import Row, RowEncoder
 from classify.engines import Engine, load_engine
 from classify.engines.files import Files, files_of
 from classify.engines.turns import Turns
-from classify.errors import ConfigError, InputError, ModelLoadError
+from classify.errors import ConfigError, InputError, ModelLoadError, RowError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
-from classify.scoring import LabelLogprobs, Strategy, score_prompts
+from classify.scoring import LabelLogprobs, Strategy, TextScore, score_prompts
 from classify.tokenizer import Tokenizer, load_tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
 
-__all__ = ["MODEL_PARAMETERS", "Progress", "PromptedModel"]
+__all__ = ["MODEL_PARAMETERS", "Progress", "PromptedModel", "Refuse", "ScoredRows"]
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int], object]
+# Makes the exception that a row raises, of its position and its error.
+Refuse = Callable[[int, RowError], Exception]
 
 # Below this mean label mass nearly all of the model's belief is on other answers.
 _LOW_LABEL_MASS = 0.01
 # For all estimators: it takes no time.
 _keeping = Turns()
+
+
+class ScoredRows(NamedTuple):
+    """What became of rows.
+
+    Attributes
+    ----------
+    scores : LabelLogprobs
+        Of the rows that have no error, in their order.
+    errors : dict of int to RowError
+        Positions of the others in ascending order, and why they have no score.
+    """
+
+    scores: LabelLogprobs
+    errors: dict[int, RowError]
 
 
 @dataclass(kw_only=True)
@@ -155,21 +172,56 @@ class PromptedModel:
 
     def score(
         self,
-        prompts: Sequence[ScorablePrompt],
+        prompts: Sequence[ScorablePrompt | InputError],
         strategy: Callable[[ScorablePrompt], Strategy],
         columns: Sequence[str],
         *,
+        refuse: Refuse | None = None,
         progress: Progress | None = None,
         return_steps: bool = False,
-    ) -> LabelLogprobs:
-        """Return log p(label | prompt), shape (n_texts, n_labels), a label a column."""
-        scored = []
-        if prompts:
-            engine = self.load_engine()
-            scored = score_prompts(prompts, strategy, engine, progress=progress)
+    ) -> ScoredRows:
+        """Return log p(label | prompt), shape (n_texts, n_labels), a label a column.
+
+        Parameters
+        ----------
+        prompts : sequence of ScorablePrompt or InputError
+            What `encode` returned.
+        strategy : callable
+        columns : sequence of str
+            The labels of the result.
+        refuse : callable, default=None
+            Makes the exception that a row with an error raises: before the model is
+            called where it cannot be asked, else as soon as its answer cannot be used.
+            None: such rows are set aside.
+        progress : callable, default=None
+            Called with the number of rows finished since the last call.
+        return_steps : bool, default=False
+            Keep the per-step values that were read.
+        """
+        errors: dict[int, RowError] = {}
+        good: dict[int, ScorablePrompt] = {}
+        for at, prompt in enumerate(prompts):
+            if isinstance(prompt, InputError):
+                errors[at] = prompt
+            else:
+                good[at] = prompt
+        if errors and refuse is not None:
+            raise refuse(*next(iter(errors.items())))
+        if errors and progress is not None:
+            progress(len(errors))
+        places, scored = list(good), []
+        for at, score in zip(
+            places,
+            self._scored(list(good.values()), strategy, places, refuse, progress),
+            strict=True,
+        ):
+            if isinstance(score, TextScore):
+                scored.append(score)
+            else:
+                errors[at] = score
         scores = LabelLogprobs.of(scored, columns, return_steps=return_steps)
         self.warn_of_low_mass(scores)
-        return scores
+        return ScoredRows(scores, dict(sorted(errors.items())))
 
     def warn_of_low_mass(self, scores: LabelLogprobs) -> None:
         """Log, once, that the model would rather answer with something else."""
@@ -184,6 +236,24 @@ class PromptedModel:
                 "List the options in the prompt, or use the words that it would use.",
                 mean,
             )
+
+    def _scored(
+        self,
+        prompts: Sequence[ScorablePrompt],
+        strategy: Callable[[ScorablePrompt], Strategy],
+        places: Sequence[int],
+        refuse: Refuse | None,
+        progress: Progress | None,
+    ) -> list[TextScore | RowError]:
+        if not prompts:
+            return []  # the engine need not be loaded
+        return score_prompts(
+            prompts,
+            strategy,
+            self.load_engine(),
+            refuse=refuse and (lambda at, error: refuse(places[at], error)),
+            progress=progress,
+        )
 
     def _row_encoder(self) -> RowEncoder:
         if self._encoder is None:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from classify.calibration import PROBE_METHODS, fingerprint_of
 from classify.demo import located
 from classify.encoding import Row, candidate_sets, columns_of
-from classify.errors import DataError, InputError
+from classify.errors import AnswerError, DataError, InputError, RowError
 from classify.labels import LabelSet
-from classify.prompted_model import Progress, PromptedModel
+from classify.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
 from classify.prompts.probes import (
     content_free_texts,
     domain_texts,
@@ -20,21 +20,6 @@ from classify.scoring import LabelLogprobs, Strategy, make_strategy
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["RowScorer", "ScoredRows", "text_error"]
-
-
-class ScoredRows(NamedTuple):
-    """What became of rows.
-
-    Attributes
-    ----------
-    scores : LabelLogprobs
-        Of the rows that have no error, in their order.
-    errors : dict of int to InputError
-        Positions of the rows that could not be asked, and why.
-    """
-
-    scores: LabelLogprobs
-    errors: dict[int, InputError]
 
 
 @dataclass(frozen=True, eq=True)
@@ -60,7 +45,7 @@ class RowScorer:
         rows: Sequence[Row | InputError],
         listed: Sequence[Sequence[str] | InputError] | None = None,
         *,
-        refuse: Callable[[int, InputError], InputError] | None = None,
+        refuse: Refuse | None = None,
         progress: Progress | None = None,
         return_steps: bool = False,
     ) -> ScoredRows:
@@ -73,34 +58,22 @@ class RowScorer:
         listed : sequence of sequences of str or InputError, or None
             The candidates of each row. None: all labels.
         refuse : callable, default=None
-            Makes the exception that the first row with an error raises, of its position
-            and its error. None: such rows are set aside.
+            Makes the exception that a row with an error raises, of its position and its
+            error. None: such rows are set aside.
         progress : callable, default=None
             Called with the number of rows finished since the last call.
         return_steps : bool, default=False
             Keep the per-step values that were read.
         """
         candidates = candidate_sets(listed, self.declared)
-        columns = columns_of(candidates, self.declared)
-        prompts = self.encode(rows, candidates)
-        errors = {
-            at: prompt
-            for at, prompt in enumerate(prompts)
-            if isinstance(prompt, InputError)
-        }
-        if errors and refuse is not None:
-            raise refuse(*next(iter(errors.items())))
-        if errors and progress is not None:
-            progress(len(errors))
-        good = [prompt for prompt in prompts if isinstance(prompt, ScorablePrompt)]
-        scores = self.model.score(
-            good,
+        return self.model.score(
+            self.encode(rows, candidates),
             self.read_strategy(),
-            columns,
+            columns_of(candidates, self.declared),
+            refuse=refuse,
             progress=progress,
             return_steps=return_steps,
         )
-        return ScoredRows(scores, errors)
 
     def encode(
         self,
@@ -179,10 +152,10 @@ class RowScorer:
         return self.declared
 
 
-def text_error(at: int, error: InputError) -> InputError:
+def text_error(at: int, error: RowError) -> RowError:
     """Return the error of one text among many, for `RowScorer.score`."""
     hint = ""
-    if isinstance(error, DataError):
+    if isinstance(error, DataError | AnswerError):
         hint = (
             " Leave it out, or use classify_frame(…, on_error='set_aside'), which goes "
             "on with the others."

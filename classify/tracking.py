@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from classify.errors import RowError
+
 __all__ = [
     "EdgeLogprobs",
     "ReadRequest",
@@ -251,10 +253,10 @@ class TrackedGeneration:
 
 
 class Completed(NamedTuple):
-    """An answer of an engine: to which ticket, and what."""
+    """An answer of an engine: to which ticket, and what; or why there is none."""
 
     ticket: int
-    result: "EdgeLogprobs | tuple[TrackedGeneration, ...]"
+    result: "EdgeLogprobs | tuple[TrackedGeneration, ...] | RowError"
 
 
 def common_prefix_length(sequences: Iterable[tuple[int, ...]]) -> int:

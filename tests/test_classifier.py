@@ -346,11 +346,16 @@ def test_a_row_without_any_label_mass_is_set_aside():
         result["error"][1] == "none of the labels has any probability (label mass 0)."
     )
     with raises(
+        "Row 1: none of the labels has any probability (label mass 0). Pass "
+        "on_error='set_aside' to go on with the other rows."
+    ):
+        make(engine=engine).classify_frame(frame[:2])
+    with raises(
         "Text 1 gives none of the labels any probability (label mass 0): the model "
         "cannot answer with a label there. Check the label words with `classify "
         "labels`."
     ):
-        make(engine=engine).classify_frame(frame[:2])
+        make(engine=engine).predict(["hello", "mute"])
 
 
 def test_other_text_column_and_further_columns():

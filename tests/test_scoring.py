@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify.engines import FakeEngine, read
-from classify.errors import ConfigError, EngineError, ScriptEndedError
+from classify.errors import ConfigError, ScriptEndedError
 from classify.scoring import (
     LabelLogprobs,
     drive,
@@ -201,22 +201,6 @@ def test_requests_carry_no_labels():
     request = next(generate(prompt))
     assert isinstance(request, TrackedRequest)
     assert request.allowed is prompt.trie.tree
-
-
-def test_a_missing_value_is_an_error():
-    prompt = scorable(word_paths_example(), (1,))
-    edges = np.full(prompt.trie.tree.n_nodes, np.nan)
-    with pytest.raises(EngineError, match=r"^The engine left out log-probabilities"):
-        run(exact(prompt, tolerance=0.0), FakeEngine([edges], vocab_size=VOCAB))
-
-
-def test_a_positive_logprob_is_an_error():
-    prompt = scorable(word_paths_example(), (1,))
-    edges = np.full(prompt.trie.tree.n_nodes, 0.5)
-    with pytest.raises(
-        EngineError, match=r"^The engine returned a log-probability of 0\.5"
-    ):
-        run(exact(prompt, tolerance=0.0), FakeEngine([edges], vocab_size=VOCAB))
 
 
 def test_a_script_that_ends_is_an_error():

@@ -3,6 +3,7 @@
 import typer
 
 from classify.cli.console import Notes, clock
+from classify.cli.report import warn_of_rows
 from classify.jobs import Classification, estimate_job
 from classify.jobs.files.table import Table
 
@@ -27,10 +28,10 @@ def report_estimate(job: Classification, table: Table, notes: Notes) -> None:
         f"Measured on {estimate.n_sampled:,} rows drawn at random, in batches; texts "
         "that occur more than once are scored once, and loading is not counted."
     )
-    if estimate.n_bad:
-        notes.warn(
-            f"{estimate.n_bad:,} of {estimate.n_drawn:,} rows drawn cannot be scored."
-        )
+    what = f"of the {estimate.n_drawn:,} drawn cannot be scored"
+    warn_of_rows(estimate.bad, notes, what)
+    if estimate.n_drawn and estimate.bad.total() == estimate.n_drawn:
+        raise typer.Exit(1)
 
 
 def _count(n_rows: int | None) -> str:

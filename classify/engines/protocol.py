@@ -16,12 +16,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from classify.engines.answers import Request
 from classify.errors import InputError
 from classify.tracking import Completed, ReadRequest, TokenTree, TrackedRequest
 
 __all__ = ["Engine", "Request", "check_request"]
-
-Request = ReadRequest | TrackedRequest
 
 
 @runtime_checkable
@@ -65,6 +64,9 @@ class Engine(Protocol):
 
     def poll(self) -> list[Completed]:
         """Make progress; return what finished, or [] when nothing is outstanding.
+
+        A request that failed alone, so that others can go on, has its error for a
+        result.
 
         Raises
         ------

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 from weakref import finalize
 
+from classify.engines.answers import Answer, checked_answer
 from classify.engines.protocol import Engine, Request, check_request
 from classify.engines.turns import Turns
-from classify.errors import EngineError
+from classify.errors import AnswerError, EngineError, InputError
 from classify.tracking import (
     Completed,
     EdgeLogprobs,
@@ -91,10 +92,13 @@ def _run(engine: Engine, requests: Sequence[Request]) -> list[object]:
     line = open_line(engine)
     try:
         tickets = [line.submit(request) for request in requests]
-        answers: dict[int, object] = {}
+        answers: dict[int, Answer] = {}
         while len(answers) < len(tickets):
             answers.update(line.poll())
-        return [answers[ticket] for ticket in tickets]
+        return [
+            checked_answer(request, answers[ticket])
+            for request, ticket in zip(requests, tickets, strict=True)
+        ]
     finally:
         line.close()
 
@@ -260,6 +264,11 @@ class SharedLine:
             ours, request = self._held[0]
             try:
                 theirs = self._submit(request)
+            except (InputError, AnswerError) as error:
+                # Of this request alone, and whoever has the turn is another caller.
+                self._held.popleft()
+                self._take(Completed(ours, error))
+                continue
             except Exception:
                 self._held.popleft()
                 self._open.discard(ours)
@@ -277,6 +286,8 @@ class SharedLine:
         if self._closed():
             self._fail(EngineError(CLOSED))
         self._hand_over()
+        if self._answers:
+            return  # refused
         try:
             for theirs, answer in self._poll():
                 if theirs in self._exchange.owners:
@@ -362,10 +373,14 @@ class _BatchLine:
         self._answer_what_was_left()
         ours: dict[int, int] = {}
         answers: list[Completed] = []
+        refused: list[Completed] = []
         try:
             while self._held and len(ours) < max(1, self._engine.window):
                 ticket, request = self._held.popleft()
-                ours[self._engine.submit(request)] = ticket
+                try:
+                    ours[self._engine.submit(request)] = ticket
+                except (InputError, AnswerError) as error:
+                    refused.append(Completed(ticket, error))
             while len(answers) < len(ours):
                 done = self._engine.poll()
                 if not done:
@@ -385,7 +400,7 @@ class _BatchLine:
         finally:
             if len(answers) < len(ours):
                 self._exchange.left.update(ours)
-        return answers
+        return refused + answers
 
     def _answer_what_was_left(self) -> None:
         """Empty the engine of the requests of a line that failed or was interrupted."""

@@ -1,8 +1,10 @@
 """What a job will take, measured on some of its rows."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 
+from classify.errors import InputError
 from classify.jobs.chunk_texts import ChunkTexts
 from classify.jobs.files.selection import select_rows
 from classify.jobs.files.table import Table
@@ -27,8 +29,8 @@ class Estimate:
         Rows of the job; None if only reading them can tell.
     n_drawn : int
         Rows that were read to find out, at random.
-    n_bad : int
-        Those among them that cannot be scored.
+    bad : Counter of str
+        Those among them that cannot be scored, by reason.
     n_sampled : int
         Those among them that were scored.
     tokens_a_row : float
@@ -41,7 +43,7 @@ class Estimate:
 
     n_rows: int | None
     n_drawn: int
-    n_bad: int
+    bad: Counter[str]
     n_sampled: int
     tokens_a_row: float
     reads_a_row: float
@@ -76,20 +78,24 @@ def estimate_job(job: Classification, table: Table) -> Estimate:
     texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
     encoded = scorer.encode(texts.rows, texts.candidates)
     prompts = [each for each in encoded if isinstance(each, ScorablePrompt)]
-    n_scored, n_reads, speed = 0, 0, 0.0
+    bad = Counter(str(each) for each in encoded if isinstance(each, InputError))
+    bad += Counter(each.reason for each in chunk.unreadable)
+    n_asked, n_scored, n_reads, speed = 0, 0, 0, 0.0
     started = time.monotonic()
-    while n_scored < len(prompts) and time.monotonic() - started < _SECONDS:
-        batch = prompts[n_scored : max(_FIRST_ROWS, 2 * n_scored)]
+    while n_asked < len(prompts) and time.monotonic() - started < _SECONDS:
+        batch = prompts[n_asked : max(_FIRST_ROWS, 2 * n_asked)]
         begun = time.monotonic()
-        scores = scorer.model.score(batch, scorer.read_strategy(), texts.classes)
+        scored = scorer.model.score(batch, scorer.read_strategy(), texts.classes)
         speed = len(batch) / (time.monotonic() - begun)
-        n_scored += len(batch)
-        n_reads += int(scores.n_reads.sum())
+        n_asked += len(batch)
+        n_reads += int(scored.scores.n_reads.sum())
+        n_scored += len(scored.scores)
+        bad.update(map(str, scored.errors.values()))
     n_tokens = sum(len(each.token_ids) for each in prompts)
     return Estimate(
         n_rows=table.n_rows,
-        n_sampled=n_scored,
-        n_bad=chunk.n_rows - len(prompts),
+        n_sampled=n_asked,
+        bad=bad,
         n_drawn=chunk.n_rows,
         tokens_a_row=n_tokens / max(len(prompts), 1),
         reads_a_row=n_reads / max(n_scored, 1),

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from classify.classifier import ZeroShotClassifier
 from classify.encoding import Row
-from classify.errors import DataError, InputError, LabelError
-from classify.frames import rows_of_cells
+from classify.errors import AnswerError, DataError, InputError, LabelError
+from classify.frames import NO_MASS, rows_of_cells
 from classify.jobs.files.chunk import Chunk, joined
 from classify.jobs.files.table import Table
 from classify.labels import LabelSet
@@ -19,7 +19,6 @@ from classify.scoring import LabelLogprobs
 __all__ = ["LabelledRows", "ScoredTexts", "read_labelled", "score_labelled"]
 
 _NO_LABEL = "there is no label: its cell is empty."
-_NO_MASS = "none of the labels has any probability (label mass 0)."
 _CHUNK_ROWS = 8192
 
 
@@ -140,18 +139,24 @@ def score_labelled(
     ------
     DataError
         No row can be scored.
+    AnswerError
+        Likewise, and it is the model that fails.
     """
     scores, errors = classifier.scorer().score(labelled.rows, progress=progress)
     good = [at for at in range(len(labelled.rows)) if at not in errors]
     silent = np.isneginf(scores.log_label_mass)
     kept = [at for at, is_silent in zip(good, silent, strict=True) if not is_silent]
     set_aside = Counter(str(error) for error in errors.values())
-    set_aside[_NO_MASS] += int(silent.sum())
+    set_aside[NO_MASS] += int(silent.sum())
     set_aside[_NO_LABEL] += labelled.n_unlabelled
     set_aside = +set_aside + labelled.unreadable
     if not kept:
-        reason = next(iter(set_aside))
-        raise DataError(
+        # Where it is the model that fails, the input is not to blame.
+        of_model = [
+            str(each) for each in errors.values() if isinstance(each, AnswerError)
+        ]
+        reason = next(iter([*of_model, *set_aside]))
+        raise (AnswerError if of_model else DataError)(
             f"None of the {len(labelled.rows):,} rows can be used: {reason}"
         )
     rows = [row for at in kept if not isinstance(row := labelled.rows[at], InputError)]

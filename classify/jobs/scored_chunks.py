@@ -90,6 +90,13 @@ class WaitingChunk:
             groups.setdefault(classes, []).append(key)
         return groups
 
+    def set_aside(self, key: bytes, reason: str) -> int:
+        """Give a text up that is missing; return how many rows it has."""
+        positions = self.positions.pop(key)
+        self.errors.update(dict.fromkeys(positions, reason))
+        self.n_missing -= 1
+        return len(positions)
+
     def scored(self) -> ScoredChunk:
         """Return the chunk with the scores of its rows; all of them are known."""
         good = [at for at in range(len(self.texts.rows)) if at not in self.errors]
@@ -258,10 +265,7 @@ class ChunkScorer:
         prompts = {}
         for key, prompt in zip(keys, encoded, strict=True):
             if isinstance(prompt, InputError):
-                positions = waiting.positions.pop(key)
-                waiting.errors.update(dict.fromkeys(positions, str(prompt)))
-                waiting.n_missing -= 1
-                self._progress(len(positions), 0)
+                self._progress(waiting.set_aside(key, str(prompt)), 0)
             else:
                 prompts[key] = prompt
         return prompts
@@ -274,10 +278,15 @@ class ChunkScorer:
         self._reading(self._in_flight.n_begun)
         for key, score in landed:
             for waiting in self._asked.pop(key):
-                waiting.landed[key] = score
-                waiting.n_missing -= 1
-                self._progress(len(waiting.positions[key]), 0)
-            self._progress(0, len(score.prompt.token_ids))
+                if isinstance(score, TextScore):
+                    waiting.landed[key] = score
+                    waiting.n_missing -= 1
+                    n_rows = len(waiting.positions[key])
+                else:
+                    n_rows = waiting.set_aside(key, str(score))
+                self._progress(n_rows, 0)
+            if isinstance(score, TextScore):
+                self._progress(0, len(score.prompt.token_ids))
         return True
 
     def _finished(self) -> Iterator[ScoredChunk]:

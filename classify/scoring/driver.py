@@ -8,7 +8,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Generic, Self, TypeVar
 
 from classify.engines import Engine
+from classify.engines.answers import Request, checked_answer
 from classify.engines.sharing import open_line
+from classify.errors import AnswerError, InputError, RowError
 from classify.scoring.result import TextScore
 from classify.scoring.strategies import Strategy
 from classify.verbalizer import ScorablePrompt
@@ -33,9 +35,11 @@ class Flight(Generic[Key]):
     def __init__(self, engine: Engine, *, window: int | None = None) -> None:
         self._line = open_line(engine)
         self._room = engine.window if window is None else window
-        self._waiting: dict[int, tuple[Key, Strategy]] = {}
+        self._waiting: dict[int, tuple[Key, Strategy, Request]] = {}
         # Tickets of first requests: of the others' texts a part was read.
         self._fresh: set[int] = set()
+        # Texts that the engine refused, until the next poll.
+        self._refused: list[tuple[Key, RowError]] = []
 
     @property
     def n_begun(self) -> int:
@@ -50,32 +54,49 @@ class Flight(Generic[Key]):
 
     def __len__(self) -> int:
         """How many texts are in flight."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._refused)
 
     @property
     def full(self) -> bool:
         """Whether to `poll` before the next text is added."""
-        return len(self._waiting) >= self._room
+        return len(self) >= self._room
 
     def add(self, key: Key, strategy: Strategy) -> None:
         """Let a text begin."""
-        ticket = self._line.submit(next(strategy))
-        self._waiting[ticket] = (key, strategy)
-        self._fresh.add(ticket)
+        ticket = self._submit(key, strategy, next(strategy))
+        if ticket is not None:
+            self._fresh.add(ticket)
 
-    def poll(self) -> list[tuple[Key, TextScore]]:
-        """Let the engine make progress; return what is finished, perhaps nothing."""
-        landed = []
+    def poll(self) -> list[tuple[Key, TextScore | RowError]]:
+        """Let the engine make progress; return what is finished, perhaps nothing.
+
+        A text without a usable answer has its error in place of a score.
+        """
+        landed: list[tuple[Key, TextScore | RowError]] = [*self._refused]
+        self._refused.clear()
+        if landed:
+            return landed  # waiting for the engine would hold them up
         for ticket, result in self._line.poll():
-            key, strategy = self._waiting.pop(ticket)
+            key, strategy, request = self._waiting.pop(ticket)
             self._fresh.discard(ticket)
             try:
-                request = strategy.send(result)
+                following = strategy.send(checked_answer(request, result))
             except StopIteration as finished:
                 landed.append((key, finished.value))
+            except (InputError, AnswerError) as error:
+                landed.append((key, error))
             else:
-                self._waiting[self._line.submit(request)] = (key, strategy)
+                self._submit(key, strategy, following)
         return landed
+
+    def _submit(self, key: Key, strategy: Strategy, request: Request) -> int | None:
+        try:
+            ticket = self._line.submit(request)
+        except (InputError, AnswerError) as error:
+            self._refused.append((key, error))
+            return None
+        self._waiting[ticket] = (key, strategy, request)
+        return ticket
 
     def forget_reads(self) -> None:
         """Drop what is kept of earlier texts; see `classify.engines.sharing.Line`."""
@@ -84,12 +105,13 @@ class Flight(Generic[Key]):
     def close(self) -> None:
         """Give up the texts in flight."""
         self._waiting.clear()
+        self._refused.clear()
         self._line.close()
 
 
 def drive(
     strategies: Iterable[Strategy], engine: Engine, *, window: int | None = None
-) -> Iterator[tuple[int, TextScore]]:
+) -> Iterator[tuple[int, TextScore | RowError]]:
     """Run strategies over an engine; yield their results as they come.
 
     Parameters
@@ -102,9 +124,9 @@ def drive(
 
     Yields
     ------
-    (int, TextScore)
-        The position of the strategy in the iterable, and its result. The order is that
-        of completion.
+    (int, TextScore or RowError)
+        The position of the strategy in the iterable, and its result, or why it has
+        none. The order is that of completion.
     """
     flight: Flight[int] = Flight(engine, window=window)
     with flight:
@@ -121,8 +143,9 @@ def score_prompts(
     strategy: Callable[[ScorablePrompt], Strategy],
     engine: Engine,
     *,
+    refuse: Callable[[int, RowError], Exception] | None = None,
     progress: Callable[[int], object] | None = None,
-) -> list[TextScore]:
+) -> list[TextScore | RowError]:
     """Score prompts with one strategy, in their order; equal prompts once.
 
     Parameters
@@ -131,22 +154,29 @@ def score_prompts(
     strategy : callable
         Makes the strategy of a prompt.
     engine : Engine
+    refuse : callable, default=None
+        Makes the exception that a text without a usable answer raises, of its position
+        and its error. None: the error stands in place of its score.
     progress : callable, default=None
         Called with the number of texts finished since the last call.
 
     Returns
     -------
-    list of TextScore, length n_texts
+    list of TextScore or RowError, length n_texts
     """
     same: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for at, prompt in enumerate(prompts):
         same.setdefault((prompt.token_ids, id(prompt.trie)), []).append(at)
     members = list(same.values())
-    scores: dict[int, TextScore] = {}
+    scores: dict[int, TextScore | RowError] = {}
     for which, score in drive((strategy(prompts[m[0]]) for m in members), engine):
+        if not isinstance(score, TextScore) and refuse is not None:
+            raise refuse(members[which][0], score)
         for at in members[which]:
             # Texts with equal prompts can differ in whether they were cut to it.
-            scores[at] = score.for_prompt(prompts[at])
+            scores[at] = (
+                score.for_prompt(prompts[at]) if isinstance(score, TextScore) else score
+            )
         if progress is not None:
             progress(len(members[which]))
     return [scores[at] for at in range(len(prompts))]

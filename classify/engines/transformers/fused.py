@@ -183,8 +183,10 @@ class _Layout:
 
     def __init__(self, real: Bools, heads: _Heads) -> None:
         self._heads, self._shape = heads, real.shape
-        # Padding takes the first token's states: finite, and masked.
-        token = np.where(real, real.cumsum().reshape(real.shape) - 1, 0)
+        # Padding takes states of a token of its own row: they are masked, but a masked
+        # NaN still makes a sum NaN, and must not come from another text.
+        number = real.cumsum().reshape(real.shape) - 1
+        token = np.where(real, number, number[:, -1:])
         token = token[:, None, :]  # (B, 1, Q)
         head = np.arange(heads.n_queries)[None, :, None]
         pair = np.arange(2 * heads.n_keys).reshape(2, 1, -1, 1)

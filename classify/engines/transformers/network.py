@@ -285,9 +285,14 @@ def _chunks(logits: torch.Tensor) -> Iterator[slice]:
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int) -> Ints:
-    """Right-align rows of ids in an array of zeros, shape (n_rows, width)."""
+    """Right-align rows of ids in an array, shape (n_rows, width).
+
+    Padding is the row's own first id: it is masked, but a masked NaN still makes a sum
+    NaN, and must not come from a token that the row has not.
+    """
     array = np.zeros((len(rows), width), dtype=np.int64)
     for i, row in enumerate(rows):
         if row:
+            array[i] = row[0]
             array[i, width - len(row) :] = row
     return array

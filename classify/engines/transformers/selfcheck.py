@@ -78,12 +78,19 @@ def fault_at_length(
     The last of them is a node of a tree; the prompt has one less.
     """
     n_prompt = max(4, length - 1)
-    text = (token_ids * (n_prompt // len(token_ids) + 1))[:n_prompt]
+    text = _repeated(token_ids, n_prompt)
+    if network(np.array([text]), keep=1)[0].isnan().any():
+        # A text that the model cannot compute shows nothing.
+        text = _repeated(_sample(network)[0][1], n_prompt)
     a, b, c = ((text[0] + i) % network.vocab_size for i in range(3))
     # A shorter neighbour: batches mix lengths.
     prompts = [text, text[: max(3, length // 3)]]
     tree = TokenTree({(a, b), (a, c), (b,)})
     return _fault(network, mode, prompts, tree, with_prefix=False)
+
+
+def _repeated(token_ids: tuple[int, ...], length: int) -> tuple[int, ...]:
+    return (token_ids * (length // len(token_ids) + 1))[:length]
 
 
 def _fault(

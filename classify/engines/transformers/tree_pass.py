@@ -79,6 +79,13 @@ def _lookup(
     return values
 
 
+def _node_tokens(asked: Sequence[Asked], nodes: Ints) -> Ints:
+    """Return the token of each node, and the prompt's last one as padding."""
+    last = np.array([[one.prompt[-1]] for one in asked])
+    tokens = _lookup([one.tree for one in asked], "tokens", nodes, 0)
+    return np.where(nodes < 0, last, tokens)
+
+
 def new_prompts(
     network: Network, asked: Sequence[Asked], *, prefix: Slots | None, keep: bool
 ) -> tuple[list[EdgeLogprobs], Slots | None]:
@@ -116,7 +123,7 @@ def new_prompts(
     codes = prompt_codes
     if n_nodes:
         node_positions = n_shared + lengths - 1 + _lookup(trees, "depths", nodes, 0)
-        token_ids = np.hstack([token_ids, _lookup(trees, "tokens", nodes, 0)])
+        token_ids = np.hstack([token_ids, _node_tokens(asked, nodes)])
         positions = np.hstack([positions, np.where(nodes < 0, 0, node_positions)])
         codes = np.hstack([codes, np.where(nodes < 0, PAD, nodes + FIRST_NODE)])
     n_queries = width + n_nodes
@@ -262,7 +269,7 @@ def _append(
     positions = np.hstack([positions, new_positions])
     n_queries = nodes.shape[1]
     logits = network.logits(
-        _lookup(trees, "tokens", nodes, 0),
+        _node_tokens(asked, nodes),
         positions=new_positions,
         real=nodes >= 0,
         wanted=nodes >= 0,

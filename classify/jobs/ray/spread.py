@@ -153,14 +153,12 @@ class SpreadScoring:
             if isinstance(record, bytes):
                 scored.append((key, record))
             for waiting in self._asked.pop(key):
-                waiting.n_missing -= 1
-                positions = waiting.positions[key]
-                n_rows += len(positions)
                 if isinstance(record, bytes):
+                    waiting.n_missing -= 1
                     waiting.records[key] = record
+                    n_rows += len(waiting.positions[key])
                 else:
-                    del waiting.positions[key]
-                    waiting.errors.update(dict.fromkeys(positions, record))
+                    n_rows += waiting.set_aside(key, record)
         self._store.put_many(scored)
         self._run.watcher.progressed(n_rows, answer.n_tokens)
 

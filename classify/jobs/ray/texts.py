@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from classify.encoding import Row
-from classify.errors import InputError
+from classify.errors import InputError, RowError
 from classify.jobs.score_records import pack_scores
 from classify.labels import LabelSet
 from classify.scored_rows import RowScorer
@@ -60,7 +60,7 @@ def score_texts(scorer: RowScorer, texts: Texts) -> Records:
         The engine failed.
     """
     strategy = scorer.read_strategy()
-    landed: dict[int, TextScore] = {}
+    landed: dict[int, TextScore | RowError] = {}
     known: dict[int, bytes | str] = {}
     n_tokens = 0
     with Flight[int](scorer.model.load_engine()) as flight:
@@ -79,7 +79,9 @@ def score_texts(scorer: RowScorer, texts: Texts) -> Records:
                 n_tokens += len(prompt.token_ids)
         while flight:
             landed.update(flight.poll())
-    known |= _packed(scorer, texts, landed)
+    scores = {at: each for at, each in landed.items() if isinstance(each, TextScore)}
+    known |= {at: str(landed[at]) for at in landed.keys() - scores.keys()}
+    known |= _packed(scorer, texts, scores)
     return Records([known[at] for at in range(len(texts.rows))], n_tokens)
 
 
