@@ -60,6 +60,8 @@ def test_runs_from_top_to_bottom(path, tmp_path):
     client.execute(env={**os.environ, "OMP_NUM_THREADS": "1"})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert any("image/png" in output.get("data", {}) for output in outputs)
+    # Shown in red, as if something had failed.
+    assert [each.text for each in outputs if each.get("name") == "stderr"] == []
 
     ran = tmp_path / path.name
     nbformat.write(notebook, ran)
