@@ -6,7 +6,7 @@ import pytest
 
 from classify.distribution import NAME
 from tests.readme_blocks import NEEDS, blocks_of
-from tests.test_repository import ROOT
+from tests.test_repository import ROOT, relative, tracked_files
 
 TEXT = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = blocks_of(TEXT)
@@ -54,3 +54,14 @@ def test_both_ways_in_are_on_the_first_screen():
     first = "\n".join(TEXT.splitlines()[:30])
     for command in ("make demo", "pip install .", f"pip install {NAME}"):
         assert f"$ {command}" in first
+
+
+def test_every_folder_is_in_the_list():
+    parts = [relative(path).split("/")[:-1] for path in tracked_files()]
+    folders = {each[0] for each in parts if each and not each[0].startswith(".")}
+    packages = {each[1] for each in parts if len(each) > 1 and each[0] == "classify"}
+    lines = TEXT.splitlines()
+    for start in [f"{name}/ " for name in folders] + [
+        f"  {name}/ " for name in packages
+    ]:
+        assert any(line.startswith(start) for line in lines), start
