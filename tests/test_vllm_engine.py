@@ -95,6 +95,13 @@ def test_a_model_that_cannot_be_loaded_says_why(tmp_path, case):
 
 
 @DEMO
+def test_vllm_sends_no_usage_reports(vllm_engine):
+    from vllm.usage.usage_lib import is_usage_stats_enabled
+
+    assert not is_usage_stats_enabled()
+
+
+@DEMO
 def test_it_says_what_it_is(vllm_engine):
     assert repr(vllm_engine) == f"VllmEngine({str(model_folder())!r})"
     assert vllm_engine.__sklearn_clone__() is vllm_engine

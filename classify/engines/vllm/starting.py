@@ -42,6 +42,8 @@ def start(
     # who classifies: that there is no tokenizer, with a traceback, for one.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    # vLLM reports how it is used to its makers, unless told not to.
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     _check_folder(model)
     platform = _platform()
     if device not in ("auto", platform, f"{platform}:0"):
