@@ -13,6 +13,9 @@ from classify.calibration import (
     check_fingerprint,
     fingerprint_of,
 )
+from classify.calibration.fingerprint import (
+    differing_keys,
+)
 from classify.demo import model_folder
 from classify.errors import ConfigError, DataError, InputError
 from classify.labels import LabelSet
@@ -198,24 +201,44 @@ def test_using_the_tokenizer_does_not_change_the_fingerprint(parts):
 @pytest.mark.parametrize(
     ("name", "value", "changed"),
     [
-        ("template", PromptTemplate("{text}\nTopic:", chat=False), {"prompt"}),
-        ("template", PromptTemplate(answer_prefix="It is"), {"prompt"}),
-        ("template", PromptTemplate(options="none"), {"prompt"}),
+        (
+            "template",
+            PromptTemplate("{text}\nTopic:", chat=False),
+            {"prompt.template", "prompt.chat"},
+        ),
+        (
+            "template",
+            PromptTemplate(answer_prefix="It is"),
+            {"prompt.answer_prefix"},
+        ),
+        (
+            "template",
+            PromptTemplate(options="none"),
+            {"prompt.template", "prompt.options"},
+        ),
+        ("template", PromptTemplate(system="Sort mail."), {"prompt.system"}),
+        (
+            "template",
+            PromptTemplate(examples=[("a", "billing")]),
+            {"prompt.examples"},
+        ),
+        ("template", PromptTemplate(chat=True), set()),
+        ("template", PromptTemplate(too_long="error"), set()),
         ("verbalizer", Verbalizer(case_variants=True), {"label_words"}),
         (
             "labels",
             LabelSet.parse(["billing", "refund"]),
-            {"labels", "label_words", "prompt"},
+            {"labels", "label_words"},
         ),
         (
             "labels",
             LabelSet.parse({"billing": ["invoice"], "shipping": None}),
-            {"label_words", "prompt"},
+            {"label_words"},
         ),
         (
             "labels",
             LabelSet.parse({"billing": "Invoices", "shipping": None}),
-            {"prompt"},
+            {"prompt.template", "prompt.options", "prompt.descriptions"},
         ),
         ("strategy", "generate", {"strategy"}),
         ("tolerance", 0.0, {"tolerance"}),
@@ -224,7 +247,66 @@ def test_using_the_tokenizer_does_not_change_the_fingerprint(parts):
 )
 def test_what_changes_the_scores_changes_the_fingerprint(parts, name, value, changed):
     before, after = fingerprint_of(**parts), fingerprint_of(**parts | {name: value})
-    assert {key for key in before if before[key] != after[key]} == changed
+    assert set(differing_keys(before, after)) == changed
+    assert set(differing_keys(after, before)) == changed
+
+
+def test_a_prompt_that_reads_the_same_is_the_same(parts):
+    written = PromptTemplate("Text: {text}\nCategory:", chat=False)
+    in_front = PromptTemplate("Text: {text}\n", chat=False, answer_prefix="Category:")
+    one, other = (
+        fingerprint_of(**parts | {"template": recipe}) for recipe in (written, in_front)
+    )
+    assert one["prompt.template"] != other["prompt.template"]
+    check_fingerprint(one, other, what="It")
+
+
+# Digests of version 0.1.0.dev0 before parts were recorded.
+@pytest.mark.parametrize(
+    ("recipe", "digest"),
+    [
+        (PromptTemplate(), "sha256:e3de08480eb0a7bb"),
+        (PromptTemplate("{text}\nTopic:", chat=False), "sha256:c9f11f9515e165dc"),
+        (
+            PromptTemplate(
+                answer_prefix="It is", system="Sort mail.", examples=[("a", "billing")]
+            ),
+            "sha256:f398f509949030c0",
+        ),
+    ],
+)
+def test_files_that_record_no_parts_are_still_taken(parts, recipe, digest):
+    present = fingerprint_of(**parts | {"template": recipe})
+    saved = {key: present[key] for key in present if not key.startswith("prompt.")}
+    check_fingerprint(saved | {"prompt": digest}, present, what="It")
+    other = saved | {"prompt": "sha256:0123456789abcdef"}
+    with pytest.raises(ConfigError) as caught:
+        check_fingerprint(other, present, what="It")
+    assert str(caught.value) == (
+        "It was fitted on something else. prompt: fitted with sha256:0123456789abcdef, "
+        f"now {digest}. Fit it again, or use it all the same with force=True."
+    )
+
+
+def test_a_file_of_when_a_space_followed_an_opening_quote_is_refused(parts):
+    recipe = PromptTemplate(chat=False, answer_prefix='{"topic": "')
+    present = fingerprint_of(**parts | {"template": recipe})
+    assert present["prompt"] != "sha256:e662a58eeb0d55f3"  # as written then
+
+
+def test_long_parts_are_shown_from_where_they_differ(parts):
+    recipes = [
+        PromptTemplate("Sort these letters, one by one. " * 3 + end + ": {text}")
+        for end in ("First", "Second")
+    ]
+    one, other = (fingerprint_of(**parts | {"template": recipe}) for recipe in recipes)
+    with pytest.raises(ConfigError) as caught:
+        check_fingerprint(one, other, what="It")
+    assert str(caught.value) == (
+        "It was fitted on something else. prompt.template: fitted with …ort these "
+        "letters, one by one. First: {text}, now …ort these letters, one by one. "
+        "Second: {text}. Fit it again, or use it all the same with force=True."
+    )
 
 
 def test_a_hub_model_is_its_id_and_revision(parts):

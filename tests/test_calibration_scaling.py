@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from sklearn.calibration import _TemperatureScaling
 from sklearn.isotonic import IsotonicRegression
@@ -211,10 +211,42 @@ def test_isotonic_has_no_infinite_loss_where_it_saw_no_text_of_a_label():
 def test_a_true_label_of_probability_0_is_raised_for_the_fit_and_counted():
     shown = np.array([[-0.1, -2.4, -np.inf], [-40.0, 0.0, -1.0]])
     texts = LabelledTexts(shown, np.array([2, 1]), np.ones(2), -30.0)
-    assert texts.for_fit.tolist() == [[-0.1, -2.4, -30.1], [-30.0, 0.0, -1.0]]
-    assert texts.n_raised == 2
+    assert texts.for_fit.tolist() == [[-0.1, -2.4, -32.4], [-40.0, 0.0, -1.0]]
+    assert texts.n_raised == 1
     assert texts.losses(shown).tolist() == [30.0, 0.0]
     assert np.isfinite(affine(texts, penalty=Penalty()).bias).all()
+
+
+def test_the_map_that_is_fitted_is_the_one_that_is_used():
+    # Half of the cells lie more than 30 nats below their row's greatest.
+    drawn = posteriors(300, 4, scale=0.04, spread=2.0)
+    shown = drawn.log_proba
+    far = shown < shown.max(axis=1, keepdims=True) - 30.0
+    assert 0.4 < far.mean() < 0.6
+    texts = texts_of(drawn)
+    penalty = Penalty(log_scale=0.0, bias=0.0)
+
+    def used_loss(log_temperature):
+        used = log_softmax(shown / np.exp(log_temperature), axis=1)
+        return mean_loss(used, drawn.codes)
+
+    best = np.exp(minimize_scalar(used_loss, bounds=(-2.0, 5.0), method="bounded").x)
+    found = 1 / temperature(texts, penalty=penalty).scale[0]
+    assert found == pytest.approx(best, rel=1e-4)
+    # A floor that raised finite values would bend it.
+    floored = np.maximum(shown, shown.max(axis=1, keepdims=True) - 30.0)
+    bent = LabelledTexts(floored, drawn.codes, texts.weights, -30.0)
+    assert abs(1 / temperature(bent, penalty=penalty).scale[0] - best) > 0.01 * best
+    for fit in (bias, affine, vector):
+        fitted = fit(texts, penalty=penalty)
+        at_optimum = mean_loss(fitted.transform(shown), drawn.codes)
+        for moved in (fitted.scale * 1.02, fitted.scale * 0.98):
+            if fit is not bias:
+                nearby = Affine(moved, fitted.bias).transform(shown)
+                assert mean_loss(nearby, drawn.codes) >= at_optimum
+        for at in range(4):
+            nearby = Affine(fitted.scale, fitted.bias + 0.3 * np.eye(4)[at])
+            assert mean_loss(nearby.transform(shown), drawn.codes) >= at_optimum
 
 
 def test_temperature_keeps_ties_and_rankings():

@@ -163,6 +163,12 @@ def test_an_unknown_label_names_its_row(folder):
     )
 
 
+def test_what_becomes_of_long_texts_is_no_other_prompt(fitted, fresh):
+    options = (fresh, *WITH_LABELS, "--calibration", fitted[1], "--limit", 2)
+    cut = run("predict", *options, "--too-long", "truncate")
+    assert run("predict", *options, "--too-long", "error").stdout == cut.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -372,8 +378,9 @@ def test_another_prompt_is_refused_and_can_be_forced(fitted, fresh):
     result = run("predict", *options, "--options", "lines", code=2)
     assert re.search(
         r"Error: The calibration '.*calibration\.json' was fitted on something else\. "
-        r"prompt: fitted with sha256:\w+, now sha256:\w+\. Fit it again, or "
-        r"use it all the same with --force\.",
+        r"prompt\.template: fitted with Which .*, now Which .*; prompt\.options: "
+        r"fitted with inline, now lines\. Fit it again, or use it all the same with "
+        r"--force\.",
         result.stderr,
     )
     assert "Engine" not in result.stderr  # the model was not loaded

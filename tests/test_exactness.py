@@ -38,6 +38,8 @@ TEMPLATES = {
     "plain": PromptTemplate("{text}\nTopic:", chat=False),
     "merging": PromptTemplate("{text}\nTopic: ", chat=False),
     "chat": PromptTemplate(chat=True),
+    "quoted": PromptTemplate('{text}\n{{"topic": "', chat=False),
+    "chat, quoted": PromptTemplate(chat=True, answer_prefix='{"topic": "'),
 }
 
 
@@ -50,17 +52,18 @@ def reference(request):
 
 def prompt_text(tokenizer, kind, names, text):
     """Write the prompt out as people would."""
-    if kind != "chat":
+    if not kind.startswith("chat"):
         return tokenizer.bos_token + TEMPLATES[kind].template.format(text=text)
     content = (
         f"Which of these categories describes the text best: {', '.join(names)}?\n\n"
         f"Text: {text}\n\nAnswer with the category only."
     )
-    return tokenizer.apply_chat_template(
+    rendered = tokenizer.apply_chat_template(
         [{"role": "user", "content": content}],
         tokenize=False,
         add_generation_prompt=True,
     )
+    return rendered + TEMPLATES[kind].answer_prefix
 
 
 @torch.inference_mode()

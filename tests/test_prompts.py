@@ -123,7 +123,6 @@ def test_chat_layout():
         "<|user|>\nnew?<|end|>\n<|assistant|>\n"
     )
     assert prompt.end_of_turn_id == byte_level().eos_id
-    assert prompt.tail == "\n"
     assert not prompt.tail_follows_data
 
 
@@ -156,6 +155,45 @@ def test_plain_layout_with_examples():
         ("{text}\nTopic:", "배송", " "),
         ("{text}\nTopic:", "😀", " "),
         ("{text}<|assistant|>", "billing", ""),
+        # Behind an opening mark there is no space, behind a closing one there is.
+        ('{text}\n{{"topic": "', "billing", ""),
+        ('{text}\n{{"topic":"', "billing", ""),
+        ('{text}\n{{"topic": ["', "billing", ""),
+        ('Text: "{text}"', "billing", " "),
+        ('Text: "{text} "', "billing", " "),
+        ('Text: "{text}"\nTopic: "', "billing", ""),
+        ('"{text}" is about "', "billing", ""),
+        ('The topic of "{text}" is ""', "billing", " "),
+        ("{text}\nIt's about '", "billing", ""),
+        ("'{text}' isn't 'it's'", "billing", " "),
+        ("{text}\nthe users'", "billing", " "),
+        ("the users' '{text}", "billing", " "),
+        ("{text}\nthe users' '", "billing", ""),
+        ("{text}\n5'", "billing", " "),
+        ('a quotation\nof {text} lines."', "billing", " "),
+        ("{text}\nTopic: “", "billing", ""),
+        ("Text: “{text}”", "billing", " "),
+        ("{text}\nThema: „", "billing", ""),
+        ("Text: „{text}“", "billing", " "),
+        ("{text}\nSujet : «", "billing", ""),
+        ("Texte : «{text}»", "billing", " "),
+        ("{text}\nThema: »", "billing", ""),
+        ("Text: »{text}«", "billing", " "),
+        ("{text}\nthe customer’s", "billing", " "),
+        ("{text}\nthe customers’", "billing", " "),
+        ("{text}\nTopic: ‘", "billing", ""),
+        ("{text}\n主题“", "billing", ""),
+        ("{text}\n主题「", "billing", ""),
+        ("主题「{text}」", "billing", " "),
+        ("{text}\nTopic: `", "billing", ""),
+        ("`{text}`", "billing", " "),
+        ("{text} (", "billing", ""),
+        ("({text})", "billing", " "),
+        ("{text}\nTopic: <", "billing", ""),
+        ("{text}\n<topic>", "billing", " "),
+        ("{text}\nlabels[", "billing", ""),
+        ("{text}\n{{", "billing", ""),
+        ('<|user|>"{text}<|assistant|>"', "billing", ""),
     ],
 )
 def test_one_space_before_the_label(template, word, separator):
@@ -164,6 +202,23 @@ def test_one_space_before_the_label(template, word, separator):
 
 def test_chat_answers_begin_at_once():
     assert compile_chat("{text}").separator_before("billing") == ""
+
+
+@pytest.mark.parametrize(
+    ("prefix", "space"),
+    [("Topic:", " "), ("Topic: ", ""), ('{"topic": "', ""), ('"topic"', " ")],
+)
+def test_examples_answer_as_the_model_would(prefix, space):
+    options = {"examples": [("old", "shipping")], "answer_prefix": prefix}
+    for prompt in (compile_plain("{text}\n", **options), compile_chat(**options)):
+        assert f"{prefix}{space}shipping" in text_of(prompt, {"text": "new"})
+        assert prompt.separator_before("billing") == space
+
+
+def test_marks_in_the_data_open_nothing():
+    prompt = compile_plain("{text} {labels}\nTopic:", LabelSet.parse(['a "b', "c"]))
+    assert prompt.separator_before("c") == " "
+    assert compile_plain("{text}").separator_before("c") == " "
 
 
 def test_a_chat_template_that_puts_a_space_before_answers():

@@ -61,8 +61,9 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
     cv : int, default=5
         Folds of cross-validation; fewer where there are fewer labelled texts.
     floor : float, default=-30.0
-        While fitting, log-probabilities are raised to so far below their row's
-        greatest, in nats; and a true label of probability 0 costs so much.
+        In nats: a true label of probability 0 costs so much, and counts as so far
+        below the least of its row in a fit; "batch", probes, "matrix" and "isotonic"
+        raise log-probabilities to so far below their row's greatest.
     force : bool, default=False
         Fit "isotonic" to fewer than 1,000 labels.
     random_state : int or None, default=None
@@ -87,8 +88,8 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
     label_shares_ : ndarray of shape (n_labels,) or None
         Share of each label in `y`.
     n_features_in_, n_labels_, n_unlabeled_, n_floored_ : int
-        Columns; labelled texts; texts that shifts were found on; log-probabilities
-        that were raised in labelled texts.
+        Columns; labelled texts; texts that shifts were found on; true labels of
+        probability 0.
     metrics_ : dict or None
         ``{"before": …, "after": …}`` with ``log_loss``, ``brier``, ``accuracy`` and
         ``ece`` on the labelled texts; "after" is cross-fitted: no text is judged by a

@@ -9,7 +9,7 @@ not of paths: a folder that was moved or renamed is still the same model.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -17,11 +17,16 @@ from classify.errors import ConfigError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
 from classify.prompts.parts import Field
-from classify.tokenizer import Tokenizer
+from classify.tokenizer import Segment, Tokenizer
 from classify.verbalizer import Verbalizer
 from classify.wording import parameter
 
-__all__ = ["Fingerprint", "check_fingerprint", "fingerprint_of"]
+__all__ = [
+    "Fingerprint",
+    "check_fingerprint",
+    "differing_keys",
+    "fingerprint_of",
+]
 
 Fingerprint: TypeAlias = Mapping[str, str]
 
@@ -29,6 +34,9 @@ Fingerprint: TypeAlias = Mapping[str, str]
 # first (which holds the names and shapes of the tensors) to its last.
 _N_BLOCKS = 64
 _BLOCK_BYTES = 1 << 16
+# Keys of what a prompt is made of, and how much of it messages show.
+_PART = "prompt."
+_N_SHOWN = 60
 _WEIGHTS = ("*.safetensors", "*.bin")
 # What of a fast tokenizer's state changes with use, and not what it encodes to.
 _TRANSIENT = ("truncation", "padding")
@@ -55,7 +63,8 @@ def fingerprint_of(
         fraction of a second), or a hub id, which is kept as ``id@revision``.
     template : PromptTemplate
         Digested as it reads for these labels, before the tokenizer's chat template
-        wraps it: one that writes today's date changes nothing.
+        wraps it: one that writes today's date changes nothing. What it is made of
+        stands beside the digest (``prompt.template``, …), for people to read.
     verbalizer : Verbalizer
     tokenizer : Tokenizer
         Its vocabulary, its rules and its chat template are digested.
@@ -73,7 +82,7 @@ def fingerprint_of(
     return {
         "model": _model(model, revision),
         "tokenizer": _tokenizer(tokenizer),
-        "prompt": _prompt(template, tokenizer, labels),
+        **_prompt(template, tokenizer, labels),
         "labels": _named(list(labels.names)),
         "label_words": _digest([words, asdict(verbalizer)]),
         "strategy": strategy,
@@ -103,18 +112,66 @@ def check_fingerprint(
     --------
     >>> check_fingerprint({"model": "a@main"}, {"model": "a@main"}, what="It")
     """
-    keys = dict.fromkeys([*saved, *present])
-    different = [
-        f"{key}: fitted with {saved.get(key, 'nothing recorded')}, now "
-        f"{present.get(key, 'nothing recorded')}"
-        for key in keys
-        if saved.get(key) != present.get(key)
-    ]
+    different = []
+    for key in differing_keys(saved, present):
+        was, now = _readable(saved.get(key), present.get(key))
+        different.append(f"{key}: fitted with {was}, now {now}")
     if different and not force:
         raise ConfigError(
             f"{what} was fitted on something else. {'; '.join(different)}. Fit it "
             f"again, or use it all the same with {parameter('force', True)}."
         )
+
+
+def differing_keys(saved: Fingerprint, present: Fingerprint) -> list[str]:
+    """Return the keys that differ.
+
+    Of a prompt, those of its parts that do; its digest where no part explains it, as
+    in a file that records none. Parts alone, such as the text of a template that reads
+    the same for these labels, make no difference.
+
+    Examples
+    --------
+    >>> saved = {"prompt": "sha256:1", "prompt.template": "a", "prompt.chat": "no"}
+    >>> differing_keys(saved, saved | {"prompt": "sha256:2", "prompt.template": "b"})
+    ['prompt.template']
+    >>> differing_keys({"prompt": "sha256:1"}, saved)
+    []
+    """
+    keys = [
+        key
+        for key in dict.fromkeys([*saved, *present])
+        if saved.get(key) != present.get(key)
+    ]
+    parts = [key for key in keys if key.startswith(_PART)]
+    keys = [key for key in keys if key not in parts]
+    if "prompt" not in keys:
+        return keys
+    recorded = f"{_PART}template" in saved and f"{_PART}template" in present
+    by_labels = {"labels", "label_words"} & {*keys}
+    explained = parts if recorded and (parts or by_labels) else ["prompt"]
+    at = keys.index("prompt")
+    return [*keys[:at], *explained, *keys[at + 1 :]]
+
+
+def _readable(was: str | None, now: str | None) -> tuple[str, str]:
+    """Return two values for a message; long ones from shortly before they differ."""
+    values = [
+        "nothing recorded" if value is None else value or "nothing"
+        for value in (was, now)
+    ]
+    start = 0
+    if max(map(len, values)) > _N_SHOWN:
+        pairs = enumerate(zip(*values, strict=False))
+        shared = next((at for at, (one, other) in pairs if one != other), 0)
+        start = max(0, shared - _N_SHOWN // 2)
+    first, second = (
+        "…" * (start > 0)
+        + value[start : start + _N_SHOWN]
+        + "…" * (len(value) > start + _N_SHOWN)
+        for value in values
+    )
+    return first, second
 
 
 def _model(model: str | Path, revision: str | None) -> str:
@@ -154,15 +211,39 @@ def _tokenizer(tokenizer: Tokenizer) -> str:
     return _digest([rules, controls, list(tokenizer.bos_ids), chat])
 
 
-def _prompt(template: PromptTemplate, tokenizer: Tokenizer, labels: LabelSet) -> str:
-    if template.chat == "auto":
-        template = replace(template, chat=tokenizer.has_chat_template)
-    compiled = template.compile(cast(Tokenizer, _Transcript()), labels)
+def _prompt(
+    template: PromptTemplate, tokenizer: Tokenizer, labels: LabelSet
+) -> dict[str, str]:
+    recipe = template.resolved(labels, has_chat_template=tokenizer.has_chat_template)
+    compiled = recipe.compile(cast(Tokenizer, _Transcript()), labels)
     parts = [
         {"field": part.name} if isinstance(part, Field) else part._asdict()
         for part in compiled.parts
     ]
-    return _digest([parts, compiled.is_chat, compiled.too_long])
+    # What `too_long` is changes no score. Files keep the digest that they had with
+    # "truncate", when it still counted.
+    digested = [parts, compiled.is_chat, "truncate"]
+    last = compiled.parts[-1]
+    if (
+        compiled.separator is None
+        and isinstance(last, Segment)
+        and not last.text[-1].isspace()
+        and not compiled.separator_before("a")
+    ):
+        digested.append("no space")  # where earlier versions put one
+    descriptions = {
+        label.name: label.description for label in labels if label.description
+    }
+    return {
+        "prompt": _digest(digested),
+        f"{_PART}template": recipe.template or "",
+        f"{_PART}system": recipe.system or "",
+        f"{_PART}options": recipe.options,
+        f"{_PART}answer_prefix": recipe.answer_prefix,
+        f"{_PART}examples": _json(list(recipe.examples)) if recipe.examples else "",
+        f"{_PART}chat": "yes" if recipe.chat else "no",
+        f"{_PART}descriptions": _json(descriptions) if descriptions else "",
+    }
 
 
 class _Transcript:
@@ -188,8 +269,12 @@ def _named(names: list[str]) -> str:
 
 
 def _digest(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return _shown(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+    text = _json(value).encode("utf-8", "surrogatepass")
+    return _shown(hashlib.sha256(text).hexdigest())
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _shown(hexadecimal: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classify.calibration.rows import FloatArray, raised
+from classify.calibration.rows import FloatArray
 
 __all__ = ["LabelledTexts"]
 
@@ -24,7 +24,7 @@ class LabelledTexts:
     weights : ndarray of float64, shape (n_texts,)
         At least 0.
     floor : float
-        Least log-probability below a row's greatest that a fit works with, in nats.
+        How far below its row a true label of probability 0 counts, in nats.
     """
 
     log_proba: FloatArray
@@ -59,18 +59,24 @@ class LabelledTexts:
 
     @property
     def for_fit(self) -> FloatArray:
-        """`log_proba` raised to the floor; the true label also where it was -inf."""
-        values = raised(self.log_proba, self.floor)
-        rows = np.arange(len(self))
-        ruled_out = np.isneginf(values[rows, self.codes])
-        least = values.max(axis=1) + self.floor
-        values[rows[ruled_out], self.codes[ruled_out]] = least[ruled_out]
+        """`log_proba`, but a true label at -inf is `floor` below its row's least.
+
+        Finite values stay: the map that is fitted is the map that is used.
+        """
+        values = self.log_proba.copy()
+        rows = np.flatnonzero(self._ruled_out)
+        least = np.min(values[rows], axis=1, where=np.isfinite(values[rows]), initial=0)
+        values[rows, self.codes[rows]] = least + self.floor
         return values
 
     @property
     def n_raised(self) -> int:
-        """How many log-probabilities `for_fit` had to raise."""
-        return int((self.for_fit != self.log_proba).sum())
+        """How many true labels have a log-probability of -inf."""
+        return int(self._ruled_out.sum())
+
+    @property
+    def _ruled_out(self) -> npt.NDArray[np.bool_]:
+        return np.isneginf(self.log_proba[np.arange(len(self)), self.codes])
 
     def losses(self, log_proba: FloatArray) -> FloatArray:
         """Return -log p(true label) under these predictions, in nats, shape (n_texts,).

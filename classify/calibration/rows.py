@@ -2,9 +2,11 @@
 
 A row is normalised, in nats and float64. -inf means *impossible*: the label is no
 candidate for that text, or the model rules it out. It stays -inf through every method,
-and counts for nothing in a fit. A finite value is never raised at predict time; only
-while fitting is it raised to `floor` below its row's greatest, so that a single absurd
-value cannot outweigh all others in a mean of logarithms or a log loss.
+and counts for nothing in a fit. Scales and shifts with labels are fitted on values as
+they are, so that the optimum is that of the map in use. Where a fit takes means of
+logarithms ("batch" and probes), or the map itself takes no -inf ("matrix", "isotonic":
+at fit and at predict time alike), values are raised to `floor` below their row's
+greatest.
 """
 
 from typing import Any, Protocol

@@ -69,7 +69,9 @@ def job_fingerprint(job: Classification) -> dict[str, str]:
 
 def score_digest(scorer: RowScorer) -> bytes:
     """Return a digest of what scores of a text depend on, beside the text."""
-    return _digest(_scores(scorer))
+    # The parts of a prompt only explain its digest.
+    scores = _scores(scorer)
+    return _digest({key: scores[key] for key in scores if key[:7] != "prompt."})
 
 
 def versions() -> dict[str, str]:
@@ -108,6 +110,7 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
         "engine": engine if isinstance(engine, str) else engine.name,
         "dtype": model.dtype,
         "engine_options": _text(options),
+        **({} if model.template.too_long == "truncate" else {"too_long": "error"}),
     }
 
 

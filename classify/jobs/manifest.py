@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.atomic import atomic_file
+from classify.calibration.fingerprint import differing_keys
 from classify.errors import DataError
 
 __all__ = [
@@ -115,8 +116,7 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[st
             section = "" if key == "fingerprint" else f"{key} "
             found += [
                 _changed(f"{section}{name}", was.get(name), now.get(name))
-                for name in dict.fromkeys([*was, *now])
-                if was.get(name) != now.get(name)
+                for name in differing_keys(was, now)
             ]
         else:
             found.append(_changed(key, was, now))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from classify.errors import PromptTooLongError
-from classify.prompts.parts import Field, Part, fill, separator_for
+from classify.prompts.parts import Field, Part, fill, separator_behind
 from classify.tokenizer import Segment, Tokenizer
 
 __all__ = ["CompiledPrompt", "EncodedPrompts"]
@@ -53,19 +53,6 @@ class CompiledPrompt:
         return tuple(dict.fromkeys(names))
 
     @property
-    def tail(self) -> str:
-        """The prompt's fixed text after its last control token and its last field."""
-        tail = ""
-        for part in reversed(self.parts):
-            if isinstance(part, Field):
-                break
-            controls = () if part.is_data else self.tokenizer.find_controls(part.text)
-            if controls:
-                return part.text[controls[-1][1] :] + tail
-            tail = part.text + tail
-        return tail
-
-    @property
     def tail_follows_data(self) -> bool:
         """Whether a row's text can stand in one run of text with the answer.
 
@@ -81,15 +68,21 @@ class CompiledPrompt:
     def separator_before(self, word: str) -> str:
         """Return what stands between the prompt and a label word: a space or nothing.
 
-        Nothing after white space, after a control token, and before a script that
-        puts no spaces between words.
+        The chat template's own where it has one, else `separator_behind` what follows
+        the last control token.
         """
         if self.separator is not None:
             return self.separator
-        tail = self.tail
-        if (not tail and not self.tail_follows_data) or tail[-1:].isspace():
-            return ""
-        return separator_for(word)
+        parts: list[Part] = []
+        for part in reversed(self.parts):
+            literal = isinstance(part, Segment) and not part.is_data
+            controls = self.tokenizer.find_controls(part.text) if literal else ()
+            if controls:
+                rest = part.text[controls[-1][1] :]
+                parts.insert(0, Segment(rest, is_data=False))
+                break
+            parts.insert(0, part)
+        return separator_behind(parts, word)
 
     def render(self, row: Mapping[str, str]) -> list[Segment]:
         """Fill a row's columns in.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from classify.errors import PromptError
-from classify.prompts.parts import Part, separator_for
+from classify.prompts.parts import Part, separator_behind
 from classify.tokenizer import Segment, Tokenizer
 from classify.wording import parameter
 
@@ -45,8 +45,7 @@ def lay_out_plain(
     gap = Segment("\n\n", is_data=False)
     parts: list[Part] = [*system, gap] if system else []
     for shown, answer in examples:
-        tail = "".join(segment.text for segment in (*shown, prefix))
-        space = "" if tail[-1:].isspace() else separator_for(answer)
+        space = separator_behind([*shown, prefix], answer)
         parts += [*shown, prefix, Segment(space + answer, is_data=True), gap]
     return Layout([*parts, *body, prefix], None, None)
 
@@ -73,10 +72,9 @@ def lay_out_chat(
 
     messages = [{"role": "system", "content": marked(system)}] if system else []
     for shown, answer in examples:
-        spoken = [
-            Segment(answer_prefix, is_data=False),
-            Segment((answer_prefix and separator_for(answer)) + answer, is_data=True),
-        ]
+        prefix = Segment(answer_prefix, is_data=False)
+        space = separator_behind([prefix], answer)
+        spoken = [prefix, Segment(space + answer, is_data=True)]
         messages.append({"role": "user", "content": marked(shown)})
         messages.append({"role": "assistant", "content": marked(spoken)})
     messages.append({"role": "user", "content": marked(body)})

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 from classify.errors import PromptError
 from classify.tokenizer import Segment
 
-__all__ = ["Field", "Part", "fill", "merge", "parse", "separator_for"]
+__all__ = ["Field", "Part", "fill", "merge", "parse", "separator_behind"]
 
 # Scripts that put no space between words (Unicode character names).
 _UNSPACED = (
@@ -22,6 +22,9 @@ _UNSPACED = (
     "MYANMAR",
     "TIBETAN",
 )
+
+# Those in one string open and close each other, in one language or another.
+_QUOTATION_MARKS = ('"', "'", "`", "“”„‟", "‘’‚‛", "«»", "‹›")
 
 
 class Field(NamedTuple):
@@ -97,13 +100,48 @@ def merge(parts: Sequence[Part]) -> list[Part]:
     return merged
 
 
-def separator_for(word: str) -> str:
-    """Return the space that belongs before `word`, or nothing in unspaced scripts.
+def separator_behind(parts: Sequence[Part], word: str) -> str:
+    """Return what belongs between the parts of a prompt and an answer: a space, or "".
+
+    Nothing at the start of a text, after white space, behind an opening bracket or
+    quotation mark, and before a script that puts no spaces between words.
 
     Examples
     --------
-    >>> separator_for("billing"), separator_for("请求")
-    (' ', '')
+    >>> def behind(text, word="billing"):
+    ...     return separator_behind([Segment(text, is_data=False)], word)
+    >>> behind("Topic:"), behind("Topic:", "请求"), behind("Topic: ")
+    (' ', '', '')
+    >>> behind('{"topic": "'), behind('The "topic"'), behind("It's the users'")
+    ('', ' ', ' ')
     """
+    # Data stands as a letter: what marks it holds says nothing of the prompt's own.
+    text = "".join(
+        "x" if isinstance(part, Field) or part.is_data else part.text for part in parts
+    )
+    line = text.rpartition("\n")[2]
     name = unicodedata.name(word[0], "")
-    return "" if name.startswith(_UNSPACED) else " "
+    if not line or line[-1].isspace() or name.startswith(_UNSPACED) or _opens(line):
+        return ""
+    return " "
+
+
+def _opens(line: str) -> bool:
+    """Return whether a line ends with an opening bracket or quotation mark."""
+    last = line[-1]
+    marks = next((marks for marks in _QUOTATION_MARKS if last in marks), "")
+    if not marks:
+        return last == "<" or unicodedata.category(last) == "Ps"
+    is_open = False
+    for at, mark in enumerate(line):
+        if mark not in marks:
+            continue
+        before, after = line[at - 1 : at] or " ", line[at + 1 : at + 2]
+        if is_open:
+            is_open = before.isalnum() and after.isalnum()  # an apostrophe
+        else:
+            # Behind a letter it is an apostrophe, behind a full stop the end of a
+            # quotation that began in an earlier line; “ and « open everywhere.
+            may_follow = not before.isalnum() and before not in ".!?…)]}"
+            is_open = may_follow or unicodedata.category(mark) in ("Pi", "Ps")
+    return is_open

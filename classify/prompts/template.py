@@ -1,7 +1,7 @@
 """The recipe of a prompt, as people write it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from classify.errors import PromptError
@@ -63,7 +63,10 @@ class PromptTemplate:
         prompt find them; or nowhere. "auto": lines if a label has a description, else
         inline.
     answer_prefix : str, default=""
-        What is put in the model's mouth before the label, such as ``"Category:"``.
+        What is put in the model's mouth before the label, such as ``"Category:"``. As
+        behind a plain template, the label follows after a space; after none behind
+        white space, an opening bracket or an opening quotation mark, as in
+        ``'{"label": "'``, and none in scripts that put no spaces between words.
     too_long : {"truncate", "error"}, default="truncate"
         What to do with a text that does not fit the model: cut the end of the *text*
         and report it, or refuse.
@@ -132,40 +135,50 @@ class PromptTemplate:
             chat=True without a chat template, an example of an unknown label, a chat
             template that cannot render the roles or loses the text.
         """
-        chat = tokenizer.has_chat_template if self.chat == "auto" else self.chat
-        if chat and not tokenizer.has_chat_template:
+        if self.chat is True and not tokenizer.has_chat_template:
             raise PromptError(
                 f"The tokenizer of {tokenizer.name!r} has no chat template, which "
                 f"{parameter('chat', True)} needs: use {parameter('chat', False)}, or "
                 "a chat model."
             )
-        options = self.options
-        if options == "auto":
-            described = any(label.description for label in labels)
-            options = "lines" if described else "inline"
-        listed = _list_options(labels, options)
-        prompt = self._compile(tokenizer, labels, options, listed, chat=chat)
-        if options != "verbatim":
+        recipe = self.resolved(labels, has_chat_template=tokenizer.has_chat_template)
+        prompt = recipe._compile(tokenizer, labels, _list_options(labels, recipe))
+        if recipe.options != "verbatim":
             return prompt
         # What stands before an answer is known only now.
         words = [label.words[0] for label in labels]
         listed = "\n".join(prompt.separator_before(word) + word for word in words)
-        return self._compile(tokenizer, labels, options, listed, chat=chat)
+        return recipe._compile(tokenizer, labels, listed)
 
-    def _compile(
-        self,
-        tokenizer: Tokenizer,
-        labels: LabelSet,
-        options: Options,
-        written: str,
-        *,
-        chat: bool,
-    ) -> CompiledPrompt:
-        """Join the recipe with a tokenizer and the options as they are written."""
+    def resolved(
+        self, labels: LabelSet, *, has_chat_template: bool
+    ) -> "PromptTemplate":
+        r"""Return the recipe with the template, `chat` and `options` that it comes to.
+
+        Examples
+        --------
+        >>> labels = LabelSet.parse(["billing", "shipping"])
+        >>> recipe = PromptTemplate().resolved(labels, has_chat_template=False)
+        >>> recipe.template, recipe.chat, recipe.options
+        ('Categories: {labels}\n\nText: {text}\nCategory:', False, 'inline')
+        """
+        chat = has_chat_template if self.chat == "auto" else self.chat
+        options = self.options
+        if options == "auto":
+            described = any(label.description for label in labels)
+            options = "lines" if described else "inline"
         template = self.template
         if template is None:
             layout_of = "lines" if options == "verbatim" else options
             template = (_CHAT_TEMPLATES if chat else _PLAIN_TEMPLATES)[layout_of]
+        return replace(self, template=template, chat=chat, options=options)
+
+    def _compile(
+        self, tokenizer: Tokenizer, labels: LabelSet, written: str
+    ) -> CompiledPrompt:
+        """Join a resolved recipe with a tokenizer and the options as written."""
+        template = self.template
+        assert template is not None, "resolved"
         listed = Segment(written, is_data=True)
         body = [listed if part == Field("labels") else part for part in parse(template)]
         system = [
@@ -179,22 +192,22 @@ class PromptTemplate:
             )
             for row, name in self.examples
         ]
-        if chat:
+        if self.chat:
             layout = lay_out_chat(tokenizer, system, examples, body, self.answer_prefix)
         else:
             layout = lay_out_plain(system, examples, body, self.answer_prefix)
         return CompiledPrompt(
             tokenizer=tokenizer,
             parts=tuple(merge(layout.parts)),
-            is_chat=chat,
+            is_chat=bool(self.chat),
             separator=layout.separator,
             end_of_turn_id=layout.end_of_turn_id,
             too_long=self.too_long,
         )
 
 
-def _list_options(labels: LabelSet, options: Options) -> str:
-    if options != "lines":
+def _list_options(labels: LabelSet, recipe: PromptTemplate) -> str:
+    if recipe.options != "lines":
         return ", ".join(label.words[0] for label in labels)
     return "\n".join(
         f"- {label.words[0]}: {label.description}"
