@@ -335,6 +335,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             sets=sets,
             probabilities=probabilities,
         )
+        self._prompted_model().warn_of_one_label(results.columns["label"].tolist())
         return add_results(frame, results, with_errors=on_error == "set_aside")
 
     def scorer(self) -> RowScorer:
@@ -359,7 +360,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if known is not None and known.values:
             order = [classes.tolist().index(name) for name in known.values.values()]
             log_proba, classes = log_proba[:, order], self.classes_
-        return Posteriors(log_proba, classes, scores.label_mass)
+        found = Posteriors(log_proba, classes, scores.label_mass)
+        if len(scores):
+            self._prompted_model().warn_of_one_label(classes[found.best].tolist())
+        return found
 
     def _known_labels(self) -> LabelSet | None:
         fitted: LabelSet | None = getattr(self, "label_set_", None)

@@ -1,12 +1,13 @@
 """A language model joined with the recipe of its prompts: rows in, scores out."""
 
-import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from classify.demo import located
+from classify.doubts import doubt_label_mass, doubt_one_label
 from classify.encoding import Row, RowEncoder
 from classify.engines import Engine, load_engine
 from classify.engines.files import Files, files_of
@@ -20,14 +21,9 @@ from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
 
 __all__ = ["MODEL_PARAMETERS", "Progress", "PromptedModel", "Refuse", "ScoredRows"]
 
-logger = logging.getLogger(__name__)
-
 Progress = Callable[[int], object]
 # Makes the exception that a row raises, of its position and its error.
 Refuse = Callable[[int, RowError], Exception]
-
-# Below this mean label mass nearly all of the model's belief is on other answers.
-_LOW_LABEL_MASS = 0.01
 # For all estimators: it takes no time.
 _keeping = Turns()
 
@@ -72,7 +68,9 @@ class PromptedModel:
     _engine: Engine | None = field(default=None, init=False, compare=False)
     _engine_pid: int = field(default=0, init=False, compare=False)
     _encoder: RowEncoder | None = field(default=None, init=False, compare=False)
-    _warned: bool = field(default=False, init=False, compare=False)
+    # Doubts are told once, whatever the number of calls.
+    _doubts_mass: bool = field(default=False, init=False, compare=False)
+    _doubts_labels: bool = field(default=False, init=False, compare=False)
 
     def __post_init__(self) -> None:
         self.files = self._files_now()
@@ -225,17 +223,14 @@ class PromptedModel:
 
     def warn_of_low_mass(self, scores: LabelLogprobs) -> None:
         """Log, once, that the model would rather answer with something else."""
-        if not len(scores) or self._warned:
-            return
-        mean = float(scores.label_mass.mean())
-        if mean < _LOW_LABEL_MASS:
-            self._warned = True  # once is enough, whatever the number of calls
-            logger.warning(
-                "The mean label mass is %.2g: the model would rather answer with "
-                "something else than a label, and the probabilities rest on so little. "
-                "List the options in the prompt, or use the words that it would use.",
-                mean,
-            )
+        if len(scores) and not self._doubts_mass:
+            self._doubts_mass = doubt_label_mass(float(scores.label_mass.mean()))
+
+    def warn_of_one_label(self, labels: Iterable[Any]) -> None:
+        """Log, once, that nearly all texts get the same label; None is no label."""
+        if not self._doubts_labels:
+            counts = Counter(label for label in labels if label is not None)
+            self._doubts_labels = doubt_one_label(counts)
 
     def _scored(
         self,

@@ -303,8 +303,8 @@ def test_long_parts_are_shown_from_where_they_differ(parts):
     with pytest.raises(ConfigError) as caught:
         check_fingerprint(one, other, what="It")
     assert str(caught.value) == (
-        "It was fitted on something else. prompt.template: fitted with …ort these "
-        "letters, one by one. First: {text}, now …ort these letters, one by one. "
+        "It was fitted on something else. prompt.template: fitted with …rt these "
+        "letters, one by one. First: {text}, now …rt these letters, one by one. "
         "Second: {text}. Fit it again, or use it all the same with force=True."
     )
 

@@ -378,7 +378,7 @@ def test_another_prompt_is_refused_and_can_be_forced(fitted, fresh):
     result = run("predict", *options, "--options", "lines", code=2)
     assert re.search(
         r"Error: The calibration '.*calibration\.json' was fitted on something else\. "
-        r"prompt\.template: fitted with Which .*, now Which .*; prompt\.options: "
+        r"prompt\.template: fitted with .*, now .*; prompt\.options: "
         r"fitted with inline, now lines\. Fit it again, or use it all the same with "
         r"--force\.",
         result.stderr,

@@ -159,5 +159,5 @@ def test_a_folder_without_permission(folder, labelled):
 def test_another_model_is_refused(labelled, calibration):
     options = ("--calibration", calibration, "--options", "lines")
     result = run("evaluate", labelled, *WITH_LABELS, *options, code=2)
-    assert "was fitted on something else. prompt: fitted with" in result.stderr
+    assert "was fitted on something else. prompt.template: fitted with" in result.stderr
     assert result.stdout == ""

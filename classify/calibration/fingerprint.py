@@ -157,7 +157,7 @@ def differing_keys(saved: Fingerprint, present: Fingerprint) -> list[str]:
 def _readable(was: str | None, now: str | None) -> tuple[str, str]:
     """Return two values for a message; long ones from shortly before they differ."""
     values = [
-        "nothing recorded" if value is None else value or "nothing"
+        "nothing recorded" if value is None else value.replace("\n", "\\n") or "nothing"
         for value in (was, now)
     ]
     start = 0

@@ -76,7 +76,8 @@ class LabelledTexts:
 
     @property
     def _ruled_out(self) -> npt.NDArray[np.bool_]:
-        return np.isneginf(self.log_proba[np.arange(len(self)), self.codes])
+        true = self.log_proba[np.arange(len(self)), self.codes]
+        return np.asarray(np.isneginf(true))
 
     def losses(self, log_proba: FloatArray) -> FloatArray:
         """Return -log p(true label) under these predictions, in nats, shape (n_texts,).

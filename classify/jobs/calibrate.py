@@ -1,5 +1,6 @@
 """From scored texts to a calibration, and on other rows to a threshold and sets."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from classify.artefact import Artefact
 from classify.calibration import Fingerprint, LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
+from classify.doubts import doubt_one_label
 from classify.errors import DataError
 from classify.jobs.labelled import ScoredTexts
 from classify.scoring import LabelLogprobs
@@ -122,6 +124,11 @@ def fit_artefact(
         X_unlabeled=unlabelled,
         probes=probes,
         fingerprint=fingerprint,
+    )
+    true = _some(texts.labels, first)
+    doubt_one_label(
+        Counter(calibrator.predict(texts.scores[first]).tolist()),
+        None if true is None else Counter(true.tolist()),
     )
     artefact, set_sizes = Artefact(calibrator), None
     if wishes.has_decisions:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from classify.doubts import doubt_one_label
 from classify.errors import ConfigError, EngineError
 from classify.jobs.directory import JobDirectory
 from classify.jobs.files.chunk import Chunk
@@ -216,7 +217,10 @@ def run_job(
             )
         rows = _SavedRows(table, result, directory, run)
         rows.finish(_parts_here if compute is None else compute)
-        return rows.outcome(started=started, keep=keep)
+        outcome = rows.outcome(started=started, keep=keep)
+    if outcome.is_complete:
+        doubt_one_label(outcome.summary.label_counts)
+    return outcome
 
 
 def stream_rows(
@@ -262,6 +266,7 @@ def stream_rows(
     is_complete = not run.stopping() or summary.n_rows == n_rows == table.n_rows
     if is_complete:
         _check_limit(run, summary, summary.n_rows)
+        doubt_one_label(summary.label_counts)
     return Outcome(
         summary=summary,
         seconds=time.monotonic() - started,

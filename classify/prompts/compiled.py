@@ -75,13 +75,14 @@ class CompiledPrompt:
             return self.separator
         parts: list[Part] = []
         for part in reversed(self.parts):
-            literal = isinstance(part, Segment) and not part.is_data
-            controls = self.tokenizer.find_controls(part.text) if literal else ()
-            if controls:
-                rest = part.text[controls[-1][1] :]
-                parts.insert(0, Segment(rest, is_data=False))
-                break
+            controls: Sequence[tuple[int, int, int]] = ()
+            if isinstance(part, Segment) and not part.is_data:
+                controls = self.tokenizer.find_controls(part.text)
+                if controls:
+                    part = Segment(part.text[controls[-1][1] :], is_data=False)
             parts.insert(0, part)
+            if controls:
+                break
         return separator_behind(parts, word)
 
     def render(self, row: Mapping[str, str]) -> list[Segment]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from classify.decision import SelectiveClassifier
 from classify.decision.posteriors import LabelPosteriors
+from classify.doubts import doubt_one_label
 from classify.errors import InputError
 from classify.metrics import aurc_score
 from classify.metrics.calibration_error import ReliabilityBins, reliability_bins
@@ -192,6 +193,12 @@ class Evaluation:
         predicted = last.predicted
         confusion = confusion_counts(codes, predicted, len(classes))
         names = tuple(classes.tolist())
+        doubt_one_label(
+            *(
+                dict(zip(names, confusion.sum(axis=at).tolist(), strict=True))
+                for at in (0, 1)
+            )
+        )
         return cls(
             title=title,
             facts=dict(facts or {}),

@@ -1,0 +1,106 @@
+"""Signs that predictions may mean little: one label for nearly all, or little mass.
+
+They are logged as warnings, in the same words wherever texts are scored.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from classify.wording import parameter
+
+__all__ = ["doubt_label_mass", "doubt_one_label"]
+
+logger = logging.getLogger(__name__)
+
+# A larger share of the texts with the same label is told of, from so many texts on. If
+# the commonest class has 80 % of 30 texts, chance brings 29 of them in 1 case of 100.
+MIN_TEXTS = 30
+MIN_SHARE = 0.95
+# Of texts with true labels: a table whose classes are so uneven is no reason for doubt.
+MAX_TRUE_SHARE = 0.9
+# Below the greatest of these, a label is not the likelier answer; mean label mass.
+_OTHER_ANSWERS = {0.01: "nearly all", 0.1: "most", 0.5: "more than half"}
+
+
+def doubt_label_mass(mean: float) -> bool:
+    """Log a warning if the model would rather answer with something else than a label.
+
+    Parameters
+    ----------
+    mean : float
+        Mean label mass.
+
+    Returns
+    -------
+    bool
+        Whether there was reason to.
+    """
+    for limit, share in _OTHER_ANSWERS.items():
+        if mean < limit:
+            logger.warning(
+                "The mean label mass is %.2g: the model puts %s of its probability on "
+                "answers other than the labels, and the labels share what is left. "
+                "%s, or label words that it would use itself. (What it would rather "
+                "say: see notebooks/02_what_the_model_sees.ipynb.)",
+                mean,
+                share,
+                _remedies(),
+            )
+            return True
+    return False
+
+
+def doubt_one_label(
+    predicted: Mapping[str, int], true: Mapping[str, int] | None = None
+) -> bool:
+    """Log a warning if nearly all texts get the same label.
+
+    Parameters
+    ----------
+    predicted : mapping of label to int
+        Texts by predicted label.
+    true : mapping of label to int, default=None
+        The same texts by true label, where these are known: a share that is not far
+        from the truth is no reason.
+
+    Returns
+    -------
+    bool
+        Whether there was reason to.
+    """
+    n_texts = sum(predicted.values())
+    label, n_most = max(predicted.items(), key=lambda each: each[1], default=("", 0))
+    if n_texts < MIN_TEXTS or n_most < MIN_SHARE * n_texts:
+        return False
+    if true is None:
+        logger.warning(
+            "%d of %d texts get the label %r. If that is not what you expect, the "
+            "prompt or the model favours it whatever the text says. "
+            "%s, or calibrate: prior_matching needs no labelled texts.",
+            n_most,
+            n_texts,
+            label,
+            _remedies(),
+        )
+        return True
+    n_true = true.get(label, 0)
+    if n_true >= MAX_TRUE_SHARE * n_texts:
+        return False
+    logger.warning(
+        "%d of %d texts get the label %r, but only %d have it: the prompt or the model "
+        "favours it whatever the text says. "
+        "%s, or calibrate: prior_matching needs no labelled texts.",
+        n_most,
+        n_texts,
+        label,
+        n_true,
+        _remedies(),
+    )
+    return True
+
+
+def _remedies() -> str:
+    return (
+        f"Try {parameter('options')} or {parameter('answer_prefix')} (such as "
+        f"'Category:'), {parameter('chat', False)}, a larger model"
+    )
