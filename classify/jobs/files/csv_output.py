@@ -77,7 +77,8 @@ def csv_bytes(columns: Sequence[Sequence[Any]], *, separator: str = ",") -> byte
     if len(texts) == 1:
         texts = [[cell or '""' for cell in texts[0]]]
     lines = [*map(separator.join, zip(*texts, strict=True)), ""]
-    return "\n".join(lines).encode()
+    # As `written_text` has it: halves of surrogate pairs as escape sequences.
+    return "\n".join(lines).encode("utf-8", "backslashreplace")
 
 
 def _columns(chunk: Chunk) -> list[Sequence[Any]]:

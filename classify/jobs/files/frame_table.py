@@ -45,10 +45,11 @@ def _described(frame: pd.DataFrame) -> list[Input]:
     digest = hashlib.sha256()
     for at, name in enumerate(frame.columns):
         column = frame.iloc[:, at]
-        digest.update(f"{name}\0{column.dtype}\0".encode())
+        heading = f"{name}\0{column.dtype}\0"
+        digest.update(heading.encode("utf-8", "surrogatepass"))
         try:
             codes = pd.util.hash_pandas_object(column, index=False)
-        except TypeError:  # it holds lists
+        except (TypeError, UnicodeEncodeError):  # lists; halves of surrogate pairs
             texts = pd.Series(as_texts(series_cells(column)), dtype=object)
             codes = pd.util.hash_pandas_object(texts, index=False)
         digest.update(codes.to_numpy().tobytes())

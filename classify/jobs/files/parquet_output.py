@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from classify.jobs.files.chunk import Chunk
 from classify.jobs.files.result_kinds import ResultKind, check_unique_columns
-from classify.jobs.files.values import as_texts, pyarrow
+from classify.jobs.files.values import arrow_cells, as_texts, pyarrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,7 +118,7 @@ def _as(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
     columns = []
     for column, field in zip(table.columns, schema, strict=True):
         if field.type == pa.string() and column.type not in (field.type, pa.null()):
-            columns.append(pa.array(as_texts(column.to_pylist()), pa.string()))
+            columns.append(pa.array(as_texts(arrow_cells(column)), pa.string()))
         else:
             columns.append(column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=schema)

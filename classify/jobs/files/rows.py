@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from classify.jobs.files.values import as_arrow, pyarrow, series_cells
+from classify.cells import written_text
+from classify.jobs.files.values import arrow_cells, as_arrow, pyarrow, series_cells
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,7 +95,7 @@ class ListRows:
         """Return the rows as a table of Arrow."""
         pa = pyarrow()
         columns = [pa.array(self.cells(at), pa.string()) for at in _range(self)]
-        return pa.Table.from_arrays(columns, list(self.columns))
+        return _arrow(self, columns)
 
     def take(self, positions: Positions) -> "ListRows":
         """Return the rows at some positions."""
@@ -142,8 +143,7 @@ class DictRows:
 
     def arrow(self) -> "pa.Table":
         """Return the rows as a table of Arrow."""
-        columns = [as_arrow(self.cells(at)) for at in _range(self)]
-        return pyarrow().Table.from_arrays(columns, list(self.columns))
+        return _arrow(self, [as_arrow(self.cells(at)) for at in _range(self)])
 
     def take(self, positions: Positions) -> "DictRows":
         """Return the rows at some positions."""
@@ -172,8 +172,7 @@ class ArrowRows:
 
     def cells(self, at: int) -> list[Any]:
         """Return the values of a column."""
-        cells: list[Any] = self._table.column(at).to_pylist()
-        return cells
+        return arrow_cells(self._table.column(at))
 
     def lists(self) -> list[list[Any]]:
         """Return each row's values in the order of the columns."""
@@ -232,7 +231,7 @@ class FrameRows:
     def arrow(self) -> "pa.Table":
         """Return the rows as a table of Arrow."""
         columns = [as_arrow(self._frame.iloc[:, at]) for at in _range(self)]
-        return pyarrow().Table.from_arrays(columns, list(self.columns))
+        return _arrow(self, columns)
 
     def take(self, positions: Positions) -> "FrameRows":
         """Return the rows at some positions."""
@@ -245,6 +244,11 @@ class FrameRows:
 
 def _range(rows: Rows) -> range:
     return range(len(rows.columns))
+
+
+def _arrow(rows: Rows, columns: list[Any]) -> "pa.Table":
+    names = list(map(written_text, rows.columns))
+    return pyarrow().Table.from_arrays(columns, names)
 
 
 def _by_row(rows: Rows) -> list[list[Any]]:
