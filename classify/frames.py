@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.encoding import Row
 from classify.errors import DataError, InputError, RowError
+from classify.label_names import join_names, need_json
 from classify.prompted_model import Refuse
 from classify.scoring import LabelLogprobs
 
@@ -207,11 +209,17 @@ def _candidates(cell: Any, column: str) -> Sequence[str] | InputError:
         if isinstance(cell, list | tuple | np.ndarray) and not is_missing(cell):
             return [text_of(name) for name in cell]
         text = text_of(cell)
+        if no_text(text):
+            return DataError(f"there are no labels in column {column!r}.")
+        if not text.lstrip().startswith("["):
+            return [name.strip() for name in text.split("|")]
+        return [text_of(name) for name in json.loads(text)]
+    except json.JSONDecodeError as error:
+        return DataError(
+            f"column {column!r} holds {text!r}, which is no list: {error}."
+        )
     except DataError as error:
         return DataError(f"column {column!r} {error}")
-    if no_text(text):
-        return DataError(f"there are no labels in column {column!r}.")
-    return _parse_candidates(text, column)
 
 
 class RowResults(NamedTuple):
@@ -220,17 +228,20 @@ class RowResults(NamedTuple):
     Attributes
     ----------
     columns : dict of str to ndarray, each of shape (n_scored,)
-        ``label``, ``probability``, ``abstained``, ``label_set``, ``p(…)``,
+        ``label``, ``probability``, ``abstained``, ``label_set`` (lists), ``p(…)``,
         ``label_mass``, ``unresolved`` and ``truncated`` of the rows that have a score.
     scored : ndarray of bool, shape (n_rows,)
         Which these are.
     errors : dict of int to str
         Positions of the other rows, and why they have none.
+    classes : ndarray of str, shape (n_labels,)
+        All labels.
     """
 
     columns: dict[str, npt.NDArray[Any]]
     scored: npt.NDArray[np.bool_]
     errors: dict[int, str]
+    classes: npt.NDArray[np.str_]
 
 
 def row_refusal(index: pd.Index) -> Refuse:
@@ -296,7 +307,7 @@ def row_results(
     columns["label_mass"] = scores.label_mass
     columns["unresolved"] = scores.unresolved
     columns["truncated"] = scores.truncated
-    return RowResults(columns, scored, dict(errors))
+    return RowResults(columns, scored, dict(errors), scores.classes)
 
 
 def own_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
@@ -334,6 +345,9 @@ def add_results(
         name: _spread(values, results.scored, frame.index)
         for name, values in results.columns.items()
     }
+    if "label_set" in columns:
+        join = partial(join_names, as_json=need_json(results.classes))
+        columns["label_set"] = columns["label_set"].map(join, na_action="ignore")
     if with_errors:
         columns["error"] = pd.Series(
             [results.errors.get(at, "") for at in range(len(frame))],
@@ -367,8 +381,8 @@ def _label_columns(
     if sets is not None:
         # A full set holds all labels, but not those that are no candidates.
         member = sets.predict_set(posteriors) & ~np.isneginf(log_proba)
-        columns["label_set"] = np.array(
-            ["|".join(classes[row].tolist()) for row in member], dtype=object
+        columns["label_set"] = np.fromiter(
+            (classes[row].tolist() for row in member), dtype=object, count=n_texts
         )
     return columns
 
@@ -384,15 +398,3 @@ def _spread(
     if values.dtype.kind == "f":
         return column.astype(np.float64)
     return column.astype("boolean") if values.dtype.kind == "b" else column
-
-
-def _parse_candidates(text: str, column: str) -> Sequence[str] | InputError:
-    if not text.lstrip().startswith("["):
-        return [name.strip() for name in text.split("|")]
-    try:
-        names = json.loads(text)
-    except json.JSONDecodeError as error:
-        return DataError(
-            f"column {column!r} holds {text!r}, which is no list: {error}."
-        )
-    return [str(name) for name in names]

@@ -119,6 +119,8 @@ def labels_of_y(declared: LabelSet | None, y: Any, n_texts: int) -> LabelsOfY:
             f"y must hold one label for each of the {n_texts} texts. Got {len(values)} "
             "instead."
         )
+    if declared is not None and declared.values is None:
+        values = [declared.find(value) or value for value in values]
     labels = _labels(declared, sorted(set(values)))
     known: Mapping[Any, str] | None = labels.values
     names = [str(value) if known is None else known[value] for value in values]

@@ -1,6 +1,5 @@
 """Classes: what they are called, what they mean, and which words stand for them."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from classify.errors import LabelError
+from classify.label_names import normal_form, suggestion
 
 __all__ = ["Label", "LabelSet", "Labels", "plain"]
 
@@ -119,6 +119,13 @@ class LabelSet(Sequence[Label]):
                 f"Labels must be unique. {_listed(twice)} declared more than once: "
                 "remove or rename the repeats."
             )
+        self._by_form = {normal_form(name): name for name in self.names}
+        if len(self._by_form) < len(self.names):
+            first, second = _same_form(self.names)
+            raise LabelError(
+                f"Labels must be unique. {first!r} and {second!r} are one text in two "
+                "Unicode normal forms: remove or rename one of them."
+            )
         if len(self._labels) < 2:
             got = f"only {self.names[0]!r}" if self._labels else "none"
             raise LabelError(
@@ -128,13 +135,13 @@ class LabelSet(Sequence[Label]):
         owner: dict[str, str] = {}
         for label in self._labels:
             for word in label.words:
-                if word in owner:
+                other = owner.setdefault(normal_form(word), label.name)
+                if other != label.name:
                     raise LabelError(
-                        f"The word {word!r} stands for label {owner[word]!r} and for "
+                        f"The word {word!r} stands for label {other!r} and for "
                         f"label {label.name!r}: an answer could not be told apart. "
                         "Give each label words of its own."
                     )
-                owner[word] = label.name
 
     @classmethod
     def parse(cls, value: Any) -> "LabelSet":
@@ -193,10 +200,12 @@ class LabelSet(Sequence[Label]):
         LabelError
             A name is not in this set (the nearest one is suggested).
         """
-        wanted = list(names)
-        for name in wanted:
-            if name not in self._by_name:
+        wanted = []
+        for name in names:
+            known = self.find(name)
+            if known is None:
                 raise LabelError(self.unknown(name))
+            wanted.append(known)
         if len(set(wanted)) < len(wanted):
             raise LabelError(
                 f"Candidate labels must be unique. Got {wanted!r} instead."
@@ -223,18 +232,31 @@ class LabelSet(Sequence[Label]):
             replace(label, value=value_of.get(label.name)) for label in self._labels
         )
 
+    def find(self, name: object) -> str | None:
+        r"""Return the label of this name, in whatever Unicode normal form, as declared.
+
+        None: there is no such label.
+
+        Examples
+        --------
+        >>> LabelSet.parse(["bar", "caf\u00e9"]).find("cafe\u0301")
+        'café'
+        """
+        if not isinstance(name, str):
+            return None
+        return name if name in self._by_name else self._by_form.get(normal_form(name))
+
     def unknown(self, name: object) -> str:
         """Return the sentence that says `name` is none of these labels."""
-        near = difflib.get_close_matches(str(name), self.names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = suggestion(name, self.names)
         return f"{name!r} is not one of the labels: {_listed(self.names)}.{hint}"
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            try:
-                return self._by_name[key]
-            except KeyError:
-                raise LabelError(self.unknown(key)) from None
+            name = self.find(key)
+            if name is None:
+                raise LabelError(self.unknown(key))
+            return self._by_name[name]
         return self._labels[key]
 
     def __len__(self) -> int:
@@ -244,7 +266,7 @@ class LabelSet(Sequence[Label]):
         return iter(self._labels)
 
     def __contains__(self, item: object) -> bool:
-        return item in self._by_name or item in self._labels
+        return self.find(item) is not None or item in self._labels
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LabelSet) and self._labels == other._labels
@@ -272,6 +294,11 @@ def _check_string(value: object, what: str) -> None:
             f"{what} must be a string. Got {value!r} of type {type(value).__name__} "
             f"instead.{hint}"
         )
+    if not value.isascii() and _is_cut(value):
+        raise LabelError(
+            f"{what} must not hold half a character: \\ud800 to \\udfff must come in "
+            f"pairs. Got {value!r} instead."
+        )
     if not value.strip():
         raise LabelError(f"{what} must not be empty. Got {value!r} instead.")
     if value != value.strip():
@@ -279,6 +306,25 @@ def _check_string(value: object, what: str) -> None:
             f"{what} must have no white space around it. Got {value!r} instead: the "
             "space before an answer is put there by the prompt."
         )
+
+
+def _is_cut(text: str) -> bool:
+    """Whether it holds half of a surrogate pair, which no file and no model takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _same_form(names: Sequence[str]) -> tuple[str, str]:
+    """Return two names that differ in their Unicode normal form only."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(normal_form(name), name)
+        if other != name:
+            return other, name
+    raise AssertionError("they all differ")
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

@@ -1,6 +1,5 @@
 """What a user passes to a calibrator, checked once and turned into arrays."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy.typing as npt
 
 from classify.calibration.rows import FloatArray
 from classify.errors import ConfigError, DataError, InputError, LabelError
+from classify.label_names import positions, suggestion
 from classify.label_values import label_values
 from classify.scoring import LabelLogprobs
 from classify.wording import parameter
@@ -204,13 +204,11 @@ def codes_of(y: Any, classes: npt.NDArray[Any], n_texts: int) -> npt.NDArray[np.
             f"y must hold one label for each of the {n_texts} texts. Got shape "
             f"({len(true)},) instead."
         )
-    column = {name: at for at, name in enumerate(classes.tolist())}
-    codes = [column.get(name) for name in true]
+    codes = positions(true, classes.tolist())
     if None in codes:
         row = codes.index(None)
         name = true[row]
-        near = difflib.get_close_matches(str(name), [str(each) for each in column], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = suggestion(name, list(map(str, classes.tolist())))
         raise LabelError(
             f"Text {row} has the label {name!r} in y, which is none of the classes: "
             f"{listed(classes)}.{hint} Mend the label, or leave the text out."

@@ -1,17 +1,20 @@
 """One text: JSON for programs, bars for people."""
 
+import os
 import sys
 from typing import Any
 
 import pandas as pd
 
+from classify.cells import no_text, text_of
 from classify.cli.console import Notes
 from classify.cli.decision_options import Rules
 from classify.cli.loading import load_classifier
 from classify.cli.tables import bars
 from classify.cli.terminal import print_json
 from classify.config import Task
-from classify.errors import ConfigError, DataError
+from classify.errors import ConfigError, DataError, InputError
+from classify.frames import candidates_of_frame
 
 __all__ = ["predict_text"]
 
@@ -29,8 +32,7 @@ def predict_text(
         if sys.stdin.isatty():
             notes.note("Reading one text from the keyboard; end it with Ctrl-D.")
         text = _stdin_text()
-    if not text.strip():
-        raise DataError("There is no text: it is empty.")
+    text = _checked(text)
     classifier = load_classifier(task, notes, force=rules.force)
     frame = classifier.classify_frame(
         pd.DataFrame({"text": [text]}),
@@ -44,7 +46,8 @@ def predict_text(
         "text": text,
         "label": None if row.get("abstained") else row["label"],
         "probability": row["probability"],
-        **{name: row[name] for name in ("abstained", "label_set") if name in row},
+        **frame.filter(["abstained"]).iloc[0],
+        **_listed_sets(frame),
         "probabilities": probabilities,
         "label_mass": row["label_mass"],
         "unresolved": row["unresolved"],
@@ -64,6 +67,25 @@ def predict_text(
         f"label mass {result['label_mass']:.4f}, unresolved "
         f"{result['unresolved']:.2g}{cut}"
     )
+
+
+def _listed_sets(frame: pd.DataFrame) -> dict[str, Any]:
+    if "label_set" not in frame:
+        return {}
+    (names,) = candidates_of_frame(frame, "label_set") or ((),)
+    # An empty cell is the empty set.
+    return {"label_set": () if isinstance(names, InputError) else names}
+
+
+def _checked(text: str) -> str:
+    try:
+        # What a shell hands over need not be UTF-8.
+        text = text_of(os.fsencode(text))
+    except DataError as error:
+        raise DataError(f"The text {error}") from None
+    if problem := no_text(text):
+        raise DataError(f"{problem[0].upper()}{problem[1:]}")
+    return text
 
 
 def _stdin_text() -> str:

@@ -19,6 +19,7 @@ from classify.jobs.files.result_kinds import ResultKind
 from classify.jobs.files.table import Table
 from classify.jobs.scored_chunks import ScoredChunk
 from classify.jobs.summary import Summary
+from classify.label_names import need_json
 
 __all__ = ["ERRORS_HEADER", "Classification", "ClassifiedChunk"]
 
@@ -39,7 +40,7 @@ class Classification:
     selective : SelectiveClassifier or None
         Fitted: withholds labels; the column ``abstained``.
     sets : SplitConformalSets or None
-        Fitted: the column ``label_set``.
+        Fitted: the column ``label_set``, of lists; in CSV as `join_names` has them.
     reading : mapping of str to str
         How the input is read and which of its rows, in words, so that a job is not
         gone on with after a change of it.
@@ -93,7 +94,9 @@ class Classification:
         if self.selective is not None:
             names["abstained"] = "str"
         if self.sets is not None:
-            names["label_set"] = "str"
+            labels = self.classifier.scorer().declared
+            is_plain = labels is None or not need_json(labels.names)
+            names["label_set"] = "list" if is_plain else "json_list"
         if self.probabilities:
             for name in self.classifier.classes_:
                 names[f"p({name})"] = "float"
@@ -176,5 +179,6 @@ def _spread(values: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> list[Any
     if scored.all():
         return list(values.tolist())
     cells = np.full(len(scored), None, dtype=object)
-    cells[scored] = values.tolist()
+    # Lists are a value each, and no rows of a table.
+    cells[scored] = values if values.dtype == object else values.tolist()
     return cells.tolist()

@@ -107,16 +107,16 @@ def label_codes(labels: Any, classes: Any, n_classes: int, name: str) -> IntArra
     """
     values = label_values(labels, name)
     known = _known_labels(values, classes, n_classes, name)
-    column = {label: at for at, label in enumerate(known.tolist())}
-    codes = np.array([column.get(value, -1) for value in values], dtype=np.int64)
-    if (codes < 0).any():
-        row = int(np.flatnonzero(codes < 0)[0])
+    codes = positions(values, known.tolist())
+    if None in codes:
+        row = codes.index(None)
+        hint = suggestion(values[row], list(map(str, known.tolist())))
         raise LabelError(
             f"{name}[{row}] is {values[row]!r}, which is not one "
-            f"of the classes: {', '.join(map(repr, known.tolist()))}. Mend the label, "
-            "or add a class and its column of probabilities."
+            f"of the classes: {', '.join(map(repr, known.tolist()))}.{hint} Mend the "
+            "label, or add a class and its column of probabilities."
         )
-    return codes
+    return np.array(codes, dtype=np.int64)
 
 
 def check_classes(classes: Any, n_classes: int) -> npt.NDArray[Any]:

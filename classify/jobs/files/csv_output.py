@@ -1,6 +1,7 @@
 """Rows with their results as CSV."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -10,6 +11,7 @@ from classify.jobs.files.parts import concatenate
 from classify.jobs.files.result_kinds import ResultKind
 from classify.jobs.files.rows import ListRows
 from classify.jobs.files.values import csv_cells
+from classify.label_names import join_names
 
 __all__ = ["CsvOutput", "csv_bytes"]
 
@@ -19,7 +21,7 @@ _NUMBERS = frozenset({int, float, bool})
 class CsvOutput:
     """CSV or TSV in UTF-8: what is missing as nothing, floats with all their digits.
 
-    Nested values are written as JSON, lists of results as ``a|b``.
+    Nested values are written as JSON, lists of results as ``a|b`` (`join_names`).
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ class CsvOutput:
         """Return the lines of a part."""
         columns = _columns(chunk)
         columns += [
-            _joined(values) if kinds[name] == "list" else values
+            _joined(values, kinds[name]) if kinds[name].endswith("list") else values
             for name, values in results.items()
         ]
         return csv_bytes(columns, separator=self._separator)
@@ -106,5 +108,6 @@ def _texts(column: Sequence[Any], separator: str) -> Sequence[str]:
     ]
 
 
-def _joined(values: Sequence[Sequence[str] | None]) -> list[str | None]:
-    return [None if value is None else "|".join(value) for value in values]
+def _joined(values: Sequence[Any], kind: ResultKind) -> list[str | None]:
+    join = partial(join_names, as_json=kind == "json_list")
+    return [None if value is None else join(value) for value in values]

@@ -60,6 +60,7 @@ class ParquetOutput:
             "float": pa.float64(),
             "bool": pa.bool_(),
             "list": pa.list_(pa.string()),
+            "json_list": pa.list_(pa.string()),
         }
         table = chunk.arrow()
         for name, values in results.items():

@@ -7,7 +7,7 @@ from classify.errors import DataError
 
 __all__ = ["ResultKind", "check_unique_columns"]
 
-ResultKind = Literal["str", "float", "bool", "list"]
+ResultKind = Literal["str", "float", "bool", "list", "json_list"]
 
 
 def check_unique_columns(columns: Sequence[str], name: str, what: str) -> None:

@@ -56,8 +56,9 @@ class OutputFormat(Protocol):
         chunk : Chunk
         results : mapping of str to sequence, each of length len(chunk)
             Values by column, whose names are none of the chunk's; None where missing.
-        kinds : mapping of str to {"str", "float", "bool", "list"}
-            Of the results; a list holds strings.
+        kinds : mapping of str to {"str", "float", "bool", "list", "json_list"}
+            Of the results; a list holds strings, and a "json_list" is written as JSON
+            where the format has no lists.
 
         Returns
         -------

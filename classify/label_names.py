@@ -1,0 +1,141 @@
+"""Names of labels as data has them: how they are matched, and listed in one cell."""
+
+import difflib
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+__all__ = ["join_names", "need_json", "normal_form", "positions", "suggestion"]
+
+# Scripts with letters that look the same.
+_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK"})
+
+
+def normal_form(name: str) -> str:
+    r"""Return a name as all its equivalent spellings have it: Unicode's form NFC.
+
+    Examples
+    --------
+    >>> normal_form("cafe\u0301") == normal_form("caf\u00e9")
+    True
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def positions(names: Iterable[object], known: Iterable[object]) -> list[int | None]:
+    r"""Return where each name stands among known ones, in whatever normal form.
+
+    None: it is not among them.
+
+    Examples
+    --------
+    >>> positions(["bar", "cafe\u0301", "Bar"], ["bar", "caf\u00e9"])
+    [0, 1, None]
+    """
+    at_name = {name: at for at, name in enumerate(known)}
+    at_form = {
+        normal_form(name): at for name, at in at_name.items() if isinstance(name, str)
+    }
+
+    @cache
+    def find(name: object) -> int | None:
+        if name in at_name or not isinstance(name, str):
+            return at_name.get(name)
+        return at_form.get(normal_form(name))
+
+    return [find(name) for name in names]
+
+
+def suggestion(name: object, names: Sequence[str]) -> str:
+    r"""Return " Did you mean …?" for a name that is none of these, or "".
+
+    Where the two look alike, it says in which character they differ.
+
+    Examples
+    --------
+    >>> suggestion("Biling", ["billing", "shipping"])
+    " Did you mean 'billing'?"
+    >>> print(suggestion("not\u00a0paid", ["paid", "not paid"]).strip())
+    Did you mean 'not paid'? Character 4 is U+00A0 (NO-BREAK SPACE), not U+0020 (SPACE).
+    """
+    given = str(name)
+    same = [each for each in names if _looks_like(given, each)]
+    near = same or difflib.get_close_matches(given, names, n=1)
+    if not near:
+        return ""
+    difference = _difference(given, near[0]) if same else ""
+    return f" Did you mean {str(near[0])!r}?{difference}"
+
+
+def join_names(names: Sequence[str], *, as_json: bool = False) -> str:
+    """Return names as one text: ``a|b``, or a JSON list where that could be misread.
+
+    Parameters
+    ----------
+    names : sequence of str
+    as_json : bool, default=False
+        A JSON list in any case: other cells of the column are (`need_json`).
+
+    Examples
+    --------
+    >>> join_names(["C", "C++"]), join_names(["C|C++"])
+    ('C|C++', '["C|C++"]')
+    """
+    if as_json or need_json(names):
+        return json.dumps(list(names), ensure_ascii=False)
+    return "|".join(names)
+
+
+def need_json(names: Iterable[str]) -> bool:
+    """Return whether lists of these names, joined by ``|``, could be misread.
+
+    Examples
+    --------
+    >>> need_json(["C", "C++"]), need_json(["C", "C|C++"]), need_json(["[C]"])
+    (False, True, True)
+    """
+    return any("|" in name or name.startswith("[") for name in names)
+
+
+def _looks_like(one: str, other: str) -> bool:
+    """Whether names differ in case, width, blanks, invisible or foreign letters only.
+
+    Letters of different scripts look alike often enough (Cyrillic and Latin a).
+    """
+    one, other = _skeleton(one), _skeleton(other)
+    return len(one) == len(other) and all(
+        a == b or len({_script(a), _script(b)} & _ALIKE) == 2
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _skeleton(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name).casefold()
+    kept = [each for each in text if unicodedata.category(each) not in ("Cc", "Cf")]
+    return " ".join("".join(kept).split())
+
+
+def _script(character: str) -> str:
+    is_letter = unicodedata.category(character).startswith("L")
+    return unicodedata.name(character, "").split(" ")[0] if is_letter else ""
+
+
+def _difference(given: str, known: str) -> str:
+    """Return in which character names differ, where that cannot be seen."""
+    pairs = zip(f"{given}\0", f"{known}\0", strict=False)
+    at = next((at for at, (a, b) in enumerate(pairs) if a != b), None)
+    if at is None:
+        return ""
+    found, wanted = given[at : at + 1], known[at : at + 1]
+    if all("!" <= each <= "~" for each in (found or "\0", wanted or "\0")):
+        return ""
+    if not found:
+        return f" Character {at + 1}, {_named(wanted)}, is missing."
+    end = f"not {_named(wanted)}" if wanted else "which does not belong there"
+    return f" Character {at + 1} is {_named(found)}, {end}."
+
+
+def _named(character: str) -> str:
+    name = unicodedata.name(character, "a control character")
+    return f"U+{ord(character):04X} ({name})"
