@@ -4,12 +4,66 @@ import difflib
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from functools import cache
+from typing import Any
 
-__all__ = ["join_names", "need_json", "normal_form", "positions", "suggestion"]
+from classify.errors import LabelError
+
+__all__ = [
+    "check_string",
+    "join_names",
+    "need_json",
+    "normal_form",
+    "plain",
+    "positions",
+    "same_form",
+    "suggestion",
+]
 
 # Scripts with letters that look the same.
 _ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK"})
+
+
+def plain(value: Any) -> Any:
+    """Return a member of an Enum as its value, and NumPy's scalars as Python's.
+
+    Examples
+    --------
+    >>> class Topic(str, Enum):
+    ...     BILLING = "billing"
+    >>> plain(Topic.BILLING), plain("billing")
+    ('billing', 'billing')
+    """
+    if isinstance(value, Enum) and not isinstance(value, str):
+        value = value.value
+    if isinstance(value, str):
+        return str.__str__(value)  # str(value) would be 'Topic.BILLING'
+    # Scalars only. NumPy is not imported for labels alone.
+    is_scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+    return value.item() if is_scalar else value
+
+
+def check_string(value: object, what: str) -> None:
+    """Raise LabelError unless a value can be a label's name, or a word of it."""
+    if not isinstance(value, str):
+        hint = " Write it in quotes." if isinstance(value, bool | int | float) else ""
+        raise LabelError(
+            f"{what} must be a string. Got {value!r} of type {type(value).__name__} "
+            f"instead.{hint}"
+        )
+    if _is_cut(value):
+        raise LabelError(
+            f"{what} must not hold half a character: \\ud800 to \\udfff must come in "
+            f"pairs. Got {value!r} instead."
+        )
+    if not value.strip():
+        raise LabelError(f"{what} must not be empty. Got {value!r} instead.")
+    if value != value.strip():
+        raise LabelError(
+            f"{what} must have no white space around it. Got {value!r} instead: the "
+            "space before an answer is put there by the prompt."
+        )
 
 
 def normal_form(name: str) -> str:
@@ -21,6 +75,16 @@ def normal_form(name: str) -> str:
     True
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def same_form(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return two names that differ in their normal form only, if there are any."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(normal_form(name), name)
+        if other != name:
+            return other, name
+    return None
 
 
 def positions(names: Iterable[object], known: Iterable[object]) -> list[int | None]:
@@ -98,6 +162,15 @@ def need_json(names: Iterable[str]) -> bool:
     return any("|" in name or name.startswith("[") for name in names)
 
 
+def _is_cut(text: str) -> bool:
+    """Return whether it holds half of a surrogate pair, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _looks_like(one: str, other: str) -> bool:
     """Whether names differ in case, width, blanks, invisible or foreign letters only.
 
@@ -112,7 +185,11 @@ def _looks_like(one: str, other: str) -> bool:
 
 def _skeleton(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).casefold()
-    kept = [each for each in text if unicodedata.category(each) not in ("Cc", "Cf")]
+    kept = [
+        each
+        for each in text
+        if each.isspace() or unicodedata.category(each) not in ("Cc", "Cf")
+    ]
     return " ".join("".join(kept).split())
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import DataError, LabelError
-from classify.labels import LabelSet, plain
+from classify.label_names import plain
+from classify.labels import LabelSet
 
 __all__ = ["LabelValue", "LabelsOfY", "label_values", "labels_of_y"]
 

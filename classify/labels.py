@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from classify.errors import LabelError
-from classify.label_names import normal_form, suggestion
+from classify.label_names import (
+    check_string,
+    normal_form,
+    plain,
+    same_form,
+    suggestion,
+)
 
-__all__ = ["Label", "LabelSet", "Labels", "plain"]
+__all__ = ["Label", "LabelSet", "Labels"]
 
 _ALLOWED = (
     "Allowed are: a list of names; a mapping of names to descriptions, to lists of "
@@ -56,7 +62,7 @@ class Label:
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", plain(self.name))
         object.__setattr__(self, "value", plain(self.value))
-        _check_string(self.name, "A label's name")
+        check_string(self.name, "A label's name")
         if self.value is not None and not isinstance(self.value, int):
             raise LabelError(
                 f"The value of label {self.name!r} must be a whole number or a "
@@ -75,7 +81,7 @@ class Label:
             )
         words = tuple(plain(word) for word in self.words) or (self.name,)
         for word in words:
-            _check_string(word, f"A word of label {self.name!r}")
+            check_string(word, f"A word of label {self.name!r}")
         for word in words:
             if words.count(word) > 1:
                 raise LabelError(
@@ -120,8 +126,8 @@ class LabelSet(Sequence[Label]):
                 "remove or rename the repeats."
             )
         self._by_form = {normal_form(name): name for name in self.names}
-        if len(self._by_form) < len(self.names):
-            first, second = _same_form(self.names)
+        if twins := same_form(self.names):
+            first, second = twins
             raise LabelError(
                 f"Labels must be unique. {first!r} and {second!r} are one text in two "
                 "Unicode normal forms: remove or rename one of them."
@@ -189,7 +195,7 @@ class LabelSet(Sequence[Label]):
             raise LabelError(f"There are no labels in {str(path)!r}. {_ALLOWED}")
         for name in content if isinstance(content, Mapping) else ():
             # YAML reads an unquoted yes or 1 as a boolean or a number.
-            _check_string(name, "A label's name")
+            check_string(name, "A label's name")
         return cls.parse(content)
 
     def subset(self, names: Iterable[str]) -> "LabelSet":
@@ -249,7 +255,12 @@ class LabelSet(Sequence[Label]):
     def unknown(self, name: object) -> str:
         """Return the sentence that says `name` is none of these labels."""
         hint = suggestion(name, self.names)
-        return f"{name!r} is not one of the labels: {_listed(self.names)}.{hint}"
+        return f"{name!r} is not one of the labels: {self.listed}.{hint}"
+
+    @property
+    def listed(self) -> str:
+        """The first names, as messages list them."""
+        return _listed(self.names)
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
@@ -287,69 +298,10 @@ Labels: TypeAlias = (
 )
 
 
-def _check_string(value: object, what: str) -> None:
-    if not isinstance(value, str):
-        hint = " Write it in quotes." if isinstance(value, bool | int | float) else ""
-        raise LabelError(
-            f"{what} must be a string. Got {value!r} of type {type(value).__name__} "
-            f"instead.{hint}"
-        )
-    if not value.isascii() and _is_cut(value):
-        raise LabelError(
-            f"{what} must not hold half a character: \\ud800 to \\udfff must come in "
-            f"pairs. Got {value!r} instead."
-        )
-    if not value.strip():
-        raise LabelError(f"{what} must not be empty. Got {value!r} instead.")
-    if value != value.strip():
-        raise LabelError(
-            f"{what} must have no white space around it. Got {value!r} instead: the "
-            "space before an answer is put there by the prompt."
-        )
-
-
-def _is_cut(text: str) -> bool:
-    """Whether it holds half of a surrogate pair, which no file and no model takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _same_form(names: Sequence[str]) -> tuple[str, str]:
-    """Return two names that differ in their Unicode normal form only."""
-    first: dict[str, str] = {}
-    for name in names:
-        other = first.setdefault(normal_form(name), name)
-        if other != name:
-            return other, name
-    raise AssertionError("they all differ")
-
-
 def _listed(names: Sequence[str], most: int = 8) -> str:
     shown = ", ".join(repr(str(name)) for name in names[:most])
     left = len(names) - most
     return f"{shown}, … ({left} more)" if left > 0 else shown
-
-
-def plain(value: Any) -> Any:
-    """Return a member of an Enum as its value, and NumPy's scalars as Python's.
-
-    Examples
-    --------
-    >>> class Topic(str, Enum):
-    ...     BILLING = "billing"
-    >>> plain(Topic.BILLING), plain("billing")
-    ('billing', 'billing')
-    """
-    if isinstance(value, Enum) and not isinstance(value, str):
-        value = value.value
-    if isinstance(value, str):
-        return str.__str__(value)  # str(value) would be 'Topic.BILLING'
-    # Scalars only. NumPy is not imported for labels alone.
-    is_scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
-    return value.item() if is_scalar else value
 
 
 def _by_value(labels: Sequence[Label]) -> dict[int, str] | None:

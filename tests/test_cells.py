@@ -259,7 +259,8 @@ def test_memory_follows_the_sum_of_the_lengths():
 
 
 def test_bad_texts_in_a_prediction_name_their_place():
-    with raises(f"Text 1: the text {HALF}", InputError):
+    hint = "Leave it out, or use classify_frame(…, on_error='set_aside'), which goes on"
+    with raises(f"Text 1: the text {HALF} {hint} with the others.", InputError):
         classifier().predict(["a", "half \ud83d"])
     frame = pd.DataFrame({"text": pd.Series(["a", "\udc80", b"b"], dtype=object)})
     found = classifier().classify_frame(frame, on_error="set_aside")

@@ -156,10 +156,10 @@ def test_probes_are_scored_like_texts(folder, labelled):
 def test_an_unknown_label_names_its_row(folder):
     path = write(folder / "typo.csv", [ROWS[0], ("Where is it?", "shiping")])
     assert refused("calibrate", path, *WITH_LABELS, "--label-column", "label") == (
-        f"In row 2 of {str(path)!r}, column 'label', 'shiping' is not one of the "
-        "labels: 'billing', 'shipping', 'technical problem', 'account access', "
-        "'refund'. Did you mean 'shipping'? Mend the cell, or empty it to leave the "
-        "row out."
+        f"Column 'label' of {str(path)!r} holds a value that is not a label. "
+        "'shiping': row 2. Did you mean 'shipping'? The labels are 'billing', "
+        "'shipping', 'technical problem', 'account access', 'refund'. Correct these "
+        "cells, or empty them to leave their rows out."
     )
 
 

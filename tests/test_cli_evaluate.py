@@ -125,10 +125,13 @@ def test_a_threshold_of_ones_own_promises_nothing(labelled):
     assert "promised" not in out
 
 
-def test_an_unknown_label_names_its_row(folder):
+def test_unknown_labels_are_listed_with_their_rows(folder):
     path = write(folder / "typo.csv", [ROWS[0], ("Where is it?", "shiping")])
     result = run("evaluate", path, *WITH_LABELS, code=2)
-    assert f"In row 2 of {str(path)!r}, column 'label', 'shiping' is" in result.stderr
+    assert result.stderr.startswith(
+        f"Error: Column 'label' of {str(path)!r} holds a value that is not a label. "
+        "'shiping': row 2. Did you mean 'shipping'? The labels are 'billing', "
+    )
 
 
 def test_places_that_cannot_be_written_to(folder, labelled):

@@ -257,7 +257,7 @@ def test_one_text_from_stdin():
 @pytest.mark.parametrize("arguments", [("--text", " "), ("--json",)])
 def test_no_text_at_all(arguments):
     result = run(*LABELS, *arguments, code=2, input="\n")
-    assert result.stderr == "Error: There is no text: it is empty.\n"
+    assert result.stderr == "Error: There is no text: it is empty or missing.\n"
 
 
 # ---------------------------------------------------------------- in a real process

@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 
 import pandas as pd
 import pytest
@@ -79,7 +80,7 @@ def test_rows_that_cannot_be_read_are_set_aside_with_their_reason(tmp_path):
     )
     byte = (
         "byte 0xe9 in column 'body' is not utf-8. Name the file's encoding, for "
-        "example --encoding cp1252."
+        "example encoding='cp1252'."
     )
     assert labelled.unreadable == {width: 1, byte: 1}
     assert (len(labelled.rows), labelled.n_unlabelled) == (2, 0)
@@ -94,16 +95,57 @@ def test_rows_that_cannot_be_read_are_set_aside_with_their_reason(tmp_path):
     assert scored.labels.tolist() == ["billing", "shipping"]
 
 
-def test_labels_that_are_none_name_their_row(tmp_path):
-    path = write(tmp_path / "in.csv", "body,label\nbad\n\na,billing\nb,refunds\n")
-    with pytest.raises(LabelError) as failed:
+def test_all_values_that_are_not_labels_are_listed(tmp_path):
+    path = write(tmp_path / "one.csv", "body,label\nbad\n\na,billing\nb,refunds\n")
+    with raises(
+        f"Column 'label' of '{path}' holds a value that is not a label. 'refunds': row "
+        "3. The labels are 'billing', 'shipping'. Correct these cells, or empty them "
+        "to leave their rows out.",
+        LabelError,
+    ):
         read(path)
-    assert str(failed.value).startswith(
-        f"In row 3 of '{path}', column 'label', {LABELS.unknown('refunds')}"
-    )
-    assert str(failed.value).endswith(
-        " Mend the cell, or empty it to leave the row out."
-    )
+    cells = ["billing", "Biling", "refunds", "refunds", "bill\xa0ing", "", "shipping"]
+    path = tmp_path / "many.csv"
+    path.write_text("body,label\n" + "".join(f"a,{cell}\n" for cell in cells))
+    with raises(
+        f"Column 'label' of '{path}' holds 3 values that are not labels. 'refunds': 2 "
+        "rows, the first is row 3. 'Biling': row 2. Did you mean 'billing'? "
+        "'bill\\xa0ing': row 5. Did you mean 'billing'? The labels are 'billing', "
+        "'shipping'. Correct these cells, or empty them to leave their rows out.",
+        LabelError,
+    ):
+        read(path)
+    frame = pd.DataFrame({"body": "a", "label": [f"topic {n}" for n in range(22)]})
+    with pytest.raises(LabelError, match=r"holds 22 values .* And 2 more\. The labels"):
+        read(frame)
+
+
+def test_labels_match_in_every_normal_form(tmp_path):
+    labels = LabelSet.parse(["caf\u00e9", "bar"])
+    frame = pd.DataFrame({"body": "a", "label": ["cafe\u0301", "bar", "caf\u00e9"]})
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    for source in (frame, tmp_path / "in.csv"):
+        labelled = read_labelled(
+            open_table(source),
+            labels,
+            fields=("text",),
+            text_column="body",
+            label_column="label",
+        )
+        assert labelled.labels.tolist() == ["caf\u00e9", "bar", "caf\u00e9"]
+
+
+def test_labels_of_every_kind_of_cell():
+    cells = [b"billing", " billing\n", "\u200b", pd.NA, pd.NaT, Decimal("NaN"), "nan"]
+    frame = pd.DataFrame({"body": "a", "label": pd.Series(cells, dtype=object)})
+    labelled = read(frame)
+    assert labelled.labels.tolist() == ["billing", "billing"]
+    assert labelled.n_unlabelled == 5
+    odd = pd.DataFrame({"body": "a", "label": [["billing"], b"\xff", "\ud83d"]})
+    with pytest.raises(LabelError) as failed:
+        read(odd)
+    for value in ("\"['billing']\"", "'\\\\xff'", "'\\\\ud83d'"):
+        assert f"{value}: row " in str(failed.value)
 
 
 def test_tables_without_rows_to_use(tmp_path):

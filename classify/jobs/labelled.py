@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from classify.cells import no_text, shown, text_of, written_text
 from classify.classifier import ZeroShotClassifier
 from classify.encoding import Row
 from classify.errors import AnswerError, DataError, InputError, LabelError
 from classify.frames import NO_MASS, rows_of_cells
 from classify.jobs.files.chunk import Chunk, joined
 from classify.jobs.files.table import Table
+from classify.label_names import suggestion
 from classify.labels import LabelSet
 from classify.scoring import LabelLogprobs
 
@@ -20,6 +22,8 @@ __all__ = ["LabelledRows", "ScoredTexts", "read_labelled", "score_labelled"]
 
 _NO_LABEL = "there is no label: its cell is empty."
 _CHUNK_ROWS = 8192
+# Values that are not labels, in a message.
+_MAX_VALUES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +90,8 @@ def read_labelled(
     table : Table
         Read whole: labelled texts are few.
     labels : LabelSet
-        What its labels must be among. White space around them is left out; a cell that
-        is empty or NaN has none.
+        What its labels must be among, in whatever Unicode normal form. White space
+        around them is left out; a cell that is empty or NaN has none.
     fields : sequence of str
         What the prompt needs of a row.
     text_column : str
@@ -97,7 +101,7 @@ def read_labelled(
     Raises
     ------
     LabelError
-        A cell holds another label; the sentence names the row.
+        Cells hold other labels; the message lists them with their rows.
     DataError
         There is no such column, or no row with a label.
     """
@@ -109,8 +113,9 @@ def read_labelled(
         cells = [_label_of(cell) for cell in chunk.cells(label_column)]
         known = [at for at, cell in enumerate(cells) if _has_label(cell, labels)]
         chunk = chunk.take(known)
-        true = np.array([cells[at] for at in known], dtype=np.str_)
-        _check_labels(true.tolist(), chunk, label_column, table, labels)
+        names = [cells[at] for at in known]
+        _check_labels(names, chunk, label_column, table, labels)
+        true = np.array([labels.find(name) for name in names], dtype=np.str_)
     if not len(chunk):
         raise DataError(_no_rows(table, label_column, n_readable, unreadable))
     rows = rows_of_cells(
@@ -165,23 +170,48 @@ def score_labelled(
 
 
 def _label_of(cell: object) -> str:
-    return "" if cell is None else str(cell).strip()
+    try:
+        text = text_of(cell)
+    except DataError:  # no label is called so; messages show what it is
+        text = written_text(cell) if isinstance(cell, bytes | str) else shown(cell)
+    return "" if no_text(text) else text.strip()
 
 
 def _has_label(cell: str, labels: LabelSet) -> bool:
-    return cell in labels.names or cell.lower() not in ("", "nan")
+    return labels.find(cell) is not None or cell.lower() not in ("", "nan")
 
 
 def _check_labels(
     cells: Sequence[str], chunk: Chunk, column: str, table: Table, labels: LabelSet
 ) -> None:
-    for cell, number in zip(cells, chunk.numbers, strict=True):
-        if cell not in labels.names:
-            raise LabelError(
-                f"In row {number + 1:,} of {table.name}, column {column!r}, "
-                f"{labels.unknown(cell)} Mend the cell, or empty it to leave the row "
-                "out."
-            )
+    """Raise LabelError with every value that is not a label, and where it is."""
+    rows: dict[str, list[int]] = {}
+    for cell, number in zip(cells, chunk.numbers.tolist(), strict=True):
+        if labels.find(cell) is None:
+            rows.setdefault(cell, []).append(number + 1)
+    if not rows:
+        return
+    by_count = sorted(rows.items(), key=lambda item: -len(item[1]))
+    values = [
+        f"{shown(cell)}: {_places(at)}.{suggestion(cell, labels.names)}"
+        for cell, at in by_count[:_MAX_VALUES]
+    ]
+    if len(rows) > _MAX_VALUES:
+        values.append(f"And {len(rows) - _MAX_VALUES:,} more.")
+    what = "a value that is not a label"
+    if len(rows) > 1:
+        what = f"{len(rows):,} values that are not labels"
+    raise LabelError(
+        f"Column {column!r} of {table.name} holds {what}. {' '.join(values)} The "
+        f"labels are {labels.listed}. Correct these cells, or empty them to leave "
+        "their rows out."
+    )
+
+
+def _places(rows: Sequence[int]) -> str:
+    if len(rows) == 1:
+        return f"row {rows[0]:,}"
+    return f"{len(rows):,} rows, the first is row {rows[0]:,}"
 
 
 def _no_rows(
