@@ -1,6 +1,7 @@
 """What holds for every test: no network, draws that CI can repeat, few vLLM starts."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -9,9 +10,14 @@ from hypothesis import settings
 os.environ["HF_HUB_OFFLINE"] = "1"
 # GiB that vLLM on a CPU takes for keys and values; it would take half the machine.
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+# What `classify` does for the processes of a vLLM on a CPU, for vLLM in this process.
+os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker has one core: threads that share it wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell may have begun this in the background, where Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A first forward pass outlasts Hypothesis's deadline; a red CI must stay red.
 settings.register_profile("local", deadline=None)

@@ -25,6 +25,7 @@ from classify.engines.decoding import pick
 MOST_IDS = 128
 # Actions that `trouble` may return, beside (status, headers, body) and seconds to wait.
 DROP, HALF = "close without an answer", "close in the middle of the answer"
+NEVER = 1e6  # seconds
 
 
 class RefusedError(Exception):
@@ -90,13 +91,13 @@ class SmallServer:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
 
     def stop(self):
         """Close every connection at once, whatever is under way."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
+            self._thread.join(60)
         assert not self._thread.is_alive()
 
     def _run(self, started):
@@ -316,14 +317,14 @@ class VllmServer:
         if wait:
             self.wait()
 
-    def wait(self, *, within=240.0):
+    def wait(self, *, within=600.0):
         """Return when it answers; fail when it does not, or has ended."""
         until = time.monotonic() + within
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 break
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
+                urllib.request.urlopen(f"{self.url}/health", timeout=60).close()
                 return
             time.sleep(0.5)
         self.kill()

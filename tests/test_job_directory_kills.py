@@ -153,7 +153,7 @@ class Worker:
         self.child = int(self.process.stdout.readline())
 
     def wait_for_a_part(self):
-        before, deadline = self.indices(), time.monotonic() + 60
+        before, deadline = self.indices(), time.monotonic() + 600
         while self.indices() == before:
             assert time.monotonic() < deadline
             time.sleep(0.001)

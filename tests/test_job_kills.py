@@ -77,7 +77,7 @@ class Job:
         return Path(f"{self.output}.asked").stat().st_size
 
     def wait_for_parts(self, n_parts):
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while self.n_parts() < n_parts and not self.output_is_new():
             assert time.monotonic() < deadline
             time.sleep(0.0005)
@@ -105,7 +105,7 @@ def test_killed_at_twenty_moments_a_job_is_as_if_it_had_not_been(tmp_path):
     n_parts = -(-N_ROWS // PART_ROWS)
     seen, n_jobs = Counter(), 0
     while seen.total() < N_KILLS or not seen["end"]:
-        assert n_jobs < 12, seen
+        assert n_jobs < 50, seen
         name = OUTPUTS[n_jobs % len(OUTPUTS)]
         n_jobs += 1
         seen += killed_job(tmp_path / str(n_jobs), name, rng, n_texts, n_parts)
@@ -168,13 +168,18 @@ def test_killed_with_a_real_model_a_job_is_as_if_it_had_not_been(tmp_path):
         job.start("whole.csv")
         assert job.ended() == 0
         whole = (tmp_path / "whole.csv").read_bytes()
-        for kill in range(4):
+        n_kills = 0
+        while n_kills < 4:
             job.start()
             job.wait_for_parts(job.n_parts() + rng.randint(0, 1))
             # A part of 64 texts takes about half a second.
             time.sleep(rng.uniform(0, 0.5))
-            assert job.kill()
-            assert job.output.read_bytes() == b"old", kill
+            if job.kill():
+                n_kills += 1
+                assert job.output.read_bytes() == b"old", n_kills
+            else:  # it was done: what follows is another job
+                assert job.output.read_bytes() == whole
+                job.output.write_bytes(b"old")
         job.start()
         assert job.ended() == 0
         job.process.stdin.close()
@@ -220,7 +225,7 @@ class Command:
 
     def ended(self):
         """Wait for the end; return the exit code, and what was said."""
-        said = self.process.communicate(timeout=120)[1]
+        said = self.process.communicate(timeout=600)[1]
         return self.process.returncode, said
 
 

@@ -1,13 +1,12 @@
 """The engine over a server: against a small one that fails as it is told to."""
 
 import math
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -20,7 +19,8 @@ from classify.engines.server.reading import in_parts
 from classify.engines.server.retrying import Fault, Patience, Trial, seconds_to_wait
 from classify.errors import EngineError, InputError
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
-from tests.serving import DROP, HALF, MOST_IDS, SmallServer, a_folder_with
+from tests.interrupting import interrupted_inside
+from tests.serving import DROP, HALF, MOST_IDS, NEVER, SmallServer, a_folder_with
 from tests.toy_model import hashed_logprobs
 
 VOCAB = 400
@@ -43,7 +43,7 @@ def serve(folder):
         server = SmallServer(logprobs, VOCAB, **of_server)
         server.start()
         started.append(server)
-        quick = {"retries": 2, "patience": 5.0, "self_test": False, **(options or {})}
+        quick = {"retries": 2, "patience": 60.0, "self_test": False, **(options or {})}
         engine = ServerEngine.load(folder, url=server.url, **quick)
         started.append(engine)
         return server, engine
@@ -189,10 +189,12 @@ def test_a_failure_is_tried_again(serve, trouble):
 
 def test_an_answer_that_comes_too_late_is_asked_for_again(serve):
     server, engine = serve(
-        trouble=lambda n: 5.0 if n == 1 else None, options={"timeout": 0.3}
+        trouble=lambda n: NEVER if n == 1 else None,
+        # On a busy machine others come too late as well.
+        options={"timeout": 0.3, "retries": 1000},
     )
     assert_reads_right(engine)
-    assert len(server.requests) == 13
+    assert server.requests.count(server.requests[1]) >= 2
 
 
 def test_a_server_says_when_it_wants_to_be_asked_again(serve):
@@ -201,7 +203,7 @@ def test_a_server_says_when_it_wants_to_be_asked_again(serve):
     )
     began = time.monotonic()
     read(engine, [ReadRequest(PROMPT, TREE, (0,))])
-    assert 1.0 <= time.monotonic() - began < 4.0
+    assert time.monotonic() - began >= 1.0
     assert len(server.requests) == 2
 
 
@@ -217,13 +219,13 @@ def test_a_request_that_breaks_the_server_is_given_up(serve):
     assert len(server.requests) == 3
 
 
-def test_a_server_that_is_away_is_waited_for_and_no_longer(serve, caplog):
+def test_a_server_that_is_away_is_waited_for(serve, caplog):
     server, engine = serve(options={"patience": 1.0})
     server.stop()
     began = time.monotonic()
     with pytest.raises(EngineError) as caught:
         read(engine, [ReadRequest(PROMPT, TREE, (0, 1))])
-    assert 1.0 <= time.monotonic() - began < 5.0
+    assert time.monotonic() - began >= 1.0
     message = (
         f"The server at {server.url}/v1 did not answer: ConnectError: All connection "
         "attempts failed (tried N times). See whether it runs, and whether url is "
@@ -239,7 +241,7 @@ def test_a_server_that_is_away_is_waited_for_and_no_longer(serve, caplog):
 
 
 def test_a_server_killed_and_started_again_changes_nothing(serve):
-    server, engine = serve(options={"patience": 30.0}, trouble=lambda _: 0.002)
+    server, engine = serve(options={"patience": 600.0}, trouble=lambda _: 0.002)
     prompts = [(n % VOCAB, n // VOCAB, 1) for n in range(150)]
     tickets = {
         engine.submit(ReadRequest(prompt, TREE, (0, 1))): prompt for prompt in prompts
@@ -277,6 +279,22 @@ def test_waits_are_bounded_and_tries_are_counted(faults, retries):
                 trial.wait(fault)
             return
         assert wait <= trial.wait(fault) <= max(wait, 0.25 * 2.0 ** (n - 1), 1e-9)
+
+
+@given(st.floats(0, 600), st.floats(0, 30))
+def test_a_server_that_is_away_is_waited_for_and_no_longer(patience, seconds_a_try):
+    now = 0.0
+    trial = Trial(Patience(0, patience), clock=lambda: now)
+    waited, n_tries = 0.0, 0
+    for n_tries in range(1, 1000):
+        now = waited + n_tries * seconds_a_try
+        try:
+            waited += trial.wait(Fault("it", away=True))
+        except EngineError:
+            break
+    # From the first failure on.
+    assert waited <= patience + 1e-6
+    assert now - seconds_a_try >= patience - 1e-6
 
 
 @pytest.mark.parametrize(
@@ -350,7 +368,8 @@ def test_a_failure_comes_after_the_answers_and_leaves_the_engine_usable(serve):
     tickets = [
         engine.submit(ReadRequest((first, 1), TREE, (0,))) for first in (10, 11, 13)
     ]
-    time.sleep(1.0)
+    # All are answered before the first is asked for.
+    assert not futures.wait(engine._waiting.values(), timeout=60).not_done
     assert sorted(ticket for ticket, _ in engine.poll()) == tickets[:2]
     message = (
         f"The server at {server.url}/v1 refused a request (HTTP 400: not this). Texts "
@@ -452,33 +471,36 @@ def test_a_temperature_that_no_server_takes_is_refused(serve):
 
 
 def test_an_interrupt_leaves_the_engine_usable(serve):
-    _, engine = serve(trouble=lambda n: 30.0 if n == 0 else None)
+    _, engine = serve(trouble=lambda n: NEVER if n == 0 else None)
     engine.submit(ReadRequest(PROMPT, TREE, (0,)))
-    interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    interrupt.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupted_inside("poll"):
         engine.poll()
-    interrupt.join()
     # What was in flight still is, and is in nobody's way.
     assert_reads_right(engine)
 
 
-def test_closing_is_quick_and_leaves_no_thread(serve):
+def test_closing_waits_for_no_answer_and_leaves_no_thread(serve):
     def threads():
         return {
             each for each in threading.enumerate() if each.name == "classify-server"
         }
 
     before = threads()
-    _, engine = serve(trouble=lambda _: 30.0)
+    arrived = threading.Event()
+
+    def trouble(n):
+        if n == 7:
+            arrived.set()
+        return NEVER
+
+    _, engine = serve(trouble=trouble)
     for first in range(8):
         engine.submit(ReadRequest((first,), TREE, (0,)))
     assert len(threads() - before) == 1
-    time.sleep(0.1)
-    began = time.monotonic()
+    assert arrived.wait(60)
+    # It would wait for as long as the server does.
     engine.close()
     engine.close()
-    assert time.monotonic() - began < 2.5
     assert threads() == before
     assert engine.closed
     assert repr(engine) == "ServerEngine(closed)"

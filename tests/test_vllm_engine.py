@@ -1,7 +1,6 @@
 """The vLLM engine as a whole: how it starts, what it answers, how it ends."""
 
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from classify.errors import ConfigError, EngineError, InputError, ModelLoadError
 from classify.jobs import Classification, RowColumns, open_table, run_job
 from classify.scoring import drive
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
+from tests.interrupting import not_for_ever
 from tests.vllm_engines import EVAL_LM, ended, engine_processes
 
 DEMO = pytest.mark.parametrize("vllm_engine", ["vllm demo"], indirect=True)
@@ -224,7 +224,7 @@ def test_a_job_gives_what_transformers_gives(vllm_engine, tmp_path):
     np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=0, atol=1e-5)
 
 
-# A process that is killed is an error, soon, and nothing else is lost
+# A process that is killed is an error, and nothing else is lost
 
 
 def reading(prompt):
@@ -249,10 +249,8 @@ def test_a_killed_process_is_one_error_and_what_was_finished_stays(
     while len(finished) < 40:
         finished.update([next(results)])
     processes[killed].kill()
-    since = time.monotonic()
-    with pytest.raises(EngineError, match=DIED):
+    with pytest.raises(EngineError, match=DIED), not_for_ever():
         finished.update(results)
-    assert time.monotonic() - since < 20
     assert 40 <= len(finished) < len(prompts)
     for at, edges in finished.items():
         np.testing.assert_allclose(edges, expected[at], rtol=0, atol=1e-5)

@@ -1,5 +1,6 @@
 """Ctrl-C while vLLM works: for the command that a terminal shows, and nobody else."""
 
+import contextlib
 import csv
 import importlib.util
 import os
@@ -8,25 +9,31 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from classify.cli import app
+from classify.engines import clear_engines
 from classify.engines.vllm.interrupts import children_without_interrupts
+from tests.vllm_engines import in_this_process
 
 ROOT = Path(__file__).parents[1]
 NEEDS_VLLM = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"
 )
+COMMAND = [sys.executable, "-c", "from classify.cli import main; main()"]
 LABELS = ["billing", "shipping", "refund"]
-# Two parts with few texts, soon finished, and one that takes a while.
-N_ROWS, N_EASY, N_EASY_TEXTS = 8000, 4096, 100
+# Two parts with few texts, soon finished, and others that take a while.
+N_ROWS, N_EASY, N_EASY_TEXTS = 6500, 4096, 100
 TEXTS = [f"Parcel {n % N_EASY_TEXTS if n < N_EASY else n}?" for n in range(N_ROWS)]
-SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+ECHO = [
+    *(sys.executable, "-c"),
+    "import time; print('up', flush=True); print(input(), flush=True); time.sleep(999)",
+]
 
 
 # -------------------------------------------------------------------- without any model
@@ -36,28 +43,31 @@ SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sle
 def test_children_get_no_sigint_and_sigterm_as_ever(way):
     # In a fresh process: the first child starts the tracker of resources too.
     code = f"""
-import multiprocessing, os, signal, subprocess, sys
+import multiprocessing, os, signal, subprocess
 from classify.engines.vllm.interrupts import children_without_interrupts
-from tests.test_vllm_interrupts import SLEEPER, sleep_with_a_lock
+from tests.test_vllm_interrupts import ECHO, echo_with_a_lock
 
 with children_without_interrupts():
     if {way!r} == "exec":
-        child = subprocess.Popen(SLEEPER, stdout=subprocess.PIPE)
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(ECHO, stdin=pipe, stdout=pipe, text=True)
         child.stdout.readline()
     else:
         context = multiprocessing.get_context({way!r})
-        ready, told = context.Pipe()
-        child = context.Process(target=sleep_with_a_lock, args=(told,))
+        ours, theirs = context.Pipe()
+        child = context.Process(target=echo_with_a_lock, args=(theirs,))
         child.start()
-        ready.recv()
-for number in (signal.SIGINT, signal.SIGTERM):
-    os.kill(child.pid, number)
-    try:
-        (child.wait if {way!r} == "exec" else child.join)(0.5)
-    except subprocess.TimeoutExpired:
-        pass
-    code = child.poll() if {way!r} == "exec" else child.exitcode
-    print(signal.Signals(number).name, code)
+        theirs.close()
+        ours.recv()
+os.kill(child.pid, signal.SIGINT)
+if {way!r} == "exec":
+    print("still here", file=child.stdin, flush=True)
+    print(child.stdout.readline().rstrip())
+else:
+    ours.send("still here")
+    print(ours.recv())
+child.terminate()
+print(child.wait() if {way!r} == "exec" else child.join() or child.exitcode)
 try:
     os.kill(os.getpid(), signal.SIGINT)
 except KeyboardInterrupt:
@@ -68,88 +78,135 @@ except KeyboardInterrupt:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
-    lines = ["SIGINT None", f"SIGTERM {-signal.SIGTERM}", "interrupted"]
+    lines = ["still here", f"{-signal.SIGTERM}", "interrupted"]
     assert done.stdout.splitlines() == lines, done.stderr
 
 
-def sleep_with_a_lock(told):
+def echo_with_a_lock(told):
     """As vLLM's engine process does: with a handler, and a lock of its own."""
     import multiprocessing
 
     signal.signal(signal.SIGINT, lambda *_: os._exit(3))
     multiprocessing.get_context("spawn").Lock()
     told.send("up")
-    time.sleep(60)
+    told.send(told.recv())
+    time.sleep(999)
 
 
 def test_an_interrupt_while_children_are_started_comes_through():
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        start_for_ten_seconds()
-    assert time.monotonic() - started < 5
+    with pytest.raises(KeyboardInterrupt), children_without_interrupts():
+        interrupt_and_wait()
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def start_for_ten_seconds():
-    started = time.monotonic()
-    with children_without_interrupts():
-        while time.monotonic() - started < 10:
-            time.sleep(0.05)
+def interrupt_and_wait():
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(6000):
+        time.sleep(0.01)
+    pytest.fail("No interrupt came, or only at the end.")
 
 
 # ---------------------------------------------------------------------------- with vLLM
 
 
-def start(source, output, log):
-    command = [sys.executable, "-c", "from classify.cli import main; main()", "predict"]
-    options = {
-        "--labels": ",".join(LABELS),
-        "--engine": "vllm",
-        "--output": output,
-        "--log-json": log,
-    }
-    command += [
-        str(each)
-        for pair in [(source, "--probabilities"), *options.items()]
-        for each in pair
+def arguments_of(source, output):
+    return [
+        *("predict", str(source), "--probabilities", "--labels", ",".join(LABELS)),
+        *("--engine", "vllm", "--output", str(output)),
+        *("--engine-option", "max_model_len=256", "--engine-option", "max_num_seqs=32"),
     ]
-    command += ["--engine-option", "max_model_len=256"]
-    command += ["--engine-option", "max_num_seqs=32"]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
-        # As a terminal does it: a group of its own, which the signal is sent to.
-        start_new_session=True,
-    )
 
 
-def wait_for(process, path):
-    """Wait for a file that a command writes while it works, and a little longer."""
-    until = time.monotonic() + 240
-    while not (path.exists() and path.stat().st_size):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    time.sleep(1.5)
+class Command:
+    """`classify predict` with vLLM, as a terminal starts it: in a group of its own."""
+
+    def __init__(self, arguments, told):
+        self.told = told
+        with told.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                stderr=stderr,
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
+                start_new_session=True,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for pid in self.processes():  # there are some if the test failed
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def processes(self):
+        """Return its processes that are alive, by what they are called."""
+        import psutil
+
+        found = {}
+        for each in psutil.process_iter(["name", "status"]):
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(each.pid) == self.process.pid:
+                    found[each.pid] = each
+        return {
+            pid: each.info["name"]
+            for pid, each in found.items()
+            if each.info["status"] != psutil.STATUS_ZOMBIE
+        }
+
+    def of_vllm(self):
+        """Return the engine's process and the worker's."""
+        names = ("EngineC", "Worker")
+        found = [
+            [pid for pid, called in self.processes().items() if name in called]
+            for name in names
+        ]
+        [[engine], [worker]] = found
+        return engine, worker
+
+    def wait_until(self, condition):
+        while not condition():
+            assert self.process.poll() is None, self.told.read_text()
+            time.sleep(0.01)
+
+    def wait_until_it_reads(self):
+        """Wait until its worker has computed for a while, whatever else runs here."""
+        import psutil
+
+        self.wait_until(lambda: "Going on: " in self.told.read_text())
+        worker = psutil.Process(self.of_vllm()[1])
+        before = sum(worker.cpu_times()[:2])
+        self.wait_until(lambda: sum(worker.cpu_times()[:2]) > before + 0.7)
+
+    def signal(self, number):
+        """Send a signal as Ctrl-C does: to the whole group."""
+        os.killpg(self.process.pid, number)
+
+    def ended(self, code):
+        """Wait for the end; return what was said."""
+        self.process.wait(timeout=600)
+        told = self.told.read_text()
+        assert self.process.returncode == code, told
+        # Nor what vLLM's processes shared, which would stay in memory.
+        for word in ("Traceback", "leaked"):
+            assert word not in told
+        # Python's tracker of resources ends when it sees that its parent has.
+        for _ in range(6000):
+            if not self.processes():
+                break
+            time.sleep(0.01)
+        assert self.processes() == {}
+        return told
 
 
-def processes_of(group):
-    """Return the processes of a group that are alive, by what they are called."""
-    import psutil
-
-    return {
-        each.pid: each.info["name"]
-        for each in psutil.process_iter(["name", "status"])
-        if each.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(each.pid) == group
-    }
+def in_process(source, output):
+    with in_this_process():
+        result = CliRunner().invoke(app, arguments_of(source, output))
+    assert result.exit_code == 0, result.output
+    return result
 
 
 def probabilities(path):
@@ -160,68 +217,86 @@ def probabilities(path):
     return np.array(values), [row["label"] for row in rows]
 
 
+def n_scores(folder):
+    """Return how many texts a job has saved the answers of."""
+    [store] = folder.rglob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        [[n_rows]] = database.execute("SELECT COUNT(*) FROM scores")
+    return n_rows
+
+
 @pytest.mark.slow
 @NEEDS_VLLM
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
-def test_ctrl_c_is_for_the_command_alone(tmp_path):
+def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
+    tmp_path, vllm_engines
+):
+    """One job, broken off again and again, and in the end as if it had not been."""
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("text\n" + "".join(f"{text}\n" for text in TEXTS))
     folder = tmp_path / "out.csv.job"
+    arguments, n_texts = arguments_of(source, output), N_EASY_TEXTS + N_ROWS - N_EASY
 
-    # Once: what is in flight is finished and saved.
-    process = start(source, output, tmp_path / "log")
-    wait_for(process, folder / "part-0000000.csv")
-    assert any("EngineC" in name for name in processes_of(process.pid).values())
-    os.killpg(process.pid, signal.SIGINT)
-    told = check_stopped(process)
+    with Command(arguments, tmp_path / "told") as command:
+        command.wait_until(lambda: list(folder.glob("part-*")))
+        os.kill(command.of_vllm()[0], signal.SIGKILL)
+        told = command.ended(1)
+    check_killed(told, folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("in.csv", "out.csv.job", "told")
+    ]
+
+    # Ctrl-C once: what is in flight is finished and saved.
+    n_before = n_scores(folder)
+    with Command(arguments, tmp_path / "told") as command:
+        command.wait_until_it_reads()
+        command.signal(signal.SIGINT)
+        told = command.ended(130)
     assert re.search(
-        r"Warning: Stopped: (2,048|4,096|6,144) of 8,000 rows are finished and kept "
+        r"Warning: Stopped: (2,048|4,096|6,144) of 6,500 rows are finished and kept "
         rf"in {folder}\. Run the same command again to go on\.\n",
         told,
     ), told
     n_saved = n_scores(folder)
-    assert N_EASY_TEXTS < n_saved < N_EASY_TEXTS + N_ROWS - N_EASY
+    assert max(n_before, N_EASY_TEXTS) < n_saved < n_texts
 
     # Twice: at once, and what was answered is saved all the same.
-    process = start(source, output, tmp_path / "second.log")
-    wait_for(process, tmp_path / "second.log")
-    os.killpg(process.pid, signal.SIGINT)
-    time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
+    with Command(arguments, tmp_path / "told") as command:
+        command.wait_until_it_reads()
+        of_vllm = command.of_vllm()
+        for pid in of_vllm:  # so that what is in flight is not finished before
+            os.kill(pid, signal.SIGSTOP)
+        command.signal(signal.SIGINT)
+        command.wait_until(lambda: "Stopping: " in command.told.read_text())
+        command.signal(signal.SIGINT)
+        for pid in of_vllm:
+            os.kill(pid, signal.SIGCONT)
+        told = command.ended(130)
     assert (
         f"Interrupted. What is finished is kept in '{folder}': run the same command "
         "again to go on.\n"
-    ) in check_stopped(process)
-    assert n_saved < n_scores(folder) < N_EASY_TEXTS + N_ROWS - N_EASY
+    ) in told
+    assert n_saved < n_scores(folder) < n_texts
 
     # And on to the end, which is that of a run that nobody disturbed.
+    vllm_engines.close()  # one engine of vLLM at a time
     for path in (output, tmp_path / "whole.csv"):
-        _, told = start(source, path, tmp_path / "log").communicate(timeout=300)
-        assert "leaked" not in told
+        in_process(source, path)
+    clear_engines()
     ours, labels = probabilities(output)
     expected, expected_labels = probabilities(tmp_path / "whole.csv")
     assert labels == expected_labels
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
-def check_stopped(process):
-    since = time.monotonic()
-    _, told = process.communicate(timeout=60)
-    # Of which vLLM's processes take 5 to end, and more on a busy machine.
-    assert time.monotonic() - since < 30, told
-    assert process.returncode == 130, told
-    # Nor what vLLM's processes shared, which would stay in memory.
-    for word in ("Traceback", "leaked"):
-        assert word not in told
-    # Python's tracker of resources ends when it sees that its parent has.
-    until = time.monotonic() + 10
-    while left := processes_of(process.pid):
-        assert time.monotonic() < until, left
-        time.sleep(0.05)
-    return told
-
-
-def n_scores(folder):
-    with closing(sqlite3.connect(next(folder.rglob("*.sqlite")))) as database:
-        [[n_rows]] = database.execute("SELECT COUNT(*) FROM scores")
-    return n_rows
+def check_killed(told, folder):
+    """Hold a job whose engine was killed to what it says is kept of it."""
+    parts = sorted(folder.glob("part-*"))
+    rows = [line for part in parts for line in part.read_text().splitlines()]
+    assert [line.partition(",")[0] for line in rows] == TEXTS[: len(rows)]
+    [sentence] = [line for line in told.splitlines() if line.startswith("Error: ")]
+    assert sentence.startswith("Error: vLLM died with ")
+    assert sentence.endswith(
+        f" {len(rows):,} rows are finished and kept in '{folder}': run the same "
+        "command again to go on."
+    )

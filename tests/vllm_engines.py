@@ -178,7 +178,7 @@ def engine_processes():
     return found
 
 
-def ended(processes, *, within=20.0):
+def ended(processes, *, within=120.0):
     """Whether processes end within some seconds."""
     import psutil
 

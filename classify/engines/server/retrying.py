@@ -1,6 +1,7 @@
 """What of a server's failures is tried again, and for how long."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -95,10 +96,15 @@ class Trial:
     Parameters
     ----------
     patience : Patience
+    clock : callable, default=time.monotonic
+        Returns the time in seconds.
     """
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(
+        self, patience: Patience, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._patience = patience
+        self._clock = clock
         self._n_broken = 0
         self._n_tries = 0
         self._away_since: float | None = None
@@ -114,7 +120,7 @@ class Trial:
         EngineError
             There is no next try; the message says what failed, and how often.
         """
-        now = time.monotonic()
+        now = self._clock()
         self._n_tries += 1
         bound = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(self._n_tries - 1, 10))
         drawn = max(fault.wait, float(_jitter.uniform(0.0, bound)))

@@ -1,7 +1,8 @@
 """Starting vLLM on a model, or a sentence why it does not start."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,24 @@ def start(
         chosen["max_num_seqs"] = batch_size
     if lora is not None:
         chosen["enable_lora"] = True
-    return _started(model, {**chosen, **options}, sorted(options))
+    eager = options.get("enforce_eager", chosen.get("enforce_eager", False))
+    # vLLM compiles its sampler even so: on a CPU that is half a minute of C++ at the
+    # first start, to count a few numbers.
+    variables = {"TORCH_COMPILE_DISABLE": "1"} if platform == "cpu" and eager else {}
+    with _children_with(variables):
+        return _started(model, {**chosen, **options}, sorted(options))
+
+
+@contextmanager
+def _children_with(variables: Mapping[str, str]) -> Iterator[None]:
+    """Start processes with these in their environment, unless they are set."""
+    new = {name: each for name, each in variables.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def _started(model: str, options: Mapping[str, Any], given: list[str]) -> Any:
