@@ -131,7 +131,13 @@ class RowEncoder:
                 prompts.append(None)
                 members.setdefault(allowed, []).append((at, row))
         for allowed, group in members.items():
-            space = self.space(allowed)
+            try:
+                space = self.space(allowed)
+            except InputError as error:
+                # Of these rows alone, where each row brings its labels.
+                for at, _ in group:
+                    prompts[at] = error
+                continue
             for start in range(0, len(group), _ENCODED_TOGETHER):
                 batch = group[start : start + _ENCODED_TOGETHER]
                 encoded = _encode(space, [row for _, row in batch], context_length)

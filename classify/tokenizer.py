@@ -196,6 +196,12 @@ class Tokenizer:
         -------
         list of tuple of int
             The token ids of each prompt.
+
+        Raises
+        ------
+        PromptError
+            A prompt holds what is no character, or spells a control token that cannot
+            be taken apart.
         """
         if not prompts:
             return []
@@ -205,6 +211,8 @@ class Tokenizer:
         self, prompts: Sequence[Sequence[Segment]], *, add_bos: bool
     ) -> list[tuple[int, ...]]:
         joined = ["".join(segment.text for segment in prompt) for prompt in prompts]
+        for text in joined:
+            _check_characters(text)
         encoded = self.backend(joined, add_special_tokens=False, verbose=False)[
             "input_ids"
         ]
@@ -325,3 +333,17 @@ def _load(model: str | Path, **options: Any) -> Tokenizer:
             "id needs a connection or a filled cache."
         ) from error
     return Tokenizer(backend, str(model))
+
+
+def _check_characters(text: str) -> None:
+    """Raise PromptError for half a surrogate pair: tokenizers crash or make it up."""
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"The prompt holds half a character, {text[error.start]!r}: \\ud800 to "
+            "\\udfff must come in pairs. Remove it from the text, the labels or the "
+            "template."
+        ) from None

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertForMa
 
 from classify.engines import generate, read
 from classify.engines.transformers import TransformersEngine
-from classify.errors import ConfigError, EngineError, ModelLoadError
+from classify.errors import AnswerError, ConfigError, EngineError, ModelLoadError
 from classify.tracking import ReadRequest, TrackedRequest
 from tests.tiny_models import (
     ARCHITECTURES,
@@ -289,6 +289,26 @@ def test_a_text_that_never_fits_is_an_error():
     with pytest.raises(EngineError, match=f"^{re.escape(message)}$"):
         read(engine, requests_for([random_prompt(9)]))
     assert engine.poll() == []
+
+
+def test_a_text_that_never_fits_leaves_the_others_alone():
+    engine = TransformersEngine(make_model("llama"))
+    engine._shared.network = _Scarce(engine._shared.network, 30)
+    prompts = [random_prompt(each, each) for each in (9, 60, 10, 50, 11)]
+    reads = {engine.submit(each): each for each in requests_for(prompts)}
+    answers = {}
+    while len(answers) < len(reads):
+        answers.update(engine.poll())
+    reference = Reference(make_model("llama"))
+    for ticket, request in reads.items():
+        prompt = request.prompt_token_ids
+        if len(prompt) > 30:
+            assert isinstance(answers[ticket], AnswerError)
+        else:
+            expected = reference.edges(prompt, TREE, INNER)
+            np.testing.assert_allclose(answers[ticket], expected, **CLOSE)
+    # What follows is computed in batches as before.
+    assert engine._shared.budget.most_nodes >= 512
 
 
 def test_a_closed_engine_answers_no_more():

@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from classify.errors import ModelLoadError
+from classify.errors import ModelLoadError, PromptError
 from classify.tokenizer import Segment, load_tokenizer
 from classify.tracking import common_prefix_length
 from tests.tiny_tokenizers import SPECIAL, byte_level, metaspace, with_tags
@@ -105,3 +107,16 @@ def test_pieces_can_be_read():
     pieces = tokenizer.pieces(tokenizer.encode_text("Topic: billing é 请"))
     assert pieces[:3] == ("Topic", ":", "Ġbilling")
     assert pieces[-3:] == ("<E8>", "<AF>", "<B7>")
+
+
+@pytest.mark.parametrize("half", ["\ud83d", "\ud83d \ude00", "\ude00\ud83d"])
+def test_half_a_character_is_refused_before_a_tokenizer_sees_it(half):
+    message = (
+        f"The prompt holds half a character, {half[0]!r}: \\ud800 to \\udfff must come "
+        "in pairs. Remove it from the text, the labels or the template."
+    )
+    for tokenizer in (byte_level(), metaspace()):
+        with pytest.raises(PromptError, match=f"^{re.escape(message)}$"):
+            tokenizer.encode([[Segment("fine é", True)], [Segment(half, True)]])
+        whole = tokenizer.encode([[Segment("\U0001f600", True)]])
+        assert tokenizer.decode(whole[0]).strip() == "\U0001f600"

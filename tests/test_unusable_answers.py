@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from classify import ZeroShotClassifier
+from classify import Verbalizer, ZeroShotClassifier
 from classify.demo import model_folder, tickets_csv
 from classify.engines import FakeEngine, clear_engines, generate, read
 from classify.errors import AnswerError, DataError, InputError
@@ -497,3 +497,31 @@ def test_a_models_nan_stays_in_its_row(broken_model, options):
         right[columns].to_numpy()[good],
         atol=0.05 if options.get("dtype") == "bfloat16" else 1e-4,
     )
+
+
+# ----------------------------------------------------- labels that a row cannot have
+
+
+def test_labels_that_cannot_be_asked_are_the_error_of_their_row(tmp_path):
+    def clf():
+        return make(None, verbalizer=Verbalizer(case_variants=True))
+
+    rows = [
+        ["one.", "billing|refund"],
+        ["two.", "billing|Billing"],
+        ["three.", "refund|billing"],
+    ]
+    source = csv_of(tmp_path / "in.csv", rows, columns=("text", "of"))
+    run(source, tmp_path / "out.csv", job_of(clf(), labels="of"))
+    header, *found = rows_of(tmp_path / "out.csv")
+    errors = [row[header.index("error")] for row in found]
+    assert [bool(each) for each in errors] == [False, True, False]
+    assert (
+        "the model cannot tell them apart. Give one of them another word."
+        in (errors[1])
+    )
+    frame = pd.DataFrame(rows, columns=["text", "of"], dtype=object)
+    frame.loc[2, "of"] = "refund|bill\ud83d"
+    framed = clf().classify_frame(frame, labels_column="of", on_error="set_aside")
+    assert [bool(each) for each in framed["error"]] == [False, True, True]
+    assert framed["error"][1] == errors[1]

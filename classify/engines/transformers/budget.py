@@ -51,6 +51,7 @@ class Budget:
         self.window = (
             _WINDOW if self._most_texts is None else max(4 * self._most_texts, 64)
         )
+        self._whole = dict(vars(self))
 
     def fits(self, n_texts: int, n_queries: int, n_slots: int, n_kept: int) -> bool:
         """Say whether a batch may have this shape.
@@ -95,6 +96,10 @@ class Budget:
         self.most_nodes = max(1, self.most_nodes // 2)
         if self._most_texts is not None:
             self._most_texts = max(1, self._most_texts // 2)
+
+    def restore(self) -> None:
+        """Take as much as at first, after a text was given up that fits nowhere."""
+        vars(self).update(self._whole)
 
     def kept_bytes(self) -> int:
         """Return the default bound of the keys and values kept between reads."""

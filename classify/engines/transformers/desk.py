@@ -20,7 +20,7 @@ from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.reading import Reader
 from classify.engines.turns import Turns
-from classify.errors import EngineError
+from classify.errors import AnswerError, EngineError
 from classify.tracking import Completed, ReadRequest, TrackedRequest
 
 __all__ = ["Desk", "SharedModel"]
@@ -176,14 +176,10 @@ class Desk:
                     done = self._generate_batch()
             if not done:
                 self._shared.free_memory()
-        except torch.OutOfMemoryError as error:
+        except torch.OutOfMemoryError:
             if self._shared.free_memory():
                 return []  # with what others kept out of the way
-            self.forget()
-            raise EngineError(
-                "The device ran out of memory with a single text. Use a shorter "
-                "prompt, a smaller model or dtype, or another device."
-            ) from error
+            done = self._give_up()
         except RuntimeError as error:
             self.forget()
             if isinstance(error, EngineError):
@@ -191,6 +187,19 @@ class Desk:
             raise EngineError(f"The model failed: {error}") from error
         self._sound = True
         return done
+
+    def _give_up(self) -> list[Completed]:
+        """Answer the one text that does not fit with an error, and go on."""
+        error = AnswerError(
+            "The device ran out of memory with a single text. Use a shorter prompt, a "
+            "smaller model or dtype, or another device."
+        )
+        self._shared.budget.restore()
+        if self._reader.n_waiting:
+            return self._reader.give_up(error)
+        [(ticket, _)] = batch = self._next_generations()[:1]
+        self._generations = [one for one in self._generations if one not in batch]
+        return [Completed(ticket, error)]
 
     def _generate_batch(self) -> list[Completed]:
         batch = self._next_generations()

@@ -18,6 +18,7 @@ from classify.engines.transformers.tree_pass import (
     new_prompts,
     prefix_slots,
 )
+from classify.errors import RowError
 from classify.tracking import (
     Completed,
     EdgeLogprobs,
@@ -57,6 +58,7 @@ class Reader:
         self._kept = KeptSlots(kept_bytes)
         self._prefixes = PrefixSlots()
         self._waiting: dict[int, ReadRequest] = {}
+        self._batch: list[Asked] = []
 
     @property
     def n_waiting(self) -> int:
@@ -88,6 +90,7 @@ class Reader:
     def answer_batch(self) -> list[Completed]:
         """Answer one batch of the reads that wait."""
         batch, places = self._next_batch()
+        self._batch = batch
         try:
             answers = self._answer(batch, places)
         except torch.OutOfMemoryError:
@@ -104,6 +107,13 @@ class Reader:
                 # Copies: the original may be kept for follow-ups.
                 completed.append(Completed(ticket, edges.copy()))
         return completed
+
+    def give_up(self, error: RowError) -> list[Completed]:
+        """Answer the reads of the last batch with an error."""
+        tickets = [ticket for one in self._batch for ticket in one.tickets]
+        for ticket in tickets:
+            del self._waiting[ticket]
+        return [Completed(ticket, error) for ticket in tickets]
 
     def _mode_of(self, asked: Asked) -> ReadMode:
         return self._modes.for_text(asked.prompt, _total_length(asked))
