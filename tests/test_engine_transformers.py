@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 from classify.engines import generate, read
+from classify.engines.sharing import open_line
 from classify.engines.transformers import TransformersEngine
 from classify.errors import AnswerError, ConfigError, EngineError, ModelLoadError
 from classify.tracking import ReadRequest, TrackedRequest
@@ -295,10 +296,12 @@ def test_a_text_that_never_fits_leaves_the_others_alone():
     engine = TransformersEngine(make_model("llama"))
     engine._shared.network = _Scarce(engine._shared.network, 30)
     prompts = [random_prompt(each, each) for each in (9, 60, 10, 50, 11)]
-    reads = {engine.submit(each): each for each in requests_for(prompts)}
+    line = open_line(engine)
+    reads = {line.submit(each): each for each in requests_for(prompts)}
     answers = {}
     while len(answers) < len(reads):
-        answers.update(engine.poll())
+        answers.update(line.poll())
+    line.close()
     reference = Reference(make_model("llama"))
     for ticket, request in reads.items():
         prompt = request.prompt_token_ids
