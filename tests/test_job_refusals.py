@@ -157,8 +157,8 @@ def test_a_stream_is_read_once(tmp_path):
     content = csv_of(tmp_path / "in.csv", [["a"], ["b"], ["c"]]).read_bytes()
     output = tmp_path / "out.csv"
     run(tmp_path / "in.csv", tmp_path / "whole.csv")
-    # Asked before each chunk and each text: the second chunk is not begun.
-    stop = JobRun(stopping=Countdown(3))
+    # Asked before each chunk, text and batch: the second chunk is not begun.
+    stop = JobRun(stopping=Countdown(4))
     stopped = run_job(job_of(), piped(tmp_path, content), output, run=stop, part_rows=2)
     assert (stopped.is_complete, stopped.summary.n_rows) == (False, 2)
     with raises(

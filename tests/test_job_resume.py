@@ -50,7 +50,7 @@ def whole(source, tmp_path):
     return (tmp_path / "whole.csv").read_bytes()
 
 
-def stop(source, output, n_times=3, **options):
+def stop(source, output, n_times=4, **options):
     """Begin a job and stop it at the second of its parts."""
     outcome = run(source, output, stopping=Countdown(n_times), part_rows=2, **options)
     assert not outcome.is_complete
@@ -118,7 +118,7 @@ def test_every_format_goes_on(tmp_path, name):
 # --------------------------------------------------------------------- asked to stop
 
 
-@pytest.mark.parametrize("n_times", range(16))
+@pytest.mark.parametrize("n_times", range(21))
 def test_a_job_that_is_stopped_goes_on(source, whole, tmp_path, n_times):
     output, first, second = tmp_path / "out.csv", engine(), engine()
     outcome = run(
@@ -129,8 +129,8 @@ def test_a_job_that_is_stopped_goes_on(source, whole, tmp_path, n_times):
         part_rows=2,
     )
     if outcome.is_complete:
-        # Asked before 5 chunks and 10 texts.
-        assert n_times == 15
+        # Asked before 5 chunks, 10 texts and 5 batches.
+        assert n_times == 20
         assert output.read_bytes() == whole
         return
     assert outcome.folder == tmp_path / "out.csv.job"
@@ -154,9 +154,9 @@ def test_what_was_asked_before_a_stop_is_not_asked_again(tmp_path):
         stopping=Countdown(14),
     )
     assert (outcome.is_complete, outcome.summary.n_rows) == (False, 0)
-    assert asked(first) == texts(13)
+    assert asked(first) == texts(8)  # the others were not begun, and taken back
     run(source, tmp_path / "out.csv", job_of(make(engine=second)))
-    assert asked(second) == texts(30)[13:]
+    assert asked(second) == texts(30)[8:]
 
 
 # ------------------------------------------------------------- the same text, once

@@ -14,7 +14,7 @@ from classify import PromptTemplate, ZeroShotClassifier
 from classify.demo import tickets_csv
 from classify.engines import FakeEngine
 from classify.errors import EngineError
-from classify.jobs import RowColumns, open_table
+from classify.jobs import JobWatcher, RowColumns, open_table
 from classify.jobs.chunk_texts import ChunkTexts
 from classify.jobs.identity import score_digest
 from classify.jobs.scored_chunks import ChunkScorer
@@ -35,25 +35,31 @@ def engine(**options):
     return hashed_engine(len(byte_level()), **options)
 
 
-class Run:
+class Run(JobWatcher):
     """A scorer over some texts, and what it was seen to do."""
 
     def __init__(self, used, texts, store, *, n_rows=2, stopping=None, **options):
-        scorer = make(engine=used).set_params(**options).scorer()
+        scorer = options.pop("scorer", None)
+        if scorer is None:
+            scorer = make(engine=used).set_params(**options).scorer()
         self.n_taken, self.n_rows, self.n_tokens = 0, 0, 0
+        self.n_to_finish = []
         self._chunks = open_table(pd.DataFrame({"text": texts})).chunks(n_rows)
         self._scorer = ChunkScorer(
             scorer,
             store,
             score_digest(scorer),
             RowColumns(),
-            progress=self._progress,
+            watcher=self,
             stopping=stopping or (lambda: False),
         )
 
-    def _progress(self, n_rows, n_tokens):
+    def progressed(self, n_rows, n_tokens):
         self.n_rows += n_rows
         self.n_tokens += n_tokens
+
+    def stopping(self, n_texts):
+        self.n_to_finish.append(n_texts)
 
     def _taken(self):
         for chunk in self._chunks:
@@ -187,6 +193,43 @@ def test_what_is_in_flight_at_a_stop_is_kept(n_times):
     assert np.array_equal(values, expected(texts))
 
 
+class StopsAtFirstRead(Run):
+    """Asks to stop as soon as the model has read something; sees what is begun."""
+
+    def __init__(self, *arguments, **options):
+        self.n_begun = None
+        super().__init__(*arguments, stopping=lambda: self.n_begun, **options)
+
+    def reading(self, n_texts):
+        self.n_begun = self.n_begun or n_texts
+
+
+def test_after_a_stop_only_what_was_begun_is_finished():
+    # Batches of four, of texts that take a second read: 20 are in flight.
+    texts = [f"{n}: the parcel number {n} is late" for n in range(20)]
+    labels = ["billing", "shipping", "account access"]
+    options = {"engine": "transformers", "device": "cpu", "batch_size": 4}
+    scorer = ZeroShotClassifier(labels, tolerance=1e-6, **options).scorer()
+    assert scorer.model.load_engine().window >= 20
+    with ScoreStore.temporary() as store:
+        run = StopsAtFirstRead(None, texts, store, n_rows=20, scorer=scorer)
+        assert list(run.score()) == []
+        assert 0 < run.n_begun < 20
+        # Told how many are left, from all that were begun down.
+        assert run.n_to_finish[0] == run.n_begun
+        assert run.n_to_finish == sorted(run.n_to_finish, reverse=True)
+        # What had landed before the first was begun counts too.
+        assert run.n_begun <= run.n_rows < 20
+        again = Run(None, texts, store, n_rows=20, scorer=scorer)
+        [chunk] = again.score()
+    rows = [{"text": text} for text in texts]
+    prompts = scorer.encode(rows, None)
+    n_tokens = sum(len(prompt.token_ids) for prompt in prompts)
+    assert run.n_tokens + again.n_tokens == n_tokens
+    alone = scorer.score(rows).scores.values
+    np.testing.assert_allclose(chunk.scores.values, alone, atol=1e-4)
+
+
 def test_a_consumer_that_fails_loses_nothing_that_landed():
     texts = [f"text {n}." for n in range(16)]
     with ScoreStore.temporary() as store:
@@ -257,8 +300,7 @@ def test_what_came_before_a_chunk_does_not_move_a_digit():
         # As in a process of its own.
         scorer.model.load_engine().free_memory()
         with ScoreStore.temporary() as store:
-            options = {"progress": lambda *_: None, "stopping": lambda: False}
-            run = ChunkScorer(scorer, store, digest, RowColumns(), **options)
+            run = ChunkScorer(scorer, store, digest, RowColumns())
             return [each.scores.values.tolist() for each in run.score(some)]
 
     assert values(chunks)[1] == values(chunks[1:])[0]

@@ -68,6 +68,10 @@ class ShuffledPool:
     def is_busy(self):
         return bool(self._calls)
 
+    @property
+    def n_texts(self):
+        return sum(len(keys) for keys, _ in self._calls)
+
     def ask(self, keys, texts):
         self._calls.append((list(keys), texts))
 

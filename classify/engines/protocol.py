@@ -11,8 +11,8 @@ how several threads share one.
 """
 
 import operator
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import MutableSequence, Sequence, Set
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from classify.engines.answers import Request
 from classify.errors import InputError
 from classify.tracking import Completed, ReadRequest, TokenTree, TrackedRequest
 
-__all__ = ["Engine", "Request", "check_request"]
+__all__ = ["Engine", "Request", "check_request", "withdrawn"]
 
 
 @runtime_checkable
@@ -105,6 +105,15 @@ def _check_tree(tree: TokenTree, vocab_size: int, what: str) -> None:
     worst = int(tree.tokens.max())
     if worst >= vocab_size or int(tree.tokens[1:].min()) < 0:
         _check_token_ids(tree.tokens[1:].tolist(), vocab_size, what)
+
+
+def withdrawn(waiting: MutableSequence[tuple[int, Any]], tickets: Set[int]) -> set[int]:
+    """Take those of these tickets that wait, with their requests, out of a queue."""
+    taken = {ticket for ticket, _ in waiting if ticket in tickets}
+    left = [each for each in waiting if each[0] not in taken]
+    waiting.clear()
+    waiting.extend(left)
+    return taken
 
 
 def check_request(request: Request, *, vocab_size: int, context_length: int) -> None:

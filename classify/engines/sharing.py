@@ -8,12 +8,12 @@ goes away takes nothing from the others.
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NoReturn, Protocol
 from weakref import finalize
 
 from classify.engines.answers import Answer, checked_answer
-from classify.engines.protocol import Engine, Request, check_request
+from classify.engines.protocol import Engine, Request, check_request, withdrawn
 from classify.engines.turns import Turns
 from classify.errors import AnswerError, EngineError, InputError
 from classify.tracking import (
@@ -45,6 +45,10 @@ class Line(Protocol):
             The model failed, or the engine was closed. This line's requests in flight
             are lost.
         """
+        ...
+
+    def withdraw(self, tickets: Set[int]) -> set[int]:
+        """Take back those of these requests that were not begun; return them."""
         ...
 
     def forget_reads(self) -> None:
@@ -246,6 +250,12 @@ class SharedLine:
             answers.append(self._answers.popleft())
         return answers
 
+    def withdraw(self, tickets: Set[int]) -> set[int]:
+        """Take back what the engine has not been given."""
+        taken = withdrawn(self._held, tickets)
+        self._open -= taken
+        return taken
+
     def forget_reads(self) -> None:
         """Nothing is kept here that values depend on."""
 
@@ -355,6 +365,10 @@ class _BatchLine:
     def poll(self) -> list[Completed]:
         """Let the engine answer as many of this line's requests as it likes."""
         return self._exchange.turns.run(self._batch) if self._held else []
+
+    def withdraw(self, tickets: Set[int]) -> set[int]:
+        """Take back what the engine has not been given."""
+        return withdrawn(self._held, tickets)
 
     def forget_reads(self) -> None:
         """Let the engine drop what it keeps of earlier texts."""

@@ -23,6 +23,7 @@ from classify.jobs.results import Classification, ClassifiedChunk
 from classify.jobs.scored_chunks import ChunkScorer
 from classify.jobs.store import ScoreStore
 from classify.jobs.summary import Summary
+from classify.jobs.watcher import JobWatcher
 from classify.wording import parameter
 
 __all__ = [
@@ -42,25 +43,6 @@ _logger = logging.getLogger(__name__)
 # Scores that a job keeps of its own texts, and a cache of those of many jobs.
 _JOB_STORE_BYTES = 1 << 30
 _CACHE_BYTES = 10 << 30
-
-
-class JobWatcher:
-    """Is told how a job goes; this one does nothing with it."""
-
-    def begins(self, n_rows: int | None, n_done: int) -> None:
-        """Rows of the job, as far as known, and how many an earlier run finished."""
-
-    def progressed(self, n_rows: int, n_tokens: int) -> None:
-        """Rows finished, and prompt tokens read, since the last call."""
-
-    def reading(self, n_texts: int) -> None:
-        """Texts of which the model has read something, and that are not finished."""
-
-    def stopping(self, n_texts: int) -> None:
-        """Texts that are still to be finished, since the job was asked to stop."""
-
-    def finished(self, summary: Summary) -> None:
-        """Called with the counts of all rows that are handed out or saved by now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,9 +354,8 @@ def classified_chunks(
         store,
         score_digest(scorer),
         job.columns,
-        progress=run.watcher.progressed,
+        watcher=run.watcher,
         stopping=run.stopping,
-        reading=run.watcher.reading,
     )
     with closing(scoring.score(chunks)) as scored:
         yield from map(job.classified, scored)

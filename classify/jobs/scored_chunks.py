@@ -17,6 +17,7 @@ from classify.jobs.score_records import (
     unpack_scores,
 )
 from classify.jobs.store import ScoreStore
+from classify.jobs.watcher import JobWatcher
 from classify.scored_rows import RowScorer
 from classify.scoring import Flight, LabelLogprobs, TextScore
 from classify.verbalizer import ScorablePrompt
@@ -129,14 +130,10 @@ class ChunkScorer:
     digest : bytes
         Of all that scores depend on beside a row's own fields and candidates.
     columns : RowColumns
-    progress : callable
-        Called with how many rows were finished, and how many tokens of prompts were
-        read, since the last call.
-    stopping : callable
-        Asked before each text: whether to begin no more of them. Those in flight are
-        finished and put into the store.
-    reading : callable, optional
-        Called with how many texts in flight were read in part.
+    watcher : JobWatcher, default=None
+    stopping : callable, optional
+        Asked before each text and each batch: whether to begin no more of them. Texts
+        of which the engine has begun something are finished and put into the store.
     """
 
     def __init__(
@@ -146,18 +143,16 @@ class ChunkScorer:
         digest: bytes,
         columns: RowColumns,
         *,
-        progress: Callable[[int, int], object],
-        stopping: Callable[[], bool],
-        reading: Callable[[int], object] = lambda _: None,
+        watcher: JobWatcher | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._scorer = scorer
         self._strategy = scorer.read_strategy()
         self._store = store
         self._digest = digest
         self._columns = columns
-        self._progress = progress
+        self._watcher = watcher or JobWatcher()
         self._stopping = stopping
-        self._reading = reading
         self._queue: deque[WaitingChunk] = deque()
         # The chunks that wait for a text, by its key.
         self._asked: dict[bytes, list[WaitingChunk]] = {}
@@ -223,7 +218,7 @@ class ChunkScorer:
         n_done = sum(len(waiting.positions[key]) for key in known)
         n_done += len(texts.errors) + len(chunk.unreadable)
         if n_done:
-            self._progress(n_done, 0)
+            self._watcher.progressed(n_done, 0)
         # What an earlier chunk waits for comes with it.
         for key in unknown & self._asked.keys():
             self._asked[key].append(waiting)
@@ -265,7 +260,7 @@ class ChunkScorer:
         prompts = {}
         for key, prompt in zip(keys, encoded, strict=True):
             if isinstance(prompt, InputError):
-                self._progress(waiting.set_aside(key, str(prompt)), 0)
+                self._watcher.progressed(waiting.set_aside(key, str(prompt)), 0)
             else:
                 prompts[key] = prompt
         return prompts
@@ -274,8 +269,15 @@ class ChunkScorer:
         """Let the engine make progress; return False when nothing is in flight."""
         if not self._in_flight:
             return False
+        if self._stopping():
+            for key in self._in_flight.take_back():
+                # Its chunks will lack it, and not be handed out.
+                del self._asked[key]
+            self._watcher.stopping(len(self._in_flight))
+            if not self._in_flight:
+                return False
         landed = self._in_flight.poll()
-        self._reading(self._in_flight.n_begun)
+        self._watcher.reading(self._in_flight.n_begun)
         for key, score in landed:
             for waiting in self._asked.pop(key):
                 if isinstance(score, TextScore):
@@ -284,9 +286,9 @@ class ChunkScorer:
                     n_rows = len(waiting.positions[key])
                 else:
                     n_rows = waiting.set_aside(key, str(score))
-                self._progress(n_rows, 0)
+                self._watcher.progressed(n_rows, 0)
             if isinstance(score, TextScore):
-                self._progress(0, len(score.prompt.token_ids))
+                self._watcher.progressed(0, len(score.prompt.token_ids))
         return True
 
     def _finished(self) -> Iterator[ScoredChunk]:

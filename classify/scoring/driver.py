@@ -98,6 +98,12 @@ class Flight(Generic[Key]):
         self._waiting[ticket] = (key, strategy, request)
         return ticket
 
+    def take_back(self) -> list[Key]:
+        """Take back the texts that the engine has not begun; return their keys."""
+        taken = self._line.withdraw(self._fresh)
+        self._fresh -= taken
+        return [self._waiting.pop(ticket)[0] for ticket in taken]
+
     def forget_reads(self) -> None:
         """Drop what is kept of earlier texts; see `classify.engines.sharing.Line`."""
         self._line.forget_reads()
@@ -106,6 +112,7 @@ class Flight(Generic[Key]):
         """Give up the texts in flight."""
         self._waiting.clear()
         self._refused.clear()
+        self._fresh.clear()
         self._line.close()
 
 

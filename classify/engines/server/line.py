@@ -1,7 +1,7 @@
 """One caller's requests to a server, and the answers to them."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import CancelledError, Future
 from threading import Event
 
@@ -74,6 +74,10 @@ class ServerLine:
                 raise _failure(done[0][1]) or AssertionError
             self._something_done.wait()
         return []
+
+    def withdraw(self, tickets: Set[int]) -> set[int]:
+        """Nothing can be taken back: all that is in flight was sent."""
+        return set()
 
     def forget_reads(self) -> None:
         """Nothing is kept here that values depend on."""

@@ -5,14 +5,14 @@ keys and values that it is computed behind. So neither is shared between callers
 caller's values are the same whatever others ask at the same time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
 import torch
 
 from classify.engines.decoding import Draft, start_drafts
-from classify.engines.protocol import Request, check_request
+from classify.engines.protocol import Request, check_request, withdrawn
 from classify.engines.sharing import CLOSED, Home
 from classify.engines.transformers.budget import Budget
 from classify.engines.transformers.generation import generate_batch
@@ -142,6 +142,11 @@ class Desk:
         while self._has_requests and not done:
             done = self._shared.turns.run(self._answer_batch)
         return done
+
+    def withdraw(self, tickets: Set[int]) -> set[int]:
+        """Take back requests; between batches, none is half-way."""
+        reads = self._reader.withdraw(tickets)
+        return reads | withdrawn(self._generations, tickets)
 
     def forget_reads(self) -> None:
         """Drop what is kept of earlier texts."""

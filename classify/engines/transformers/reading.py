@@ -1,6 +1,6 @@
 """Which reads go together, in which order, and in which way."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 import torch
@@ -68,6 +68,13 @@ class Reader:
     def submit(self, ticket: int, request: ReadRequest) -> None:
         """Queue a read."""
         self._waiting[ticket] = request
+
+    def withdraw(self, tickets: Set[int]) -> set[int]:
+        """Take back those of these reads that wait; return their tickets."""
+        taken = tickets & self._waiting.keys()
+        for ticket in taken:
+            del self._waiting[ticket]
+        return set(taken)
 
     def forget(self) -> None:
         """Drop what waits and what is kept."""

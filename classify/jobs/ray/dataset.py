@@ -105,8 +105,6 @@ class _Blocks:
             ScoreStore.temporary(),
             score_digest(scorer),
             job.columns,
-            progress=lambda *_: None,
-            stopping=lambda: False,
         )
 
     def __call__(self, block: "pa.Table") -> "pa.Table":

@@ -121,6 +121,12 @@ class WorkerPool:
         """Whether an answer is to come."""
         return bool(self._queue) or any(each.calls for each in self._workers)
 
+    @property
+    def n_texts(self) -> int:
+        """Texts that workers have been given, and not answered."""
+        calls = (call for each in self._workers for call in each.calls.values())
+        return sum(len(call.keys) for call in calls)
+
     def ask(self, keys: Sequence[bytes], texts: Texts) -> None:
         """Ask for the scores of texts, with a key for each."""
         self._queue.append(_Call(list(keys), texts))

@@ -47,6 +47,11 @@ class TextPool(Protocol):
         """Whether an answer is to come."""
         ...
 
+    @property
+    def n_texts(self) -> int:
+        """Texts that workers have been given, and not answered."""
+        ...
+
     def ask(self, keys: Sequence[bytes], texts: Texts) -> None:
         """Ask for the scores of texts, with a key for each."""
         ...
@@ -111,6 +116,7 @@ class SpreadScoring:
             if self._run.stopping():
                 takes = False
                 self._pool.stop()
+                self._run.watcher.stopping(self._pool.n_texts)
             if takes and self._pool.has_room and len(self._open) < most_open:
                 indexed = next(chunks, None)
                 if indexed is None:
