@@ -11,6 +11,7 @@ from weakref import WeakSet
 import numpy as np
 
 from classify.engines.decoding import start_drafts
+from classify.engines.home import Home
 from classify.engines.protocol import Request, check_request
 from classify.engines.server.address import authorization, base_url
 from classify.engines.server.connection import Connection
@@ -20,7 +21,7 @@ from classify.engines.server.reading import read_nodes, together
 from classify.engines.server.retrying import Patience
 from classify.engines.server.selftest import SelfTestCase, self_test
 from classify.engines.server.served import ServedModel, choose_model, vocabulary_size
-from classify.engines.sharing import CLOSED, Home
+from classify.engines.sharing import CLOSED
 from classify.errors import ConfigError, EngineError, InputError
 from classify.tracking import Completed, ReadRequest, TrackedRequest
 from classify.wording import parameter

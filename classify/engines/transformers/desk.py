@@ -12,8 +12,9 @@ from weakref import WeakSet
 import torch
 
 from classify.engines.decoding import Draft, start_drafts
+from classify.engines.home import Home
 from classify.engines.protocol import Request, check_request, withdrawn
-from classify.engines.sharing import CLOSED, Home
+from classify.engines.sharing import CLOSED
 from classify.engines.transformers.budget import Budget
 from classify.engines.transformers.generation import generate_batch
 from classify.engines.transformers.modes import Modes

@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary, finalize, proxy
 
 import numpy as np
 
+from classify.engines.home import Home
 from classify.engines.protocol import Request, check_request
-from classify.engines.sharing import CLOSED, Exchange, Home, SharedLine
+from classify.engines.sharing import CLOSED, Exchange, SharedLine
 from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
 from classify.engines.vllm.generation import generation_of
 from classify.engines.vllm.liveness import announce_death
