@@ -17,6 +17,7 @@ from classify.engines import Engine
 from classify.frames import (
     add_results,
     candidates_of_frame,
+    frame_of,
     row_refusal,
     row_results,
     rows_and_candidates,
@@ -171,11 +172,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         declared = None if self.labels is None else LabelSet.parse(self.labels)
         self.label_set_, true = labels_of_y(declared, y, 0 if X is None else len(X))
+        scorer = self.scorer()
         if self.calibrator is None:
             return self
         rows, _ = rows_and_candidates(X, None, self._prompt_template().fields)
         self.calibrator_ = fit_calibrator(
-            self.calibrator, self.scorer(), rows, true, sample_weight
+            self.calibrator, scorer, rows, true, sample_weight
         )
         return self
 
@@ -290,7 +292,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        frame : DataFrame
+        frame : DataFrame, or table of polars, pyarrow or datasets
             Rows with a text, and with what else the prompt needs.
         text_column : str, default="text"
             Which column is the prompt's ``{text}``.
@@ -316,6 +318,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``, ``truncated`` and
             ``error``. A name that the input has already gets the prefix ``predicted_``.
         """
+        frame = frame_of(frame)
         refuse = row_refusal(frame.index) if on_error == "raise" else None
         self.fitted_calibrator()
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)

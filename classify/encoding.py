@@ -7,11 +7,12 @@ and the others go on.
 from collections.abc import Mapping, Sequence
 
 from classify.engines.turns import Shelf
-from classify.errors import InputError
+from classify.errors import InputError, LabelError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
+from classify.wording import parameter
 
 __all__ = ["Row", "RowEncoder", "candidate_sets", "columns_of"]
 
@@ -42,7 +43,15 @@ def candidate_sets(
 
     def make(names: tuple[str, ...]) -> LabelSet | InputError:
         try:
-            return LabelSet.parse(names) if declared is None else declared.subset(names)
+            if declared is None:
+                return LabelSet.parse(names)
+            for name in names:
+                if declared.find(name) is None:
+                    raise LabelError(
+                        f"{declared.unknown(name)} For other candidates, leave out "
+                        f"{parameter('labels')}."
+                    )
+            return declared.subset(names)
         except InputError as error:
             return error
 

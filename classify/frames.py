@@ -24,6 +24,7 @@ __all__ = [
     "add_results",
     "candidates_of_cells",
     "candidates_of_frame",
+    "frame_of",
     "own_names",
     "row_refusal",
     "row_results",
@@ -43,25 +44,26 @@ def rows_and_candidates(
 
     Parameters
     ----------
-    X : sequence of str, Series, array, or DataFrame
-    labels : sequence of sequences of str, str, or None
-        The candidates of each text, or the column of `X` that lists them.
+    X, labels
+        As in `ZeroShotClassifier.label_logprobs`.
     fields : sequence of str
         What the prompt needs of a row.
 
     Raises
     ------
     InputError
-        X is nothing that holds texts; labels name a column though X is no DataFrame, or
-        do not match the number of texts.
+        X is nothing that holds texts, or labels do not fit it.
     """
-    is_frame = isinstance(X, pd.DataFrame)
-    rows = rows_of_frame(X, fields, "text") if is_frame else rows_of_texts(X, fields)
+    frame = pandas_of(X)
+    if frame is None:
+        rows = rows_of_texts(X, fields)
+    else:
+        rows = rows_of_frame(frame, fields, "text")
     if labels is None:
         return rows, None
     if isinstance(labels, str):
-        if is_frame:
-            return rows, candidates_of_frame(X, labels)
+        if frame is not None:
+            return rows, candidates_of_frame(frame, labels)
         raise InputError(
             f"labels={labels!r} names a column, but X is no DataFrame: give a sequence "
             "of candidate labels for each text."
@@ -72,6 +74,24 @@ def rows_and_candidates(
             f"{len(rows)} texts."
         )
     return rows, list(labels)
+
+
+def pandas_of(table: Any) -> pd.DataFrame | None:
+    """Return a table of pandas, polars, pyarrow or datasets; None if it is none."""
+    if not isinstance(table, pd.DataFrame) and hasattr(table, "to_pandas"):
+        table = table.to_pandas()
+    return table if isinstance(table, pd.DataFrame) else None
+
+
+def frame_of(table: Any) -> pd.DataFrame:
+    """Return a table as a DataFrame, or raise an InputError if it is none."""
+    if (frame := pandas_of(table)) is not None:
+        return frame
+    raise InputError(
+        "classify_frame takes a table with named columns, such as a DataFrame. Got a "
+        f"value of type {type(table).__name__} instead: use "
+        "pandas.DataFrame({'text': texts})."
+    )
 
 
 def rows_of_texts(texts: Any, fields: Sequence[str]) -> list[Row | InputError]:

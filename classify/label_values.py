@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from classify.cells import is_missing
 from classify.errors import DataError, LabelError
 from classify.label_names import plain
 from classify.labels import LabelSet
@@ -181,9 +182,7 @@ def _warn_of_order(names: tuple[str, ...]) -> None:
 def _check_present(
     values: Sequence[Any], masked: npt.NDArray[np.bool_], name: str
 ) -> None:
-    missing = [
-        at for at, value in enumerate(values) if masked[at] or _is_missing(value)
-    ]
+    missing = [at for at, value in enumerate(values) if masked[at] or is_missing(value)]
     if not missing:
         return
     rows = ", ".join(map(str, missing[:_MAX_LISTED]))
@@ -194,15 +193,6 @@ def _check_present(
         f"missing (None, NaN, NA or masked). Fill it in, or leave the text out of X "
         f"and {name}."
     )
-
-
-def _is_missing(value: Any) -> bool:
-    try:
-        return value is None or value is np.ma.masked or bool(value != value)
-    except TypeError:
-        return True  # pandas.NA, which is neither
-    except ValueError:
-        return False  # an array, which is refused for its type
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -14,6 +14,13 @@ from classify.engines.files import Files, files_of
 from classify.engines.turns import Turns
 from classify.errors import ConfigError, InputError, ModelLoadError, RowError
 from classify.labels import LabelSet
+from classify.parameters import (
+    Allowed,
+    check_parameters,
+    instance_of,
+    number,
+    optional,
+)
 from classify.prompts import PromptTemplate
 from classify.scoring import LabelLogprobs, Strategy, TextScore, score_prompts
 from classify.tokenizer import Tokenizer, load_tokenizer
@@ -73,6 +80,45 @@ class PromptedModel:
     _doubts_labels: bool = field(default=False, init=False, compare=False)
 
     def __post_init__(self) -> None:
+        text, mapping = instance_of("a string", str), instance_of("a mapping", Mapping)
+        check_parameters(
+            "ZeroShotClassifier",
+            verbalizer=(self.verbalizer, instance_of("a Verbalizer", Verbalizer)),
+            model=(self.model, instance_of("a string", str, os.PathLike)),
+            engine=(
+                self.engine,
+                Allowed(
+                    "the name of an engine, or an Engine",
+                    lambda value: isinstance(value, str) or hasattr(value, "submit"),
+                ),
+            ),
+            dtype=(self.dtype, text),
+            device=(self.device, text),
+            batch_size=(
+                self.batch_size,
+                Allowed(
+                    "'auto', or a whole number, at least 1",
+                    lambda value: (
+                        value == "auto"
+                        or number("", lambda size: size >= 1, whole=True).holds(value)
+                    ),
+                ),
+            ),
+            revision=(self.revision, optional(text)),
+            trust_remote_code=(
+                self.trust_remote_code,
+                instance_of("a boolean", bool),
+            ),
+            tokenizer=(
+                self.tokenizer,
+                optional(instance_of("a Tokenizer", Tokenizer)),
+            ),
+            speculation=(
+                self.speculation,
+                optional(instance_of("a string or a mapping", str, Mapping)),
+            ),
+            engine_options=(self.engine_options, optional(mapping)),
+        )
         self.files = self._files_now()
 
     def __getstate__(self) -> dict[str, Any]:

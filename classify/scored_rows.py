@@ -40,6 +40,9 @@ class RowScorer:
     strategy: Literal["exact", "generate"]
     tolerance: float
 
+    def __post_init__(self) -> None:
+        self.read_strategy()  # refuses what is none
+
     def score(
         self,
         rows: Sequence[Row | InputError],

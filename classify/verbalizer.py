@@ -19,6 +19,7 @@ from markupsafe import Markup
 from classify.errors import LabelError, PromptError, PromptTooLongError
 from classify.labels import LabelSet
 from classify.markup import escaped, readable_piece, table
+from classify.parameters import check_parameters, instance_of, one_of
 from classify.prompts import CompiledPrompt
 from classify.tokenizer import Segment
 from classify.tracking import common_prefix_length
@@ -145,15 +146,16 @@ class Verbalizer:
     end_token: Literal["auto", "end_of_turn", "eos", "newline"] = "auto"
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("end", self.end, ("auto", "always")),
-            ("end_token", self.end_token, ("auto", "end_of_turn", "eos", "newline")),
-        ):
-            if value not in allowed:
-                raise LabelError(
-                    f"The {name!r} parameter of Verbalizer must be one of "
-                    f"{', '.join(map(repr, allowed))}. Got {value!r} instead."
-                )
+        boolean = instance_of("a boolean", bool)
+        ends = ("auto", "end_of_turn", "eos", "newline")
+        check_parameters(
+            "Verbalizer",
+            LabelError,
+            case_variants=(self.case_variants, boolean),
+            space_variants=(self.space_variants, boolean),
+            end=(self.end, one_of("auto", "always")),
+            end_token=(self.end_token, one_of(*ends)),
+        )
 
     def compile(self, prompt: CompiledPrompt, labels: LabelSet) -> "AnswerSpace":
         """Find the token paths of all label words behind this prompt.

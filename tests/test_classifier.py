@@ -239,7 +239,7 @@ def test_candidates_in_a_column(value):
 def test_unknown_candidates():
     with raises(
         "Text 1: 'bill' is not one of the labels: 'shipping', 'billing', 'refund "
-        "request'. Did you mean 'billing'?",
+        "request'. Did you mean 'billing'? For other candidates, leave out labels.",
         LabelError,
     ):
         make().predict(

@@ -239,19 +239,26 @@ def conformalized(**options):
         (
             lambda: SplitConformalSets(90).conformalize(GOOD, [0, 1]),
             ConfigError,
-            "confidence_level must lie between 0 and 1, both excluded. Got 90 instead.",
+            (
+                "The 'confidence_level' parameter of SplitConformalSets must be a "
+                "number, between 0 and 1, both excluded. Got 90 instead."
+            ),
         ),
         (
             lambda: SplitConformalSets(0.9, "raps").conformalize(GOOD, [0, 1]),
             ConfigError,
-            "conformity_score must be one of 'lac', 'aps'. Got 'raps' instead.",
+            (
+                "The 'conformity_score' parameter of SplitConformalSets must be one "
+                "of 'lac', 'aps'. Got 'raps' instead."
+            ),
         ),
         (
             lambda: SplitConformalSets(groups="x").conformalize(GOOD, [0, 1]),
             ConfigError,
             (
-                "groups must be \"label\" or None. Got 'x' instead: the groups of "
-                "texts are given to conformalize and predict_set."
+                "The 'groups' parameter of SplitConformalSets must be 'label' or None "
+                "(the groups of texts are given to conformalize and predict_set). Got "
+                "'x' instead."
             ),
         ),
         (

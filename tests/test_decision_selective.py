@@ -370,30 +370,33 @@ GOOD = np.array([[0.5, 0.5], [0.2, 0.8]])
         (
             lambda: SelectiveClassifier(5).fit(GOOD, [0, 1]),
             ConfigError,
-            "target_risk must lie between 0 and 1, both excluded. Got 5 instead.",
+            (
+                "The 'target_risk' parameter of SelectiveClassifier must be a number, "
+                "between 0 and 1, both excluded. Got 5 instead."
+            ),
         ),
         (
             lambda: SelectiveClassifier(confidence_level=1.0).fit(GOOD, [0, 1]),
             ConfigError,
             (
-                "confidence_level must lie between 0 and 1, both excluded. Got 1.0 "
-                "instead."
+                "The 'confidence_level' parameter of SelectiveClassifier must be a "
+                "number, between 0 and 1, both excluded. Got 1.0 instead."
             ),
         ),
         (
             lambda: SelectiveClassifier(confidence="top").fit(GOOD, [0, 1]),
             ConfigError,
             (
-                "confidence must be one of 'max_proba', 'margin', 'entropy'. Got 'top' "
-                "instead."
+                "The 'confidence' parameter of SelectiveClassifier must be one of "
+                "'max_proba', 'margin', 'entropy'. Got 'top' instead."
             ),
         ),
         (
             lambda: SelectiveClassifier(min_label_mass=0).fit(GOOD, [0, 1]),
             ConfigError,
             (
-                "min_label_mass must be a probability above 0, at most 1, or None. Got "
-                "0 instead."
+                "The 'min_label_mass' parameter of SelectiveClassifier must be a "
+                "number, above 0, at most 1, or None. Got 0 instead."
             ),
         ),
         (

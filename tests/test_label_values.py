@@ -193,24 +193,53 @@ def test_containers_of_labels(container):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([["a"], ["b"]], ("y must hold one label for each text, in one dimension. Got "
-         "shape (2, 1) instead.")),
-        ("ab", ("y must hold one label for each text, in one dimension. Got shape () "
-         "instead.")),
-        (["a", 1], ("y holds strings and numbers, such as 1: give every label as a "
-         "string, or every label as a number.")),
+        (
+            [["a"], ["b"]],
+            (
+                "y must hold one label for each text, in one dimension. Got "
+                "shape (2, 1) instead."
+            ),
+        ),
+        (
+            "ab",
+            (
+                "y must hold one label for each text, in one dimension. Got shape () "
+                "instead."
+            ),
+        ),
+        (
+            ["a", 1],
+            (
+                "y holds strings and numbers, such as 1: give every label as a "
+                "string, or every label as a number."
+            ),
+        ),
         ([b"a", b"b"], "y holds b'a' of type bytes in row 0: give labels as strings."),
-        ([0, 1], ("y holds 0, 1, which says nothing to a language model: give labels="
-         "{0: '…', 1: '…'}, with a name for each value. Where scikit-learn numbered "
-         "the labels (stacking, voting, cross_val_predict), give labels=[…], the names "
-         "that it numbered.")),
-        (np.array([1.0, 2.0]), ("y holds 1.0, 2.0, which says nothing to a language "
-         "model: give labels={1: '…', 2: '…'}, with a name for each value. Where "
-         "scikit-learn numbered the labels (stacking, voting, cross_val_predict), give "
-         "labels=[…], the names that it numbered.")),
+        (
+            [0, 1],
+            (
+                "y holds 0, 1, which says nothing to a language model: give labels="
+                "{0: '…', 1: '…'}, with a name for each value. Where scikit-learn "
+                "numbered "
+                "the labels (stacking, voting, cross_val_predict), give labels=[…], "
+                "the names "
+                "that it numbered."
+            ),
+        ),
+        (
+            np.array([1.0, 2.0]),
+            (
+                "y holds 1.0, 2.0, which says nothing to a language "
+                "model: give labels={1: '…', 2: '…'}, with a name for each value. "
+                "Where "
+                "scikit-learn numbered the labels (stacking, voting, "
+                "cross_val_predict), give "
+                "labels=[…], the names that it numbered."
+            ),
+        ),
     ],
     ids=range(6),
-)  # fmt: skip
+)
 def test_what_teaches_no_labels(y, message):
     with raises(message):
         make(None).fit(TEXTS[:2], y)
@@ -299,23 +328,52 @@ def test_weights_reach_the_calibrator():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({0: "a", "b": None}, ("Label 'b' has no value, but others have: give each "
-         "label a number, or none.")),
-        ({0: ["x"], 1: "b"}, ("The value 0 needs the name of its label, such as "
-         "{0: 'positive'}, or a Label. Got ['x'] instead.")),
-        ([Label("a", value=1), Label("b", value=1)], ("The value 1 stands for two "
-         "labels: give each its own.")),
-        ({0.5: "a", 1: "b"}, ("A label's name must be a string. Got 0.5 of type float "
-         "instead. Write it in quotes.")),
-        ([0, 1], ("A label cannot be read from 0: a number says nothing to a language "
-         "model. Give the names: labels={0: 'negative', 1: 'positive'} where y holds "
-         "numbers, or ['0', '1'] for the digits themselves.")),
-        (Level, ("A label cannot be read from 0: a number says nothing to a language "
-         "model. Give the names: labels={0: 'negative', 1: 'positive'} where y holds "
-         "numbers, or ['0', '1'] for the digits themselves.")),
+        (
+            {0: "a", "b": None},
+            (
+                "Label 'b' has no value, but others have: give each "
+                "label a number, or none."
+            ),
+        ),
+        (
+            {0: ["x"], 1: "b"},
+            (
+                "The value 0 needs the name of its label, such as "
+                "{0: 'positive'}, or a Label. Got ['x'] instead."
+            ),
+        ),
+        (
+            [Label("a", value=1), Label("b", value=1)],
+            ("The value 1 stands for two labels: give each its own."),
+        ),
+        (
+            {0.5: "a", 1: "b"},
+            (
+                "A label's name must be a string. Got 0.5 of type float "
+                "instead. Write it in quotes."
+            ),
+        ),
+        (
+            [0, 1],
+            (
+                "A label cannot be read from 0: a number says nothing to a language "
+                "model. Give the names: labels={0: 'negative', 1: 'positive'} where y "
+                "holds "
+                "numbers, or ['0', '1'] for the digits themselves."
+            ),
+        ),
+        (
+            Level,
+            (
+                "A label cannot be read from 0: a number says nothing to a language "
+                "model. Give the names: labels={0: 'negative', 1: 'positive'} where y "
+                "holds "
+                "numbers, or ['0', '1'] for the digits themselves."
+            ),
+        ),
     ],
     ids=range(6),
-)  # fmt: skip
+)
 def test_labels_that_name_no_numbers(labels, message):
     with raises(message):
         make(labels).fit(TEXTS)

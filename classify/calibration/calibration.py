@@ -8,7 +8,13 @@ import numpy.typing as npt
 
 from classify.calibration.methods import METHODS
 from classify.calibration.rows import FloatArray, RowMap
-from classify.errors import ConfigError
+from classify.parameters import (
+    check_parameters,
+    instance_of,
+    number,
+    one_of,
+    optional,
+)
 
 __all__ = ["Calibration", "Options"]
 
@@ -35,40 +41,20 @@ class Options:
     random_state: int | None
 
     def __post_init__(self) -> None:
-        _check_choice("method", self.method, METHODS)
-        _check_choice("bias_init", self.bias_init, ("prior_matching", "zero"))
-        _check_number("l2_log_scale", self.l2_log_scale, "at least 0", 0.0, None)
-        _check_number("l2_bias", self.l2_bias, "at least 0", 0.0, None)
-        _check_number("floor", self.floor, "at most -1 (nats)", None, -1.0)
-        _check_number("cv", self.cv, "at least 2", 2, None)
-        if self.random_state is not None:
-            _check_number("random_state", self.random_state, "at least 0", 0, None)
-
-
-def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ConfigError(
-            f"The {name!r} parameter of LabelCalibrator must be one of "
-            f"{', '.join(map(repr, allowed))}. Got {value!r} instead."
-        )
-
-
-def _check_number(
-    name: str, value: Any, bounds: str, least: float | None, most: float | None
-) -> None:
-    whole = isinstance(least, int)
-    is_number = isinstance(value, int if whole else int | float)
-    if (
-        isinstance(value, bool)
-        or not is_number
-        or not abs(value) < float("inf")
-        or (least is not None and value < least)
-        or (most is not None and value > most)
-    ):
-        raise ConfigError(
-            f"The {name!r} parameter of LabelCalibrator must be "
-            f"{'a whole number' if whole else 'a number'}, {bounds}. Got {value!r} "
-            "instead."
+        at_least_0 = number("at least 0", lambda value: value >= 0)
+        check_parameters(
+            "LabelCalibrator",
+            method=(self.method, one_of(*METHODS)),
+            bias_init=(self.bias_init, one_of("prior_matching", "zero")),
+            l2_log_scale=(self.l2_log_scale, at_least_0),
+            l2_bias=(self.l2_bias, at_least_0),
+            floor=(self.floor, number("at most -1 (nats)", lambda value: value <= -1)),
+            cv=(self.cv, number("at least 2", lambda value: value >= 2, whole=True)),
+            force=(self.force, instance_of("a boolean", bool)),
+            random_state=(
+                self.random_state,
+                optional(number("at least 0", lambda value: value >= 0, whole=True)),
+            ),
         )
 
 

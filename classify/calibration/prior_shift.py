@@ -20,6 +20,7 @@ from classify.calibration.checks import (
 from classify.calibration.methods import LABELLED_METHODS
 from classify.calibration.rows import FloatArray, normalised
 from classify.errors import ConfigError, DataError
+from classify.parameters import check_parameters, instance_of, number
 
 __all__ = ["PriorShift"]
 
@@ -114,6 +115,15 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
         ConfigError
             The probabilities are not known to be calibrated.
         """
+        check_parameters(
+            "PriorShift",
+            max_iter=(
+                self.max_iter,
+                number("at least 1", lambda value: value >= 1, whole=True),
+            ),
+            tol=(self.tol, number("at least 0", lambda value: value >= 0)),
+            force=(self.force, instance_of("a boolean", bool)),
+        )
         source = self.prior_from
         if isinstance(source, LabelCalibrator):
             prior = self._shares_of(source)

@@ -11,9 +11,16 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from classify.decision.posteriors import posteriors_of
-from classify.decision.stored import check_share, from_json_number, read_stored
-from classify.errors import ConfigError, InputError
+from classify.decision.stored import SHARE, from_json_number, read_stored
+from classify.errors import InputError
 from classify.metrics.labelled import check_lengths, label_codes
+from classify.parameters import (
+    Allowed,
+    check_parameters,
+    number,
+    one_of,
+    optional,
+)
 
 __all__ = ["SplitConformalSets"]
 
@@ -226,17 +233,23 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
         return made
 
     def _check_options(self) -> None:
-        check_share("confidence_level", self.confidence_level)
-        if self.conformity_score not in _SCORES:
-            raise ConfigError(
-                f"conformity_score must be one of {', '.join(map(repr, _SCORES))}. Got "
-                f"{self.conformity_score!r} instead."
-            )
-        if self.groups is not None and self.groups != "label":
-            raise ConfigError(
-                f'groups must be "label" or None. Got {self.groups!r} instead: the '
-                "groups of texts are given to conformalize and predict_set."
-            )
+        check_parameters(
+            "SplitConformalSets",
+            confidence_level=(self.confidence_level, SHARE),
+            conformity_score=(self.conformity_score, one_of(*_SCORES)),
+            groups=(
+                self.groups,
+                Allowed(
+                    "'label' or None (the groups of texts are given to conformalize "
+                    "and predict_set)",
+                    optional(one_of("label")).holds,
+                ),
+            ),
+            random_state=(
+                self.random_state,
+                optional(number("at least 0", lambda seed: seed >= 0, whole=True)),
+            ),
+        )
 
     def _scores(self, log_proba: FloatArray, *, stream: int) -> FloatArray:
         """Return s(x, l) of all labels, shape (n_texts, n_labels).

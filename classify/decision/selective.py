@@ -13,9 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from classify.decision.posteriors import Posteriors, posteriors_of
 from classify.decision.risk_control import certified_threshold, n_texts_needed
-from classify.decision.stored import check_share, from_json_number, read_stored
+from classify.decision.stored import SHARE, from_json_number, read_stored
 from classify.errors import ConfigError, InputError
 from classify.metrics.labelled import check_lengths, label_codes
+from classify.parameters import check_parameters, number, one_of, optional
 
 __all__ = ["Decisions", "SelectiveClassifier"]
 
@@ -274,18 +275,16 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         return made
 
     def _check_options(self) -> None:
-        check_share("target_risk", self.target_risk)
-        check_share("confidence_level", self.confidence_level)
-        if self.confidence not in _CONFIDENCES:
-            raise ConfigError(
-                f"confidence must be one of {', '.join(map(repr, _CONFIDENCES))}. Got "
-                f"{self.confidence!r} instead."
-            )
-        if self.min_label_mass is not None and not 0.0 < self.min_label_mass <= 1.0:
-            raise ConfigError(
-                "min_label_mass must be a probability above 0, at most 1, or None. Got "
-                f"{self.min_label_mass!r} instead."
-            )
+        check_parameters(
+            "SelectiveClassifier",
+            target_risk=(self.target_risk, SHARE),
+            confidence_level=(self.confidence_level, SHARE),
+            confidence=(self.confidence, one_of(*_CONFIDENCES)),
+            min_label_mass=(
+                self.min_label_mass,
+                optional(number("above 0, at most 1", lambda mass: 0.0 < mass <= 1.0)),
+            ),
+        )
 
     def _has_mass(self, posteriors: Posteriors) -> npt.NDArray[np.bool_]:
         if self.min_label_mass is None:

@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from classify.errors import ConfigError
+from classify.parameters import number
 
-__all__ = ["StoredFields", "check_share", "from_json_number", "read_stored"]
+__all__ = ["SHARE", "StoredFields", "from_json_number", "read_stored"]
+
+# What a risk or a confidence level may be.
+SHARE = number("between 0 and 1, both excluded", lambda value: 0.0 < value < 1.0)
 
 
 class StoredFields(NamedTuple):
@@ -57,11 +61,3 @@ def read_stored(
 def from_json_number(value: float | None, *, null: float = math.inf) -> float:
     """Return the number; null stands for one that JSON does not have."""
     return null if value is None else float(value)
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise a ConfigError unless the value lies strictly between 0 and 1."""
-    if not 0.0 < value < 1.0:
-        raise ConfigError(
-            f"{name} must lie between 0 and 1, both excluded. Got {value!r} instead."
-        )

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from classify.errors import PromptError
 from classify.labels import LabelSet
+from classify.parameters import check_parameters, instance_of, one_of, optional
 from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.layout import lay_out_chat, lay_out_plain
 from classify.prompts.parts import Field, fill, merge, parse
@@ -16,6 +17,7 @@ __all__ = ["PromptTemplate"]
 
 Options = Literal["auto", "inline", "lines", "verbatim", "none"]
 
+_CHAT: tuple[str | bool, ...] = (True, False, "auto")
 # The recipes used when none is given: {labels} as "a, b, c", one a line, or not at all.
 _CHAT_TEMPLATES = {
     "inline": (
@@ -92,16 +94,17 @@ class PromptTemplate:
     fields: tuple[str, ...] = field(init=False, repr=False, default=("text",))
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("options", self.options, get_args(Options)),
-            ("too_long", self.too_long, ("truncate", "error")),
-            ("chat", self.chat, (True, False, "auto")),
-        ):
-            if value not in allowed:
-                raise PromptError(
-                    f"The {name!r} parameter of PromptTemplate must be one of "
-                    f"{', '.join(map(repr, allowed))}. Got {value!r} instead."
-                )
+        text = instance_of("a string", str)
+        check_parameters(
+            "PromptTemplate",
+            PromptError,
+            template=(self.template, optional(text)),
+            system=(self.system, optional(text)),
+            chat=(self.chat, one_of(*_CHAT)),
+            options=(self.options, one_of(*get_args(Options))),
+            answer_prefix=(self.answer_prefix, text),
+            too_long=(self.too_long, one_of("truncate", "error")),
+        )
         if self.template is not None:
             names = dict.fromkeys(
                 part.name for part in parse(self.template) if isinstance(part, Field)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from classify.markup import table
 from classify.tracking import EdgeLogprobs
 from classify.trie import LabelMass
 from classify.verbalizer import ScorablePrompt
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["LabelLogprobs", "NodeRead", "TextScore"]
 
@@ -176,7 +179,8 @@ class LabelLogprobs:
 
     def __repr__(self) -> str:
         n_texts, n_labels = self.values.shape
-        return f"LabelLogprobs({n_texts} texts, {n_labels} labels)"
+        mass = f", mean label mass {self.label_mass.mean():.3g}" if n_texts else ""
+        return f"LabelLogprobs({n_texts} texts, {n_labels} labels{mass})"
 
     def _repr_html_(self) -> str:
         shown = self[:_N_SHOWN_TEXTS]
@@ -193,6 +197,35 @@ class LabelLogprobs:
         header = ["text", "likeliest labels", "label mass", "unresolved", "truncated"]
         of_which = f", the first {len(shown)}" if len(shown) < len(self) else ""
         return f"{table('rlrrl', header, rows)}\n<p>{self!r}{of_which}</p>"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row for each text: its likeliest label, and all probabilities.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``label``, ``probability``, ``p(<label>)`` for each label,
+            ``label_mass``, ``unresolved`` and ``truncated``, as in `classify_frame`,
+            uncalibrated. Without a label where the label mass is 0.
+        """
+        import pandas as pd  # takes half a second, for those who ask for it
+
+        log_mass = self.log_label_mass
+        some = np.isfinite(log_mass)
+        proba = np.full(self.values.shape, np.nan)
+        proba[some] = np.exp(self.values[some] - log_mass[some, None])
+        label = np.full(len(self), None, dtype=object)
+        label[some] = self.classes[self.values[some].argmax(axis=1)]
+        columns = {"label": label, "probability": proba.max(axis=1)}
+        columns |= {f"p({name})": proba[:, at] for at, name in enumerate(self.classes)}
+        return pd.DataFrame(
+            columns
+            | {
+                "label_mass": self.label_mass,
+                "unresolved": self.unresolved,
+                "truncated": self.truncated,
+            }
+        )
 
     def _likeliest(self, at: int) -> str:
         """Name a text's likeliest labels, with their shares of its label mass."""

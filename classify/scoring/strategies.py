@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from classify.errors import AnswerError, ConfigError
+from classify.errors import AnswerError
+from classify.parameters import check_parameters, number, one_of
 from classify.scoring.result import TextScore
 from classify.tracking import ReadRequest, TrackedGeneration, TrackedRequest
 from classify.verbalizer import ScorablePrompt
@@ -128,16 +129,12 @@ def make_strategy(
     ConfigError
         There is no such strategy, or the tolerance is no number from 0 to below 1.
     """
-    if name not in _STRATEGIES:
-        raise ConfigError(
-            f"The strategy must be one of {', '.join(map(repr, _STRATEGIES))}. "
-            f"Got {name!r} instead."
-        )
-    if isinstance(tolerance, bool) or not 0.0 <= tolerance < 1.0:
-        raise ConfigError(
-            "The tolerance must be a number from 0 (exact) to below 1. "
-            f"Got {tolerance!r} instead."
-        )
+    within = number("from 0 (exact) to below 1", lambda value: 0.0 <= value < 1.0)
+    check_parameters(
+        "ZeroShotClassifier",
+        strategy=(name, one_of(*_STRATEGIES)),
+        tolerance=(tolerance, within),
+    )
     if name == "exact":
         return functools.partial(exact, tolerance=float(tolerance))
     return _STRATEGIES[name]
