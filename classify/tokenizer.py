@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from classify.engines import forks  # noqa: F401 keeps a forked tokenizer quiet
 from classify.engines.files import files_of
 from classify.engines.turns import LOADING, Shelf, Turns
 from classify.errors import ModelLoadError, PromptError

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+from classify.engines import forks  # noqa: F401 notes what a fork leaves behind
 from classify.engines.choice import ENGINES, choose_engine
 from classify.engines.files import files_of
 from classify.engines.protocol import Engine

@@ -1,8 +1,14 @@
 """What there is to compute on."""
 
+import logging
+
 import torch
 
-__all__ = ["device_names", "n_gpus"]
+from classify.engines.forks import torch_was_forked
+
+__all__ = ["device_names", "n_gpus", "use_threads_that_exist"]
+
+_logger = logging.getLogger(__name__)
 
 
 def n_gpus() -> int:
@@ -12,6 +18,17 @@ def n_gpus() -> int:
     any more, as vLLM may.
     """
     return torch.cuda.device_count()
+
+
+def use_threads_that_exist() -> None:
+    """In a forked child, compute on one thread: the parent's others are not here."""
+    if torch_was_forked() and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+        _logger.warning(
+            "This process was forked from one that had imported PyTorch, so it "
+            "computes on one thread. Start workers with 'spawn' "
+            "(multiprocessing.get_context('spawn')) to let each use more."
+        )
 
 
 def device_names() -> tuple[str, ...]:

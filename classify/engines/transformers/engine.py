@@ -9,6 +9,7 @@ from classify.engines.protocol import Request
 from classify.engines.sharing import Line
 from classify.engines.transformers.budget import Budget
 from classify.engines.transformers.desk import Desk, SharedModel
+from classify.engines.transformers.devices import use_threads_that_exist
 from classify.engines.transformers.fused import FusedDecoder
 from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
@@ -77,6 +78,7 @@ class TransformersEngine:
             raise ConfigError(
                 f'batch_size must be "auto" or at least 1. Got {batch_size!r} instead.'
             )
+        use_threads_that_exist()
         network = Network(model, fused)
         budget = Budget(network, batch_size)
         with torch.inference_mode():
@@ -134,6 +136,7 @@ class TransformersEngine:
         """
         if not isinstance(model, str | Path):
             return cls(model, batch_size=batch_size, cache_bytes=cache_bytes)
+        use_threads_that_exist()
         weights = load_weights(
             str(model),
             dtype=dtype,

@@ -13,6 +13,7 @@ from classify.engines.home import Home
 from classify.engines.protocol import Request, check_request
 from classify.engines.sharing import CLOSED, Exchange, SharedLine
 from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
+from classify.engines.vllm.forks import leave_to_parent_in_forks
 from classify.engines.vllm.generation import generation_of
 from classify.engines.vllm.liveness import announce_death
 from classify.engines.vllm.parameters import ids_only, sampling_params
@@ -85,6 +86,7 @@ class VllmEngine:
         self._engine = llm.llm_engine
         core = self._engine.engine_core
         announce_death(core)
+        leave_to_parent_in_forks(core)
         # At exit, too; not when this object goes, whose LLM may be somebody else's.
         self._end = finalize(llm, core.shutdown, timeout=_SECONDS_TO_END)
         self._lora_request = lora_request

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from classify.engines.vllm.forks import check_may_start
 from classify.engines.vllm.interrupts import children_without_interrupts
 from classify.engines.vllm.parameters import require_vllm, tracked_llm
 from classify.engines.vllm.speculation import check_installed
@@ -39,6 +40,7 @@ def start(
     ModelLoadError
         vLLM cannot load the model.
     """
+    check_may_start()
     # Its log would go to stdout, where results go, and its warnings are of no use to
     # who classifies: that there is no tokenizer, with a traceback, for one.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
