@@ -144,6 +144,7 @@ class RowScorer:
             strategy=self.strategy,
             tolerance=self.tolerance,
             revision=model.revision,
+            engine_options=model.engine_options,
         )
 
     def known_labels(self) -> LabelSet:

@@ -8,6 +8,7 @@ not of paths: a folder that was moved or renamed is still the same model.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "check_fingerprint",
     "differing_keys",
     "fingerprint_of",
+    "is_folder",
 ]
 
 Fingerprint: TypeAlias = Mapping[str, str]
@@ -52,6 +54,7 @@ def fingerprint_of(
     strategy: str,
     tolerance: float,
     revision: str | None = None,
+    engine_options: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Return the fingerprint of how labels are scored.
 
@@ -73,14 +76,21 @@ def fingerprint_of(
     tolerance : float
     revision : str, default=None
         Of a hub model.
+    engine_options : mapping, default=None
+        Folders among them, such as that of an adapter, are digested with the model.
 
     Returns
     -------
     dict of str to str
     """
+    adapters = [
+        f" {name}={_model(value, None)}"
+        for name, value in sorted((engine_options or {}).items())
+        if is_folder(value)
+    ]
     words = {label.name: list(label.words) for label in labels}
     return {
-        "model": _model(model, revision),
+        "model": "".join([_model(model, revision), *adapters]),
         "tokenizer": _tokenizer(tokenizer),
         **_prompt(template, tokenizer, labels),
         "labels": _named(list(labels.names)),
@@ -88,6 +98,17 @@ def fingerprint_of(
         "strategy": strategy,
         "tolerance": repr(float(tolerance)),
     }
+
+
+def is_folder(value: object) -> bool:
+    """Return whether an option names a folder, so that its contents count.
+
+    Examples
+    --------
+    >>> is_folder("."), is_folder("org/name"), is_folder(8)
+    (True, False, False)
+    """
+    return isinstance(value, str | os.PathLike) and Path(value).expanduser().is_dir()
 
 
 def check_fingerprint(
@@ -180,7 +201,8 @@ def _model(model: str | Path, revision: str | None) -> str:
         return f"{model}@{revision or 'main'}"
     digest = hashlib.sha256()
     weights = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
-    for path in [folder / "config.json", *sorted(weights, key=lambda path: path.name)]:
+    configs = [folder / "config.json", folder / "adapter_config.json"]
+    for path in [*configs, *sorted(weights, key=lambda path: path.name)]:
         if path.is_file():
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
             _update_with_blocks(digest, path)

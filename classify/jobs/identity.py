@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from classify import __version__
+from classify.calibration.fingerprint import is_folder
 from classify.engines import choose_engine
 from classify.jobs.results import Classification
 from classify.labels import LabelSet
@@ -99,7 +100,8 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
     options = {
         name: value
         for name, value in (model.engine_options or {}).items()
-        if name not in _FREE_OPTIONS
+        # The contents of folders are digested with the model.
+        if name not in _FREE_OPTIONS and not is_folder(value)
     }
     engine = model.engine
     if isinstance(engine, str):

@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from classify.engines.transformers.fused import FusedDecoder
 from classify.engines.transformers.masks import MaskMaker
@@ -26,6 +28,14 @@ _CONTEXT_NAMES = (
     "max_seq_len",
     "max_sequence_length",
     "seq_length",
+)
+# What the cache is called: since transformers 5.24, and before it.
+_CACHE_NAMES = ("cache", "cache_params", "past_key_values")
+# In a forward pass that names none of its arguments.
+_CACHE_NAME = (
+    "cache"
+    if any(each.name == "cache" for each in fields(CausalLMOutputWithPast))
+    else "past_key_values"
 )
 # As good as unlimited, for networks without positions.
 _NO_LIMIT = 1 << 20
@@ -84,8 +94,8 @@ class Network:
         parameters = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in parameters
         self._takes_keep = "logits_to_keep" in parameters
-        self._cache_name = (
-            "cache_params" if "cache_params" in parameters else "past_key_values"
+        self._cache_name = next(
+            (name for name in _CACHE_NAMES if name in parameters), _CACHE_NAME
         )
         head = model.get_output_embeddings()
         self.vocab_size = int(
@@ -236,7 +246,13 @@ class Network:
             input_ids=torch.from_numpy(token_ids).to(self.device), **arguments
         )
         # Some models ignore logits_to_keep.
-        return output.logits[:, -keep:], getattr(output, self._cache_name, None)
+        return output.logits[:, -keep:], _cache_of(output, self._cache_name)
+
+
+def _cache_of(output: Any, name: str) -> Any:
+    # The old names are there, and warn, where the new one is.
+    cache = getattr(output, "cache", None)
+    return getattr(output, name, None) if cache is None else cache
 
 
 def row_logsumexp(logits: torch.Tensor) -> torch.Tensor:
