@@ -18,6 +18,7 @@ from classify.engines.transformers.tree_pass import (
     new_prompts,
     prefix_slots,
 )
+from classify.engines.transformers.widened import widened
 from classify.errors import ModelLoadError
 from classify.tracking import EdgeLogprobs, TokenTree
 
@@ -118,15 +119,47 @@ def _fault(
     except _CALL_ERRORS as error:
         first_line = (str(error).splitlines() or [""])[0][:120]
         return f"it fails ({type(error).__name__}: {first_line})"
-    if deviation <= _tolerance(network, _deviation(expected[:1], expected[1:])):
+    effect = _deviation(expected[:1], expected[1:])
+    if deviation <= _tolerance(network, effect):
+        return None
+    rounding = _rounding(network, prompts, tree, expected)
+    if deviation <= _tolerance(network, effect, rounding):
         return None
     return f"its results differ by {deviation:.2g} nats"
 
 
-def _tolerance(network: Network, effect: float) -> float:
-    """How far two right ways may differ, where another prompt changes `effect`."""
+def _tolerance(network: Network, effect: float, rounding: float = 0.0) -> float:
+    """How far two right ways may differ.
+
+    Parameters
+    ----------
+    network : Network
+    effect : float
+        What another prompt changes.
+    rounding : float, default=0.0
+        How far the plain way is from what it is in float32. Two ways may err as much
+        in opposite directions, and one of them somewhat more.
+    """
     most, share = _TOLERANCES.get(network.dtype, _COARSE)
-    return max(_LEAST_TOLERANCE, min(most, share * effect))
+    return max(_LEAST_TOLERANCE, min(max(most, 3 * rounding), share * effect))
+
+
+def _rounding(
+    network: Network,
+    prompts: Sequence[tuple[int, ...]],
+    tree: TokenTree,
+    expected: Sequence[EdgeLogprobs],
+) -> float:
+    """Return how far plain passes are from the same passes in float32."""
+    if network.dtype.itemsize >= 4:
+        return 0.0
+    nodes = tuple(tree.inner_nodes.tolist())
+    try:
+        with widened(network.model):
+            exact = [uncached_read(network, prompt, tree, nodes) for prompt in prompts]
+    except _CALL_ERRORS:
+        return 0.0  # it mixes types in ways of its own
+    return _deviation(expected, exact)
 
 
 def _deviation(read: Sequence[EdgeLogprobs], expected: Sequence[EdgeLogprobs]) -> float:
