@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from classify.engines import forks  # noqa: F401 keeps a forked tokenizer quiet
 from classify.engines.files import files_of
+from classify.engines.sources import check_config, check_source
 from classify.engines.turns import LOADING, Shelf, Turns
 from classify.errors import ModelLoadError, PromptError
 from classify.wording import parameter
@@ -300,6 +301,8 @@ class Tokenizer:
         return token_ids
 
 
+# What tokenizers are loaded from.
+_TOKENIZER_FILES = ("tokenizer.*", "tekken.json", "vocab.*", "*.tiktoken", "spiece.*")
 _loaded: Shelf[tuple[object, ...], Tokenizer] = Shelf(4, making=LOADING)
 
 
@@ -321,18 +324,16 @@ def load_tokenizer(
 
 
 def _load(model: str | Path, **options: Any) -> Tokenizer:
+    only_here = check_source(model, revision=options["revision"])
     from transformers import AutoTokenizer
 
     try:
-        backend = AutoTokenizer.from_pretrained(str(model), **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        kind = "folder" if Path(model).exists() else "folder or hub id"
-        raise ModelLoadError(
-            f"No tokenizer can be loaded from the {kind} {str(model)!r}: {reason} "
-            "Check the name; a folder must hold tokenizer.json or the like, and a hub "
-            "id needs a connection or a filled cache."
-        ) from error
+        backend = AutoTokenizer.from_pretrained(
+            str(model), local_files_only=only_here, **options
+        )
+    # Tokenizers that are damaged raise an Exception of no kind of its own.
+    except Exception as error:
+        raise _not_loaded(str(model), error) from error
     return Tokenizer(backend, str(model))
 
 
@@ -348,3 +349,35 @@ def _check_characters(text: str) -> None:
             "\\udfff must come in pairs. Remove it from the text, the labels or the "
             "template."
         ) from None
+
+
+def _not_loaded(model: str, error: Exception) -> ModelLoadError:
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return ModelLoadError(
+            f"The tokenizer of the model {model!r} cannot be loaded: "
+            f"{_first_line(error)}. Check the name; it must be a model that the hub "
+            "has with its tokenizer."
+        )
+    names = sorted(
+        path.name
+        for pattern in _TOKENIZER_FILES
+        for path in folder.glob(pattern)
+        if path.is_file()
+    )
+    if names:
+        return ModelLoadError(
+            f"The tokenizer in the folder {model!r} cannot be loaded "
+            f"({', '.join(names)}): {_first_line(error)}. Its files are damaged or not "
+            "complete: download or save them again."
+        )
+    check_config(model)
+    return ModelLoadError(
+        f"The folder {model!r} has no tokenizer: it must hold tokenizer.json or the "
+        "like. Save the model's tokenizer there too "
+        "(`tokenizer.save_pretrained(folder)`)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".:")

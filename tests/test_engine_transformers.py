@@ -394,12 +394,11 @@ def test_a_hub_id_that_is_not_at_hand_is_named(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(
-        ModelLoadError,
-        match=re.escape(
-            f"The folder {str(tmp_path)!r} holds no model that transformers"
-        ),
-    ):
+    message = (
+        f"The folder {str(tmp_path)!r} holds no model: it has no config.json. Give a "
+        "folder that a model was saved or downloaded to."
+    )
+    with pytest.raises(ModelLoadError, match=f"^{re.escape(message)}$"):
         TransformersEngine.load(tmp_path)
 
 

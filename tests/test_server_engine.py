@@ -369,7 +369,7 @@ def test_a_failure_comes_after_the_answers_and_leaves_the_engine_usable(serve):
         engine.submit(ReadRequest((first, 1), TREE, (0,))) for first in (10, 11, 13)
     ]
     # All are answered before the first is asked for.
-    assert not futures.wait(engine._waiting.values(), timeout=60).not_done
+    assert not futures.wait(engine._own._waiting.values(), timeout=60).not_done
     assert sorted(ticket for ticket, _ in engine.poll()) == tickets[:2]
     message = (
         f"The server at {server.url}/v1 refused a request (HTTP 400: not this). Texts "

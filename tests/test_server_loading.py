@@ -441,15 +441,17 @@ def test_a_folder_without_a_config_is_refused(tmp_path):
         vocabulary_size(str(tmp_path))
 
 
-@pytest.mark.parametrize("model", ["no/such-model", "not a name", "/no/such/folder"])
-def test_a_model_that_is_nowhere_is_refused(model):
-    with pytest.raises(ModelLoadError) as caught:
+@pytest.mark.parametrize(
+    ("model", "start"),
+    [
+        ("no/such-model", "There is no model 'no/such-model': no such folder in "),
+        ("not a name", "There is no folder 'not a name' (looked in "),
+        ("/no/such/folder", "There is no folder '/no/such/folder' (looked in "),
+    ],
+)
+def test_a_model_that_is_nowhere_is_refused(model, start):
+    with pytest.raises(ModelLoadError, match=f"^{re.escape(start)}"):
         vocabulary_size(model)
-    said = str(caught.value)
-    assert said.startswith(f"There is no folder {model!r}, and no such model could be ")
-    assert said.endswith(
-        " Give the folder or hub id of the model that the server runs."
-    )
 
 
 # ------------------------------------------------------------------ the engine's test

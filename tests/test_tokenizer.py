@@ -91,7 +91,7 @@ def test_many_prompts_come_back_in_order():
 
 def test_missing_folder():
     with pytest.raises(
-        ModelLoadError, match=r"No tokenizer can be loaded from the .*'no/such'"
+        ModelLoadError, match=r"^There is no model 'no/such': no such folder in "
     ):
         load_tokenizer("no/such")
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from classify.engines.sources import check_source
 from classify.errors import ConfigError, EngineError, ModelLoadError
 from classify.wording import parameter
 
@@ -140,18 +141,23 @@ def _is_called(card: Mapping[str, Any], model: str) -> bool:
 def _config_file(model: str, revision: str | None) -> Path:
     if Path(model).is_dir():
         return Path(model) / "config.json"
+    only_here = check_source(model, revision=revision)
     # Comes with transformers, as does the tokenizer's own way to the hub.
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(hf_hub_download(model, "config.json", revision=revision))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        found = hf_hub_download(
+            model, "config.json", revision=revision, local_files_only=only_here
+        )
+    except (OSError, HfHubHTTPError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(
             f"There is no folder {model!r}, and no such model could be fetched: "
-            f"{first} Give the folder or hub id of the model that the server runs."
+            f"{first.rstrip('.')}. Give the folder or hub id of the model that the "
+            "server runs."
         ) from error
+    return Path(found)
 
 
 def _find_size(config: Any) -> int | None:

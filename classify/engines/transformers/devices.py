@@ -26,8 +26,8 @@ def use_threads_that_exist() -> None:
         torch.set_num_threads(1)
         _logger.warning(
             "This process was forked from one that had imported PyTorch, so it "
-            "computes on one thread. Start workers with 'spawn' "
-            "(multiprocessing.get_context('spawn')) to let each use more."
+            "computes on one thread. Start the workers with 'spawn' "
+            "(multiprocessing.get_context('spawn')) so that each can use more."
         )
 
 

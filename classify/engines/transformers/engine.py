@@ -15,7 +15,11 @@ from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.packing import pack_weights
 from classify.engines.transformers.selfcheck import ReadMode, fault_on_sample
-from classify.engines.transformers.weights import choose_device, load_weights
+from classify.engines.transformers.weights import (
+    choose_device,
+    load_weights,
+    quietly,
+)
 from classify.errors import ConfigError
 from classify.tracking import Completed
 
@@ -137,18 +141,22 @@ class TransformersEngine:
         if not isinstance(model, str | Path):
             return cls(model, batch_size=batch_size, cache_bytes=cache_bytes)
         use_threads_that_exist()
-        weights = load_weights(
-            str(model),
-            dtype=dtype,
-            device=choose_device(device),
-            trust_remote_code=trust_remote_code,
-            revision=revision,
-            attn_implementation=attn_implementation,
-        )
-        fused = FusedDecoder.of(weights)
-        if fused is None:
-            pack_weights(weights)
-        return cls(weights, batch_size=batch_size, cache_bytes=cache_bytes, fused=fused)
+        with quietly():
+            weights = load_weights(
+                str(model),
+                dtype=dtype,
+                device=choose_device(device),
+                trust_remote_code=trust_remote_code,
+                revision=revision,
+                attn_implementation=attn_implementation,
+            )
+            fused = FusedDecoder.of(weights)
+            if fused is None:
+                pack_weights(weights)
+            # Here the model computes for the first time.
+            return cls(
+                weights, batch_size=batch_size, cache_bytes=cache_bytes, fused=fused
+            )
 
     @property
     def read_mode(self) -> str:

@@ -137,11 +137,11 @@ def _tolerance(network: Network, effect: float, rounding: float = 0.0) -> float:
     effect : float
         What another prompt changes.
     rounding : float, default=0.0
-        How far the plain way is from what it is in float32. Two ways may err as much
-        in opposite directions, and one of them somewhat more.
+        How far the plain way is from what it is in float32. Two ways may err by as much
+        in opposite directions.
     """
     most, share = _TOLERANCES.get(network.dtype, _COARSE)
-    return max(_LEAST_TOLERANCE, min(max(most, 3 * rounding), share * effect))
+    return max(_LEAST_TOLERANCE, min(max(most, 2 * rounding), share * effect))
 
 
 def _rounding(

@@ -1,20 +1,31 @@
 """From a folder or a hub id to a causal language model, or a sentence why not."""
 
+import logging
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import (
     disable_progress_bar,
     enable_progress_bar,
+    get_verbosity,
     is_progress_bar_enabled,
+    set_verbosity,
 )
 
+from classify.engines.sources import (
+    check_config,
+    check_source,
+    check_weights,
+    damaged,
+)
 from classify.errors import ConfigError, ModelLoadError
 
-__all__ = ["choose_device", "load_weights"]
+__all__ = ["choose_device", "load_weights", "quietly"]
 
 _DTYPES = {
     "float32": torch.float32,
@@ -28,7 +39,7 @@ def choose_device(device: str) -> torch.device:
     """Resolve "auto" to the accelerator, if there is one, and the CPU otherwise."""
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return choose_device("cuda")
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
@@ -37,7 +48,8 @@ def choose_device(device: str) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"The device {device!r} cannot be used here: {_first_line(error)} "
+            f"The device {device!r} cannot be used here: "
+            f"{_first_line(error).rstrip('.')}. "
             'Use "auto", "cpu", or an accelerator that this machine has.'
         ) from error
     return chosen
@@ -52,6 +64,24 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
             f"dtype must be one of auto, {', '.join(_DTYPES)}. Got {dtype!r} instead."
         )
     return _DTYPES[dtype]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Let transformers say nothing of its own, unless it has been asked to.
+
+    What matters, such as missing weights, is looked for and said by us.
+    """
+    shown, verbosity = is_progress_bar_enabled(), get_verbosity()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        set_verbosity(verbosity)
+        if shown:
+            enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_weights(
@@ -73,31 +103,31 @@ def load_weights(
     where: dict[str, Any] = {
         "revision": revision,
         "trust_remote_code": trust_remote_code,
+        "local_files_only": check_source(name, revision=revision),
     }
+    check_config(name)
     chosen_dtype = _choose_dtype(dtype, device)
     try:
         config = AutoConfig.from_pretrained(name, **where)
     except (OSError, ValueError, KeyError) as error:
-        raise _not_found(name, error) from error
+        raise _not_loaded(name, error) from error
     if getattr(config, "is_encoder_decoder", False):
         raise _wrong_kind(name, config, "an encoder-decoder model")
+    check_weights(name)
     if attn_implementation is not None:
         where["attn_implementation"] = attn_implementation
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name, config=config, dtype=chosen_dtype, output_loading_info=True, **where
         )
+    except SafetensorError as error:
+        raise damaged(name, f"They cannot be read: {_first_line(error)}") from error
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
             raise _wrong_kind(name, config, "no causal language model") from error
-        raise ModelLoadError(f"The model {name!r} cannot be loaded: {error}") from error
-    except (OSError, RuntimeError, ImportError) as error:
-        raise ModelLoadError(f"The model {name!r} cannot be loaded: {error}") from error
-    finally:
-        if shown:
-            enable_progress_bar()  # type: ignore[no-untyped-call]
+        raise _not_loaded(name, error) from error
+    except (OSError, RuntimeError, ImportError, KeyError) as error:
+        raise _not_loaded(name, error) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -121,32 +151,8 @@ def _wrong_kind(name: str, config: Any, kind: str) -> ModelLoadError:
     )
 
 
-def _not_found(name: str, error: Exception) -> ModelLoadError:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return ModelLoadError(
-            f"The folder {name!r} holds no model that transformers can load: "
-            f"{_first_line(error)}"
-        )
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_like_path:
-        return ModelLoadError(
-            f"There is no folder {name!r} (looked in {Path.cwd()}). Give a folder with "
-            "config.json and weights, or a hub id such as 'Qwen/Qwen2.5-0.5B'."
-        )
-    offline = any(
-        os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
-        for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    )
-    hub = (
-        "the hub was not asked, because HF_HUB_OFFLINE is set"
-        if offline
-        else f"the hub answered: {_first_line(error)}"
-    )
-    return ModelLoadError(
-        f"There is no model {name!r}: no such folder in {Path.cwd()}, not in the local "
-        f"hub cache, and {hub}. Check the name, or give a folder."
-    )
+def _not_loaded(name: str, error: Exception) -> ModelLoadError:
+    return ModelLoadError(f"The model {name!r} cannot be loaded: {_first_line(error)}")
 
 
 def _first_line(error: BaseException) -> str:

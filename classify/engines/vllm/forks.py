@@ -51,7 +51,7 @@ def _let_go() -> None:
             if finalizer is not None:
                 finalizer.detach()
         # What is in this set is ended when the process exits.
-        children = getattr(multiprocessing.process, "_children", set())
+        children: set[Any] = getattr(multiprocessing.process, "_children", set())
         children.difference_update(getattr(manager, "processes", ()))
     _cores.clear()
 

@@ -8,6 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from classify.engines.sources import (
+    check_config,
+    check_source,
+    check_weights,
+    snapshot_of,
+)
 from classify.engines.vllm.forks import check_may_start
 from classify.engines.vllm.interrupts import children_without_interrupts
 from classify.engines.vllm.parameters import require_vllm, tracked_llm
@@ -47,7 +53,10 @@ def start(
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # vLLM reports how it is used to its makers, unless told not to.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    _check_folder(model)
+    if check_source(model, revision=revision):
+        model = snapshot_of(model, revision)
+    check_config(model)
+    check_weights(model)
     platform = _platform()
     if device not in ("auto", platform, f"{platform}:0"):
         raise ConfigError(
@@ -133,16 +142,6 @@ def _platform() -> str:
     from vllm.platforms import current_platform
 
     return str(current_platform.device_type)
-
-
-def _check_folder(model: str) -> None:
-    """Raise ModelLoadError if a model is named by a path, and nothing is there."""
-    by_path = model.startswith((".", "/", "~")) or model.count("/") > 1
-    if by_path and not Path(model).exists():
-        raise ModelLoadError(
-            f"There is no folder {model!r} (looked in {Path.cwd()}). Give a folder "
-            "with config.json and weights, or a hub id such as 'Qwen/Qwen2.5-0.5B'."
-        )
 
 
 def _first_line(error: BaseException) -> str:
