@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import classify
 from classify.cli import app
 from classify.cli.console import Notes, reported_errors
+from classify.cli.given import Given
 from classify.cli.options import split_labels, task_of
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, bars, results_table
@@ -55,9 +56,9 @@ def refused(*arguments, code=2, **options):
         (("predict",), "$ classify predict tickets.csv --labels billing,shipping"),
         (("demo",), "$ classify demo"),
         (("labels",), '$ classify labels --labels "New,New York,Boston"'),
-        (("calibrate",), "$ classify calibrate labelled.csv --labels billing,shipping"),
-        (("evaluate",), "$ classify evaluate labelled.csv --labels billing,shipping"),
-        (("doctor",), "$ classify doctor --model Qwen/Qwen3-0.6B --engine vllm"),
+        (("calibrate",), "$ classify calibrate labelled.csv --task tickets.yaml"),
+        (("evaluate",), "$ classify evaluate fresh.csv --task tickets.yaml"),
+        (("doctor",), "$ classify doctor"),
     ],
     ids=["classify", "predict", "demo", "labels", "calibrate", "evaluate", "doctor"],
 )
@@ -94,14 +95,15 @@ def test_nothing_to_classify():
 
 def test_a_file_and_a_text(tickets):
     assert refused("predict", tickets, *LABELS, "--text", "a") == (
-        f"Error: --text and --json are for one text: leave the file '{tickets}' out, "
-        "or drop them."
+        "Error: --text is for one text, and here files are read: leave the file out, "
+        "or drop --text."
     )
 
 
 def test_an_output_for_one_text(tmp_path):
     assert refused("predict", *LABELS, "--text", "a", "-o", tmp_path / "out.csv") == (
-        "Error: --output is for files; one text is printed."
+        "Error: --output is for files, and here one text is classified: name a file, "
+        "or drop --output."
     )
 
 
@@ -282,10 +284,7 @@ def test_options_that_the_engine_does_not_know(tickets):
     for option, sentence in (
         (
             ("--speculation", "ngram"),
-            (
-                "The transformers engine has no speculative decoding: use --engine "
-                "vllm, or leave --speculation out."
-            ),
+            ("--speculation is for --engine vllm: give that, or drop --speculation."),
         ),
         (
             ("--engine-option", "seed=1"),
@@ -366,8 +365,14 @@ def test_what_is_noted_on_an_error_is_said(capsys):
 def test_engine_options_override_those_of_a_task_file_key_by_key(tmp_path):
     path = tmp_path / "task.yaml"
     path.write_text("engine_options: {seed: 1, max_model_len: 512}\n")
-    changes = {"engine_options": ["seed=2", "enforce-eager=true", "lora=a/b=c"]}
-    assert task_of(path, None, None, changes).engine_options == {
+    options = ["seed=2", "enforce-eager=true", "lora=a/b=c"]
+    given = Given(
+        values={"task": path, "engine_options": options},
+        spelled={},
+        typed=frozenset({"task", "engine_options"}),
+        environment={},
+    )
+    assert task_of(given).engine_options == {
         "seed": 2,
         "max_model_len": 512,
         "enforce_eager": True,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -127,18 +128,99 @@ def test_without_decisions_all_rows_are_calibrated_on(folder, labelled):
 def test_without_labels(folder, labelled):
     path = folder / "shift.json"
     more = write(folder / "more.csv", draw(30, seed=4))
-    options = ("--prior", "labels", "--unlabeled", more, "-o", path)
-    result = run("calibrate", labelled, *WITH_LABELS, *options[2:])
+    options = ("--no-label-column", "--unlabeled", more, "-o", path)
+    result = run("calibrate", labelled, *WITH_LABELS, *options)
     assert squeezed(result.stdout) == (
         "Fitted on 122 rows, without any labels, of labelled.csv Calibration "
         "prior_matching shifts by what it found on 152 texts, without labels."
     )
     assert Artefact.load(path).calibrator.n_unlabeled_ == 152
-    message = (
-        "--prior labels takes the shares of the true labels, and there are none: give "
-        "--label-column, or the shares themselves."
+
+
+def test_the_column_label_is_used_and_said(folder, labelled):
+    options = (*WITH_LABELS, "-o", folder / "by_name.json")
+    result = run("calibrate", labelled, *options)
+    assert squeezed(result.stdout).startswith("Fitted on 120 labelled rows of")
+    assert (
+        "The true labels are taken from the column 'label': leave them out with "
+        "--no-label-column."
+    ) in result.stderr.splitlines()
+
+
+def test_a_file_without_labels_is_enough(folder):
+    path = folder / "texts.csv"
+    table = pd.DataFrame({"text": [text for text, _ in ROWS[:30]]})
+    table.to_csv(path, index=False)
+    options = (*WITH_LABELS, "-o", folder / "texts.json")
+    result = run("calibrate", path, *options)
+    assert squeezed(result.stdout).startswith("Fitted on 30 rows, without any labels,")
+    assert (
+        "There is no column 'label', so only the texts are used: if there are true "
+        "labels, name their column with --label-column."
+    ) in result.stderr.splitlines()
+    for wish in (
+        ("--target-risk", "0.1"),
+        ("--sets", "0.9"),
+        ("--prior", "labels"),
+        ("--method", "affine"),
+    ):
+        shown = wish[0] if wish[0] in ("--target-risk", "--sets") else " ".join(wish)
+        assert refused("calibrate", path, *options, *wish) == (
+            f"{shown} needs true labels, and there is no column 'label': name their "
+            "column with --label-column."
+        )
+
+
+def test_a_calibration_that_does_harm_is_not_written(folder):
+    source, path = write(folder / "harm.csv", ROWS[:4]), folder / "harm.json"
+    options = (*WITH_LABELS, "-o", path)
+    result = run("calibrate", source, *options, code=1)
+    [before, after] = re.search(
+        r"Log loss \(nats\) +([\d.]+) +([\d.]+)", result.stdout
+    ).groups()
+    assert result.stderr.splitlines()[-1] == (
+        "Error: The calibration does harm: its log loss on rows that it has not seen "
+        f"is {after}, and {before} without it. Nothing was written: label more texts, "
+        "or write the calibration all the same with --force."
     )
-    assert message in run("calibrate", labelled, *WITH_LABELS, *options, code=2).stderr
+    assert not path.exists()
+    result = run("calibrate", source, *options, "--force")
+    assert "Warning: The calibration does harm: its log loss" in result.stderr
+    assert path.exists()
+
+
+def test_few_labels_are_forced_into_isotonic(folder, labelled):
+    options = (*WITH_LABELS, "--method", "isotonic", "-o", folder / "isotonic.json")
+    result = run("calibrate", labelled, *options, code=2)
+    assert result.stderr.splitlines()[-1] == (
+        "Error: --method isotonic needs at least 1,000 labels: with fewer its log loss "
+        "explodes. Got 120: use --method auto, or --force to fit it all the same."
+    )
+    run("calibrate", labelled, *options, "--force")
+    assert Artefact.load(folder / "isotonic.json").calibrator.method_ == "isotonic"
+
+
+def test_a_risk_that_cannot_be_kept_is_said(folder):
+    wrong = dict(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
+    rows = [
+        (text, wrong[label] if at % 2 else label)
+        for at, (text, label) in enumerate(ROWS[:60])
+    ]
+    source, path = write(folder / "mixed.csv", rows), folder / "mixed.json"
+    options = (*WITH_LABELS, "--target-risk", "0.01", "-o", path)
+    result = run("calibrate", source, *options, code=1)
+    error = float(re.search(r"Without it ([\d.]+)%", squeezed(result.stdout))[1]) / 100
+    refused_share = (error - 0.01) / (1 - 0.01)
+    assert (
+        f"labelled wrong. To get down to 0.01, at least {refused_share:.1%} of them "
+        "must stay without a label, whatever the threshold."
+    ) in squeezed(result.stdout)
+    assert result.stderr.splitlines()[-1] == (
+        "Error: No threshold keeps the share of wrong answers at 0.01: no row would "
+        "get a label. Nothing was written: label more texts, or write the calibration "
+        "all the same with --force."
+    )
+    assert not path.exists()
 
 
 def test_probes_are_scored_like_texts(folder, labelled):
@@ -173,15 +255,43 @@ def test_what_becomes_of_long_texts_is_no_other_prompt(fitted, fresh):
     ("arguments", "sentence"),
     [
         (
-            ("--target-risk", 0.1),
+            ("--target-risk", 0.1, "--no-label-column"),
             (
-                "--target-risk and --sets need true labels: name their column with "
-                "--label-column."
+                "--target-risk needs true labels, and --no-label-column leaves them "
+                "out: drop one of the two."
+            ),
+        ),
+        (
+            ("--label-column", "label", "--no-label-column"),
+            "Give --label-column or --no-label-column, not both.",
+        ),
+        (
+            ("--prior", "lables"),
+            (
+                "--prior must be uniform, labels, or a share for each label, such as "
+                "billing=0.7,shipping=0.3. Got 'lables' instead. Did you mean 'labels'?"
+            ),
+        ),
+        (
+            ("--prior", "labels", "--method", "temperature"),
+            (
+                "--prior is for methods that shift towards a prior, and --method "
+                "temperature does not: drop one of them."
+            ),
+        ),
+        (
+            ("--unlabeled", "x.csv", "--method", "pmi"),
+            (
+                "--unlabeled is for methods that learn from texts alone, and --method "
+                "pmi does not: drop one of them."
             ),
         ),
         (
             ("--label-column", "label", "--min-label-mass", 0.1),
-            "--min-label-mass is for --target-risk: give both.",
+            (
+                "--min-label-mass is for --target-risk: give it, or drop "
+                "--min-label-mass."
+            ),
         ),
         (
             ("--label-column", "label", "--target-risk", 1),
@@ -252,7 +362,7 @@ def test_one_class_only_is_told(folder):
 
 def test_fewer_rows_than_folds_are_told(folder):
     path = write(folder / "few.csv", ROWS[:4])
-    options = ("--label-column", "label", "-o", folder / "few.json")
+    options = ("--label-column", "label", "-o", folder / "few.json", "--force")
     result = run("calibrate", path, *WITH_LABELS, *options)
     assert "Warning: There are only 4 labels: below 10 a calibration" in result.stderr
 

@@ -14,6 +14,7 @@ import typer
 from classify import __version__
 from classify.cli.audit_labels import LABELS_HELP, labels_command
 from classify.cli.calibrate import CALIBRATE_HELP, calibrate_command
+from classify.cli.command import Command, Group
 from classify.cli.demo import DEMO_HELP, demo_command
 from classify.cli.doctor import DOCTOR_HELP, doctor_command
 from classify.cli.evaluate import EVALUATE_HELP, evaluate_command
@@ -31,6 +32,7 @@ each label. Without --model, a small demo model runs: for trying out only.
 
 app = typer.Typer(
     name="classify",
+    cls=Group,
     help=_HELP,
     rich_markup_mode="rich",
     no_args_is_help=True,
@@ -39,29 +41,37 @@ app = typer.Typer(
 )
 app.command(
     "demo",
+    cls=Command,
     help=DEMO_HELP,
     short_help="Classify bundled tickets, or write files to try things on.",
 )(demo_command)
 app.command(
     "predict",
+    cls=Command,
     help=PREDICT_HELP,
     short_help="Label the rows of a CSV file, or one text.",
 )(predict_command)
 app.command(
-    "labels", help=LABELS_HELP, short_help="Show how label words become tokens."
+    "labels",
+    cls=Command,
+    help=LABELS_HELP,
+    short_help="Show how label words become tokens.",
 )(labels_command)
 app.command(
     "calibrate",
+    cls=Command,
     help=CALIBRATE_HELP,
     short_help="Learn from labelled texts how far probabilities can be trusted.",
 )(calibrate_command)
 app.command(
     "evaluate",
+    cls=Command,
     help=EVALUATE_HELP,
     short_help="Measure labels and probabilities on labelled texts.",
 )(evaluate_command)
 app.command(
     "doctor",
+    cls=Command,
     help=DOCTOR_HELP,
     short_help="Show what is installed, load an engine, and test its answers.",
 )(doctor_command)
@@ -79,6 +89,7 @@ def _root(
         bool,
         typer.Option(
             "--version",
+            "-V",
             callback=_print_version,
             is_eager=True,
             help="Print the version and exit.",

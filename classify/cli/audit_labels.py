@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from classify.cli.console import Notes, reported_errors
+from classify.cli.given import Given
 from classify.cli.options import (
     AnswerPrefixOption,
     ChatOption,
@@ -21,6 +22,7 @@ from classify.cli.options import (
     task_of,
 )
 from classify.cli.terminal import print_json
+from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
 from classify.markup import readable_piece
 from classify.tracking import common_prefix_length
@@ -37,15 +39,16 @@ LABELS_HELP = """Example:
 
 $ classify labels --labels "New,New York,Boston"
 
-Show the tokens of each label word behind the prompt, which words begin alike,
-and how much there is to read. Loads the tokenizer only. Labels that the model
-could not tell apart are an error.
+Show the tokens of each label word after the prompt, which words begin alike,
+and how much there is to read. Only the tokenizer is loaded. Labels that the
+model could not tell apart are an error.
 """
 
 _MOST_SHARED = 12
 
 
 def labels_command(
+    context: typer.Context,
     labels: LabelsOption = None,
     labels_file: LabelsFileOption = None,
     task: TaskOption = None,
@@ -61,18 +64,10 @@ def labels_command(
     debug: DebugOption = False,
 ) -> None:
     """Show how label words become tokens."""
-    changes = {
-        "template": template,
-        "system": system,
-        "chat": chat,
-        "options": options,
-        "answer_prefix": answer_prefix,
-        "model": model,
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-    }
     with reported_errors(debug=debug), Notes() as notes:
-        chosen = task_of(task, labels, labels_file, changes)
+        given = Given.of(context)
+        chosen = task_of(given)
+        refuse_unused(given, task_facts(chosen))
         if chosen.labels is None:
             raise ConfigError(
                 "There are no labels: give --labels, --labels-file, or a --task that "

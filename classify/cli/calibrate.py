@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from classify.cli.choices import completion
 from classify.cli.console import Notes, reported_errors
 from classify.cli.data_options import (
     EncodingOption,
@@ -27,6 +29,7 @@ from classify.cli.engine_options import (
     EngineOptionsOption,
     UrlOption,
 )
+from classify.cli.given import Given
 from classify.cli.job_options import (
     EscapeOption,
     InputFormatOption,
@@ -50,27 +53,31 @@ from classify.cli.options import (
     split_labels,
     task_of,
 )
+from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
 
 __all__ = ["CALIBRATE_HELP", "calibrate_command", "parse_prior"]
 
 CALIBRATE_HELP = """Example:
 
-$ classify calibrate labelled.csv --labels billing,shipping \\
-    --label-column label --target-risk 0.05 -o calibration.json
+$ classify calibrate labelled.csv --task tickets.yaml --target-risk 0.1
 
 Learn from labelled texts how far the probabilities of a model can be trusted:
-a correction of them, and on request, on other rows, a threshold that keeps a
-risk and sets of labels that keep a coverage. Give the same labels, prompt and
-model as to classify predict --calibration, which refuses what does not fit.
-Without --label-column nothing is known but the texts, which is enough for
---method prior_matching: it takes out the model's preference for some labels.
+a correction and, on request, a threshold that keeps a risk (--target-risk)
+and sets of labels that keep a coverage (--sets), both fitted on other rows.
+Give the same labels, prompt and model as to classify predict --calibration,
+which refuses anything else. (classify demo --files writes both files.)
+
+The true labels are in the column label, or that of --label-column. Without
+them, the texts alone show which labels the model prefers whatever a text
+says, and the calibration corrects that.
 """
 
 _CALIBRATION = "Calibration"
 
 
 def calibrate_command(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -87,9 +94,18 @@ def calibrate_command(
         typer.Option(
             metavar="COLUMN",
             help="Column with the true labels; rows where it is empty are left out.",
+            show_default="label, if there is one",
             rich_help_panel="Data",
         ),
     ] = None,
+    no_label_column: Annotated[
+        bool,
+        typer.Option(
+            "--no-label-column",
+            help="Leave the labels in the file out, and use its texts alone.",
+            rich_help_panel="Data",
+        ),
+    ] = False,
     text_column: TextColumnOption = None,
     input_format: InputFormatOption = None,
     encoding: EncodingOption = "utf-8",
@@ -101,7 +117,10 @@ def calibrate_command(
         str,
         typer.Option(
             metavar="NAME",
-            help="auto, temperature, affine, prior_matching, …: of LabelCalibrator.",
+            help="auto, or one of temperature, bias, affine, vector, matrix, isotonic "
+            "(with labels), prior_matching, batch, content_free, domain, pmi (without) "
+            "and none.",
+            autocompletion=completion("method"),
             rich_help_panel=_CALIBRATION,
         ),
     ] = "auto",
@@ -109,8 +128,9 @@ def calibrate_command(
         str,
         typer.Option(
             metavar="SHARES",
-            help="Share of each label: uniform, labels (as in the file), or "
-            "billing=0.7,shipping=0.3.",
+            help="Share of each label among your texts: uniform, labels (as in the "
+            "file), or billing=0.7,shipping=0.3.",
+            autocompletion=completion("prior"),
             rich_help_panel=_CALIBRATION,
         ),
     ] = "uniform",
@@ -118,7 +138,7 @@ def calibrate_command(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="More texts, without labels, for the label-free part.",
+            help="More texts without labels, to learn what the model prefers.",
             rich_help_panel=_CALIBRATION,
         ),
     ] = None,
@@ -126,7 +146,7 @@ def calibrate_command(
         float | None,
         typer.Option(
             metavar="R",
-            help="Fit a threshold: of the labels given, at most a share R is wrong.",
+            help="Fit a threshold, so that at most a share R of the answers is wrong.",
             rich_help_panel=_CALIBRATION,
         ),
     ] = None,
@@ -134,7 +154,7 @@ def calibrate_command(
         float | None,
         typer.Option(
             metavar="M",
-            help="Beside --target-risk: abstain where the label mass is below M.",
+            help="Also abstain where the label mass is below M.",
             rich_help_panel=_CALIBRATION,
         ),
     ] = None,
@@ -142,14 +162,29 @@ def calibrate_command(
         float | None,
         typer.Option(
             metavar="LEVEL",
-            help="Fit sets of labels that hold the true one as often as LEVEL.",
+            help="Fit sets of labels that hold the true one with probability LEVEL.",
             rich_help_panel=_CALIBRATION,
         ),
     ] = None,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="Write it there, as JSON."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write the calibration to a file, as JSON.",
+            rich_help_panel="Data",
+        ),
     ] = Path("calibration.json"),
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Write the calibration even if it does harm; fit --method isotonic to "
+            "few labels.",
+            rich_help_panel=_CALIBRATION,
+        ),
+    ] = False,
     template: TemplateOption = None,
     system: SystemOption = None,
     chat: ChatOption = None,
@@ -172,59 +207,36 @@ def calibrate_command(
     debug: DebugOption = False,
 ) -> None:
     """Fit a calibration, and on other rows a threshold and sets."""
-    changes = {
-        "text_column": text_column,
-        "template": template,
-        "system": system,
-        "chat": chat,
-        "options": options,
-        "answer_prefix": answer_prefix,
-        "too_long": too_long,
-        "strategy": strategy,
-        "tolerance": tolerance,
-        "model": model,
-        "engine": engine,
-        "url": url,
-        "api_key_env": api_key_env,
-        "dtype": dtype,
-        "device": device,
-        "batch_size": batch_size,
-        "engine_options": engine_options or None,
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-    }
     with reported_errors(debug=debug), Notes(quiet=quiet) as notes:
-        _check_decisions(label_column, target_risk, min_label_mass, sets)
-        chosen = task_of(task, labels, labels_file, changes)
-        from classify.cli.calibrate_job import calibrate_tables
+        given = Given.of(context)
+        _check_decisions(target_risk, min_label_mass, sets)
+        chosen = task_of(given)
+        refuse_unused(given, task_facts(chosen) | _facts(method, target_risk))
+        if label_column is not None and no_label_column:
+            raise ConfigError("Give --label-column or --no-label-column, not both.")
+        wanted = parse_prior(prior)
+        reading = Reading.of(given, [source])
+        further = None
+        if unlabeled is not None:
+            further = replace(reading, sources=[unlabeled], limit=None)
+        refuse_unused(given, _either(reading, further))
+        from classify.cli.calibrate_job import LabelSource, calibrate_tables
         from classify.jobs import CalibrationWishes
 
-        wishes = CalibrationWishes(
-            method=method,
-            prior=parse_prior(prior),
-            target_risk=target_risk,
-            min_label_mass=min_label_mass,
-            sets=sets,
-        )
-        reading = Reading(
-            sources=[source],
-            encoding=encoding,
-            input_format=input_format,
-            separator=separator,
-            quote_char=quote_char,
-            escape_char=escape_char,
-            limit=limit,
-        )
-        more = None
-        if unlabeled is not None:
-            more = replace(reading, sources=[unlabeled], limit=None).table()
         calibrate_tables(
             chosen,
-            wishes,
+            CalibrationWishes(
+                method=method,
+                prior=wanted,
+                target_risk=target_risk,
+                min_label_mass=min_label_mass,
+                sets=sets,
+                force=force,
+            ),
             reading.table(),
-            more,
+            None if further is None else further.table(),
             notes,
-            label_column=label_column,
+            labels=LabelSource(label_column, left_out=no_label_column),
             output=output,
         )
 
@@ -240,7 +252,7 @@ def parse_prior(text: str) -> str | Mapping[str, float]:
     {'billing': 0.7, 'shipping': 0.3}
     """
     if "=" not in text:
-        return text.strip()
+        return _prior_word(text.strip())
     prior = {}
     for pair in split_labels(text, "--prior"):
         name, _, share = pair.rpartition("=")
@@ -254,24 +266,42 @@ def parse_prior(text: str) -> str | Mapping[str, float]:
     return prior
 
 
+def _prior_word(word: str) -> str:
+    words = ("uniform", "labels")
+    if word in words:
+        return word
+    near = get_close_matches(word, words, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(
+        "--prior must be uniform, labels, or a share for each label, such as "
+        f"billing=0.7,shipping=0.3. Got {word!r} instead.{hint}"
+    )
+
+
+def _facts(method: str, target_risk: float | None) -> dict[str, bool]:
+    """Return what the method says about which options have an effect."""
+    without_prior = ("none", "temperature", "matrix", "isotonic")
+    without_texts = ("none", "temperature", "content_free", "domain", "pmi")
+    return {
+        "the method has a prior": method not in without_prior,
+        "the method reads more texts": method not in without_texts,
+        "a risk is kept": target_risk is not None,
+    }
+
+
+def _either(*readings: Reading | None) -> dict[str, bool]:
+    """Return what is so of the files of one of two readings."""
+    facts = [each.facts() for each in readings if each is not None]
+    return {name: any(each[name] for each in facts) for name in facts[0]}
+
+
 def _check_decisions(
-    label_column: str | None,
-    target_risk: float | None,
-    min_label_mass: float | None,
-    sets: float | None,
+    target_risk: float | None, min_label_mass: float | None, sets: float | None
 ) -> None:
     check_share("--target-risk", target_risk)
     check_share("--sets", sets)
-    if min_label_mass is not None:
-        if target_risk is None:
-            raise ConfigError("--min-label-mass is for --target-risk: give both.")
-        if not 0.0 < min_label_mass <= 1.0:
-            raise ConfigError(
-                "--min-label-mass must be above 0 and at most 1. Got "
-                f"{min_label_mass:g} instead."
-            )
-    if label_column is None and (target_risk is not None or sets is not None):
+    if min_label_mass is not None and not 0.0 < min_label_mass <= 1.0:
         raise ConfigError(
-            "--target-risk and --sets need true labels: name their column with "
-            "--label-column."
+            "--min-label-mass must be above 0 and at most 1. Got "
+            f"{min_label_mass:g} instead."
         )

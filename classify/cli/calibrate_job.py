@@ -1,5 +1,7 @@
 """What `classify calibrate` does, and what it says of the result."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from classify.calibration import LabelCalibrator
+from classify.calibration.methods import LABELLED_METHODS
 from classify.cli.console import Notes
 from classify.cli.figures import figures_table
 from classify.cli.labelled_csv import (
@@ -20,12 +23,12 @@ from classify.cli.loading import load_classifier
 from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.errors import DataError
+from classify.errors import ClassifyError, ConfigError, DataError
 from classify.given_calibrator import warn_of_tolerance
 from classify.jobs import CalibrationFit, CalibrationWishes, fit_artefact
 from classify.jobs.files.table import Table as InputTable
 
-__all__ = ["calibrate_tables"]
+__all__ = ["LabelSource", "calibrate_tables"]
 
 _FIGURES = {
     "log_loss": "Log loss (nats)",
@@ -35,6 +38,59 @@ _FIGURES = {
 }
 
 
+# More than that is worse than chance makes it, in nats of cross-fitted log loss.
+_MAX_HARM = 0.01
+# What classify evaluate reads too.
+_LABEL_COLUMN = "label"
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Which column has the true labels.
+
+    Attributes
+    ----------
+    column : str or None
+        None: the column ``label``, if the table has one.
+    left_out : bool
+        Read no labels.
+    """
+
+    column: str | None = None
+    left_out: bool = False
+
+    def column_in(self, table: InputTable) -> str | None:
+        """Return the column in a table; None for texts alone."""
+        if self.left_out or self.column is not None:
+            return self.column
+        return _LABEL_COLUMN if _LABEL_COLUMN in table.columns else None
+
+    def report(self, column: str | None, notes: Notes) -> None:
+        """Say which column it is, where no option does."""
+        if self.left_out or self.column is not None:
+            return
+        if column is None:
+            notes.note(
+                f"There is no column {_LABEL_COLUMN!r}, so only the texts are used: if "
+                "there are true labels, name their column with --label-column."
+            )
+        else:
+            notes.note(
+                f"The true labels are taken from the column {column!r}: leave them out "
+                "with --no-label-column."
+            )
+
+    def needed_for(self, wish: str) -> ConfigError:
+        """Return the error where something needs labels, and there are none."""
+        why = (
+            "--no-label-column leaves them out: drop one of the two."
+            if self.left_out
+            else f"there is no column {_LABEL_COLUMN!r}: name their column with "
+            "--label-column."
+        )
+        return ConfigError(f"{wish} needs true labels, and {why}")
+
+
 def calibrate_tables(
     task: Task,
     wishes: CalibrationWishes,
@@ -42,14 +98,19 @@ def calibrate_tables(
     unlabelled: InputTable | None,
     notes: Notes,
     *,
-    label_column: str | None,
+    labels: LabelSource,
     output: Path,
 ) -> None:
-    """Fit a calibration to a table, write it, and say what it does."""
+    """Fit a calibration to a table, say what it does, and write it."""
     _check_output(output, table, unlabelled)
+    label_column = labels.column_in(table)
+    if label_column is None:
+        for wish in _in_need_of_labels(wishes):
+            raise labels.needed_for(wish)
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
     rows = checked_rows(task, table, label_column=label_column)
+    labels.report(label_column, notes)
     more = None
     if unlabelled is not None:
         more = checked_rows(task, unlabelled, label_column=None)
@@ -66,11 +127,50 @@ def calibrate_tables(
             probes=scorer.score_probes(wishes.method, texts.rows),
             fingerprint=scorer.fingerprint(),
         )
-    fit.artefact.save(output)
     warn_of_tolerance(fit.artefact.calibrator, scorer)
     console = notes.results(in_files=80)
     _print(fit, table, console)
+    for harm in _harms(fit):
+        if not wishes.force:
+            raise ClassifyError(
+                f"{harm} Nothing was written: label more texts, or write the "
+                "calibration all the same with --force."
+            )
+        notes.warn(harm)
+    fit.artefact.save(output)
     notes.say(f"Written to {output}.")
+
+
+def _in_need_of_labels(wishes: CalibrationWishes) -> Iterator[str]:
+    """Yield the options that cannot do without labels."""
+    if wishes.target_risk is not None:
+        yield "--target-risk"
+    if wishes.sets is not None:
+        yield "--sets"
+    if wishes.prior == "labels":
+        yield "--prior labels"
+    if wishes.method in LABELLED_METHODS:
+        yield f"--method {wishes.method}"
+
+
+def _harms(fit: CalibrationFit) -> Iterator[str]:
+    """Yield why a calibration had better not be used."""
+    metrics, rule = fit.artefact.calibrator.metrics_, fit.artefact.selective
+    if metrics is not None:
+        before, after = metrics["before"], metrics["after"]
+        if (
+            after["log_loss"] > before["log_loss"] + _MAX_HARM
+            and after["accuracy"] <= before["accuracy"]
+        ):
+            yield (
+                "The calibration does harm: its log loss on rows that it has not seen "
+                f"is {after['log_loss']:.3f}, and {before['log_loss']:.3f} without it."
+            )
+    if rule is not None and not rule.coverage_:
+        yield (
+            f"No threshold keeps the share of wrong answers at {rule.target_risk:g}: "
+            "no row would get a label."
+        )
 
 
 def _check_output(output: Path, *inputs: InputTable | None) -> None:
@@ -133,10 +233,30 @@ def _metrics_table(calibrator: LabelCalibrator) -> Table:
 def _decisions(fit: CalibrationFit) -> list[tuple[str, str]]:
     facts = []
     if fit.artefact.selective is not None:
+        facts += _feasibility(fit, fit.artefact.selective.target_risk)
         facts.append(("Threshold", _of_rule(fit.artefact.selective, fit.n_decided)))
     if fit.artefact.sets is not None and fit.set_sizes is not None:
         facts.append(("Sets", _of_sets(fit.artefact.sets, fit.set_sizes)))
     return facts
+
+
+def _feasibility(fit: CalibrationFit, target_risk: float) -> list[tuple[str, str]]:
+    """Return how many rows any threshold must refuse to keep a risk."""
+    error = fit.error_rate
+    if error is None or error <= target_risk:
+        return []
+    # If all refused rows were wrong: (error - refused) / (1 - refused) = target.
+    refused = (error - target_risk) / (1.0 - target_risk)
+    return [
+        (
+            "Without it",
+            (
+                f"{error:.1%} of the rows kept back are labelled wrong. To get down to "
+                f"{target_risk:.3g}, at least {refused:.1%} of them must stay without "
+                "a label, whatever the threshold."
+            ),
+        )
+    ]
 
 
 def _of_rule(rule: SelectiveClassifier, n_rows: int) -> str:

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
+from classify.cli.choices import completion
+
 __all__: list[str] = []
 
-_DATA, _SCORING = "Data", "Scoring"
+_DATA, _FORMAT, _SCORING = "Data", "File format", "Scoring"
 
 TextColumnOption = Annotated[
     str | None,
@@ -22,7 +24,8 @@ EncodingOption = Annotated[
     typer.Option(
         metavar="NAME",
         help="Encoding of the input; the output is UTF-8.",
-        rich_help_panel=_DATA,
+        autocompletion=completion("encoding"),
+        rich_help_panel=_FORMAT,
     ),
 ]
 LimitOption = Annotated[
@@ -35,7 +38,9 @@ TooLongOption = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help="With a text too long for the model: truncate or error.",
+        help="For a text that is too long for the model: truncate or error.",
+        show_default="truncate",
+        autocompletion=completion("too_long"),
         rich_help_panel="Prompt",
     ),
 ]
@@ -43,7 +48,9 @@ StrategyOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="exact, or generate: one generated label, the others as bounds.",
+        help="exact, or generate: one label is generated, the others get bounds.",
+        show_default="exact",
+        autocompletion=completion("strategy"),
         rich_help_panel=_SCORING,
     ),
 ]
@@ -51,12 +58,17 @@ ToleranceOption = Annotated[
     str | None,
     typer.Option(
         metavar="SHARE",
-        help="Label mass that may stay unresolved; 0: none.",
+        help="Share of the label mass that may stay unresolved; 0 reads everything.",
         show_default="0.001",
         rich_help_panel=_SCORING,
     ),
 ]
 QuietOption = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="No notes, progress or summary on stderr."),
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="No notes, progress or summary on stderr.",
+        rich_help_panel="Other",
+    ),
 ]

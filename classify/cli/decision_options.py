@@ -21,7 +21,7 @@ CalibrationOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="What classify calibrate wrote.",
+        help="A file that classify calibrate wrote.",
         rich_help_panel=_DECISIONS,
     ),
 ]
@@ -29,7 +29,7 @@ ForceOption = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Use it even if it was fitted on another model, prompt, ….",
+        help="Use the calibration even if it was fitted on another model or prompt.",
         rich_help_panel=_DECISIONS,
     ),
 ]
@@ -37,7 +37,7 @@ ThresholdOption = Annotated[
     float | None,
     typer.Option(
         metavar="P",
-        help="Abstain where the likeliest label has a probability below P.",
+        help="Abstain where the most likely label has a probability below P.",
         rich_help_panel=_DECISIONS,
     ),
 ]
@@ -45,7 +45,8 @@ TargetRiskOption = Annotated[
     float | None,
     typer.Option(
         metavar="R",
-        help="Abstain by the threshold that was fitted for a share R of wrong labels.",
+        help="Abstain where the calibration says so, to keep the share of wrong "
+        "labels at R.",
         rich_help_panel=_DECISIONS,
     ),
 ]
@@ -53,7 +54,7 @@ SetsOption = Annotated[
     float | None,
     typer.Option(
         metavar="LEVEL",
-        help="Sets of labels that hold the true one as often as LEVEL.",
+        help="Add sets of labels that hold the true one with probability LEVEL.",
         rich_help_panel=_DECISIONS,
     ),
 ]
@@ -98,7 +99,7 @@ def rules_of(
         )
     check_share("--target-risk", target_risk)
     check_share("--sets", sets)
-    _check_calibrated(task, target_risk=target_risk, sets=sets, force=force)
+    _check_calibrated(task, target_risk=target_risk, sets=sets)
     if task.calibration is not None and task.labels is None:
         raise ConfigError(
             "A calibration belongs to labels: give --labels, --labels-file, or a "
@@ -127,12 +128,10 @@ def check_share(option: str, value: float | None) -> None:
 
 
 def _check_calibrated(
-    task: "Task", *, target_risk: float | None, sets: float | None, force: bool
+    task: "Task", *, target_risk: float | None, sets: float | None
 ) -> None:
     if task.calibration is not None:
         return
-    if force:
-        raise ConfigError("--force is for --calibration: give it, or drop --force.")
     for option, value in (("--target-risk", target_risk), ("--sets", sets)):
         if value is not None:
             raise ConfigError(

@@ -16,6 +16,7 @@ from classify.cli.engine_options import (
     SpeculationOption,
     UrlOption,
 )
+from classify.cli.given import Given
 from classify.cli.options import (
     DebugOption,
     ModelOption,
@@ -23,16 +24,18 @@ from classify.cli.options import (
     TrustOption,
     task_of,
 )
+from classify.cli.uses import refuse_unused, task_facts
 
 __all__ = ["DOCTOR_HELP", "doctor_command"]
 
 DOCTOR_HELP = """Example:
 
-$ classify doctor --model Qwen/Qwen3-0.6B --engine vllm --speculation ngram
+$ classify doctor
 
 Show versions and devices, load the engine with the model, say what it runs
 and how much fits, and compare its answers with values computed in full.
 Exit code 0: they are right; 1: they are not, or the engine does not start.
+Another model: classify doctor --model Qwen/Qwen3-0.6B --engine vllm
 """
 
 
@@ -41,6 +44,7 @@ _NAMES_WIDTH = len("Keys and values")
 
 
 def doctor_command(
+    context: typer.Context,
     model: ModelOption = None,
     engine: EngineOption = None,
     url: UrlOption = None,
@@ -55,21 +59,10 @@ def doctor_command(
     debug: DebugOption = False,
 ) -> None:
     """Show what is installed, load an engine, and test its answers."""
-    changes = {
-        "model": model,
-        "engine": engine,
-        "url": url,
-        "api_key_env": api_key_env,
-        "dtype": dtype,
-        "device": device,
-        "batch_size": batch_size,
-        "speculation": speculation,
-        "engine_options": engine_options or None,
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-    }
     with reported_errors(debug=debug), Notes() as notes:
-        task = task_of(None, None, None, changes)
+        given = Given.of(context)
+        task = task_of(given)
+        refuse_unused(given, task_facts(task))
         from classify.engines.choice import choose_engine
         from classify.engines.diagnosis import describe, environment, findings
 

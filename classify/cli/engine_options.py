@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from classify.cli.choices import completion
 from classify.errors import ConfigError
 
 __all__ = ["parse_engine_options", "parse_speculation"]
@@ -18,6 +19,8 @@ EngineOption = Annotated[
         metavar="NAME",
         help="auto, transformers, vllm or server.",
         show_default="auto: vllm on a GPU",
+        envvar="CLASSIFY_ENGINE",
+        autocompletion=completion("engine"),
         rich_help_panel=_MODEL,
     ),
 ]
@@ -25,8 +28,9 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="A running vLLM server, as http://localhost:8000/v1, instead of a model "
-        "here; --model names its tokenizer.",
+        help="A running vLLM server, such as http://localhost:8000; --model names "
+        "its tokenizer.",
+        envvar="CLASSIFY_URL",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -35,6 +39,7 @@ ApiKeyEnvOption = Annotated[
     typer.Option(
         metavar="NAME",
         help="Environment variable that holds the server's API key.",
+        envvar="CLASSIFY_API_KEY_ENV",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -42,18 +47,32 @@ DtypeOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Type of the weights, such as bfloat16.",
+        help="Number format of the weights, such as bfloat16.",
+        show_default="float32 on a CPU",
+        envvar="CLASSIFY_DTYPE",
+        autocompletion=completion("dtype"),
         rich_help_panel=_MODEL,
     ),
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="cpu, cuda, …", rich_help_panel=_MODEL),
+    typer.Option(
+        metavar="NAME",
+        help="Where to compute: cpu, cuda, cuda:1, mps, …",
+        show_default="a GPU, if there is one",
+        envvar="CLASSIFY_DEVICE",
+        autocompletion=completion("device"),
+        rich_help_panel=_MODEL,
+    ),
 ]
 BatchSizeOption = Annotated[
     str | None,
     typer.Option(
-        metavar="N", help="Texts in one batch, or auto.", rich_help_panel=_MODEL
+        metavar="N",
+        help="Texts in one batch.",
+        show_default="auto",
+        autocompletion=completion("batch_size"),
+        rich_help_panel=_MODEL,
     ),
 ]
 SpeculationOption = Annotated[
@@ -62,6 +81,7 @@ SpeculationOption = Annotated[
         metavar="METHOD",
         help="vLLM's speculative decoding: labels, ngram, …, or "
         "method=eagle,model=FOLDER.",
+        autocompletion=completion("speculation"),
         rich_help_panel=_MODEL,
     ),
 ]
@@ -70,7 +90,7 @@ EngineOptionsOption = Annotated[
     typer.Option(
         "--engine-option",
         metavar="KEY=VALUE",
-        help="Any other option of the engine, such as max_model_len=4096; may be "
+        help="Any other option of the engine, such as max_model_len=4096. Can be "
         "repeated.",
         rich_help_panel=_MODEL,
     ),

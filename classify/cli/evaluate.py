@@ -32,6 +32,7 @@ from classify.cli.engine_options import (
     EngineOptionsOption,
     UrlOption,
 )
+from classify.cli.given import Given
 from classify.cli.job_options import (
     EscapeOption,
     InputFormatOption,
@@ -54,22 +55,25 @@ from classify.cli.options import (
     TrustOption,
     task_of,
 )
+from classify.cli.uses import refuse_unused, task_facts
 
 __all__ = ["EVALUATE_HELP", "evaluate_command"]
 
 EVALUATE_HELP = """Example:
 
-$ classify evaluate labelled.csv --labels billing,shipping \\
-    --label-column label --calibration calibration.json --report report
+$ classify evaluate fresh.csv --task tickets.yaml \\
+    --calibration calibration.json
 
 Compare the labels and probabilities of a model with true labels: log loss,
 Brier score, accuracy, macro-F1 and calibration error with their intervals,
-before and after calibration. The folder of --report gets report.html,
-report.json and predictions.csv. Use other rows than were calibrated on.
+before and after calibration. --report writes a folder with report.html,
+report.json and predictions.csv. Use other rows than you calibrated on.
+(classify demo --files and the example of classify calibrate write the files.)
 """
 
 
 def evaluate_command(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -131,44 +135,18 @@ def evaluate_command(
     debug: DebugOption = False,
 ) -> None:
     """Measure labels and probabilities on labelled texts."""
-    changes = {
-        "text_column": text_column,
-        "template": template,
-        "system": system,
-        "chat": chat,
-        "options": options,
-        "answer_prefix": answer_prefix,
-        "too_long": too_long,
-        "strategy": strategy,
-        "tolerance": tolerance,
-        "model": model,
-        "engine": engine,
-        "url": url,
-        "api_key_env": api_key_env,
-        "dtype": dtype,
-        "device": device,
-        "batch_size": batch_size,
-        "engine_options": engine_options or None,
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-        "calibration": calibration,
-    }
     with reported_errors(debug=debug), Notes(quiet=quiet) as notes:
-        chosen = task_of(task, labels, labels_file, changes)
+        given = Given.of(context)
+        chosen = task_of(given)
+        used = {"a calibration is used": chosen.calibration is not None}
+        refuse_unused(given, task_facts(chosen) | used)
         rules = rules_of(
             chosen, threshold=threshold, target_risk=target_risk, sets=sets, force=force
         )
+        reading = Reading.of(given, [source])
+        refuse_unused(given, reading.facts())
         from classify.cli.evaluate_job import evaluate_table
 
-        reading = Reading(
-            sources=[source],
-            encoding=encoding,
-            input_format=input_format,
-            separator=separator,
-            quote_char=quote_char,
-            escape_char=escape_char,
-            limit=limit,
-        )
         evaluate_table(
             chosen,
             rules,

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classify.cli.choices import completion
+from classify.cli.given import Given
+
 if TYPE_CHECKING:
     from classify.jobs.files.table import Table
 
-__all__ = ["JobOptions", "Reading"]
+__all__ = ["JobOptions", "Reading", "is_stream"]
 
-_DATA, _JOB = "Data", "Job"
+_DATA, _FORMAT, _JOB = "Data", "File format", "Job"
 
 OutputOption = Annotated[
     Path | None,
@@ -20,8 +23,8 @@ OutputOption = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help="Write rows and results there: .csv, .tsv, .jsonl or .parquet; all but "
-        "the last also .gz or .zst. '-' is stdout.",
+        help="Write rows and results to a file: .csv, .tsv, .jsonl or .parquet; all "
+        "but the last also .gz or .zst. '-' is stdout.",
         show_default="a table on a terminal, CSV into a pipe",
         rich_help_panel=_DATA,
     ),
@@ -30,14 +33,18 @@ InputFormatOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="csv, tsv, jsonl or parquet, whatever the files' names.",
-        rich_help_panel=_DATA,
+        help="csv, tsv, jsonl or parquet, whatever the names of the files say.",
+        autocompletion=completion("input_format"),
+        rich_help_panel=_FORMAT,
     ),
 ]
 OutputFormatOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="The same, of the output.", rich_help_panel=_DATA
+        metavar="NAME",
+        help="The same, for the output.",
+        autocompletion=completion("output_format"),
+        rich_help_panel=_FORMAT,
     ),
 ]
 SeparatorOption = Annotated[
@@ -46,21 +53,21 @@ SeparatorOption = Annotated[
         metavar="CHAR",
         help="Between the fields of a CSV file.",
         show_default="a comma, or a tab in .tsv",
-        rich_help_panel=_DATA,
+        rich_help_panel=_FORMAT,
     ),
 ]
 QuoteOption = Annotated[
     str,
     typer.Option(
-        metavar="CHAR", help="Around fields of a CSV file.", rich_help_panel=_DATA
+        metavar="CHAR", help="Around fields of a CSV file.", rich_help_panel=_FORMAT
     ),
 ]
 EscapeOption = Annotated[
     str | None,
     typer.Option(
         metavar="CHAR",
-        help="Before a quote within a field, if it is not doubled.",
-        rich_help_panel=_DATA,
+        help="Before a quote inside a field, if such quotes are not doubled.",
+        rich_help_panel=_FORMAT,
     ),
 ]
 SampleOption = Annotated[
@@ -81,7 +88,7 @@ RestartOption = Annotated[
     bool,
     typer.Option(
         "--restart",
-        help="Begin anew, whatever an earlier run has finished.",
+        help="Start over, and throw away what an earlier run has finished.",
         rich_help_panel=_JOB,
     ),
 ]
@@ -89,7 +96,7 @@ KeepJobOption = Annotated[
     bool,
     typer.Option(
         "--keep-job",
-        help="Leave OUT.job, with the finished parts, where it is.",
+        help="Keep OUT.job, the folder with the finished parts, at the end.",
         rich_help_panel=_JOB,
     ),
 ]
@@ -97,7 +104,7 @@ MaxErrorsOption = Annotated[
     str | None,
     typer.Option(
         metavar="N|P%",
-        help="Stop when more rows than this are set aside.",
+        help="Stop when more rows than this cannot be classified.",
         show_default="any number",
         rich_help_panel=_JOB,
     ),
@@ -106,8 +113,9 @@ CacheOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Keep scores there, and look them up: for texts that come again in other "
-        "jobs. At most 10 GiB.",
+        help="Keep scores in a folder, and look them up there: for texts that occur "
+        "again in other jobs. At most 10 GiB.",
+        envvar="CLASSIFY_CACHE",
         rich_help_panel=_JOB,
     ),
 ]
@@ -115,8 +123,8 @@ DryRunOption = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Say how many rows, tokens and reads there are and how long it will "
-        "take, measured on a sample; write nothing.",
+        help="Only say how many rows, tokens and reads there are, and how long they "
+        "will take, measured on a sample.",
         rich_help_panel=_JOB,
     ),
 ]
@@ -124,7 +132,7 @@ LogJsonOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Append how it goes to FILE, as JSON lines.",
+        help="Append the progress to FILE, as JSON lines.",
         rich_help_panel=_JOB,
     ),
 ]
@@ -133,8 +141,9 @@ RayOption = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Score on a Ray cluster: auto is the one of this machine, else HOST:PORT; "
-        "local starts one.",
+        help="Score on a Ray cluster: auto (the one running on this machine), "
+        "HOST:PORT, or local, which starts one.",
+        autocompletion=completion("ray"),
         rich_help_panel=_JOB,
     ),
 ]
@@ -144,10 +153,23 @@ WorkersOption = Annotated[
         metavar="N",
         min=1,
         help="Engines on the Ray cluster.",
-        show_default="one a GPU, or one for two CPUs",
+        show_default="one per GPU, or one per two CPUs",
         rich_help_panel=_JOB,
     ),
 ]
+
+
+def is_stream(output: Path) -> bool:
+    """Return whether an output is stdout, a pipe or a device: nothing to put in place.
+
+    Examples
+    --------
+    >>> is_stream(Path("-")), is_stream(Path("out.csv"))
+    (True, False)
+    """
+    return str(output) == "-" or (
+        output.exists() and not output.is_file() and not output.is_dir()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +188,21 @@ class Reading:
     limit: int | None = None
     sample: int | None = None
     shard: str | None = None
+
+    @classmethod
+    def of(cls, given: Given, sources: Sequence[str]) -> "Reading":
+        """Return how a command is to read files."""
+        return cls(sources=sources, **given.fields_of(cls, but="sources"))
+
+    def facts(self) -> dict[str, bool]:
+        """Return what the files say about which options have an effect."""
+        from classify.jobs.files.opening import input_formats
+
+        formats = input_formats(list(self.sources), self.input_format)
+        return {
+            "a file is CSV": not formats.isdisjoint({"csv", "tsv"}),
+            "a file is text": formats != {"parquet"},
+        }
 
     def table(self) -> "Table":
         """Open the files, or raise InputError."""
@@ -206,3 +243,8 @@ class JobOptions:
     log_json: Path | None = None
     ray: str | None = None
     workers: int | None = None
+
+    @classmethod
+    def of(cls, given: Given) -> "JobOptions":
+        """Return what a command is to do with results."""
+        return cls(**given.fields_of(cls))

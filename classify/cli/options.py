@@ -2,13 +2,15 @@
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from classify.cli.choices import completion
 from classify.cli.engine_options import parse_engine_options, parse_speculation
+from classify.cli.given import Given
 from classify.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,14 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["split_labels", "task_of"]
 
-_LABELS, _PROMPT, _MODEL = "Labels", "Prompt", "Model"
+# Settings that concern a server alone, and those that a server has itself.
+_OF_SERVERS = ("url", "api_key_env")
+_OF_MODELS_HERE = ("dtype", "device")
+
+_LABELS, _PROMPT, _MODEL, _OTHER = "Labels", "Prompt", "Model", "Other"
 
 LabelsOption = Annotated[
     str | None,
     typer.Option(
         "--labels",
         metavar="NAME,NAME",
-        help="Label names, separated by commas; a name with a comma in double quotes.",
+        help="Label names, with commas between them and no spaces, or all in quotes.",
         rich_help_panel=_LABELS,
     ),
 ]
@@ -32,7 +38,7 @@ LabelsFileOption = Annotated[
     typer.Option(
         "--labels-file",
         metavar="FILE",
-        help="YAML file with labels: names, descriptions, words.",
+        help="YAML file with the labels: names, descriptions, words.",
         rich_help_panel=_LABELS,
     ),
 ]
@@ -41,7 +47,7 @@ TaskOption = Annotated[
     typer.Option(
         "--task",
         metavar="FILE",
-        help="YAML file with labels, prompt and more; other options override it.",
+        help="YAML file with labels, prompt and more; options override it.",
         rich_help_panel=_LABELS,
     ),
 ]
@@ -71,6 +77,8 @@ OptionsOption = Annotated[
     typer.Option(
         metavar="HOW",
         help="How {labels} are listed: auto, inline, lines, verbatim or none.",
+        show_default="auto",
+        autocompletion=completion("options"),
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -88,13 +96,17 @@ ModelOption = Annotated[
         metavar="NAME",
         help="Folder or Hugging Face id of a causal language model.",
         show_default="the demo model",
+        envvar="CLASSIFY_MODEL",
+        autocompletion=completion("model"),
         rich_help_panel=_MODEL,
     ),
 ]
 RevisionOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Revision of a hub model.", rich_help_panel=_MODEL
+        metavar="NAME",
+        help="Revision of a hub model: a branch, tag or commit.",
+        rich_help_panel=_MODEL,
     ),
 ]
 TrustOption = Annotated[
@@ -107,58 +119,79 @@ TrustOption = Annotated[
     ),
 ]
 DebugOption = Annotated[
-    bool, typer.Option("--debug", help="Show the traceback of an error.")
+    bool,
+    typer.Option(
+        "--debug", help="Show the traceback of an error.", rich_help_panel=_OTHER
+    ),
 ]
 
 
-def task_of(
-    task_file: Path | None,
-    labels: str | None,
-    labels_file: Path | None,
-    changes: Mapping[str, Any],
-) -> "Task":
-    """Return the task of a file, or an empty one, changed by the options given.
+def task_of(given: Given) -> "Task":
+    """Return the task that a command was given.
 
-    Parameters
-    ----------
-    task_file, labels, labels_file
-        As on the command line; `labels` and `labels_file` exclude each other.
-    changes : mapping
-        Values of further options by name; None where an option was not given.
+    An option beats the task file, which beats the environment. Of the environment
+    counts only what concerns the engine that is used.
     """
+    from classify.config import Task
+
+    path = given.values.get("task")
+    task = Task.parse({}) if path is None else Task.from_yaml(path)
+    of_engine = dict(task.engine_options or {})
+    in_file = {*task.model_fields_set, *task.prompt.model_fields_set, *of_engine}
+    typed = _settings(given, given.typed)
+    environment = _settings(given, given.environment.keys() - in_file)
+    engine = _engine_of(typed, task, environment, has_url="url" in of_engine)
+    for name in _OF_MODELS_HERE if engine == "server" else _OF_SERVERS:
+        environment.pop(name, None)
+    changes = {**environment, **typed, "engine": engine}
+    of_engine.update(parse_engine_options(changes.pop("engine_options", ())))
+    for name in _OF_SERVERS:
+        if name in changes:
+            of_engine[name] = changes.pop(name)
+    return task.changed({**changes, "engine_options": of_engine or None})
+
+
+def _settings(given: Given, names: Iterable[str]) -> dict[str, Any]:
+    """Return what of some parameters belongs to a task, by the task's own names."""
     from classify.config import Task, labels_from_yaml
+    from classify.config.task import PromptSpec
 
-    task = Task.parse({}) if task_file is None else Task.from_yaml(task_file)
-    given = {name: value for name, value in changes.items() if value is not None}
-    if labels is not None and labels_file is not None:
+    known = {*Task.model_fields, *PromptSpec.model_fields, *_OF_SERVERS}
+    settings = {name: given.values[name] for name in names if name in known}
+    if {"labels", "labels_file"} <= set(names):
         raise ConfigError("Give --labels or --labels-file, not both.")
-    if labels is not None:
-        given["labels"] = split_labels(labels)
-    if labels_file is not None:
-        given["labels"] = labels_from_yaml(labels_file)
+    if "labels" in settings:
+        settings["labels"] = split_labels(settings["labels"])
+    if "labels_file" in names:
+        settings["labels"] = labels_from_yaml(given.values["labels_file"])
     for name in ("template", "system", "answer_prefix"):
-        if name in given:
-            given[name] = _unescaped(given[name])
-    if "calibration" in given:
-        given["calibration"] = str(given["calibration"])
-    if str(given.get("batch_size")).isdecimal():
-        given["batch_size"] = int(given["batch_size"])
-    if "speculation" in given:
-        given["speculation"] = parse_speculation(given["speculation"])
-    _join_engine_options(given, task)
-    return task.changed(given)
+        if name in settings:
+            settings[name] = _unescaped(settings[name])
+    if "calibration" in settings:
+        settings["calibration"] = str(settings["calibration"])
+    if str(settings.get("batch_size")).isdecimal():
+        settings["batch_size"] = int(settings["batch_size"])
+    if "speculation" in settings:
+        settings["speculation"] = parse_speculation(settings["speculation"])
+    return settings
 
 
-def _join_engine_options(given: dict[str, Any], task: "Task") -> None:
-    """Put what engines alone know among their options; a URL means a server."""
-    further = parse_engine_options(given.pop("engine_options", ()))
-    for name in ("url", "api_key_env"):
-        if name in given:
-            further[name] = given.pop(name)
-    if further:
-        given["engine_options"] = {**(task.engine_options or {}), **further}
-    if "url" in further and task.engine == "auto":
-        given.setdefault("engine", "server")
+def _engine_of(
+    typed: Mapping[str, Any],
+    task: "Task",
+    environment: Mapping[str, Any],
+    *,
+    has_url: bool,
+) -> str:
+    """Return the engine's name; a URL means a server, if no engine is named."""
+    in_file = task.engine if "engine" in task.model_fields_set else None
+    named: str | None = typed.get("engine", in_file)
+    if named in (None, "auto") and ("url" in typed or has_url):
+        return "server"
+    if named is not None:
+        return named
+    named = environment.get("engine", "auto")
+    return "server" if named == "auto" and "url" in environment else str(named)
 
 
 def split_labels(listed: str, option: str = "--labels") -> list[str]:

@@ -1,5 +1,6 @@
 """`classify predict`: files, or one text, to labels with probabilities."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,7 @@ from classify.cli.engine_options import (
     SpeculationOption,
     UrlOption,
 )
+from classify.cli.given import Given
 from classify.cli.job_options import (
     CacheOption,
     DryRunOption,
@@ -52,6 +54,7 @@ from classify.cli.job_options import (
     SeparatorOption,
     ShardOption,
     WorkersOption,
+    is_stream,
 )
 from classify.cli.options import (
     AnswerPrefixOption,
@@ -68,33 +71,37 @@ from classify.cli.options import (
     TrustOption,
     task_of,
 )
+from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
 
 __all__ = ["PREDICT_HELP", "predict_command"]
 
 PREDICT_HELP = """Example:
 
-$ classify predict tickets.csv --labels billing,shipping -o labelled.csv
+$ classify predict tickets.csv --labels billing,shipping -o out.csv
 
-Label the rows of CSV, TSV, JSONL or Parquet files. The output has the input's
-columns, then label, probability, label_mass (the model's belief in any of the
-labels), unresolved (label mass not read), truncated (the text was cut to fit)
-and error (why a row has no label; OUT.errors.csv lists them). A job that was
-interrupted goes on when the same command is run again: finished rows are kept
-in OUT.job. One text: classify predict --text "…" --labels a,b
+Label the rows of CSV, TSV, JSONL or Parquet files, or one text: --text "…".
+(classify demo --files writes tickets.csv and the files of other examples.)
 
-With --calibration, probabilities are corrected; --threshold and --target-risk
-leave unsure rows without a label (abstained says why), --sets adds label_set.
+The output has the columns of the input, then label, probability, label_mass
+(the probability that the model answers with any of the labels), unresolved
+(label mass that was not read), truncated (the text was cut to fit) and error
+(why a row has no label; OUT.errors.csv lists these rows). When a job was
+interrupted, run the same command again: finished rows are kept in OUT.job.
+
+--calibration corrects the probabilities. --threshold and --target-risk leave
+uncertain rows without a label (column abstained); --sets adds label_set.
 """
 
 _DATA = "Data"
 
 
 def predict_command(
+    context: typer.Context,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Files, or patterns such as 'part-*.csv'; '-' is stdin.",
             show_default=False,
         ),
@@ -189,46 +196,15 @@ def predict_command(
     debug: DebugOption = False,
 ) -> None:
     """Label the rows of files, or one text."""
-    changes = {
-        "labels_column": labels_column,
-        "text_column": text_column,
-        "template": template,
-        "system": system,
-        "chat": chat,
-        "options": options,
-        "answer_prefix": answer_prefix,
-        "too_long": too_long,
-        "strategy": strategy,
-        "tolerance": tolerance,
-        "calibration": calibration,
-        "model": model,
-        "engine": engine,
-        "url": url,
-        "api_key_env": api_key_env,
-        "dtype": dtype,
-        "device": device,
-        "batch_size": batch_size,
-        "speculation": speculation,
-        "engine_options": engine_options or None,
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-    }
     with (
         reported_errors(debug=debug, interrupted=_interrupted(output)),
         Notes(quiet=quiet) as notes,
     ):
-        if not sources:
-            _check_single(text=text, as_json=as_json, output=output)
-        elif as_table and output is not None:
-            raise ConfigError(
-                "--table shows the rows and --output writes them: drop one."
-            )
-        elif text is not None or as_json:
-            raise ConfigError(
-                "--text and --json are for one text: leave the file "
-                f"{sources[0]!r} out, or drop them."
-            )
-        chosen = task_of(task, labels, labels_file, changes)
+        given = Given.of(context)
+        _check_mode(given, sources)
+        chosen = task_of(given)
+        used = {"a calibration is used": chosen.calibration is not None}
+        refuse_unused(given, task_facts(chosen) | used)
         rules = rules_of(
             chosen, threshold=threshold, target_risk=target_risk, sets=sets, force=force
         )
@@ -237,34 +213,11 @@ def predict_command(
 
             predict_text(chosen, rules, text, notes, as_json=as_json)
             return
+        reading = Reading.of(given, sources)
+        refuse_unused(given, reading.facts())
         from classify.cli.table_job import predict_table
 
-        reading = Reading(
-            sources=sources,
-            encoding=encoding,
-            input_format=input_format,
-            separator=separator,
-            quote_char=quote_char,
-            escape_char=escape_char,
-            limit=limit,
-            sample=sample,
-            shard=shard,
-        )
-        wanted = JobOptions(
-            output=output,
-            output_format=output_format,
-            as_table=as_table,
-            probabilities=probabilities,
-            restart=restart,
-            keep_job=keep_job,
-            max_errors=max_errors,
-            cache=cache,
-            dry_run=dry_run,
-            log_json=log_json,
-            ray=ray,
-            workers=workers,
-        )
-        predict_table(chosen, rules, reading, wanted, notes)
+        predict_table(chosen, rules, reading, JobOptions.of(given), notes)
 
 
 def _interrupted(output: Path | None) -> str:
@@ -277,11 +230,30 @@ def _interrupted(output: Path | None) -> str:
     )
 
 
-def _check_single(*, text: str | None, as_json: bool, output: Path | None) -> None:
-    if text is None and not as_json:
-        raise ConfigError(
-            "There is nothing to classify: name a file, or give --text, or --json "
-            "to read one text from stdin."
-        )
-    if output is not None:
-        raise ConfigError("--output is for files; one text is printed.")
+def _check_mode(given: Given, sources: list[str] | None) -> None:
+    """Refuse what has no effect on one text, on a table that is shown, or on a file."""
+    if not sources:
+        refuse_unused(given, {"files are read": False})
+        if given.values["text"] is None and not given.values["as_json"]:
+            raise ConfigError(
+                "There is nothing to classify: name a file, or give --text, or --json "
+                "to read one text from stdin."
+            )
+        return
+    output, is_dry = given.values["output"], given.values["dry_run"]
+    if given.values["as_table"] and output is not None:
+        raise ConfigError("--table shows the rows and --output writes them: drop one.")
+    refuse_unused(
+        given,
+        {
+            "one text is read": False,
+            "the job is run": not is_dry,
+            "a cluster scores": given.values["ray"] is not None,
+            # Other options of the command are left as they are for a --dry-run.
+            "rows are written": is_dry
+            or output is not None
+            or not (given.values["as_table"] or sys.stdout.isatty()),
+            "a file is written": is_dry
+            or (output is not None and not is_stream(output)),
+        },
+    )

@@ -13,7 +13,7 @@ from classify.cli.console import Notes, Progress
 from classify.cli.decision_options import Rules
 from classify.cli.interruption import graceful_interruption
 from classify.cli.job_log import JobLog, Watchers
-from classify.cli.job_options import JobOptions, Reading
+from classify.cli.job_options import JobOptions, Reading, is_stream
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import load_classifier
 from classify.cli.report import report_summary
@@ -103,7 +103,7 @@ def _sink_of(
 ) -> Callable[[Classification, Table, JobRun], Outcome]:
     """Return where rows go; what cannot be written to is refused before a model."""
     output, compute = options.output, _compute_of(options)
-    if output is not None and (str(output) == "-" or _is_device(output)):
+    if output is not None and is_stream(output):
         return _Piped(output, options, table, notes)
     if output is None and (options.as_table or sys.stdout.isatty()):
         return _ShownTable(job.columns.text, notes)
@@ -126,21 +126,10 @@ def _sink_of(
 def _compute_of(options: JobOptions) -> Compute | None:
     """Return what scores texts: None for this process."""
     if options.ray is None:
-        if options.workers is not None:
-            raise ConfigError("--workers is for --ray: give it, or drop --workers.")
         return None
-    if options.output is None or options.dry_run:
-        raise ConfigError(
-            "--ray is for a job with an output file: give --output, without --dry-run."
-        )
     from classify.jobs.ray import ray_compute
 
     return ray_compute(address=options.ray, n_workers=options.workers)
-
-
-def _is_device(path: Path) -> bool:
-    """Whether a path is a pipe or a device, which nothing can be put in place of."""
-    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _report(
@@ -195,15 +184,6 @@ class _Piped:
     def __init__(
         self, output: Path, options: JobOptions, table: Table, notes: Notes
     ) -> None:
-        for option, given in (
-            ("--restart", options.restart),
-            ("--keep-job", options.keep_job),
-        ):
-            if given:
-                raise ConfigError(
-                    f"{option} is for a job with an output file: give --output, or "
-                    f"drop {option}."
-                )
         self._output, self._notes = output, notes
         self._format = output_format(output, output_format=options.output_format)
         self._format.check_columns(table.columns, table.name)

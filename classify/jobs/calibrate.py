@@ -36,6 +36,8 @@ class CalibrationWishes:
     min_label_mass : float or None
     sets : float or None
         Confidence level of the `SplitConformalSets`; None: no sets.
+    force : bool
+        Of `LabelCalibrator`.
     """
 
     method: str = "auto"
@@ -43,6 +45,7 @@ class CalibrationWishes:
     target_risk: float | None = None
     min_label_mass: float | None = None
     sets: float | None = None
+    force: bool = False
 
     @property
     def has_decisions(self) -> bool:
@@ -62,6 +65,8 @@ class CalibrationFit(NamedTuple):
         Other texts, that threshold and sets were fitted on.
     set_sizes : ndarray of int64, shape (n_decided,), or None
         How many labels the set of each of these holds.
+    error_rate : float or None
+        Of the most likely labels of these.
     seed : int
         Of the draw that divided them.
     """
@@ -70,6 +75,7 @@ class CalibrationFit(NamedTuple):
     n_calibrated: int
     n_decided: int
     set_sizes: npt.NDArray[np.int64] | None
+    error_rate: float | None = None
     seed: int = _SEED
 
 
@@ -118,7 +124,7 @@ def fit_artefact(
             )
     # In the order of the file: folds are dealt as rows stand.
     first, kept_back = np.sort(order[:n_calibrated]), np.sort(order[n_calibrated:])
-    calibrator = LabelCalibrator(wishes.method, wishes.prior).fit(
+    calibrator = LabelCalibrator(wishes.method, wishes.prior, force=wishes.force).fit(
         texts.scores[first],
         _some(texts.labels, first),
         X_unlabeled=unlabelled,
@@ -130,17 +136,20 @@ def fit_artefact(
         Counter(calibrator.predict(texts.scores[first]).tolist()),
         None if true is None else Counter(true.tolist()),
     )
-    artefact, set_sizes = Artefact(calibrator), None
+    artefact, set_sizes, error_rate = Artefact(calibrator), None, None
     if wishes.has_decisions:
         scores, true = texts.scores[kept_back], _some(texts.labels, kept_back)
         posteriors = Posteriors(
             calibrator.transform(scores), scores.classes, scores.label_mass
         )
+        error_rate = float((scores.classes[posteriors.best] != true).mean())
         sets = _fitted_sets(wishes, posteriors, true)
         if sets is not None:
             set_sizes = sets.predict_set(posteriors).sum(axis=1)
         artefact = Artefact(calibrator, _fitted_rule(wishes, posteriors, true), sets)
-    return CalibrationFit(artefact, n_calibrated, n_texts - n_calibrated, set_sizes)
+    return CalibrationFit(
+        artefact, n_calibrated, n_texts - n_calibrated, set_sizes, error_rate
+    )
 
 
 def _some(labels: npt.NDArray[np.str_] | None, rows: npt.NDArray[np.int64]) -> Any:

@@ -28,7 +28,7 @@ from classify.jobs.files.sources import (
 from classify.jobs.files.table import Table
 from classify.jobs.files.text_table import csv_table, jsonl_table
 
-__all__ = ["open_table"]
+__all__ = ["input_formats", "open_table"]
 
 
 def open_table(
@@ -92,6 +92,17 @@ def open_table(
     if kind == "jsonl":
         return jsonl_table([JsonlFile(each, encoding=encoding) for each in sources])
     return csv_table([CsvFile(each, dialect, encoding=encoding) for each in sources])
+
+
+def input_formats(source: Any, input_format: str | None = None) -> set[str]:
+    """Return the formats of files, as `open_table` would read them.
+
+    Examples
+    --------
+    >>> sorted(input_formats(["a.csv", "b.jsonl.gz"]))
+    ['csv', 'jsonl']
+    """
+    return {_format(path, input_format).name for path in _paths(source)}
 
 
 def _paths(source: Any) -> list[str]:

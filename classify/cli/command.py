@@ -1,0 +1,102 @@
+"""How commands look: help whose flags have no type, and usage without braces."""
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from classify.cli.console import reported_errors
+from classify.errors import ConfigError
+
+__all__ = ["Command", "Group"]
+
+# What most people need comes first.
+_PANELS = (
+    *("Labels", "Data", "Model", "Prompt", "Calibration", "Calibration and decisions"),
+    *("Scoring", "Job", "File format", "Other"),
+)
+
+
+class _Plain:
+    """What commands and the group of them have in common."""
+
+    # Of options that name none.
+    panel = _PANELS[-1]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters as help shows them.
+
+        Flags take no value, and arguments are strings: no type is shown.
+        """
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for each in parameters:
+            if each.param_type_name == "argument":
+                each.display_type_rich = _no_type
+                continue
+            each.rich_help_panel = each.rich_help_panel or self.panel
+            if each.is_flag and each.metavar is None:
+                each.metavar = ""
+        return sorted(parameters, key=_place)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return ``[OPTIONS] FILE``; typer puts the file into braces."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        return [piece.strip("{}") for piece in pieces]
+
+
+class Command(_Plain, TyperCommand):
+    """A command of `classify`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; a shell has split ``--labels a, b`` in two."""
+        labels = _split_labels(args)
+        if labels is not None:
+            with reported_errors(debug=False):
+                raise ConfigError(
+                    f"--labels {labels} has a space after a comma, where the shell "
+                    "begins another argument: leave the space out, or put the names in "
+                    f"quotes: --labels '{labels}'."
+                )
+        return super().parse_args(ctx, args)
+
+
+class Group(_Plain, TyperGroup):
+    """`classify` itself."""
+
+    panel = "Options"
+
+
+def _place(parameter: Any) -> int:
+    panel = parameter.rich_help_panel
+    return _PANELS.index(panel) if panel in _PANELS else -1
+
+
+def _no_type(ctx: Any) -> None:
+    """Show no type of an argument."""
+
+
+def _split_labels(args: list[str]) -> str | None:
+    """Return what was to be the value of ``--labels``, if a shell has split it.
+
+    Examples
+    --------
+    >>> _split_labels(["in.csv", "--labels", "billing,", "shipping", "-o", "out.csv"])
+    'billing, shipping'
+    >>> _split_labels(["in.csv", "--labels", "billing,shipping"])
+    """
+    for at, arg in enumerate(args):
+        if arg == "--labels":
+            parts = args[at + 1 :]
+        elif arg.startswith("--labels="):
+            parts = [arg.removeprefix("--labels="), *args[at + 1 :]]
+        else:
+            continue
+        n_parts = 1
+        while (
+            n_parts < len(parts)
+            and parts[n_parts - 1].endswith(",")
+            and not parts[n_parts].startswith("-")
+        ):
+            n_parts += 1
+        if n_parts > 1:
+            return " ".join(parts[:n_parts])
+    return None

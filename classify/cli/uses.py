@@ -1,0 +1,159 @@
+"""Options that would have no effect: they are refused, not ignored."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from classify.cli.given import Given
+from classify.errors import ConfigError
+
+if TYPE_CHECKING:
+    from classify.config import Task
+
+__all__ = ["USES", "refuse_unused", "task_facts"]
+
+
+class Use(NamedTuple):
+    """Options that need something to be so.
+
+    Attributes
+    ----------
+    options : tuple of str
+        Names of their parameters.
+    sentence : str
+        Says of an ``{option}`` what it needs and how to go on.
+    """
+
+    options: tuple[str, ...]
+    sentence: str
+
+
+USES: Mapping[str, Use] = {
+    "files are read": Use(
+        (
+            *("labels_column", "text_column", "as_table", "output", "output_format"),
+            *("probabilities", "input_format", "encoding", "separator", "quote_char"),
+            *("escape_char", "limit", "sample", "shard", "restart", "keep_job"),
+            *("max_errors", "cache", "dry_run", "log_json", "ray", "workers"),
+        ),
+        "{option} is for files, and here one text is classified: name a file, or drop "
+        "{option}.",
+    ),
+    "one text is read": Use(
+        ("text", "as_json"),
+        "{option} is for one text, and here files are read: leave the file out, or "
+        "drop {option}.",
+    ),
+    "rows are written": Use(
+        ("output_format", "probabilities", "sets"),
+        "{option} is for rows that are written, and here a table is shown: give "
+        "--output, or drop {option}.",
+    ),
+    "a file is written": Use(
+        ("restart", "keep_job", "ray"),
+        "{option} is for a job with an output file: give --output, or drop {option}.",
+    ),
+    "the job is run": Use(
+        ("ray",), "{option} runs the job, and --dry-run does not: drop one of them."
+    ),
+    "a cluster scores": Use(
+        ("workers",), "{option} is for --ray: give it, or drop {option}."
+    ),
+    "a file is CSV": Use(
+        ("separator", "quote_char", "escape_char"),
+        "{option} is for CSV and TSV files, and the input is neither: drop {option}.",
+    ),
+    "a file is text": Use(
+        ("encoding",),
+        "{option} is for text files, and Parquet is none: drop {option}.",
+    ),
+    "the prompt has the text": Use(
+        ("text_column",),
+        "{option} is for a prompt with {{text}}, and this one has other columns: drop "
+        "{option}.",
+    ),
+    "the prompt lists labels": Use(
+        ("options",),
+        "{option} is for a prompt with {{labels}}, and this one has none: drop "
+        "{option}.",
+    ),
+    "scores are exact": Use(
+        ("tolerance",),
+        "{option} is for --strategy exact: give that, or drop {option}.",
+    ),
+    "a server answers": Use(
+        ("url", "api_key_env"),
+        "{option} is for --engine server: give that, or drop {option}.",
+    ),
+    "the model runs here": Use(
+        ("dtype", "device"),
+        "{option} is for a model that runs here, and a server has its own: drop "
+        "{option}.",
+    ),
+    "vLLM may run": Use(
+        ("speculation",),
+        "{option} is for --engine vllm: give that, or drop {option}.",
+    ),
+    "the model has revisions": Use(
+        ("revision",),
+        "{option} is for a model of the Hugging Face hub, and this one is a folder: "
+        "drop {option}.",
+    ),
+    "a calibration is used": Use(
+        ("force",), "{option} is for --calibration: give it, or drop {option}."
+    ),
+    "a risk is kept": Use(
+        ("min_label_mass",),
+        "{option} is for --target-risk: give it, or drop {option}.",
+    ),
+    "the method has a prior": Use(
+        ("prior",),
+        "{option} is for methods that shift towards a prior, and --method {method} "
+        "does not: drop one of them.",
+    ),
+    "the method reads more texts": Use(
+        ("unlabeled",),
+        "{option} is for methods that learn from texts alone, and --method {method} "
+        "does not: drop one of them.",
+    ),
+}
+
+
+def refuse_unused(given: Given, facts: Mapping[str, bool]) -> None:
+    """Raise ConfigError if an option was typed that has no effect.
+
+    Parameters
+    ----------
+    given : Given
+    facts : mapping of str to bool
+        Those of `USES` that are known by now, and whether they are so.
+    """
+    for fact, is_so in facts.items():
+        for name in USES[fact].options:
+            if not is_so and name in given.typed:
+                method = given.values.get("method")
+                raise ConfigError(
+                    USES[fact].sentence.format(
+                        option=given.spelled[name], method=method
+                    )
+                )
+
+
+def task_facts(task: "Task") -> dict[str, bool]:
+    """Return what a task says about which options have an effect."""
+    from classify.prompts.parts import Field, parse
+
+    written = [task.prompt.template, task.prompt.system]
+    parts = [part for text in written for part in parse(text or "")]
+    is_server = task.engine == "server"
+    return {
+        "the prompt has the text": "text" in task.prompt.prompt_template().fields,
+        "the prompt lists labels": task.prompt.template is None
+        or any(isinstance(part, Field) and part.name == "labels" for part in parts),
+        "scores are exact": task.strategy == "exact",
+        "a server answers": is_server,
+        "the model runs here": not is_server,
+        "vLLM may run": task.engine in ("auto", "vllm"),
+        "the model has revisions": task.model != "demo"
+        and not Path(task.model).expanduser().is_dir(),
+    }
