@@ -96,7 +96,7 @@ USES: Mapping[str, Use] = {
     ),
     "the model has revisions": Use(
         ("revision",),
-        "{option} is for a model of the Hugging Face hub, and this one is a folder: "
+        "{option} is for a model of the Hugging Face hub, and this one is not: "
         "drop {option}.",
     ),
     "a calibration is used": Use(

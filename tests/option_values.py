@@ -1,0 +1,174 @@
+"""A value for every option of every command, and which of them go together.
+
+A new option must be given a value here, or `tests/test_option_pairs.py` fails.
+"""
+
+import json
+from itertools import combinations
+
+import numpy as np
+from typer.main import get_command
+
+from classify.artefact import Artefact
+from classify.classifier import ZeroShotClassifier
+from classify.cli import app
+from classify.jobs import CalibrationWishes, fit_artefact
+from classify.jobs.labelled import ScoredTexts
+from tests.labelled_tickets import draw, write
+
+NAMES = ("billing", "shipping", "technical problem", "account access", "refund")
+LABELS = ",".join(NAMES)
+TEMPLATE = "{text}\\nOne of {labels}:"
+
+# Options that need something which is not here, or which ends the command.
+LEFT_OUT = {"help", "sources", "source", "ray", "workers", "url", "api_key_env"}
+
+
+def parameters_of(command):
+    """Return the options of a command by the names of their parameters."""
+    params = get_command(app).commands[command].params
+    return {
+        each.name: max(each.opts, key=len)
+        for each in params
+        if each.name not in LEFT_OUT
+    }
+
+
+def prepared(folder):
+    """Write the files that the values name; return the values, by parameter."""
+    rows = draw(12, seed=5)
+    table = [(text, label, f"{label}|refund|billing") for text, label in rows]
+    texts = folder / "rows.csv"
+    texts.write_text(
+        "text,label,which\n" + "".join(f'"{a}",{b},{c}\n' for a, b, c in table),
+        encoding="utf-8",
+    )
+    (folder / "task.yaml").write_text(json.dumps({"labels": list(NAMES)}))
+    (folder / "labels.yaml").write_text(json.dumps(list(NAMES)))
+    write(folder / "more.csv", draw(6, seed=6))
+    _write_calibration(folder / "calibration.json")
+    return {
+        **_common(folder),
+        "answer_prefix": ["--answer-prefix", "Topic:"],
+        "as_json": ["--json"],
+        "as_table": ["--table"],
+        "cache": ["--cache", folder / "cache"],
+        "calibration": ["--calibration", folder / "calibration.json"],
+        "chat": ["--no-chat"],
+        "dry_run": ["--dry-run"],
+        "force": ["--force"],
+        "keep_job": ["--keep-job"],
+        "label_column": ["--label-column", "label"],
+        "labels_column": ["--labels-column", "which"],
+        "log_json": ["--log-json", folder / "log.jsonl"],
+        "max_errors": ["--max-errors", "50%"],
+        "method": ["--method", "temperature"],
+        "min_label_mass": ["--min-label-mass", "0.001"],
+        "no_label_column": ["--no-label-column"],
+        "options": ["--options", "lines"],
+        "output_format": ["--output-format", "csv"],
+        "prior": ["--prior", "uniform"],
+        "probabilities": ["--probabilities"],
+        "report": ["--report", folder / "report"],
+        "restart": ["--restart"],
+        "sample": ["--sample", "5"],
+        "sets": ["--sets", "0.8"],
+        "shard": ["--shard", "1/2"],
+        "speculation": ["--speculation", "ngram"],
+        "strategy": ["--strategy", "generate"],
+        "system": ["--system", "Answer with one of {labels}."],
+        "target_risk": ["--target-risk", "0.5"],
+        "template": ["--template", TEMPLATE],
+        "text": ["--text", "Where is my parcel?"],
+        "threshold": ["--threshold", "0.5"],
+        "tolerance": ["--tolerance", "0.01"],
+        "too_long": ["--too-long", "truncate"],
+        "unlabeled": ["--unlabeled", folder / "more.csv"],
+    }
+
+
+def _common(folder):
+    """Return the values of what nearly every command has."""
+    return {
+        "batch_size": ["--batch-size", "4"],
+        "debug": ["--debug"],
+        "device": ["--device", "cpu"],
+        "dtype": ["--dtype", "float32"],
+        "encoding": ["--encoding", "utf-8"],
+        "engine": ["--engine", "transformers"],
+        "engine_options": ["--engine-option", "cache_bytes=1000000"],
+        "escape_char": ["--escape-char", "\\"],
+        "input_format": ["--input-format", "csv"],
+        "labels": ["--labels", LABELS],
+        "labels_file": ["--labels-file", folder / "labels.yaml"],
+        "limit": ["--limit", "8"],
+        "model": ["--model", "demo"],
+        "output": ["--output", folder / "out.csv"],
+        "quiet": ["--quiet"],
+        "quote_char": ["--quote-char", '"'],
+        "revision": ["--revision", "main"],
+        "separator": ["--separator", ","],
+        "task": ["--task", folder / "task.yaml"],
+        "text_column": ["--text-column", "text"],
+        "trust_remote_code": ["--trust-remote-code"],
+    }
+
+
+def _write_calibration(path):
+    classifier = ZeroShotClassifier(NAMES)
+    rows = draw(60, seed=7)
+    texts = [text for text, _ in rows]
+    scored = ScoredTexts(
+        [{"text": text} for text in texts],
+        np.array([label for _, label in rows]),
+        classifier.label_logprobs(texts),
+        {},
+    )
+    wishes = CalibrationWishes(method="temperature", target_risk=0.5, sets=0.8)
+    fingerprint = classifier.scorer().fingerprint()
+    artefact: Artefact = fit_artefact(scored, wishes, fingerprint=fingerprint).artefact
+    artefact.save(path)
+
+
+def covering(names, conflicts, *, size, alone=()):
+    """Yield sets of options until each pair that goes together was in one.
+
+    Parameters
+    ----------
+    names : sequence of str
+    conflicts : set of frozenset of str
+        Pairs that do not go together.
+    size : int
+        Most options of a set.
+    alone : sequence of str
+        Options that hide what others do: a set that has one counts for its own pairs.
+    """
+    left = {
+        frozenset(pair)
+        for pair in combinations(names, 2)
+        if frozenset(pair) not in conflicts
+    }
+
+    def gain(name, chosen):
+        return sum(frozenset((name, other)) in left for other in chosen)
+
+    while left:
+        chosen = sorted(min(left, key=sorted))
+        while len(chosen) < size:
+            fitting = [
+                name
+                for name in names
+                if name not in chosen
+                and not any(frozenset((name, each)) in conflicts for each in chosen)
+            ]
+            best = max(fitting, key=lambda name: gain(name, chosen), default=None)
+            if best is None or not gain(best, chosen):
+                break
+            chosen.append(best)
+        hiding = [name for name in chosen if name in alone]
+        left -= {
+            frozenset(pair)
+            for pair in combinations(chosen, 2)
+            if not hiding or set(pair) & set(hiding)
+        }
+        yield chosen
