@@ -284,7 +284,7 @@ def test_options_that_the_engine_does_not_know(tickets):
     for option, sentence in (
         (
             ("--speculation", "ngram"),
-            ("--speculation is for --engine vllm: give that, or drop --speculation."),
+            "--speculation is for --engine vllm: give that, or drop --speculation.",
         ),
         (
             ("--engine-option", "seed=1"),

@@ -54,16 +54,13 @@ def test_what_is_shown_of_the_demo_model():
         (
             ("--engine", "vlm"),
             (
-                "There is no engine 'vlm': it must be one of auto, transformers, vllm, "
-                "server. Did you mean 'vllm'?"
+                "--engine must be auto, transformers, vllm or server. Got 'vlm' "
+                "instead. Did you mean 'vllm'?"
             ),
         ),
         (
             ("--engine", "transformers", "--speculation", "labels"),
-            (
-                "The transformers engine has no speculative decoding, but speculation "
-                "is 'labels': use engine='vllm', or leave speculation out."
-            ),
+            "--speculation is for --engine vllm: give that, or drop --speculation.",
         ),
     ],
     ids=["engine", "speculation"],

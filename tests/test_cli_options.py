@@ -66,24 +66,24 @@ def test_choices_are_those_of_the_code():
             "--engine",
             "vlm",
             (
-                "--engine must be auto, transformers, vllm or server. Got 'vlm' instead. "
-                "Did you mean 'vllm'?"
+                "--engine must be auto, transformers, vllm or server. Got 'vlm' "
+                "instead. Did you mean 'vllm'?"
             ),
         ),
         (
             "--strategy",
             "exakt",
             (
-                "--strategy must be exact or generate. Got 'exakt' instead. Did you mean "
-                "'exact'?"
+                "--strategy must be exact or generate. Got 'exakt' instead. Did you "
+                "mean 'exact'?"
             ),
         ),
         (
             "--options",
             "in-line",
             (
-                "--options must be auto, inline, lines, verbatim or none. Got 'in-line' "
-                "instead. Did you mean 'inline'?"
+                "--options must be auto, inline, lines, verbatim or none. Got "
+                "'in-line' instead. Did you mean 'inline'?"
             ),
         ),
         (
@@ -241,8 +241,8 @@ def test_what_is_refused_exists():
         (
             ("--url", "http://h:1", "--device", "cpu"),
             (
-                "--device is for a model that runs here, and a server has its own: drop "
-                "--device."
+                "--device is for a model that runs here, and a server has its own: "
+                "drop --device."
             ),
         ),
         (
@@ -263,8 +263,8 @@ def test_what_is_refused_exists():
         (
             ("--workers", "2"),
             (
-                "--workers is for files, and here one text is classified: name a file, or "
-                "drop --workers."
+                "--workers is for files, and here one text is classified: name a file, "
+                "or drop --workers."
             ),
         ),
     ],
