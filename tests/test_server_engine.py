@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent import futures
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from classify.engines import generate, read
 from classify.engines.server import ServerEngine
 from classify.engines.server.reading import in_parts
 from classify.engines.server.retrying import Fault, Patience, Trial, seconds_to_wait
-from classify.errors import EngineError, InputError
+from classify.errors import AnswerError, EngineError, InputError
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
 from tests.interrupting import interrupted_inside
 from tests.serving import DROP, HALF, MOST_IDS, NEVER, SmallServer, a_folder_with
@@ -211,12 +210,12 @@ def test_a_request_that_breaks_the_server_is_given_up(serve):
     server, engine = serve(trouble=lambda _: (500, {}, {"error": {"message": "oh"}}))
     message = (
         f"The server at {server.url}/v1 did not answer: HTTP 500: oh (tried 3 times). "
-        "See whether it runs, and whether url is right. Texts finished before are not "
-        "affected."
+        "Check that it is running and that url is its address."
     )
     with pytest.raises(EngineError, match=whole(message)):
         read(engine, [ReadRequest(PROMPT, TREE, (0,))])
-    assert len(server.requests) == 3
+    # The text, and then a prompt of one token, to see which of them is to blame.
+    assert [len(each["prompt"]) for each in server.requests] == [2] * 3 + [1] * 3
 
 
 def test_a_server_that_is_away_is_waited_for(serve, caplog):
@@ -228,8 +227,8 @@ def test_a_server_that_is_away_is_waited_for(serve, caplog):
     assert time.monotonic() - began >= 1.0
     message = (
         f"The server at {server.url}/v1 did not answer: ConnectError: All connection "
-        "attempts failed (tried N times). See whether it runs, and whether url is "
-        "right. Texts finished before are not affected."
+        "attempts failed (tried N times). Check that it is running and that url is "
+        "its address."
     )
     assert re.sub(r"tried \d+", "tried N", str(caught.value)) == message
     # Once, for all requests.
@@ -326,27 +325,36 @@ REFUSALS = {
     "wrong": (
         (400, {}, {"error": {"message": "no."}}),
         "HTTP 400: no.",
-        "Texts finished before are not affected.",
+        "The server engine needs a vLLM server, 0.26 or newer.",
     ),
     "not found": (
         (404, {}, {"detail": "Not Found"}),
         "HTTP 404: Not Found",
-        "Texts finished before are not affected.",
+        (
+            "Check that url is the address of the server's API, which usually ends in "
+            "/v1, and that it runs this model."
+        ),
     ),
     "no key": (
         (401, {}, {"error": "Unauthorized"}),
         "HTTP 401: Unauthorized",
-        "Name the environment variable that holds its key: api_key_env.",
+        (
+            "It may need a key: name the environment variable that holds it with "
+            "api_key_env."
+        ),
     ),
     "elsewhere": (
         (307, {"location": "https://elsewhere/v1"}, b""),
         "HTTP 307: without a word",
-        "It redirects to https://elsewhere/v1, where nothing is sent: set url to that.",
+        (
+            "It redirects to https://elsewhere/v1, where nothing is sent: give that "
+            "address as url if it is the server's."
+        ),
     ),
     "not understood": (
         (422, {}, b"un\n processable"),
         "HTTP 422: un processable",
-        "Texts finished before are not affected.",
+        "The server engine needs a vLLM server, 0.26 or newer.",
     ),
 }
 
@@ -358,22 +366,46 @@ def test_a_refusal_is_told_in_the_servers_own_words(serve, case):
     message = f"The server at {server.url}/v1 refused a request ({what}). {advice}"
     with pytest.raises(EngineError, match=whole(message)):
         read(engine, [ReadRequest(PROMPT, TREE, (0,))])
-    assert len(server.requests) == 1
+    # Where others may fare better, a prompt of one token is asked too.
+    is_of_one = trouble[0] in (400, 422)
+    assert [each["prompt"] for each in server.requests[1:]] == [[0]] * is_of_one
 
 
-def test_a_failure_comes_after_the_answers_and_leaves_the_engine_usable(serve):
+def test_a_failure_of_one_request_is_its_answer(serve):
     refusal = (400, {}, {"error": {"message": "not this"}})
     server, engine = serve()
     server.trouble = lambda n: refusal if server.requests[n]["prompt"][0] == 13 else 0.1
-    tickets = [
-        engine.submit(ReadRequest((first, 1), TREE, (0,))) for first in (10, 11, 13)
-    ]
-    # All are answered before the first is asked for.
-    assert not futures.wait(engine._own._waiting.values(), timeout=60).not_done
-    assert sorted(ticket for ticket, _ in engine.poll()) == tickets[:2]
+    first, bad, last = (
+        engine.submit(ReadRequest((token, 1), TREE, (0,))) for token in (10, 13, 11)
+    )
+    answers = {}
+    while len(answers) < 3:
+        answers.update(engine.poll())
+    for ticket, token in ((first, 10), (last, 11)):
+        np.testing.assert_allclose(
+            answers[ticket], edges((token, 1), TREE, (0,)), atol=1e-12
+        )
+    assert isinstance(answers[bad], AnswerError)
+    assert str(answers[bad]) == (
+        "The server gave no answer for this text: HTTP 400: not this."
+    )
+    assert engine.poll() == []
+    assert_reads_right(engine)
+
+
+def test_a_failure_of_all_comes_after_the_answers(serve):
+    refusal = (401, {}, {"error": {"message": "the key has expired"}})
+    server, engine = serve()
+    server.trouble = lambda n: (
+        refusal if server.requests[n]["prompt"][0] == 13 else None
+    )
+    first = engine.submit(ReadRequest((10, 1), TREE, (0,)))
+    assert [ticket for ticket, _ in engine.poll()] == [first]
+    engine.submit(ReadRequest((13, 1), TREE, (0,)))
     message = (
-        f"The server at {server.url}/v1 refused a request (HTTP 400: not this). Texts "
-        "finished before are not affected."
+        f"The server at {server.url}/v1 refused a request (HTTP 401: the key has "
+        "expired). It may need a key: name the environment variable that holds it with "
+        "api_key_env."
     )
     with pytest.raises(EngineError, match=whole(message)):
         engine.poll()
@@ -383,7 +415,7 @@ def test_a_failure_comes_after_the_answers_and_leaves_the_engine_usable(serve):
 
 def test_an_answer_without_an_id_is_an_error_never_a_number(serve):
     def spoil(asked, choice):
-        del choice["logprobs"]["top_logprobs"][0]["token_id:9"]
+        choice["logprobs"]["top_logprobs"][0].pop("token_id:9", None)
 
     _, engine = serve(spoil=spoil)
     message = (
@@ -394,7 +426,7 @@ def test_an_answer_without_an_id_is_an_error_never_a_number(serve):
         ReadRequest(PROMPT, TREE, (0,)),
         TrackedRequest(PROMPT, [9], max_tokens=2),
     ):
-        with pytest.raises(EngineError, match=whole(message)):
+        with pytest.raises(AnswerError, match=whole(message)):
             read(engine, [request])
 
 
@@ -418,30 +450,37 @@ def test_values_are_found_by_id_wherever_they_stand(serve):
             ),
         ),
         (
-            lambda _, choice: choice["logprobs"]["top_logprobs"].pop(),
+            # Not of the prompt of one token by which a right server is known.
+            lambda asked, choice: (
+                asked["max_tokens"] > 1 and choice["logprobs"]["top_logprobs"].pop()
+            ),
             (
                 "The server answered 2 tokens with 1 steps of log-probabilities: each "
                 "token needs its own."
             ),
         ),
         (
-            lambda _, choice: choice.update(token_ids=[], logprobs=None),
-            "The server answered a generation without any token.",
+            lambda asked, choice: (
+                asked["max_tokens"] > 1
+                and choice.update(token_ids=[], logprobs={"top_logprobs": []})
+            ),
+            "The server generated 0 tokens, but was asked for 1 to 2.",
         ),
     ],
     ids=["no tokens", "too few values", "nothing"],
 )
 def test_a_generation_with_something_missing_is_an_error(serve, spoil, message):
     _, engine = serve(spoil=spoil)
-    with pytest.raises(EngineError, match=whole(message)):
+    with pytest.raises(AnswerError, match=whole(message)):
         generate(engine, [TrackedRequest(PROMPT, [9], max_tokens=2)])
 
 
 def test_what_is_no_completion_is_an_error(serve):
     server, engine = serve(trouble=lambda _: (200, {}, {"hello": 1}))
     message = (
-        f"The server at {server.url}/v1 answered with something that is no completion: "
-        "\"{'hello': 1}\"."
+        f"The server at {server.url}/v1 did not answer: it answered something that is "
+        "no completion: \"{'hello': 1}\" (tried 3 times). Check that it is running and "
+        "that url is its address."
     )
     with pytest.raises(EngineError, match=whole(message)):
         read(engine, [ReadRequest(PROMPT, TREE, (0,))])

@@ -50,10 +50,44 @@ def loaded(folder, server, **options):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"]
+    "url",
+    [
+        "http://h:1",
+        "http://h:1/",
+        "http://h:1//",
+        "HTTP://h:1/v1",
+        " http://h:1/v1/\n",
+        "http://h:1/v1?",
+        "http://h:1/v1/completions",
+        "http://h:1/v1/completions/",
+        "http://h:1/v1/chat/completions",
+        "http://h:1/v1/models",
+        "http://h:1/docs",
+        "http://h:1/openapi.json",
+        "http://h:1/health",
+        "http://h:1/version",
+    ],
 )
-def test_an_address_with_and_without_v1_is_the_same(url):
+def test_an_address_may_name_an_endpoint(url):
     assert base_url(url) == "http://h:1/v1"
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("localhost:8000", "http://localhost:8000/v1"),
+        ("localhost", "http://localhost/v1"),
+        ("LOCALHOST:8000/v1", "http://LOCALHOST:8000/v1"),
+        ("127.0.0.1:8000/v1/completions", "http://127.0.0.1:8000/v1"),
+        ("0.0.0.0:8000", "http://0.0.0.0:8000/v1"),
+        ("[::1]:8000", "http://[::1]:8000/v1"),
+        ("http://[fd00::2]:8000/v1/", "http://[fd00::2]:8000/v1"),
+        ("https://gateway/llm/v1/chat/completions", "https://gateway/llm/v1"),
+        ("https://gateway/v1/team/7", "https://gateway/v1/team/7/v1"),
+    ],
+)
+def test_an_address_is_taken_where_it_is_clear(url, base):
+    assert base_url(url) == base
 
 
 @given(
@@ -74,19 +108,47 @@ ADDRESSES = {
         None,
         (
             "The server engine needs the address of a server: give url, such as "
-            "http://localhost:8000."
+            "http://localhost:8000/v1."
         ),
     ),
     **{
         f"{url!r}": (
             url,
             (
-                "url must be the http or https address of a server, such as "
-                f"http://localhost:8000. Got {url!r}."
+                "url must be the http:// or https:// address of a server, such as "
+                "http://localhost:8000/v1; /v1 may be left out. Got "
+                f"{url!r}."
             ),
         )
-        for url in ("localhost:8000", "ftp://h", "http://", "http://h:x", "", 8000)
+        for url in (
+            "gpu-box:8000",
+            "ftp://h",
+            "http://",
+            "http:/h",
+            "http://h:x",
+            "http://h:99999",
+            "http://[::1",
+            "http://a b",
+            "http://h/a\\b",
+            "",
+            8000,
+        )
     },
+    "password without http": (
+        "me:secret@h:1",
+        (
+            "url must be the http:// or https:// address of a server, such as "
+            "http://localhost:8000/v1; /v1 may be left out. Got '…@h:1'."
+        ),
+    ),
+    "page": (
+        "https://docs.vllm.ai/serving/server.html",
+        (
+            "url must be the address of a server's API, which ends in /v1, such as "
+            "http://localhost:8000/v1, and not of a page. Got "
+            "'https://docs.vllm.ai/serving/server.html'."
+        ),
+    ),
     "password": (
         "http://me:secret@h:1",
         (
@@ -98,7 +160,7 @@ ADDRESSES = {
         "http://h/v1?key=1",
         (
             "url must be the address of a server alone, without anything after ? or #. "
-            "Got 'http://h/v1?key=1'."
+            "Got 'http://h/v1?…'."
         ),
     ),
 }
@@ -117,6 +179,7 @@ def test_what_is_no_address_is_refused(folder, case):
         ("localhost", True),
         ("127.0.0.1:80", True),
         ("[::1]:80", True),
+        ("0.0.0.0:80", True),
         ("10.0.0.1", False),
         ("localhost.example", False),
     ],
@@ -143,7 +206,8 @@ def test_a_key_is_sent_and_never_shown(small, folder, monkeypatch, caplog):
         assert_reads_right(engine)
     assert str(caught.value) == (
         f"The server at {server.url}/v1 refused a request (HTTP 401: Incorrect API key "
-        "provided: …). Name the environment variable that holds its key: api_key_env."
+        "provided: …). It does not accept the key: check the environment variable that "
+        "api_key_env names."
     )
     shown.append(str(caught.value.__cause__))
     engine.close()
@@ -154,7 +218,8 @@ def test_a_missing_key_is_named(small, folder):
     server = small(key="x")
     message = (
         f"The server at {server.url}/v1 refused a request (HTTP 401: Incorrect API key "
-        "provided: ). Name the environment variable that holds its key: api_key_env."
+        "provided:). It may need a key: name the environment variable that holds it "
+        "with api_key_env."
     )
     with pytest.raises(EngineError, match=whole(message)):
         loaded(folder, server)
@@ -341,8 +406,8 @@ def test_a_server_that_is_not_there_is_soon_told(small, folder):
         loaded(folder, server)
     assert re.sub(r"tried \d+", "tried N", str(caught.value)) == (
         f"The server at {server.url}/v1 did not answer: ConnectError: All connection "
-        "attempts failed (tried N times). See whether it runs, and whether url is "
-        "right. Texts finished before are not affected."
+        "attempts failed (tried N times). Check that it is running and that url is "
+        "its address."
     )
 
 

@@ -13,7 +13,17 @@ __all__ = ["authorization", "base_url", "is_loopback"]
 
 _logger = logging.getLogger(__name__)
 
-_EXAMPLE = "such as http://localhost:8000"
+_EXAMPLE = "such as http://localhost:8000/v1"
+# What vLLM answers below /v1, and beside it: a pasted address may end in one of these.
+_ENDPOINTS = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/models",
+    "/responses",
+)
+_BESIDE = ("/docs", "/health", "/metrics", "/openapi.json", "/redoc", "/version")
+_PAGES = (".html", ".htm", ".md", ".php", ".aspx")
 
 
 def base_url(url: Any) -> str:
@@ -22,7 +32,8 @@ def base_url(url: Any) -> str:
     Parameters
     ----------
     url : str
-        With or without ``/v1``.
+        With or without ``/v1``, or the name of one of vLLM's endpoints behind it.
+        ``http://`` may be left out for this machine.
 
     Raises
     ------
@@ -31,7 +42,7 @@ def base_url(url: Any) -> str:
 
     Examples
     --------
-    >>> base_url("http://localhost:8000"), base_url("https://gateway/llm/v1/")
+    >>> base_url("localhost:8000"), base_url("https://gateway/llm/v1/completions")
     ('http://localhost:8000/v1', 'https://gateway/llm/v1')
     """
     if url is None:
@@ -39,11 +50,11 @@ def base_url(url: Any) -> str:
             "The server engine needs the address of a server: give "
             f"{parameter('url')}, {_EXAMPLE}."
         )
-    parts = _split(url)
+    parts = _split(url.strip()) if isinstance(url, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
-            f"{parameter('url')} must be the http or https address of a server, "
-            f"{_EXAMPLE}. Got {url!r}."
+            f"{parameter('url')} must be the http:// or https:// address of a server, "
+            f"{_EXAMPLE}; /v1 may be left out. Got {_shown(url)}."
         )
     if "@" in parts.netloc:
         # Not shown: what stands before the @ is a secret.
@@ -55,9 +66,14 @@ def base_url(url: Any) -> str:
     if parts.query or parts.fragment:
         raise ConfigError(
             f"{parameter('url')} must be the address of a server alone, without "
-            f"anything after ? or #. Got {url!r}."
+            f"anything after ? or #. Got {_shown(url)}."
         )
-    path = parts.path.rstrip("/").removesuffix("/v1")
+    path = _base_path(parts.path)
+    if path.endswith(_PAGES):
+        raise ConfigError(
+            f"{parameter('url')} must be the address of a server's API, which ends in "
+            f"/v1, {_EXAMPLE}, and not of a page. Got {_shown(url)}."
+        )
     return f"{parts.scheme}://{parts.netloc}{path}/v1"
 
 
@@ -73,9 +89,11 @@ def is_loopback(base: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # 0.0.0.0 is what a server that listens everywhere shows.
+    return address.is_loopback or address.is_unspecified
 
 
 def authorization(base: str, api_key_env: str | None) -> dict[str, str]:
@@ -110,12 +128,36 @@ def authorization(base: str, api_key_env: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _split(url: Any) -> SplitResult | None:
+def _shown(url: Any) -> str:
+    """Return an address as messages show it: without what may be a secret."""
+    if not isinstance(url, str):
+        return repr(url)
+    shown, _, query = url.partition("?")
+    _, mark, host = shown.rpartition("@")
+    return repr(f"{'…@' if mark else ''}{host}{'?…' if query else ''}")
+
+
+def _split(url: str) -> SplitResult | None:
     """Return the parts of an address; None if it is none."""
+    if not url.isprintable() or " " in url or "\\" in url:
+        return None
     try:
-        parts = urlsplit(url) if isinstance(url, str) else None
+        parts = urlsplit(url)
+        if "://" not in url and is_loopback(f"http://{url}"):
+            parts = urlsplit(f"http://{url}")
         # Reading it raises where it is no number.
-        _ = parts.port if parts else None
+        _ = parts.port
     except ValueError:
         return None
     return parts
+
+
+def _base_path(path: str) -> str:
+    """Return the path before ``/v1``, whatever endpoint stands behind it."""
+    path = path.rstrip("/")
+    before, mark, endpoint = path.rpartition("/v1")
+    if mark and (not endpoint or endpoint in _ENDPOINTS):
+        return before.rstrip("/")
+    for endpoint in _BESIDE:
+        path = path.removesuffix(endpoint)
+    return path.rstrip("/")

@@ -10,13 +10,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from classify.errors import EngineError
+from classify.errors import AnswerError
 
 __all__ = [
     "IMPOSSIBLE",
     "MOST_IDS",
     "Ask",
     "Completion",
+    "choice_of",
     "completion",
     "first_values",
     "free",
@@ -137,31 +138,66 @@ def scored_prompt(token_ids: Sequence[int], top: int) -> dict[str, Any]:
     return {**_PLAIN, "prompt": list(token_ids), "prompt_logprobs": top}
 
 
+def choice_of(body: Any) -> Mapping[str, Any]:
+    """Return the one choice of an answer.
+
+    Raises
+    ------
+    ValueError
+        It is no completion; the message goes on after "it answered".
+
+    Examples
+    --------
+    >>> choice_of({"choices": [{"index": 0, "text": "a"}]})["text"]
+    'a'
+    """
+    choices = body.get("choices") if isinstance(body, Mapping) else None
+    if (
+        not isinstance(choices, list)
+        or len(choices) != 1
+        or not isinstance(choices[0], Mapping)
+    ):
+        raise ValueError(f"something that is no completion: {str(body)[:200]!r}")
+    choice: Mapping[str, Any] = choices[0]
+    if choice.get("index") not in (None, 0):
+        raise ValueError(f"another question (index {choice['index']!r})")
+    if choice.get("finish_reason") not in (None, "stop", "length"):
+        raise ValueError(f"what broke off ({choice['finish_reason']!r})")
+    return choice
+
+
 def completion(choice: Mapping[str, Any], ids: Sequence[int]) -> Completion:
     """Return what was generated, with a value of every id at every step.
 
     Raises
     ------
-    EngineError
+    AnswerError
         The answer lacks one.
     """
     tokens = choice.get("token_ids")
     values = _values(choice, ids) if ids else []
+    if not isinstance(tokens, list) or not all(map(_is_token, tokens)):
+        tokens = None
     if tokens is None or (ids and len(values) != len(tokens)):
         n_tokens = "no tokens" if tokens is None else f"{len(tokens)} tokens"
-        raise EngineError(
+        raise AnswerError(
             f"The server answered {n_tokens} with {len(values)} steps of log-"
             "probabilities: each token needs its own."
         )
     stopped = choice.get("finish_reason") == "stop"
-    return Completion(tuple(int(token) for token in tokens), values, stopped)
+    return Completion(tuple(tokens), values, stopped)
 
 
 def first_values(choice: Mapping[str, Any], ids: Sequence[int]) -> dict[int, float]:
-    """Return the value of every id at the first step; EngineError if one is missing."""
+    """Return the value of every id at the only step; AnswerError if one is missing."""
     steps = _values(choice, ids)
     if not steps:
         raise _without(ids[0])
+    if len(steps) > 1:
+        raise AnswerError(
+            f"The server answered with log-probabilities of {len(steps)} steps, but 1 "
+            "was asked for."
+        )
     return steps[0]
 
 
@@ -179,7 +215,7 @@ def prompt_values(choice: Mapping[str, Any]) -> list[dict[int, float]]:
             for step in choice["prompt_logprobs"]
         ]
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise EngineError(
+        raise AnswerError(
             "The server answered without the log-probabilities of the prompt that were "
             "asked for (prompt_logprobs)."
         ) from None
@@ -192,34 +228,48 @@ def _tracking(ids: Sequence[int]) -> dict[str, Any]:
 
 
 def _values(choice: Mapping[str, Any], ids: Sequence[int]) -> list[dict[int, float]]:
-    logprobs = choice.get("logprobs") or {}
+    logprobs = choice.get("logprobs")
+    steps = logprobs.get("top_logprobs") if isinstance(logprobs, Mapping) else None
     return [
-        {token: _value_of(step or {}, token) for token in ids}
-        for step in logprobs.get("top_logprobs") or ()
+        {token: _value_of(step, token) for token in ids}
+        for step in (steps if isinstance(steps, list) else ())
     ]
 
 
-def _value_of(step: Mapping[str, Any], token: int) -> float:
-    value = step.get(f"token_id:{token}")
-    if not isinstance(value, int | float):
+def _value_of(step: Any, token: int) -> float:
+    key = f"token_id:{token}"
+    if not isinstance(step, Mapping) or key not in step:
         raise _without(token)
-    return _number(value)
+    try:
+        return _number(step[key])
+    except ValueError:
+        raise AnswerError(
+            f"The server answered with {step[key]!r} as the log-probability of token "
+            f"{token}: it must be a number."
+        ) from None
 
 
-def _without(token: int) -> EngineError:
-    return EngineError(
+def _without(token: int) -> AnswerError:
+    return AnswerError(
         f"The server answered without a log-probability of token {token}, which was "
         "asked for (logprob_token_ids)."
     )
 
 
 def _likeliest_first(step: Mapping[str, Any]) -> dict[int, float]:
-    values = [(int(token), float(each["logprob"])) for token, each in step.items()]
-    return {
-        token: _number(value)
-        for token, value in sorted(values, key=lambda pair: (-pair[1], pair[0]))
-    }
+    values = [(int(token), _number(each["logprob"])) for token, each in step.items()]
+    return dict(sorted(values, key=lambda pair: (-pair[1], pair[0])))
 
 
-def _number(value: float) -> float:
-    return float("-inf") if value <= IMPOSSIBLE else float(value)
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(value: Any) -> float:
+    """Return a number of JSON; ValueError for what is none, NaN among it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise ValueError
+    if value <= IMPOSSIBLE:
+        return float("-inf")
+    # An integer may be greater than any float.
+    return float(value) if value < 1e9 else float("inf")

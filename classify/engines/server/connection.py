@@ -3,11 +3,17 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from classify.engines.server.address import is_loopback
+from classify.engines.server.replies import (
+    Refusal,
+    parsed_json,
+    refusal_in,
+    sentence_of,
+)
 from classify.engines.server.retrying import Fault, Patience, Trial, fault_of_status
 from classify.errors import ConfigError, EngineError, missing_dependency
 from classify.wording import parameter
@@ -15,7 +21,7 @@ from classify.wording import parameter
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "RequestFailedError"]
 
 _logger = logging.getLogger(__name__)
 
@@ -25,8 +31,26 @@ _Answer = TypeVar("_Answer")
 _CONNECT_TIMEOUT = 10.0
 # Seconds for what is in flight to be broken off.
 _CLOSE_TIMEOUT = 5.0
-# Of a text that is no answer, what an error shows.
-_SHOWN = 300
+
+
+class RequestFailedError(EngineError):
+    """A request was refused, or failed for longer than there is patience.
+
+    Attributes
+    ----------
+    what : str
+        What happened, in few words.
+    is_away : bool
+        The server was not there, or busy.
+    is_of_all : bool
+        No other request will fare better: the key or the address is wrong.
+    """
+
+    def __init__(
+        self, message: str, *, what: str, is_away: bool = False, is_of_all: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.what, self.is_away, self.is_of_all = what, is_away, is_of_all
 
 
 class Connection:
@@ -96,20 +120,38 @@ class Connection:
 
     async def get(self, url: str, *, patience: Patience) -> Any:
         """Return the JSON at an address of the server."""
-        return await self._ask("GET", url, None, patience)
+        return await self._ask("GET", url, None, patience, lambda body: body)
 
     async def post(
-        self, url: str, payload: Mapping[str, Any], *, patience: Patience | None = None
-    ) -> Any:
-        """Send JSON to an address of the server, and return the JSON that comes back.
+        self,
+        url: str,
+        payload: Mapping[str, Any],
+        *,
+        understand: Callable[[Any], _Answer],
+        patience: Patience | None = None,
+    ) -> _Answer:
+        """Send JSON to an address of the server, and return its answer.
+
+        Parameters
+        ----------
+        url : str
+        payload : mapping
+        understand : callable
+            Takes the answer out of the JSON that comes back. Its ValueError says what
+            came instead, after "it answered"; then the request is tried again.
+        patience : Patience, default=None
+            None: the connection's.
 
         Raises
         ------
-        EngineError
+        RequestFailedError
             The server refused the request, or failed for longer than there is
             patience.
         """
-        return await self._ask("POST", url, payload, patience or self._patience)
+        answer: _Answer = await self._ask(
+            "POST", url, payload, patience or self._patience, understand
+        )
+        return answer
 
     def close(self) -> None:
         """Break off what is in flight, and end the thread."""
@@ -146,27 +188,33 @@ class Connection:
         return client
 
     async def _ask(
-        self, method: str, url: str, payload: Any, patience: Patience
+        self,
+        method: str,
+        url: str,
+        payload: Any,
+        patience: Patience,
+        understand: Callable[[Any], Any],
     ) -> Any:
         trial = Trial(patience)
         while True:
-            fault, answer = await self._try(method, url, payload)
+            fault, answer = await self._try(method, url, payload, understand)
             if fault is None:
                 self._is_away = False
                 return answer
             try:
                 wait = trial.wait(fault)
             except EngineError as error:
-                raise EngineError(
-                    f"The server at {self.base} did not answer: {error}. See whether "
-                    "it runs, and whether url is right. Texts finished before are not "
-                    "affected."
+                raise RequestFailedError(
+                    f"The server at {self.base} did not answer: {error}. Check that it "
+                    f"is running and that {parameter('url')} is its address.",
+                    what=str(error),
+                    is_away=fault.away,
                 ) from error
             self._warn(fault, patience)
             await asyncio.sleep(wait)
 
     async def _try(
-        self, method: str, url: str, payload: Any
+        self, method: str, url: str, payload: Any, understand: Callable[[Any], Any]
     ) -> tuple[Fault | None, Any]:
         """Return what failed, or else the answer."""
         async with self._slots:
@@ -174,28 +222,41 @@ class Connection:
             client = self._idle.pop() if self._idle else self._new_client()
             try:
                 response = await client.request(method, url, json=payload)
-            except self._httpx.TransportError as error:
+            except self._httpx.RequestError as error:
                 return self._fault_of(error), None
             finally:
                 self._idle.append(client)
+        refusal = None
         if response.is_success:
             try:
-                return None, response.json()
-            except ValueError:
-                said = f"no JSON but {response.text[:_SHOWN]!r}"
+                body = parsed_json(response.content)
+                refusal = refusal_in(body)
+                if refusal is None:
+                    return None, understand(body)
+            except ValueError as error:
+                said = self._without_key(str(error))
                 return Fault(f"it answered {said}", away=False), None
-        said = self._said_by(response)
-        retry_after = response.headers.get("retry-after")
-        fault = fault_of_status(response.status_code, said, retry_after)
-        if fault is None:
-            what = f"HTTP {response.status_code}: {said}"
-            raise EngineError(
-                f"The server at {self.base} refused a request ({what}). "
-                f"{_advice(response)}"
-            ) from EngineError(what)
-        return fault, None
+        if refusal is None:
+            refusal = Refusal(response.status_code, _sentence(response))
+        return self._fault_of_refusal(refusal, response), None
 
-    def _fault_of(self, error: "httpx.TransportError") -> Fault:
+    def _fault_of_refusal(self, refusal: Refusal, response: "httpx.Response") -> Fault:
+        """Return the fault that a refusal is, if the request may be sent again."""
+        status = refusal.status
+        said = self._without_key(refusal.said) or "without a word"
+        fault = fault_of_status(status, said, response.headers.get("retry-after"))
+        if fault is not None:
+            return fault
+        what = f"HTTP {status}: {said}"
+        advice = self._advice(status, response)
+        raise RequestFailedError(
+            f"The server at {self.base} refused a request ({what}). "
+            + (advice or "The server engine needs a vLLM server, 0.26 or newer."),
+            what=what,
+            is_of_all=bool(advice),
+        ) from EngineError(what)
+
+    def _fault_of(self, error: "httpx.RequestError") -> Fault:
         away = isinstance(error, self._httpx.ConnectError | self._httpx.ConnectTimeout)
         if isinstance(error, self._httpx.TimeoutException) and not away:
             what = f"no answer within {self._timeout:g} s"
@@ -203,11 +264,35 @@ class Connection:
             what = f"{type(error).__name__}: {error}" if str(error) else repr(error)
         return Fault(what.rstrip("."), away)
 
-    def _said_by(self, response: "httpx.Response") -> str:
-        """Return a server's own sentence, without the key, should it hold that."""
-        said = _sentence(response) or "without a word"
+    def _without_key(self, said: str) -> str:
+        """Return what a server says without the key, should it repeat that."""
         key = self._headers.get("Authorization", "").removeprefix("Bearer ")
         return said.replace(key, "…") if key else said
+
+    def _advice(self, status: int, response: "httpx.Response") -> str:
+        """Return what to do where no request is answered; "" if others may be."""
+        if response.is_redirect:
+            to = response.headers.get("location", "elsewhere")
+            return (
+                f"It redirects to {to}, where nothing is sent: give that address as "
+                f"{parameter('url')} if it is the server's."
+            )
+        if status in (401, 402, 403, 407):
+            if "Authorization" in self._headers:
+                return (
+                    "It does not accept the key: check the environment variable that "
+                    f"{parameter('api_key_env')} names."
+                )
+            return (
+                "It may need a key: name the environment variable that holds it with "
+                f"{parameter('api_key_env')}."
+            )
+        if status in (404, 405, 410) or status < 400:
+            return (
+                f"Check that {parameter('url')} is the address of the server's API, "
+                "which usually ends in /v1, and that it runs this model."
+            )
+        return ""
 
     def _warn(self, fault: Fault, patience: Patience) -> None:
         if fault.away and not self._is_away:
@@ -220,28 +305,11 @@ class Connection:
             )
 
 
-def _advice(response: "httpx.Response") -> str:
-    if response.is_redirect:
-        to = response.headers.get("location", "elsewhere")
-        return f"It redirects to {to}, where nothing is sent: set url to that."
-    if response.status_code in (401, 403):
-        return (
-            "Name the environment variable that holds its key: "
-            f"{parameter('api_key_env')}."
-        )
-    return "Texts finished before are not affected."
-
-
 def _sentence(response: "httpx.Response") -> str:
     try:
-        body = response.json()
-    except ValueError:
-        return " ".join(response.text.split())[:_SHOWN]
-    # vLLM's, and what stands in front of servers says it in other places.
-    for key in ("error", "message", "detail"):
-        if isinstance(body, dict) and key in body:
-            body = body[key]
-    return str(body)[:_SHOWN]
+        return sentence_of(response.json())
+    except (ValueError, RecursionError):
+        return sentence_of(response.text)
 
 
 def _require_httpx() -> Any:

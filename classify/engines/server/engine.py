@@ -10,20 +10,19 @@ from weakref import WeakSet
 
 import numpy as np
 
-from classify.engines.decoding import start_drafts
+from classify.engines.answers import Answer, Request
 from classify.engines.home import Home
-from classify.engines.protocol import Request, check_request
+from classify.engines.protocol import check_request
 from classify.engines.server.address import authorization, base_url
+from classify.engines.server.asking import SHORT, ServedCompletions
 from classify.engines.server.connection import Connection
-from classify.engines.server.generation import generate_draft
-from classify.engines.server.line import Answer, ServerLine
-from classify.engines.server.reading import read_nodes, together
+from classify.engines.server.line import ServerLine
 from classify.engines.server.retrying import Patience
 from classify.engines.server.selftest import SelfTestCase, self_test
 from classify.engines.server.served import ServedModel, choose_model, vocabulary_size
 from classify.engines.sharing import CLOSED
 from classify.errors import ConfigError, EngineError, InputError
-from classify.tracking import Completed, ReadRequest, TrackedRequest
+from classify.tracking import Completed, TrackedRequest
 from classify.wording import parameter
 
 __all__ = ["ServerEngine"]
@@ -32,8 +31,6 @@ _logger = logging.getLogger(__name__)
 
 # Requests at once where nothing else is said: enough to fill a GPU's batches.
 _CONCURRENCY = 64
-# Of the first questions, whose failure should be known soon.
-_SHORT = Patience(retries=0, seconds=3.0)
 # vLLM refuses any above.
 _HIGHEST_TEMPERATURE = 2.0
 
@@ -76,6 +73,9 @@ class ServerEngine:
         self.closed = False
         self._home = Home()
         self._connection = connection
+        self._completions = ServedCompletions(
+            connection, served.name, vocab_size=vocab_size
+        )
         self._served = served
         self._version = version
         self._lines: WeakSet[ServerLine] = WeakSet()
@@ -171,9 +171,7 @@ class ServerEngine:
             patience=Patience(retries, patience),
         )
         try:
-            listing = connection.start(
-                connection.get(f"{base}/models", patience=_SHORT)
-            )
+            listing = connection.start(connection.get(f"{base}/models", patience=SHORT))
             served = choose_model(
                 listing.result(), name, base=base, served_model_name=served_model_name
             )
@@ -216,7 +214,7 @@ class ServerEngine:
     def self_test(self) -> list[SelfTestCase]:
         """Ask questions with known answers; return how they were answered."""
         cases = self_test(
-            self._ask_once,
+            self._completions.ask_once,
             vocab_size=self.vocab_size,
             context_length=self.context_length,
         )
@@ -254,7 +252,7 @@ class ServerEngine:
         )
         if isinstance(request, TrackedRequest):
             self._check_generation(request)
-        return self._connection.start(self._answer(request))
+        return self._connection.start(self._completions.answer(request))
 
     def _check(self) -> None:
         """Raise EngineError unless the server's tracked values are right."""
@@ -290,44 +288,13 @@ class ServerEngine:
                 f"but the model takes {self.context_length}: shorten the prompt."
             )
 
-    async def _answer(self, request: Request) -> Answer:
-        if isinstance(request, ReadRequest):
-            return await read_nodes(self._ask, request)
-        drafts = start_drafts(request)
-        return tuple(
-            await together(generate_draft(self._ask, draft) for draft in drafts)
-        )
-
-    async def _ask(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self._choice(fields, None)
-
-    async def _ask_once(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self._choice(fields, _SHORT)
-
-    async def _choice(
-        self, fields: Mapping[str, Any], patience: Patience | None
-    ) -> Mapping[str, Any]:
-        body = await self._connection.post(
-            f"{self._connection.base}/completions",
-            {"model": self._served.name, **fields},
-            patience=patience,
-        )
-        choices = body.get("choices") if isinstance(body, Mapping) else None
-        if not isinstance(choices, list) or len(choices) != 1:
-            raise EngineError(
-                f"The server at {self._connection.base} answered with something that "
-                f"is no completion: {str(body)[:200]!r}."
-            )
-        choice: Mapping[str, Any] = choices[0]
-        return choice
-
 
 async def _version(connection: Connection) -> str:
     """Return which version a server says that it has."""
     # vLLM answers this beside /v1, not below it; what stands in front may hide it.
     address = connection.base.removesuffix("/v1") + "/version"
     try:
-        body = await connection.get(address, patience=_SHORT)
+        body = await connection.get(address, patience=SHORT)
     except EngineError:
         body = None
     if isinstance(body, Mapping) and "version" in body:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from classify.engines.decoding import Draft, pick
 from classify.engines.server.completions import Ask, completion, free
 from classify.engines.server.reading import in_parts, together, top_of_each, values_at
-from classify.errors import EngineError
+from classify.errors import AnswerError
 from classify.tracking import TrackedGeneration
 
 __all__ = ["generate_draft"]
@@ -93,8 +93,11 @@ async def _chosen(
             )
         )
         answer = completion(choice, ids)
-        if not answer.token_ids:
-            raise EngineError("The server answered a generation without any token.")
+        if not 0 < len(answer.token_ids) <= request.max_tokens - len(token_ids):
+            raise AnswerError(
+                f"The server generated {len(answer.token_ids)} tokens, but was asked "
+                f"for 1 to {request.max_tokens - len(token_ids)}."
+            )
         token_ids += answer.token_ids
         values += answer.values
         stops = request.stop_token_ids

@@ -5,14 +5,12 @@ from collections.abc import Callable, Set
 from concurrent.futures import CancelledError, Future
 from threading import Event
 
-from classify.engines.protocol import Request
+from classify.engines.answers import Answer, Request
 from classify.engines.sharing import CLOSED
-from classify.errors import EngineError
-from classify.tracking import Completed, EdgeLogprobs, TrackedGeneration
+from classify.errors import AnswerError, EngineError, InputError
+from classify.tracking import Completed
 
-__all__ = ["Answer", "ServerLine"]
-
-Answer = EdgeLogprobs | tuple[TrackedGeneration, ...]
+__all__ = ["ServerLine"]
 
 
 class ServerLine:
@@ -49,8 +47,9 @@ class ServerLine:
         Raises
         ------
         EngineError
-            The server refused a request, or failed for longer than there is patience.
-            Answers that came before were returned; what is in flight is broken off.
+            The server refuses all requests, or failed for longer than there is
+            patience. Answers that came before were returned; what is in flight is
+            broken off.
         """
         # What is taken off the list was returned, or raised: an interrupt here, at
         # whatever moment, leaves nothing behind that would never be answered.
@@ -61,9 +60,13 @@ class ServerLine:
                 raise EngineError(CLOSED)
             done = [each for each in self._waiting.items() if each[1].done()]
             answers = [
-                Completed(ticket, future.result())
-                for ticket, future in done
-                if _failure(future) is None
+                Completed(ticket, answer)
+                for ticket, answer in (
+                    (ticket, _failure(future) or future.result())
+                    for ticket, future in done
+                )
+                if not isinstance(answer, BaseException)
+                or isinstance(answer, InputError | AnswerError)
             ]
             if answers:
                 for answer in answers:

@@ -15,6 +15,7 @@ from classify.engines.server.completions import (
     prompt_values,
     scored_prompt,
 )
+from classify.errors import AnswerError
 from classify.tracking import EdgeLogprobs, ReadRequest, TokenTree
 
 __all__ = ["in_parts", "read_nodes", "together", "top_of_each", "values_at"]
@@ -31,8 +32,8 @@ async def together(work: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in coroutines]
     except ExceptionGroup as failures:
-        # Alone, as if there had been no group.
-        first = failures.exceptions[0]
+        # Alone, as if there had been no group; first what concerns more than a text.
+        first = min(failures.exceptions, key=lambda each: isinstance(each, AnswerError))
         raise first from first.__cause__
     return [task.result() for task in tasks]
 
@@ -70,10 +71,14 @@ async def top_of_each(
         Likeliest first.
     """
     choice = await ask(scored_prompt([*prompt, *token_ids], top))
+    steps = prompt_values(choice)[len(prompt) :]
+    if len(steps) != len(token_ids):
+        raise AnswerError(
+            f"The server scored {len(steps)} tokens behind a prompt, not "
+            f"{len(token_ids)}."
+        )
     # What was generated is among them, however unlikely.
-    return [
-        dict(list(step.items())[:top]) for step in prompt_values(choice)[len(prompt) :]
-    ]
+    return [dict(list(step.items())[:top]) for step in steps]
 
 
 async def read_nodes(ask: Ask, request: ReadRequest) -> EdgeLogprobs:

@@ -16,7 +16,7 @@ __all__ = ["Fault", "Patience", "Trial", "fault_of_status", "seconds_to_wait"]
 _FIRST_WAIT = 0.25
 _LONGEST_WAIT = 10.0
 # Too many requests; and what proxies and starting servers say.
-_AWAY = frozenset({429, 502, 503, 504})
+_AWAY = frozenset({408, 425, 429, 502, 503, 504, 521, 522, 523, 524, 529})
 
 _jitter = np.random.default_rng()
 
@@ -127,7 +127,8 @@ class Trial:
         if not fault.away:
             self._away_since = None
             self._n_broken += 1
-            if self._n_broken > self._patience.retries:
+            too_long = fault.wait > self._patience.seconds
+            if too_long or self._n_broken > self._patience.retries:
                 raise self._over(fault)
             return drawn
         if self._away_since is None:
@@ -145,8 +146,8 @@ class Trial:
 def _seconds_until(date: str) -> float:
     try:
         then = parsedate_to_datetime(date)
-    except ValueError:
+        if then.tzinfo is None:
+            then = then.replace(tzinfo=UTC)
+        return (then - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
         return 0.0
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return (then - datetime.now(UTC)).total_seconds()
