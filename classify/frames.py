@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from classify.cells import column_list, is_missing, no_text, shown, text_of
+from classify.column_hints import choice_hint
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.encoding import Row
@@ -58,7 +59,7 @@ def rows_and_candidates(
     if frame is None:
         rows = rows_of_texts(X, fields)
     else:
-        rows = rows_of_frame(frame, fields, "text")
+        rows = rows_of_frame(frame, fields)
     if labels is None:
         return rows, None
     if isinstance(labels, str):
@@ -150,11 +151,12 @@ def _listed(texts: Any) -> list[Any]:
 
 
 def rows_of_frame(
-    frame: pd.DataFrame, fields: Sequence[str], text_column: str
+    frame: pd.DataFrame, fields: Sequence[str], text_column: str | None = None
 ) -> list[Row | InputError]:
     """Return the columns that the prompt needs, as strings, one row for each text.
 
-    A missing value in another column than the text's is an empty string. A row is an
+    The texts are in the column "text" if no other is given. A missing value in another
+    column than the text's is an empty string. A row is an
     error where the text, or all that the prompt shows of it, is missing or blank.
 
     Raises
@@ -163,14 +165,21 @@ def rows_of_frame(
         A column that the prompt needs is not in the frame.
     """
     column_of: dict[str, str] = {
-        name: text_column if name == "text" else name for name in fields
+        name: text_column or name if name == "text" else name for name in fields
     }
     for name, column in column_of.items():
         if column not in frame.columns:
             present = ", ".join(map(repr, frame.columns)) or "none"
             wanted = "text" if name == "text" else f"prompt's {{{name}}}"
+            is_chosen = name == "text" and text_column is not None
+            hint = choice_hint(
+                column,
+                list(map(str, frame.columns)),
+                "text_column" if is_chosen else None,
+            )
             raise DataError(
                 f"There is no column {column!r} for the {wanted}. Columns: {present}."
+                f"{hint}"
             )
         if isinstance(frame[column], pd.DataFrame):
             raise DataError(f"There is more than one column {column!r}: rename one.")

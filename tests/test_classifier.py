@@ -368,8 +368,14 @@ def test_other_text_column_and_further_columns():
 
 
 def test_missing_columns():
-    with raises("There is no column 'text' for the text. Columns: 'body'.", DataError):
+    with raises(
+        "There is no column 'text' for the text. Columns: 'body'. Did you mean 'body'? "
+        "Then give text_column='body'.",
+        DataError,
+    ):
         make().classify_frame(pd.DataFrame({"body": ["x"]}))
+    with raises("There is no column 'text' for the text. Columns: 'body'.", DataError):
+        make().predict(pd.DataFrame({"body": ["x"]}))
     with raises(
         "There is no column 'title' for the prompt's {title}. Columns: 'text'.",
         DataError,

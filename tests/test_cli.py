@@ -162,8 +162,8 @@ def test_a_missing_file(tmp_path, tickets):
 
 def test_a_missing_column(tickets):
     assert refused("predict", tickets, *LABELS, "--text-column", "txt") == (
-        f"Error: There is no column 'txt' with the text in '{tickets}'. Did you mean "
-        "'text'? Columns: 'id', 'text'."
+        f"Error: There is no column 'txt' with the text in '{tickets}'. Columns: 'id', "
+        "'text'. Did you mean 'text'? Then give --text-column text."
     )
 
 
@@ -176,8 +176,11 @@ def test_a_wrong_encoding(tmp_path):
         "Warning: 1 row without a label: byte 0xe9 in column 'text' is not utf-8. Name "
         "the file's encoding, for example --encoding cp1252."
     )
-    path.write_bytes("text\ncafé\n".encode("utf-16"))
-    assert "utf-16" in refused("predict", path, *LABELS)
+    path.write_bytes("text\ncafé\n".encode("utf-16-le"))
+    assert refused("predict", path, *LABELS) == (
+        f"Error: '{path}' seems to be UTF-16 without a byte order mark: give "
+        "--encoding utf-16-le."
+    )
     assert refused("predict", path, *LABELS, "--encoding", "latin1000") == (
         "Error: Unknown encoding 'latin1000'. Common ones are utf-8, utf-16 and cp1252."
     )

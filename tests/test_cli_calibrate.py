@@ -316,8 +316,9 @@ def test_options_that_cannot_be(labelled, arguments, sentence):
 
 def test_files_and_columns_that_cannot_be(labelled, folder):
     assert refused("calibrate", labelled, *WITH_LABELS, "--label-column", "lable") == (
-        f"There is no column 'lable' with the true labels in {str(labelled)!r}. Did "
-        "you mean 'label'? Columns: 'text', 'label'."
+        f"There is no column 'lable' with the true labels in {str(labelled)!r}. "
+        "Columns: 'text', 'label'. Did you mean 'label'? Then give --label-column "
+        "label."
     )
     assert refused("calibrate", labelled) == (
         "There are no labels: give --labels, --labels-file, or a --task that has them."

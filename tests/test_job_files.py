@@ -250,18 +250,18 @@ def test_files_that_are_none(tmp_path):
     with raises(f"'{tmp_path}/folder.csv' is a folder, not a file."):
         open_table(tmp_path / "folder.csv")
     with raises(
-        "The name 'notes.txt' does not say how the file is written: give "
+        f"The name '{tmp_path}/notes.txt' does not say how the file is written: give "
         "input_format, which is csv, tsv, jsonl or parquet, or a name that ends in "
         ".csv, .tsv, .tab, .jsonl, .ndjson, .parquet or .pq.",
         ConfigError,
     ):
-        open_table("notes.txt")
+        open_table(write(tmp_path / "notes.txt", "text\na\n"))
     with raises(
-        "'in.parquet.gz' cannot be read or written: Parquet is compressed inside its "
-        "file. Take the .gz off.",
+        f"'{tmp_path}/in.parquet.gz' cannot be read or written: Parquet is compressed "
+        "inside its file. Take the .gz off.",
         ConfigError,
     ):
-        open_table("in.parquet.gz")
+        open_table(write(tmp_path / "in.parquet.gz", gzip.compress(b"")))
 
 
 def test_a_format_can_be_given(tmp_path):

@@ -271,31 +271,11 @@ def test_headers_that_are_none(tmp_path):
     for content in ("", "\n\n"):
         with raises(f"{name} is empty: its first line must name the columns."):
             csv_chunk(tmp_path, content)
-    for content, byte, line, hint in (
-        (
-            b"\n\xe9\na\n",
-            "e9",
-            2,
-            "Name the file's encoding, for example encoding='cp1252'.",
-        ),
-        (
-            "text\na\n".encode("utf-16"),
-            "ff",
-            1,
-            "Name the file's encoding, for example encoding='utf-16'.",
-        ),
-        (
-            gzip.compress(b"text"),
-            "8b",
-            1,
-            "It is compressed: name it so that it ends in .gz.",
-        ),
+    with raises(
+        f"{name} is not utf-8: byte 0xe9 in line 2, which must name the columns, "
+        "cannot be decoded. Name the file's encoding, for example encoding='cp1252'."
     ):
-        with raises(
-            f"{name} is not utf-8: byte 0x{byte} in line {line}, which must name the "
-            f"columns, cannot be decoded. {hint}"
-        ):
-            csv_chunk(tmp_path, content)
+        csv_chunk(tmp_path, b"\n\xe9\na\n")
     with raises(
         f"{name} has no proper header in line 1: a quote opens in it that is never "
         "closed: the lines behind it are read as rows of their own."
@@ -307,15 +287,15 @@ def test_columns_are_checked_by_name(tmp_path):
     table = open_table(write(tmp_path / "in.csv", "Text,label,label\na,b,c\n"))
     table.check_column("Text", "with the text")
     with raises(
-        f"There is no column 'text' with the text in {table.name}. Did you mean "
-        "'Text'? Columns: 'Text', 'label', 'label'."
+        f"There is no column 'text' with the text in {table.name}. Columns: 'Text', "
+        "'label', 'label'. Did you mean 'Text'?"
     ):
         table.check_column("text", "with the text")
     with raises(f"{table.name} has more than one column 'label': rename one."):
         table.check_column("label", "with the text")
     semicolons = open_table(write(tmp_path / "semi.csv", "id;text\n1;a\n"))
     with raises(
-        f"There is no column 'text' with the text in {semicolons.name}. Its separator "
-        "seems to be ';': give separator=';'. Columns: 'id;text'."
+        f"There is no column 'text' with the text in {semicolons.name}. Columns: "
+        "'id;text'. Its separator seems to be ';': give separator=';'."
     ):
         semicolons.check_column("text", "with the text")

@@ -213,8 +213,8 @@ def test_a_link_is_followed(tmp_path):
 def test_columns_are_checked_by_name(tmp_path):
     table = open_table(write(tmp_path / "in.csv", "Text,label,label\na,b,c\n"))
     with raises(
-        f"There is no column 'text' with the text in {table.name}. Did you mean "
-        "'Text'? Columns: 'Text', 'label', 'label'."
+        f"There is no column 'text' with the text in {table.name}. Columns: 'Text', "
+        "'label', 'label'. Did you mean 'Text'? Then give text_column='Text'."
     ):
         job_of().check(table)
     with raises(f"'{tmp_path}/in.csv' has more than one column 'label': rename one."):

@@ -39,7 +39,7 @@ def checked_rows(task: Task, table: Table, *, label_column: str | None) -> Label
         )
     check_table(table, task.classifier(), text_column=task.text_column)
     if label_column is not None:
-        table.check_column(label_column, "with the true labels")
+        table.check_column(label_column, "with the true labels", "label_column")
     return read_labelled(
         table,
         task.labels,

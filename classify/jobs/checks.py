@@ -19,11 +19,11 @@ def check_table(
     """Raise InputError if the table lacks what the task needs; no model is loaded."""
     for name in classifier.scorer().model.template.fields:
         if name == "text":
-            table.check_column(text_column, "with the text")
+            table.check_column(text_column, "with the text", "text_column")
         else:
             table.check_column(name, f"for the prompt's {{{name}}}")
     if labels_column is not None:
-        table.check_column(labels_column, "with the candidate labels")
+        table.check_column(labels_column, "with the candidate labels", "labels_column")
     elif classifier.labels is None:
         raise ConfigError(
             f"There are no labels: give {parameter('labels')}, or "

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from classify.errors import DataError, missing_dependency
 
@@ -42,7 +42,9 @@ def compression_of(start: bytes) -> Compression:
     return next((each for magic, each in _MAGIC.items() if start.startswith(magic)), "")
 
 
-def decompressed(file: BinaryIO, compression: Compression) -> BinaryIO:
+def decompressed(
+    file: "io.BufferedReader[Any]", compression: Compression
+) -> "io.BufferedReader[Any]":
     """Return what a compressed file holds; several frames in a row are one text.
 
     Raises

@@ -1,10 +1,13 @@
 """A CSV file: its header, and below it nothing that could stop a job."""
 
+import re
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from classify.errors import DataError
+from classify.errors import ConfigError, DataError
+from classify.jobs.files.content import NO_TABLE
 from classify.jobs.files.csv_records import CsvDialect, CsvRecord, read_records
 from classify.jobs.files.defects import Defect, defect
 from classify.jobs.files.sources import (
@@ -14,11 +17,17 @@ from classify.jobs.files.sources import (
     marked_bytes,
     text_lines,
 )
+from classify.wording import parameter
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 __all__ = ["CsvFile"]
+
+# A line for Excel: the separator of the lines below.
+_SEP_LINE = re.compile(
+    r"""["']?sep=(\\t|[^"\r\n])["']?(?:\r\n|\r|\n)?""", re.IGNORECASE
+)
 
 
 class CsvFile:
@@ -28,10 +37,13 @@ class CsvFile:
     ----------
     source : Source
     dialect : CsvDialect
+        Its separator holds unless the first line is ``sep=;``, as Excel writes it.
     encoding : str
         Checked.
     most_characters : int, default=2**26
         A row with more of them is unreadable.
+    is_given : bool, default=False
+        Whether the user named the separator, so that no other may be meant.
 
     Attributes
     ----------
@@ -48,8 +60,10 @@ class CsvFile:
         *,
         encoding: str,
         most_characters: int = MOST_CHARACTERS,
+        is_given: bool = False,
     ) -> None:
         self.source = source
+        self._is_given = is_given
         self._dialect, self._encoding = dialect, encoding
         self._most_characters = most_characters
         self._begun: Iterator[list[str] | Defect] | None = None
@@ -87,8 +101,15 @@ class CsvFile:
             most_characters=self._most_characters,
             digest=digest,
         )
+        first = next(lines, "")
+        separator = _SEP_LINE.fullmatch(first)
+        if separator is not None:
+            self._set_separator(separator[1])
         records = read_records(
-            lines, self._dialect, most_characters=self._most_characters
+            lines if separator else chain([first] if first else [], lines),
+            self._dialect,
+            most_characters=self._most_characters,
+            first_line=2 if separator else 1,
         )
         header = next((each for each in records if each.fields or each.problem), None)
         if header is None:
@@ -98,14 +119,28 @@ class CsvFile:
         self.columns = tuple(self._checked_header(header))
         return self._rows(records)
 
+    def _set_separator(self, named: str) -> None:
+        """Take the separator that the first line names."""
+        separator = "\t" if named == r"\t" else named
+        if self._is_given and separator != self._dialect.separator:
+            raise ConfigError(
+                f"Line 1 of {self.source.name} says that the separator is "
+                f"{separator!r}, but "
+                f"{parameter('separator', self._dialect.separator)} is given: leave it "
+                "out."
+            )
+        self._dialect = replace(self._dialect, separator=separator)
+
     def _checked_header(self, header: CsvRecord) -> list[str]:
         text, name = "".join(header.lines), self.source.name
         wrong = marked_bytes(text)
+        if wrong and "\0" in text:
+            raise DataError(f"{name} is not a text file. {NO_TABLE}")
         if wrong:
             raise DataError(
                 f"{name} is not {self._encoding}: byte 0x{wrong[0]:02x} in line "
                 f"{header.line}, which must name the columns, cannot be decoded. "
-                f"{encoding_hint(self._encoding, text)}"
+                f"{encoding_hint(self._encoding)}"
             )
         if header.problem:
             raise DataError(

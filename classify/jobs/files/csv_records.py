@@ -83,7 +83,11 @@ class CsvRecord(NamedTuple):
 
 
 def read_records(
-    lines: Iterator[str], dialect: CsvDialect, *, most_characters: int
+    lines: Iterator[str],
+    dialect: CsvDialect,
+    *,
+    most_characters: int,
+    first_line: int = 1,
 ) -> Iterator[CsvRecord]:
     r"""Yield the records of a file in order, malformed ones too.
 
@@ -98,6 +102,8 @@ def read_records(
     dialect : CsvDialect
     most_characters : int
         More of them make no record.
+    first_line : int, default=1
+        The number of the first of the lines.
 
     Examples
     --------
@@ -118,7 +124,7 @@ def read_records(
         quotechar=dialect.quote_char,
         escapechar=dialect.escape_char,
     )
-    line = 1
+    line = first_line
     while True:
         problem = ""
         try:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from classify.errors import ConfigError, DataError
 from classify.jobs.files.arrow_table import dataset_table, parquet_table
+from classify.jobs.files.content import check_content, encoding_of
 from classify.jobs.files.csv_file import CsvFile
 from classify.jobs.files.csv_records import CsvDialect
 from classify.jobs.files.example_table import example_table
@@ -22,6 +23,7 @@ from classify.jobs.files.sources import (
     FileSource,
     Source,
     StreamSource,
+    check_file,
     checked_encoding,
     is_stream,
 )
@@ -49,9 +51,10 @@ def open_table(
         with .gz or .zst behind; patterns of such names with ``*``, ``?`` or ``[``;
         ``-`` for stdin, compressed or not. Several files are one table.
     encoding : str, default="utf-8"
-        Of text files; a byte order mark is skipped.
+        Of text files without a byte order mark, which says it.
     separator : str, default=None
-        Of CSV files; a comma if not given, a tab in a .tsv.
+        Of CSV files. None: what a first line such as ``sep=;`` says, else a comma, or a
+        tab in a .tsv.
     quote_char, escape_char : str
         Of CSV files, as in `CsvDialect`.
     input_format : {"csv", "tsv", "jsonl", "parquet"}, default=None
@@ -83,15 +86,23 @@ def open_table(
     paths = _paths(source)
     formats = {path: _format(path, input_format) for path in paths}
     kind = _one_format(formats)
-    dialect = CsvDialect(
-        _separator(separator, "\t" if kind == "tsv" else ","), quote_char, escape_char
-    )
     if kind == "parquet":
         return parquet_table([_file(path, formats[path]) for path in paths])
     sources = [_source(path, formats[path]) for path in paths]
+    encodings = [encoding_of(each.name, each.start, encoding) for each in sources]
+    named = list(zip(sources, encodings, strict=True))
     if kind == "jsonl":
-        return jsonl_table([JsonlFile(each, encoding=encoding) for each in sources])
-    return csv_table([CsvFile(each, dialect, encoding=encoding) for each in sources])
+        return jsonl_table([JsonlFile(each, encoding=own) for each, own in named])
+    given = None if separator is None else _unescaped(separator)
+    dialect = CsvDialect(
+        given or ("\t" if kind == "tsv" else ","), quote_char, escape_char
+    )
+    return csv_table(
+        [
+            CsvFile(each, dialect, encoding=own, is_given=given is not None)
+            for each, own in named
+        ]
+    )
 
 
 def input_formats(source: Any, input_format: str | None = None) -> set[str]:
@@ -144,7 +155,17 @@ def _matching(path: str) -> list[str]:
 def _format(path: str, given: str | None) -> FileFormat:
     if given is None and (path == "-" or is_stream(path)):
         given = "csv"
-    return format_of(path, given, name="input_format")
+    elif path != "-" and not is_stream(path):
+        check_file(path)
+        if given is None and re.search(r"\.json(\.gz|\.zst)?$", path, re.IGNORECASE):
+            given = "jsonl"
+    try:
+        return format_of(path, given, name="input_format")
+    except ConfigError:
+        # Better than what its name says is what it is.
+        if path != "-" and not is_stream(path):
+            check_content(repr(path), FileSource(path, "").start, None, path)
+        raise
 
 
 def _one_format(formats: dict[str, FileFormat]) -> str:
@@ -160,14 +181,15 @@ def _one_format(formats: dict[str, FileFormat]) -> str:
 
 def _source(path: str, file_format: FileFormat) -> Source:
     if path == "-":
-        return StreamSource(
-            path, cast(io.BufferedIOBase, sys.stdin.buffer), "stdin", is_ours=False
-        )
-    if is_stream(path):
-        return StreamSource(
-            path, io.BufferedReader(io.FileIO(path)), repr(path), is_ours=True
-        )
-    return _file(path, file_format)
+        stdin = cast(io.BufferedIOBase, sys.stdin.buffer)
+        stream = StreamSource(path, stdin, "stdin", is_ours=False)
+    elif is_stream(path):
+        pipe = io.BufferedReader(io.FileIO(path))
+        stream = StreamSource(path, pipe, repr(path), is_ours=True)
+    else:
+        return _file(path, file_format)
+    check_content(stream.name, stream.start, file_format.name)
+    return stream
 
 
 def _file(path: str, file_format: FileFormat) -> FileSource:
@@ -176,9 +198,11 @@ def _file(path: str, file_format: FileFormat) -> FileSource:
             f"{path!r} is a stream, and Parquet cannot be read from one: save it to a "
             "file first."
         )
-    return FileSource(path, file_format.compression)
+    source = FileSource(path, file_format.compression)
+    check_content(source.name, source.start, file_format.name, path)
+    return source
 
 
-def _separator(given: str | None, default: str) -> str:
+def _unescaped(separator: str) -> str:
     # What a shell passes on when a tab is meant.
-    return "\t" if given == r"\t" else default if given is None else given
+    return "\t" if separator == r"\t" else separator

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from classify.errors import ConfigError, DataError
 from classify.jobs.files.compression import (
@@ -18,6 +18,7 @@ from classify.jobs.files.compression import (
     decompressed,
     reported_damage,
 )
+from classify.jobs.files.content import MAX_START_BYTES
 from classify.wording import parameter
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "FileSource",
     "Source",
     "StreamSource",
+    "check_file",
     "checked_encoding",
     "encoding_hint",
     "is_stream",
@@ -51,10 +53,13 @@ class Source(Protocol):
         As given.
     name : str
         As in messages: quoted, if it is a path.
+    start : bytes
+        What it begins with, decompressed: 4 bytes at least, if there are as many.
     """
 
     path: str
     name: str
+    start: bytes
 
     def opened(self, digest: "_Hash | None" = None) -> AbstractContextManager[BinaryIO]:
         """Give the bytes; a digest is updated with them as they come from a file."""
@@ -68,6 +73,7 @@ class FileSource:
     ----------
     path : str
     compression : {"", "gz", "zst"}
+        As its name says; "" leaves it to the first bytes.
 
     Attributes
     ----------
@@ -82,13 +88,15 @@ class FileSource:
 
     def __init__(self, path: str, compression: Compression) -> None:
         self.path, self.name = path, repr(path)
-        self._compression = compression
-        place = Path(path)
-        if place.is_dir():
-            raise DataError(f"{self.name} is a folder, not a file.")
-        if not place.exists():
-            raise DataError(f"There is no file {self.name}.{_nearest_file(place)}")
+        check_file(path)
         self.size, self._modified = self._state()
+        with self._reported(), Path(path).open("rb") as raw:
+            # Whoever forgot the name's end has not forgotten to compress.
+            self._compression = compression or compression_of(raw.read(4))
+            raw.seek(0)
+            with reported_damage(self.name, self._compression):
+                file = decompressed(raw, self._compression)
+                self.start = file.read(MAX_START_BYTES)
 
     def described(self, digest: "_Hash") -> Mapping[str, str | int | None]:
         """Return what tells this file from others, of the digest of its bytes."""
@@ -161,23 +169,37 @@ class StreamSource:
         with _reported_reading(name):
             start = stream.read(4)
         self._compression = compression_of(start)
-        self._rest: io.RawIOBase | None = _Continued(start, stream)
+        with reported_damage(name, self._compression), _reported_reading(name):
+            rest = io.BufferedReader(_Continued(start, stream), _BLOCK_BYTES)
+            # Only what is there already: who writes may wait for a result.
+            self._rest: io.BufferedReader[Any] | None = decompressed(
+                rest, self._compression
+            )
+            self.start = self._rest.peek()
 
     @contextmanager
     def opened(self, digest: "_Hash | None" = None) -> Iterator[BinaryIO]:
         """Give what the stream holds, decompressed; `digest` plays no part."""
         assert self._rest is not None, "a stream is read once"
-        rest, self._rest = self._rest, None
+        buffered, self._rest = self._rest, None
         with (
             reported_damage(self.name, self._compression),
             _reported_reading(self.name),
         ):
-            buffered = io.BufferedReader(rest, _BLOCK_BYTES)
             try:
-                yield decompressed(buffered, self._compression)
+                yield buffered
             finally:
                 if self._ours is not None:
                     self._ours.close()
+
+
+def check_file(path: str) -> None:
+    """Raise DataError if there is no such file, or it is a folder."""
+    place = Path(path)
+    if place.is_dir():
+        raise DataError(f"{path!r} is a folder, not a file.{_files_in(place)}")
+    if not place.exists():
+        raise DataError(f"There is no file {path!r}.{_nearest_file(place)}")
 
 
 def is_stream(path: str) -> bool:
@@ -257,28 +279,15 @@ def checked_encoding(encoding: str) -> str:
     return name.removesuffix("-sig")
 
 
-def encoding_hint(encoding: str, start: str = "") -> str:
+def encoding_hint(encoding: str) -> str:
     """Return what to do about bytes that are not in an encoding.
-
-    Parameters
-    ----------
-    encoding : str
-        The one that was tried.
-    start : str
-        Of the text, as far as it could be decoded.
 
     Examples
     --------
     >>> encoding_hint("utf-8")
     "Name the file's encoding, for example encoding='cp1252'."
     """
-    first = bytes(ord(each) & 0xFF for each in start[:4])
-    if compression := compression_of(first):
-        return f"It is compressed: name it so that it ends in .{compression}."
-    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        guess = "utf-16"
-    else:
-        guess = "cp1252" if encoding.startswith("utf") else "utf-8"
+    guess = "cp1252" if encoding.startswith("utf") else "utf-8"
     return f"Name the file's encoding, for example {parameter('encoding', guess)}."
 
 
@@ -360,6 +369,13 @@ def _reported_reading(name: str) -> Iterator[None]:
         if error.errno is None:
             raise
         raise DataError(f"{name} cannot be read: {error.strerror}.") from None
+
+
+def _files_in(folder: Path) -> str:
+    for pattern in ("*.csv", "*.tsv", "*.jsonl", "*.parquet"):
+        if any(folder.glob(pattern)):
+            return f" Its files are {str(folder / pattern)!r}."
+    return ""
 
 
 def _nearest_file(path: Path) -> str:

@@ -1,16 +1,15 @@
 """A table: named columns over rows that are read in chunks."""
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from classify.column_hints import choice_hint, misread_hint
 from classify.errors import DataError
 from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.rows import Rows
-from classify.wording import parameter
+from classify.jobs.files.rows import DictRows, Rows
 
 __all__ = ["ChunkReader", "Input", "Table"]
 
@@ -87,7 +86,7 @@ class Table:
         """Return the columns without rows."""
         return Chunk(self.empty, np.empty(0, dtype=np.int64))
 
-    def check_column(self, name: str, purpose: str) -> None:
+    def check_column(self, name: str, purpose: str, option: str | None = None) -> None:
         """Raise DataError unless there is exactly one column of this name.
 
         Parameters
@@ -95,26 +94,19 @@ class Table:
         name : str
         purpose : str
             What it is needed for, to end "There is no column 'x' …".
+        option : str, default=None
+            The parameter that chooses the column.
         """
         if self.columns.count(name) > 1:
             what = self.name[0].upper() + self.name[1:]
             raise DataError(f"{what} has more than one column {name!r}: rename one.")
         if name in self.columns:
             return
-        near = difflib.get_close_matches(name, self.columns, n=1)
-        by_case = [
-            each for each in self.columns if each.strip().lower() == name.lower()
-        ]
-        hint = f" Did you mean {(by_case or near)[0]!r}?" if by_case or near else ""
-        if len(self.columns) == 1:
-            separator = next((each for each in ";\t|" if each in self.columns[0]), None)
-            if separator:
-                hint = (
-                    f" Its separator seems to be {separator!r}: give "
-                    f"{parameter('separator', separator)}."
-                )
         columns = ", ".join(map(repr, self.columns)) or "none"
+        is_jsonl = isinstance(self.empty, DictRows)
+        hints = misread_hint(self.columns, is_jsonl=is_jsonl)
+        hints = hints or choice_hint(name, self.columns, option)
         raise DataError(
-            f"There is no column {name!r} {purpose} in {self.name}.{hint} Columns: "
-            f"{columns}."
+            f"There is no column {name!r} {purpose} in {self.name}. Columns: "
+            f"{columns}.{hints}"
         )
