@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.errors import DataError
+from classify.errors import DataError, InputError
 
 __all__ = [
     "column_list",
@@ -14,6 +14,7 @@ __all__ = [
     "no_text",
     "shown",
     "text_of",
+    "texts_list",
     "written_text",
 ]
 
@@ -135,6 +136,37 @@ def column_list(values: Any) -> list[Any]:
         if hasattr(values, method):
             return list(getattr(values, method)())
     return list(values)
+
+
+def texts_list(texts: Any) -> list[Any]:
+    """Return a sequence of texts as a list, whose memory is that of its strings.
+
+    Raises
+    ------
+    InputError
+        It is a single text, no sequence, or has more than one dimension.
+    """
+    shape = getattr(texts, "shape", None)
+    if isinstance(texts, str | bytes | Mapping | Set) or (
+        not len(shape) if isinstance(shape, tuple) else not hasattr(texts, "__len__")
+    ):
+        hint = (
+            "put a single text in a list" if isinstance(texts, str) else "pass a list"
+        )
+        raise InputError(
+            f"Texts must be a sequence of strings. Got {shown(texts)} instead: {hint}."
+        )
+    if not isinstance(shape, tuple):
+        # As numpy counts; it would make an array of equally long strings to do it.
+        first = next(iter(texts), "")
+        is_row = isinstance(first, list | tuple | np.ndarray) and not is_missing(first)
+        shape = (len(texts), len(first)) if is_row else (len(texts),)
+    if len(shape) != 1:
+        raise InputError(
+            f"Texts must have one dimension. Got shape {shape} instead: pass one "
+            "column."
+        )
+    return column_list(texts)
 
 
 def shown(value: object) -> str:

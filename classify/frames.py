@@ -1,7 +1,7 @@
 """The edge to pandas: rows out of texts and frames, results back into frames."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from classify.cells import column_list, is_missing, no_text, shown, text_of
+from classify.cells import is_missing, no_text, shown, text_of, texts_list
 from classify.column_hints import choice_hint
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
@@ -56,10 +56,7 @@ def rows_and_candidates(
         X is nothing that holds texts, or labels do not fit it.
     """
     frame = pandas_of(X)
-    if frame is None:
-        rows = rows_of_texts(X, fields)
-    else:
-        rows = rows_of_frame(frame, fields)
+    rows = rows_of_texts(X, fields) if frame is None else rows_of_frame(frame, fields)
     if labels is None:
         return rows, None
     if isinstance(labels, str):
@@ -110,7 +107,7 @@ def rows_of_texts(texts: Any, fields: Sequence[str]) -> list[Row | InputError]:
         `texts` is a single string, has more than one dimension, or holds something
         that is no string; or the prompt needs further columns.
     """
-    values = _listed(texts)
+    values = texts_list(texts)
     if tuple(fields) != ("text",):
         others = ", ".join(repr(name) for name in fields if name != "text")
         raise InputError(
@@ -123,31 +120,6 @@ def rows_of_texts(texts: Any, fields: Sequence[str]) -> list[Row | InputError]:
                 f"{type(value).__name__} instead: convert it first."
             )
     return rows_of_cells({"text": values})
-
-
-def _listed(texts: Any) -> list[Any]:
-    """Return texts as a list, whose memory is that of its strings."""
-    shape = getattr(texts, "shape", None)
-    if isinstance(texts, str | bytes | Mapping | Set) or (
-        not len(shape) if isinstance(shape, tuple) else not hasattr(texts, "__len__")
-    ):
-        hint = (
-            "put a single text in a list" if isinstance(texts, str) else "pass a list"
-        )
-        raise InputError(
-            f"Texts must be a sequence of strings. Got {shown(texts)} instead: {hint}."
-        )
-    if not isinstance(shape, tuple):
-        # As numpy counts; it would make an array of equally long strings to do it.
-        first = next(iter(texts), "")
-        is_row = isinstance(first, list | tuple | np.ndarray) and not is_missing(first)
-        shape = (len(texts), len(first)) if is_row else (len(texts),)
-    if len(shape) != 1:
-        raise InputError(
-            f"Texts must have one dimension. Got shape {shape} instead: pass one "
-            "column."
-        )
-    return column_list(texts)
 
 
 def rows_of_frame(
