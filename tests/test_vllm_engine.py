@@ -264,9 +264,8 @@ def test_a_killed_process_is_one_error_and_what_was_finished_stays(
 
 
 DIED = re.compile(
-    r"^vLLM died with \d+ requests in flight \(EngineDeadError\): its own message "
-    r"stands above\. Texts finished before are not affected; load the engine again for "
-    r"the rest\.$"
+    r"^vLLM died with \d+ requests in flight \(EngineDeadError\): see its own message "
+    r"above, and load the engine again\.$"
 )
 
 

@@ -380,9 +380,8 @@ class VllmEngine:
         # What is left of its processes would stay for ever.
         self._stop()
         return EngineError(
-            f"vLLM died with {n_lost} requests in flight ({type(error).__name__}): its "
-            "own message stands above. Texts finished before are not affected; load "
-            "the engine again for the rest."
+            f"vLLM died with {n_lost} requests in flight ({type(error).__name__}): see "
+            "its own message above, and load the engine again."
         )
 
     def _forget(self) -> None:
