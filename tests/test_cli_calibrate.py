@@ -266,6 +266,14 @@ def test_what_becomes_of_long_texts_is_no_other_prompt(fitted, fresh):
             "Give --label-column or --no-label-column, not both.",
         ),
         (
+            ("--prior", "billing=0.5,shipping=0.5"),
+            (
+                "--prior names 'billing', 'shipping', but the classes are 'billing', "
+                "'shipping', 'technical problem', 'account access', 'refund'. Give a "
+                "share for each of them."
+            ),
+        ),
+        (
             ("--prior", "lables"),
             (
                 "--prior must be uniform, labels, or a share for each label, such as "

@@ -257,6 +257,13 @@ def test_what_is_refused_exists():
             ),
         ),
         (
+            ("--template", "{title}: {text}"),
+            (
+                "The prompt needs the columns 'title', and a text alone has none: name "
+                "a file that has them."
+            ),
+        ),
+        (
             ("--force",),
             "--force is for --calibration: give it, or drop --force.",
         ),

@@ -50,8 +50,8 @@ REFUSED = {
         {"device": "tpu"},
         ConfigError,
         (
-            "The installed vLLM computes on 'cpu', not on 'tpu'. Use device=\"auto\", "
-            'or engine="transformers".'
+            "The installed vLLM computes on 'cpu', not on 'tpu'. Use device='auto', "
+            "or engine='transformers'."
         ),
     ),
 }

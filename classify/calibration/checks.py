@@ -292,8 +292,8 @@ def _named_prior(name: str, n_labels: int, shares: FloatArray | None) -> FloatAr
         return np.full(n_labels, 1.0 / n_labels)
     if name != "labels":
         raise ConfigError(
-            "prior must be 'uniform', 'labels', a share for each class in a list, or a "
-            f"mapping of classes to shares. Got {name!r} instead."
+            f"{parameter('prior')} must be 'uniform', 'labels', a share for each class "
+            f"in a list, or a mapping of classes to shares. Got {name!r} instead."
         )
     if shares is None:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """What `classify calibrate` does, and what it says of the result."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from classify.calibration import LabelCalibrator
+from classify.calibration.checks import target_prior
 from classify.calibration.methods import LABELLED_METHODS
 from classify.cli.console import Notes
 from classify.cli.figures import figures_table
@@ -104,6 +105,8 @@ def calibrate_tables(
     """Fit a calibration to a table, say what it does, and write it."""
     _check_output(output, table, unlabelled)
     label_column = labels.column_in(table)
+    if isinstance(wishes.prior, Mapping) and task.labels is not None:
+        target_prior(wishes.prior, np.array(task.labels.names), None)
     if label_column is None:
         for wish in _in_need_of_labels(wishes):
             raise labels.needed_for(wish)

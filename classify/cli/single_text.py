@@ -28,6 +28,12 @@ def predict_text(
             "There are no labels: give --labels, --labels-file, or a --task that has "
             "them."
         )
+    columns = [name for name in task.prompt.prompt_template().fields if name != "text"]
+    if columns:
+        raise ConfigError(
+            f"The prompt needs the columns {', '.join(map(repr, columns))}, and a text "
+            "alone has none: name a file that has them."
+        )
     if text is None:
         if sys.stdin.isatty():
             notes.note("Reading one text from the keyboard; end it with Ctrl-D.")

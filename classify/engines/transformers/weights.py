@@ -24,6 +24,7 @@ from classify.engines.sources import (
     damaged,
 )
 from classify.errors import ConfigError, ModelLoadError
+from classify.wording import parameter
 
 __all__ = ["choose_device", "load_weights", "quietly"]
 
@@ -61,7 +62,8 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
         return torch.float32 if device.type == "cpu" else "auto"
     if dtype not in _DTYPES:
         raise ConfigError(
-            f"dtype must be one of auto, {', '.join(_DTYPES)}. Got {dtype!r} instead."
+            f"{parameter('dtype')} must be one of auto, {', '.join(_DTYPES)}. Got "
+            f"{dtype!r} instead."
         )
     return _DTYPES[dtype]
 

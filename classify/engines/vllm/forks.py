@@ -6,6 +6,7 @@ from typing import Any
 from weakref import WeakSet
 
 from classify.errors import ModelLoadError
+from classify.wording import parameter
 
 __all__ = ["check_may_start", "leave_to_parent_in_forks"]
 
@@ -36,7 +37,7 @@ def check_may_start() -> None:
         raise ModelLoadError(
             "vLLM starts processes of its own, which a worker of multiprocessing.Pool "
             "may not: use concurrent.futures.ProcessPoolExecutor, or "
-            "engine='transformers'."
+            f"{parameter('engine', 'transformers')}."
         )
 
 

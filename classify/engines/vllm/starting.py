@@ -19,6 +19,7 @@ from classify.engines.vllm.interrupts import children_without_interrupts
 from classify.engines.vllm.parameters import require_vllm, tracked_llm
 from classify.engines.vllm.speculation import check_installed
 from classify.errors import ConfigError, EngineError, ModelLoadError
+from classify.wording import parameter
 
 __all__ = ["lora_request_of", "start"]
 
@@ -61,7 +62,7 @@ def start(
     if device not in ("auto", platform, f"{platform}:0"):
         raise ConfigError(
             f"The installed vLLM computes on {platform!r}, not on {device!r}. Use "
-            'device="auto", or engine="transformers".'
+            f"{parameter('device', 'auto')}, or {parameter('engine', 'transformers')}."
         )
     chosen: dict[str, Any] = {
         "trust_remote_code": trust_remote_code,
