@@ -47,6 +47,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classifies texts by the probability that a language model gives each label text.
 
     Usable without `fit` when `labels` are given, unless a calibrator has to be fitted.
+    Threads may share it. A model that is saved again is loaded again at the next call.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from classify.engines.sharing import CLOSED, Exchange, SharedLine
 from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
 from classify.engines.vllm.forks import leave_to_parent_in_forks
 from classify.engines.vllm.generation import generation_of
-from classify.engines.vllm.liveness import announce_death
+from classify.engines.vllm.liveness import announce_death, dead_engine
 from classify.engines.vllm.parameters import ids_only, sampling_params
 from classify.engines.vllm.reading import Chain, PackedTree, add_edges, chains_of
 from classify.engines.vllm.speculation import (
@@ -364,14 +364,14 @@ class VllmEngine:
                 lora_request=self._lora_request,
                 priority=priority if self._by_priority else 0,
             )
-        except _dead_engine() as error:
+        except dead_engine() as error:
             raise self._died(error) from error
         return name
 
     def _step(self) -> list[Any]:
         try:
             outputs: list[Any] = self._engine.step()
-        except _dead_engine() as error:
+        except dead_engine() as error:
             raise self._died(error) from error
         return [output for output in outputs if output.finished]
 
@@ -411,10 +411,3 @@ class VllmEngine:
 def _distinct(request: TrackedRequest) -> tuple[int, ...]:
     tracked = () if request.track_token_ids is None else request.track_token_ids
     return tuple(dict.fromkeys(int(token) for token in tracked))
-
-
-def _dead_engine() -> type[Exception]:
-    from vllm.v1.engine.exceptions import EngineDeadError
-
-    dead: type[Exception] = EngineDeadError
-    return dead

@@ -10,7 +10,7 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
-__all__ = ["announce_death"]
+__all__ = ["announce_death", "dead_engine"]
 
 
 def announce_death(engine_core: Any) -> None:
@@ -33,8 +33,14 @@ def announce_death(engine_core: Any) -> None:
         ).start()
 
 
-def _announce(sentinels: list[int], answers: Queue[Any]) -> None:
+def dead_engine() -> type[Exception]:
+    """Return what vLLM raises when its engine's process has ended."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
+    dead: type[Exception] = EngineDeadError
+    return dead
+
+
+def _announce(sentinels: list[int], answers: Queue[Any]) -> None:
     wait(sentinels)
-    answers.put(EngineDeadError())
+    answers.put(dead_engine()())
