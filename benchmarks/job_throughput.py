@@ -222,7 +222,7 @@ def fill_cache(job, folder: Path) -> None:
     scorer = job.classifier.scorer()
     digest, classes = score_digest(scorer), np.array(sorted(LABELS))
     rng = np.random.default_rng(0)
-    with ScoreStore.at(folder / "cache", most_bytes=None) as store:
+    with ScoreStore.at(folder / "cache", max_bytes=None) as store:
         for chunk in open_table(folder / "in.csv").chunks(20_000):
             keys = ChunkTexts.of(chunk, scorer, job.columns, digest).keys
             values = np.log(rng.dirichlet(np.ones(len(classes)), len(keys)))

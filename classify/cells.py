@@ -100,7 +100,7 @@ def no_text(text: str) -> str:
     >>> no_text("\ufeff")
     'there is no text: it has only invisible characters.'
     """
-    if any(map(_is_visible, text)):
+    if "!" <= text[:1] <= "~" or any(map(_is_visible, text)):
         return ""
     return _INVISIBLE_ONLY if text.strip() else _EMPTY
 

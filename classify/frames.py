@@ -172,6 +172,9 @@ def rows_of_cells(columns: Mapping[str, Sequence[Any]]) -> list[Row | InputError
 def _row(cells: Mapping[str, Any]) -> Row | InputError:
     row = {}
     for name, value in cells.items():
+        if type(value) is str and value.isascii():  # nearly all cells
+            row[name] = value
+            continue
         try:
             row[name] = text_of(value)
         except DataError as error:

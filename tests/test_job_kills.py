@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from classify.demo import tickets_csv
+from tests.job_states import n_parts
 from tests.killed_jobs import DEMO_PART_ROWS, PART_ROWS, run_fake, write_rows
 
 pytestmark = [
@@ -71,8 +72,7 @@ class Job:
         return os.waitstatus_to_exitcode(self.ended()) == -signal.SIGKILL
 
     def n_parts(self):
-        journal = self.job / "journal.jsonl"
-        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+        return n_parts(self.job)
 
     def n_asked(self):
         return Path(f"{self.output}.asked").stat().st_size
@@ -210,8 +210,7 @@ class Command:
         )
 
     def wait_for_a_part(self):
-        journal = Path(f"{self.output}.job", "journal.jsonl")
-        while not journal.exists() or not journal.read_bytes():
+        while not n_parts(Path(f"{self.output}.job")):
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.01)
 

@@ -19,7 +19,6 @@ from classify.jobs.ray.cluster import WorkerShape, joined_cluster
 from classify.jobs.ray.spread import Answer, SpreadScoring
 from classify.jobs.ray.texts import score_texts
 from classify.jobs.run import JobWatcher
-from classify.jobs.store import ScoreStore
 from classify.tracking import Completed
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import Countdown, csv_of, job_of, make, raises, run
@@ -97,20 +96,19 @@ class ShuffledPool:
 def shuffled(seed, *, n_calls=4, dies_after=None, seen=None):
     """Return what `run_job` computes with; `seen` gets the keys of scored texts."""
 
-    def compute(chunks, output, own_store, run):
+    def compute(chunks, output, store, run):
         rng, job = random.Random(seed), output.job
         scorer = job.classifier.scorer()
         pool = ShuffledPool(scorer, rng, n_calls=n_calls, dies_after=dies_after)
-        with ScoreStore.at(own_store, most_bytes=None) as store:
-            scoring = SpreadScoring(
-                scorer, store, score_digest(scorer), job.columns, pool, run
-            )
-            try:
-                for at, scored in scoring.score(chunks, most_open=2 * n_calls):
-                    yield output.part(at, job.classified(scored))
-            finally:
-                if seen is not None:
-                    seen.extend(pool.scored)
+        scoring = SpreadScoring(
+            scorer, store, score_digest(scorer), job.columns, pool, run
+        )
+        try:
+            for at, scored in scoring.score(chunks, most_open=2 * n_calls):
+                yield output.part(at, job.classified(scored))
+        finally:
+            if seen is not None:
+                seen.extend(pool.scored)
 
     return compute
 

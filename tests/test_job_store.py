@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify.errors import DataError, EngineError
+from classify.jobs.database import Database
 from classify.jobs.score_records import (
     PlacedScores,
     combine_scores,
@@ -28,7 +29,7 @@ from classify.jobs.score_records import (
     text_keys,
     unpack_scores,
 )
-from classify.jobs.store import ScoreStore
+from classify.jobs.store import ScoreStore, explaining
 from classify.scoring import LabelLogprobs
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +44,8 @@ def key(number):
     return number.to_bytes(16, "big")
 
 
-def opened(folder, most_bytes=None):
-    return ScoreStore.at(folder, most_bytes=most_bytes)
+def opened(folder, max_bytes=None):
+    return ScoreStore.at(folder, max_bytes=max_bytes)
 
 
 def kept(store, numbers):
@@ -133,11 +134,11 @@ def test_a_temporary_store_is_seen_by_nobody():
     st.integers(100, 3000),
     st.lists(st.lists(st.integers(0, 200), min_size=1, max_size=6), max_size=15),
 )
-def test_those_put_first_go_first(most_bytes, sizes):
+def test_those_put_first_go_first(max_bytes, sizes):
     model = {}
     number = 0
     with tempfile.TemporaryDirectory() as folder:
-        with opened(folder, most_bytes) as store:
+        with opened(folder, max_bytes) as store:
             for batch in sizes:
                 items = [
                     (key(at), bytes(n)) for at, n in enumerate(batch, start=number)
@@ -146,11 +147,11 @@ def test_those_put_first_go_first(most_bytes, sizes):
                 store.put_many(items)
                 model |= items
                 size = sum(len(value) + ENTRY_BYTES for value in model.values())
-                if size > most_bytes:
-                    while size > most_bytes - most_bytes // 32:
+                if size > max_bytes:
+                    while size > max_bytes - max_bytes // 32:
                         size -= len(model.pop(next(iter(model)))) + ENTRY_BYTES
                 assert store.get_many([key(at) for at in range(number)]) == model
-        with opened(folder, most_bytes) as store:
+        with opened(folder, max_bytes) as store:
             assert store.get_many([key(at) for at in range(number)]) == model
 
 
@@ -194,7 +195,7 @@ def test_a_damaged_value_is_absent_and_may_be_put_again(folder, caplog):
         assert kept(store, range(3)) == [0, 1]
         assert kept(store, range(4)) == [0, 1]
         assert caplog.messages == [
-            f"Some scores in {folder_named} are damaged: they are computed anew."
+            f"Some scores in {folder_named} are damaged: they are computed again."
         ]
         store.put_many([(key(2), b"new")])
         assert store.get_many([key(2)]) == {key(2): b"new"}
@@ -210,7 +211,7 @@ def test_what_is_no_database(folder, content):
     (folder / "scores.sqlite").write_bytes(content)
     with raises(
         f"The store of scores in the folder {str(folder)!r} is damaged (file is not a "
-        "database). It can be deleted: the scores are then computed anew."
+        "database). It can be deleted: the scores are then computed again."
     ):
         opened(folder)
     assert (folder / "scores.sqlite").read_bytes() == content
@@ -223,7 +224,7 @@ def test_a_database_with_pages_missing(folder):
     file.write_bytes(file.read_bytes()[: 4 * 32_768])
     message = (
         f"The store of scores in the folder {str(folder)!r} is damaged (database disk "
-        "image is malformed). It can be deleted: the scores are then computed anew."
+        "image is malformed). It can be deleted: the scores are then computed again."
     )
     with raises(message), opened(folder) as store:
         kept(store, range(100))
@@ -236,7 +237,7 @@ def test_a_database_of_another_program(folder):
     with raises(
         f"The file 'scores.sqlite' in the folder {str(folder)!r} is a database of "
         "another program: name another folder for the scores, or delete that file if "
-        "nobody needs it."
+        "it is not needed."
     ):
         opened(folder)
     assert (folder / "scores.sqlite").read_bytes() == before
@@ -248,7 +249,7 @@ def test_a_store_of_another_version(folder):
     with raises(
         f"The store of scores in the folder {str(folder)!r} is of version 2, and this "
         "is version 1: name another folder, or delete this one. It can be deleted: the "
-        "scores are then computed anew."
+        "scores are then computed again."
     ):
         opened(folder)
 
@@ -266,12 +267,19 @@ def connection(folder, **options):
     )
 
 
+def store_on(connection):
+    place = "the folder 'x'"
+    return ScoreStore(
+        Database(connection, explaining(place)), place=place, max_bytes=None
+    )
+
+
 def test_a_full_disk(folder):
     with opened(folder) as store:
         store.put_many([(key(0), b"value")])
     limited = connection(folder)
     limited.execute("PRAGMA max_page_count = 9")
-    with ScoreStore(limited, place="the folder 'x'", most_bytes=None) as store:
+    with store_on(limited) as store:
         with raises(
             "The disk is full: no more scores fit in the folder 'x'. Free some space "
             "and run the same command again."
@@ -286,7 +294,7 @@ def test_a_disk_that_may_only_be_read(folder):
     opened(folder).close()
     limited = connection(folder, query="?mode=ro")
     with (
-        ScoreStore(limited, place="the folder 'x'", most_bytes=None) as store,
+        store_on(limited) as store,
         raises(
             "The store of scores in the folder 'x' cannot be read or written: attempt "
             "to write a readonly database. See whether its disk is full, and whether "
@@ -314,7 +322,7 @@ def test_a_writer_that_does_not_end(folder):
     other = connection(folder)
     other.execute("BEGIN IMMEDIATE")
     impatient = connection(folder, timeout=0.01)
-    with ScoreStore(impatient, place="the folder 'x'", most_bytes=None) as store:
+    with store_on(impatient) as store:
         with raises(
             "The store of scores in the folder 'x' is in use: another process has kept "
             "it for more than 60 seconds. Wait for it, or name another folder."

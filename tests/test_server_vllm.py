@@ -14,6 +14,7 @@ from classify.engines import clear_engines, generate, load_engine, read
 from classify.engines.server import ServerEngine
 from classify.errors import EngineError
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
+from tests.job_states import n_parts
 from tests.serving import VllmServer
 from tests.test_job_server import run as run_job_over
 from tests.test_job_server import texts_in
@@ -138,7 +139,7 @@ def test_a_server_killed_under_load_and_started_again_loses_nothing(
         )
     )
     job.start()
-    while not list(tmp_path.glob("out.csv.job/part-*")):
+    while not n_parts(tmp_path / "out.csv.job"):
         assert job.is_alive()
         time.sleep(0.01)
     engine = ServerEngine.load(model_folder(), url=server.url)

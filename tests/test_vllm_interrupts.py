@@ -6,7 +6,6 @@ import importlib.util
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 from classify.cli import app
 from classify.engines import clear_engines
 from classify.engines.vllm.interrupts import children_without_interrupts
+from tests.job_states import n_parts, sql
 from tests.vllm_engines import in_this_process
 
 ROOT = Path(__file__).parents[1]
@@ -219,9 +219,7 @@ def probabilities(path):
 
 def n_scores(folder):
     """Return how many texts a job has saved the answers of."""
-    [store] = folder.rglob("*.sqlite")
-    with contextlib.closing(sqlite3.connect(store)) as database:
-        [[n_rows]] = database.execute("SELECT COUNT(*) FROM scores")
+    [[n_rows]] = sql(folder, "SELECT COUNT(*) FROM scores")
     return n_rows
 
 
@@ -238,7 +236,7 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
     arguments, n_texts = arguments_of(source, output), N_EASY_TEXTS + N_ROWS - N_EASY
 
     with Command(arguments, tmp_path / "told") as command:
-        command.wait_until(lambda: list(folder.glob("part-*")))
+        command.wait_until(lambda: n_parts(folder))
         os.kill(command.of_vllm()[0], signal.SIGKILL)
         told = command.ended(1)
     check_killed(told, folder)
@@ -291,8 +289,8 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
 
 def check_killed(told, folder):
     """Hold a job whose engine was killed to what it says is kept of it."""
-    parts = sorted(folder.glob("part-*"))
-    rows = [line for part in parts for line in part.read_text().splitlines()]
+    pieces = "SELECT data FROM pieces WHERE kind = 'rows' ORDER BY place, number"
+    rows = b"".join([data for (data,) in sql(folder, pieces)]).decode().splitlines()
     assert [line.partition(",")[0] for line in rows] == TEXTS[: len(rows)]
     [sentence] = [line for line in told.splitlines() if line.startswith("Error: ")]
     assert sentence.startswith("Error: vLLM died with ")

@@ -1,90 +1,16 @@
-"""What a job is: written when it begins, and compared when it is resumed."""
+"""What differs between a job as it began and as it is resumed, in words."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from classify.atomic import atomic_file
 from classify.calibration.fingerprint import differing_keys
-from classify.errors import DataError
 
-__all__ = [
-    "differences",
-    "other_versions",
-    "read_manifest",
-    "write_manifest",
-]
+__all__ = ["differences", "other_versions"]
 
-_FORMAT = "classify job 1"
-_ANY_FORMAT = re.compile(r"classify job \d+")
 # May differ between the runs of one job: the first wins, or all are kept.
 _FREE_KEYS = ("part_rows", "versions")
 _NOTHING = "nothing"
-
-
-def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Write a manifest, complete or not at all.
-
-    Parameters
-    ----------
-    path : Path
-    manifest : mapping
-        As JSON has it; ``versions`` is a list, one mapping for each set of versions
-        that worked on the job.
-
-    Raises
-    ------
-    OSError
-    """
-    content = {"format": _FORMAT} | dict(manifest)
-    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
-    with atomic_file(path) as file:
-        file.write(text.encode("utf-8", "surrogatepass") + b"\n")
-
-
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """Return a manifest.
-
-    Returns
-    -------
-    dict or None
-        None for one that a later version of this package wrote.
-
-    Raises
-    ------
-    DataError
-        It is no manifest of ours.
-    OSError
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "manifest.json")
-    ...     write_manifest(path, {"versions": [], "part_rows": 2048})
-    ...     read_manifest(path)
-    {'versions': [], 'part_rows': 2048}
-    """
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
-    except ValueError:
-        content = None
-    content = content if isinstance(content, dict) else {}
-    found = str(content.pop("format", None))
-    if found != _FORMAT and _ANY_FORMAT.fullmatch(found):
-        return None
-    if (
-        found != _FORMAT
-        or not isinstance(content.get("versions"), list)
-        or type(content.get("part_rows")) is not int
-    ):
-        raise DataError(
-            f"{str(path)!r} is no manifest of a job: move the folder that it is in "
-            "away, or delete it if nobody needs it."
-        )
-    return content
 
 
 def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:

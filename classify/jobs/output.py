@@ -1,15 +1,16 @@
 """The output of a job: checked at its start, put together from parts at its end."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from classify.atomic import atomic_file
 from classify.errors import DataError
-from classify.jobs.directory import JobDirectory
 from classify.jobs.files.table import Table
 from classify.jobs.files.writing import OutputFormat
 from classify.jobs.results import ERRORS_HEADER, Classification, ClassifiedChunk
+from classify.jobs.state import JobState
 from classify.jobs.summary import Summary
 
 __all__ = ["JobOutput", "Part", "check_output"]
@@ -81,7 +82,7 @@ class JobOutput:
             classified.summary,
         )
 
-    def assemble(self, directory: JobDirectory, n_parts: int) -> Path | None:
+    def assemble(self, state: JobState, n_parts: int) -> Path | None:
         """Put the parts together.
 
         Returns
@@ -96,19 +97,20 @@ class JobOutput:
             The output cannot be written; the parts stay.
         """
         header = self._format.header(self._columns, list(self._kinds))
-        errors = directory.error_paths(n_parts)
+        errors = state.errors(n_parts)
+        first = next(errors, None)
         try:
             _remove_unfinished(self.path)
             _remove_unfinished(self.errors)
             with atomic_file(self.path) as file:
-                self._format.assemble(directory.part_paths(n_parts), header, file)
-            if not errors:
+                self._format.assemble(state.parts(n_parts), header, file)
+            if first is None:
                 self.errors.unlink(missing_ok=True)
                 return None
             with atomic_file(self.errors) as file:
                 file.write(ERRORS_HEADER)
-                for path in errors:
-                    file.write(path.read_bytes())
+                for lines in itertools.chain([first], errors):
+                    file.write(lines)
         except OSError as error:
             raise DataError(
                 f"The output {str(self.path)!r} cannot be written: {error.strerror}. "

@@ -5,14 +5,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from classify.doubts import doubt_one_label
 from classify.errors import ConfigError, EngineError
-from classify.jobs.directory import JobDirectory
 from classify.jobs.files.chunk import Chunk
 from classify.jobs.files.table import Table
 from classify.jobs.files.writing import OutputFormat, output_format
@@ -21,6 +20,7 @@ from classify.jobs.limits import ErrorLimit
 from classify.jobs.output import JobOutput, Part
 from classify.jobs.results import Classification, ClassifiedChunk
 from classify.jobs.scored_chunks import ChunkScorer
+from classify.jobs.state import JobState
 from classify.jobs.store import ScoreStore
 from classify.jobs.summary import Summary
 from classify.jobs.watcher import JobWatcher
@@ -33,15 +33,13 @@ __all__ = [
     "JobWatcher",
     "Outcome",
     "classified_chunks",
-    "opened_store",
     "run_job",
     "stream_rows",
 ]
 
 _logger = logging.getLogger(__name__)
 
-# Scores that a job keeps of its own texts, and a cache of those of many jobs.
-_JOB_STORE_BYTES = 1 << 30
+# Scores that a cache keeps, of many jobs.
 _CACHE_BYTES = 10 << 30
 
 
@@ -80,7 +78,7 @@ class Compute(Protocol):
         self,
         chunks: Iterator[IndexedChunk],
         output: JobOutput,
-        own_store: Path,
+        store: ScoreStore,
         run: JobRun,
     ) -> Generator[Part]:
         """Yield the part of each chunk, in any order.
@@ -91,8 +89,8 @@ class Compute(Protocol):
             Taken only as there is room.
         output : JobOutput
             Makes the parts.
-        own_store : Path
-            Where the job may keep scores of its texts.
+        store : ScoreStore
+            Scores that are known already, and where those of its texts are kept.
         run : JobRun
         """
         ...
@@ -140,8 +138,8 @@ def run_job(
 ) -> Outcome:
     """Classify a table into a file; go on where an earlier run was interrupted.
 
-    Finished parts, a journal and the scores of texts are in a folder ``OUTPUT.job``
-    until the output is complete. Rows that were set aside are also listed in
+    Finished parts and the scores of texts are kept in a folder ``OUTPUT.job`` until
+    the output is complete. Rows that were set aside are also listed in
     ``OUTPUT.errors.csv``, with their reasons.
 
     Parameters
@@ -180,24 +178,20 @@ def run_job(
     run, started = run or JobRun(), time.monotonic()
     written = output_format(output) if output_as is None else output_as
     result = JobOutput(Path(output), written, table, job)
-    with JobDirectory.open(
-        result.folder,
-        _manifest(job, table, written, part_rows or job.part_rows),
-        part_suffix=written.part_suffix,
-        restart=restart,
-    ) as directory:
-        if directory.finished and not table.resumable:
+    manifest = _manifest(job, table, written, part_rows or job.part_rows)
+    with JobState.open(result.folder, manifest, restart=restart) as state:
+        if state.finished and not table.resumable:
             raise ConfigError(
                 f"The job in {str(result.folder)!r} cannot go on: its rows came from "
                 f"{table.name}, which cannot be read again. Start over with "
                 f"{parameter('restart', True)}."
             )
-        if directory.version_notes:
+        if state.version_notes:
             _logger.warning(
                 "Earlier runs of this job had other versions: %s.",
-                "; ".join(directory.version_notes),
+                "; ".join(state.version_notes),
             )
-        rows = _SavedRows(table, result, directory, run)
+        rows = _SavedRows(table, result, state, run)
         rows.finish(_parts_here if compute is None else compute)
         outcome = rows.outcome(started=started, keep=keep)
     if outcome.is_complete:
@@ -237,7 +231,7 @@ def stream_rows(
             yield chunk
 
     with (
-        opened_store(run.cache, None) as store,
+        _known_scores(run.cache) as store,
         closing(classified_chunks(job, counted(), store, run)) as chunks,
     ):
         for classified in chunks:
@@ -260,62 +254,64 @@ class _SavedRows:
     """The rows of a job, of which some are finished and on the disk."""
 
     def __init__(
-        self, table: Table, output: JobOutput, directory: JobDirectory, run: JobRun
+        self, table: Table, output: JobOutput, state: JobState, run: JobRun
     ) -> None:
         self._table, self._output = table, output
-        self._directory, self._run = directory, run
+        self._state, self._run = state, run
         self._summary = Summary()
-        for record in directory.finished.values():
+        for record in state.finished.values():
             self._summary.add(Summary.of_json(record["summary"]))
         self._n_resumed = self._summary.n_rows
         self._n_parts: int | None = None
 
     def finish(self, compute: Compute) -> None:
         """Classify the rows that are left, and save them part by part."""
-        run, directory, summary = self._run, self._directory, self._summary
+        run, state, summary = self._run, self._state, self._summary
         run.watcher.begins(self._table.n_rows, self._n_resumed)
-        parts = compute(self._left(), self._output, directory.store_path, run)
         try:
-            with closing(parts):
+            with (
+                _known_scores(run.cache, state.scores) as store,
+                closing(compute(self._left(), self._output, store, run)) as parts,
+            ):
                 for part in parts:
                     record = {"summary": part.summary.as_json()}
-                    directory.add_part(part.at, part.data, part.errors, record)
+                    state.add_part(part.at, part.data, part.errors, record)
                     summary.add(part.summary)
                     run.watcher.finished(summary)
-                    _check_limit(run, summary, self._table.n_rows, directory.folder)
+                    _check_limit(run, summary, self._table.n_rows, state.folder)
         except EngineError as error:
             error.add_note(
                 f"{summary.n_rows:,} rows are finished and kept in "
-                f"{str(directory.folder)!r}: run the same command again to go on."
+                f"{str(state.folder)!r}: run the same command again to go on."
             )
             raise
         if self._is_complete:
-            _check_limit(run, summary, summary.n_rows, directory.folder)
+            _check_limit(run, summary, summary.n_rows, state.folder)
 
     def outcome(self, *, started: float, keep: bool) -> Outcome:
         """Put the parts together, if they are all there."""
-        directory = self._directory
+        state = self._state
         errors = None
         if self._is_complete:
-            errors = self._output.assemble(directory, len(directory.finished))
+            errors = self._output.assemble(state, len(state.finished))
             if not keep:
-                directory.remove()
+                state.remove()
         return Outcome(
             summary=self._summary,
             n_resumed=self._n_resumed,
             seconds=time.monotonic() - started,
             is_complete=self._is_complete,
-            folder=directory.folder if keep or not self._is_complete else None,
+            folder=state.folder if keep or not self._is_complete else None,
             errors=errors,
         )
 
     @property
     def _is_complete(self) -> bool:
-        return self._n_parts == len(self._directory.finished)
+        return self._n_parts == len(self._state.finished)
 
     def _left(self) -> Iterator[IndexedChunk]:
         """Yield the chunks that are not finished, with their places."""
-        finished, part_rows = self._directory.finished, self._directory.part_rows
+        finished, part_rows = self._state.finished, self._state.part_rows
         first = next(at for at in itertools.count() if at not in finished)
         at = first
         for chunk in _chunks(self._table, part_rows, start=first * part_rows):
@@ -326,7 +322,7 @@ class _SavedRows:
 
 
 def _parts_here(
-    chunks: Iterator[IndexedChunk], output: JobOutput, own_store: Path, run: JobRun
+    chunks: Iterator[IndexedChunk], output: JobOutput, store: ScoreStore, run: JobRun
 ) -> Generator[Part]:
     """Classify chunks in this process."""
     indices: deque[int] = deque()
@@ -336,10 +332,8 @@ def _parts_here(
             indices.append(at)
             yield chunk
 
-    with (
-        opened_store(run.cache, own_store) as store,
-        closing(classified_chunks(output.job, noted(), store, run)) as chunks_done,
-    ):
+    classified_here = classified_chunks(output.job, noted(), store, run)
+    with closing(classified_here) as chunks_done:
         for classified in chunks_done:
             yield output.part(indices.popleft(), classified)
 
@@ -384,13 +378,13 @@ def _manifest(
     }
 
 
-def opened_store(cache: Path | None, own: Path | None) -> ScoreStore:
-    """Return the store of a job: the cache if it has one, else its own, or none."""
+def _known_scores(
+    cache: Path | None, own: ScoreStore | None = None
+) -> AbstractContextManager[ScoreStore]:
+    """Return the scores of a run: the cache if it has one, else the job's own."""
     if cache is not None:
-        return ScoreStore.at(cache, most_bytes=_CACHE_BYTES)
-    if own is not None:
-        return ScoreStore.at(own, most_bytes=_JOB_STORE_BYTES)
-    return ScoreStore.temporary()
+        return ScoreStore.at(cache, max_bytes=_CACHE_BYTES)
+    return ScoreStore.temporary() if own is None else nullcontext(own)
 
 
 def _check_limit(

@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, BinaryIO, Literal, cast
@@ -14,6 +14,7 @@ __all__ = [
     "Compression",
     "compressed",
     "compression_of",
+    "concatenate",
     "decompressed",
     "reported_damage",
 ]
@@ -99,6 +100,16 @@ def compressed(file: BinaryIO, compression: Compression) -> Iterator[BinaryIO]:
             yield packed
     else:
         yield file
+
+
+def concatenate(
+    parts: Iterable[bytes], header: bytes, target: BinaryIO, compression: Compression
+) -> None:
+    """Write a header and parts of text, compressed or as they are."""
+    with compressed(target, compression) as out:
+        out.write(header)
+        for part in parts:
+            out.write(part)
 
 
 class _ZstdReader(io.RawIOBase):

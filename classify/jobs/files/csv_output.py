@@ -1,13 +1,11 @@
 """Rows with their results as CSV."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.compression import Compression
-from classify.jobs.files.parts import concatenate
+from classify.jobs.files.compression import Compression, concatenate
 from classify.jobs.files.result_kinds import ResultKind
 from classify.jobs.files.rows import ListRows
 from classify.jobs.files.values import csv_cells
@@ -58,7 +56,7 @@ class CsvOutput:
         ]
         return csv_bytes(columns, separator=self._separator)
 
-    def assemble(self, parts: Sequence[Path], header: bytes, target: BinaryIO) -> None:
+    def assemble(self, parts: Iterable[bytes], header: bytes, target: BinaryIO) -> None:
         """Write the header and the lines of all parts."""
         concatenate(parts, header, target, self._compression)
 

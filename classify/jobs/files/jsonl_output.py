@@ -1,12 +1,10 @@
 """Rows with their results as JSONL."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.compression import Compression
-from classify.jobs.files.parts import concatenate
+from classify.jobs.files.compression import Compression, concatenate
 from classify.jobs.files.result_kinds import ResultKind, check_unique_columns
 from classify.jobs.files.values import json_text
 
@@ -51,6 +49,6 @@ class JsonlOutput:
             ]
         return "".join([f"{json_text(row)}\n" for row in rows]).encode()
 
-    def assemble(self, parts: Sequence[Path], header: bytes, target: BinaryIO) -> None:
+    def assemble(self, parts: Iterable[bytes], header: bytes, target: BinaryIO) -> None:
         """Write the lines of all parts."""
         concatenate(parts, header, target, self._compression)

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from classify.jobs.files.chunk import Chunk
@@ -69,7 +68,7 @@ class ParquetOutput:
         pa.parquet.write_table(table, target)
         return target.getvalue()
 
-    def assemble(self, parts: Sequence[Path], header: bytes, target: BinaryIO) -> None:
+    def assemble(self, parts: Sequence[bytes], header: bytes, target: BinaryIO) -> None:
         """Write the rows of all parts, in groups of about 100,000."""
         pa = pyarrow()
         schema = _schema_of_all(parts)
@@ -77,7 +76,7 @@ class ParquetOutput:
         n_rows = n_bytes = 0
         with pa.parquet.ParquetWriter(target, schema) as writer:
             for part in parts:
-                table = _as(pa.parquet.read_table(part), schema)
+                table = _as(pa.parquet.read_table(pa.BufferReader(part)), schema)
                 waiting.append(table)
                 n_rows += table.num_rows
                 n_bytes += table.nbytes
@@ -88,10 +87,10 @@ class ParquetOutput:
                 writer.write_table(pa.concat_tables(waiting), n_rows)
 
 
-def _schema_of_all(parts: Sequence[Path]) -> "pa.Schema":
+def _schema_of_all(parts: Sequence[bytes]) -> "pa.Schema":
     """Return the schema that can hold every part."""
     pa = pyarrow()
-    schemas = [pa.parquet.read_schema(part) for part in parts]
+    schemas = [pa.parquet.read_schema(pa.BufferReader(part)) for part in parts]
     first = schemas[0]
     if all(each.equals(first) for each in schemas):
         return first
@@ -99,7 +98,7 @@ def _schema_of_all(parts: Sequence[Path]) -> "pa.Schema":
 
 
 def _field_of_all(
-    name: str, parts: Sequence[Path], schemas: Sequence["pa.Schema"]
+    name: str, parts: Sequence[bytes], schemas: Sequence["pa.Schema"]
 ) -> "pa.Field":
     pa = pyarrow()
     single = [pa.schema([each.field(name)]) for each in schemas]
@@ -107,7 +106,7 @@ def _field_of_all(
         wide = pa.unify_schemas(single, promote_options="permissive")
         for part, schema in zip(parts, single, strict=True):
             if schema.field(0).type not in (wide.field(0).type, pa.null()):
-                pa.parquet.read_table(part, columns=[name]).cast(wide)
+                pa.parquet.read_table(pa.BufferReader(part), columns=[name]).cast(wide)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         return pa.field(name, pa.string())
     return wide.field(0)

@@ -67,12 +67,12 @@ class OutputFormat(Protocol):
         """
         ...
 
-    def assemble(self, parts: Sequence[Path], header: bytes, target: BinaryIO) -> None:
+    def assemble(self, parts: Sequence[bytes], header: bytes, target: BinaryIO) -> None:
         """Write the file that parts are of, in order, a part at a time.
 
         Parameters
         ----------
-        parts : sequence of Path
+        parts : sequence of bytes
             One at least; that of a table without rows is empty.
         header : bytes
             From `header`.

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from classify.errors import ConfigError
 from classify.jobs.identity import score_digest
@@ -10,7 +9,8 @@ from classify.jobs.output import JobOutput, Part
 from classify.jobs.ray.cluster import joined_cluster, ray_module, worker_shape
 from classify.jobs.ray.pool import WorkerPool
 from classify.jobs.ray.spread import SpreadScoring
-from classify.jobs.run import Compute, IndexedChunk, JobRun, opened_store
+from classify.jobs.run import Compute, IndexedChunk, JobRun
+from classify.jobs.store import ScoreStore
 from classify.scored_rows import RowScorer
 from classify.wording import parameter
 
@@ -72,12 +72,15 @@ def ray_compute(
     ray_module()
 
     def compute(
-        chunks: Iterator[IndexedChunk], output: JobOutput, own_store: Path, run: JobRun
+        chunks: Iterator[IndexedChunk],
+        output: JobOutput,
+        store: ScoreStore,
+        run: JobRun,
     ) -> Generator[Part]:
         job = output.job
         scorer = job.classifier.scorer()
         sent, digest = portable(scorer), score_digest(scorer)
-        with joined_cluster(address), opened_store(run.cache, own_store) as store:
+        with joined_cluster(address):
             shape = worker_shape(
                 scorer.model, n_workers=n_workers, gpus_per_worker=gpus_per_worker
             )

@@ -1,16 +1,18 @@
-"""Job directories: what was finished comes back, and only to the same job."""
+"""What a job keeps: what was finished comes back, and only to the same job."""
 
 import json
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify.errors import ConfigError
+from classify.errors import ConfigError, DataError
 from classify.jobs.manifest import differences, other_versions
-from tests.job_directories import MANIFEST, RECORD, add, begin, names, raises
+from tests.job_states import MANIFEST, RECORD, add, begin, content, names, raises, sql
 
 
 @pytest.fixture
@@ -29,18 +31,10 @@ def test_parts_come_back_in_order_whatever_the_order_they_were_finished_in(folde
         job.add_part(1, b"one", b"bad one", {"n_rows": 0})
     with begin(folder) as job:
         assert job.finished == {0: {}, 1: {"n_rows": 0}, 2: RECORD}
-        assert [path.name for path in job.part_paths(3)] == [
-            "part-0000000.csv",
-            "part-0000001.csv",
-            "part-0000002.csv",
-        ]
-        assert [p.read_bytes() for p in job.part_paths(3)] == [b"zero", b"one", b"two"]
-        assert [p.name for p in job.error_paths(3)] == [
-            "errors-0000000.csv",
-            "errors-0000001.csv",
-        ]
-        assert [p.read_bytes() for p in job.error_paths(2)] == [b"bad zero", b"bad one"]
-        assert job.part_paths(0) == job.error_paths(0) == []
+        assert list(job.parts(3)) == [b"zero", b"one", b"two"]
+        assert list(job.errors(3)) == [b"bad zero", b"bad one"]
+        assert list(job.errors(1)) == [b"bad zero"]
+        assert len(job.parts(0)) == len(list(job.errors(0))) == 0
 
 
 def test_a_missing_part_is_named(folder):
@@ -50,15 +44,9 @@ def test_a_missing_part_is_named(folder):
             f"Part 2 of {str(folder)!r} is not finished: run the same command again."
         )
         with raises(message):
-            job.part_paths(4)
+            job.parts(4)
         with raises(message):
-            job.error_paths(4)
-        (folder / "part-0000001.csv").unlink()
-        with raises(
-            f"{str(folder / 'part-0000001.csv')!r} was removed while the job ran: run "
-            "the same command again, which does that part again."
-        ):
-            job.part_paths(2)
+            job.errors(4)
 
 
 def test_a_part_that_is_added_again_is_replaced(folder):
@@ -66,18 +54,17 @@ def test_a_part_that_is_added_again_is_replaced(folder):
         job.add_part(0, b"first", b"bad", {"n": 1})
         job.add_part(0, b"second", b"", {"n": 2})
         assert job.finished == {0: {"n": 2}}
-        assert job.error_paths(1) == []
+        assert list(job.errors(1)) == []
     with begin(folder) as job:
         assert job.finished == {0: {"n": 2}}
-        assert job.part_paths(1)[0].read_bytes() == b"second"
-        assert job.error_paths(1) == []
+        assert list(job.parts(1)) == [b"second"]
+        assert list(job.errors(1)) == []
 
 
 def test_removal_leaves_nothing(folder):
     job = begin(folder)
     add(job, 0, 1)
-    job.store_path.mkdir()
-    (job.store_path / "scores.sqlite").write_bytes(b"scores")
+    job.scores.put_many([(b"key", b"scores")])
     job.remove()
     job.close()
     assert names(folder.parent) == []
@@ -91,8 +78,8 @@ def test_removal_keeps_what_is_not_of_the_job_and_says_so(folder, caplog):
     assert names(folder) == ["notes.txt"]
     assert caplog.messages == [
         (
-            f"The folder {str(folder)!r} is kept, since it holds what is not of the "
-            "job: 'notes.txt'."
+            f"The folder {str(folder)!r} is kept, since it holds files that are not "
+            "of the job: 'notes.txt'."
         )
     ]
     with raises(
@@ -108,88 +95,59 @@ def test_removal_keeps_what_is_not_of_the_job_and_says_so(folder, caplog):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda path: path.unlink(),
-        lambda path: path.write_bytes(path.read_bytes()[:-1]),
-        lambda path: path.write_bytes(path.read_bytes().replace(b"3", b"4", 1)),
+        "DELETE FROM pieces",
+        "UPDATE pieces SET data = substr(data, 2)",
+        "UPDATE pieces SET data = CAST(replace(data, '3', '4') AS BLOB)",
     ],
     ids=["gone", "shorter", "other"],
 )
-@pytest.mark.parametrize("kind", ["part", "errors"])
+@pytest.mark.parametrize("kind", ["rows", "errors"])
 def test_a_damaged_part_is_forgotten_and_done_again(folder, caplog, kind, damage):
     with begin(folder) as job:
         add(job, *range(5))
-    damage(folder / f"{kind}-0000003.csv")
+    sql(folder, f"{damage} WHERE place = 3 AND kind = ?", kind)
     with begin(folder) as job:
         assert sorted(job.finished) == [0, 1, 2, 4]
         assert caplog.messages == [
-            (
-                f"Finished parts of {str(folder)!r} are missing or damaged, and are "
-                "done again: 3."
-            )
+            f"Finished parts of {str(folder)!r} are damaged, and are done again: 3."
         ]
         add(job, 3)
     caplog.clear()
     with begin(folder) as job:
         assert sorted(job.finished) == [0, 1, 2, 3, 4]
+        assert [*job.parts(5)] == [content(index)[0] for index in range(5)]
         assert caplog.messages == []
 
 
-def test_a_journal_torn_anywhere_in_its_last_line_loses_that_line_only(folder):
+def test_a_part_larger_than_sqlite_reads_at_a_time(folder):
+    large = bytes(range(256)) * (3 * 2**18)  # 192 MiB: three pieces
     with begin(folder) as job:
-        add(job, 0, 1)
-    journal = folder / "journal.jsonl"
-    whole = journal.read_bytes()
-    first = whole.index(b"\n") + 1
-    for end in range(first, len(whole)):
-        journal.write_bytes(whole[:end])
-        with begin(folder) as job:
-            assert list(job.finished) == [0]
-            assert journal.read_bytes() == whole[:first]
+        job.add_part(0, large, b"", {})
+    assert sql(folder, "SELECT count(*) FROM pieces") == [(3,)]
     with begin(folder) as job:
-        add(job, 1)
-    assert journal.read_bytes() == whole
+        assert job.finished == {0: {}}
+        assert job.parts(1)[0] == large
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"",
-        b"\0\0\0",
-        b"[]",
-        b"null",
-        b'{"index": 1}',
-        b'{"index": 1, "part": {"n_bytes": 0}, "errors": null, "record": {}}',
-        b'{"index": 1, "part": 0, "errors": null, "record": {}}',
-        (
-            b'{"index": "1", "part": {"n_bytes": 0, "crc32": 0}, "errors": null, '
-            b'"record": {}}'
-        ),
-        b'{"index": 1, "part": {"n_bytes": 0, "crc32": 0}, "errors": 0, "record": {}}',
-        (
-            b'{"index": 1, "part": {"n_bytes": 0, "crc32": 0}, "errors": null, '
-            b'"record": 0}'
-        ),
-        (
-            b'{"index": 1, "part": {"n_bytes": "", "crc32": 0}, "errors": null, '
-            b'"record": {}}'
-        ),
-    ],
-)
-def test_any_other_damage_of_the_journal_is_an_error(folder, line):
+def test_a_damaged_file_says_so_and_can_be_started_over(folder):
     with begin(folder) as job:
-        add(job, 0, 1)
-    journal = folder / "journal.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(lines[0] + line + b"\n" + lines[1])
-    message = (
-        f"Line 2 of the journal {str(journal)!r} is damaged: start the job over "
-        "with restart=True."
-    )
-    for _ in range(2):  # The lock is free again after the first.
-        with raises(message):
-            begin(folder)
+        add(job, *range(20))
+    file = folder / "job.sqlite"
+    whole = file.read_bytes()
+    damaged = f"The file of the job in {str(folder)!r} is damaged ("
+    for broken in (whole[:100] + b"\xff" * (len(whole) - 100), whole[:40_000]):
+        file.write_bytes(broken)
+        for _ in range(2):  # The lock is free again after the first.
+            with pytest.raises(DataError) as caught:
+                begin(folder)
+            assert str(caught.value).startswith(damaged)
+            assert str(caught.value).endswith("): start over with restart=True.")
+        assert file.read_bytes() == broken
     with begin(folder, restart=True) as job:
         assert job.finished == {}
+        add(job, 0)
+    with begin(folder) as job:
+        assert list(job.finished) == [0]
 
 
 @settings(max_examples=60)
@@ -203,7 +161,6 @@ def test_any_other_damage_of_the_journal_is_an_error(folder, line):
                 st.binary(max_size=3),
             ),
             st.tuples(st.just("lose"), st.integers(0, 5)),
-            st.tuples(st.just("tear"), st.binary(min_size=1, max_size=5)),
             st.tuples(st.just("reopen")),
         ),
         max_size=20,
@@ -211,7 +168,6 @@ def test_any_other_damage_of_the_journal_is_an_error(folder, line):
 )
 def test_it_is_a_dictionary_that_outlives_its_process(steps):
     model = {}
-    lost = set()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "job")
         job = begin(folder)
@@ -220,23 +176,18 @@ def test_it_is_a_dictionary_that_outlives_its_process(steps):
                 index, data, errors = values
                 job.add_part(index, data, errors, {"number": number})
                 model[index] = (data, errors, {"number": number})
-                lost.discard(index)
-            elif kind == "lose":
-                (folder / f"part-{values[0]:07d}.csv").unlink(missing_ok=True)
-                lost.add(values[0])
             else:
                 job.close()
-                if kind == "tear":
-                    with (folder / "journal.jsonl").open("ab") as file:
-                        file.write(values[0].replace(b"\n", b"\r"))
-                model = {i: part for i, part in model.items() if i not in lost}
+                if kind == "lose":
+                    sql(folder, "DELETE FROM pieces WHERE place = ?", values[0])
+                    # A part without rows has no pieces to lose.
+                    if any(model.get(values[0], ((), (), None))[:2]):
+                        del model[values[0]]
                 job = begin(folder)
                 assert job.finished == {i: record for i, (*_, record) in model.items()}
                 for index, (data, errors, _) in model.items():
-                    path = folder / f"part-{index:07d}.csv"
-                    assert path.read_bytes() == data
-                    path = folder / f"errors-{index:07d}.csv"
-                    assert not errors or path.read_bytes() == errors
+                    assert job.content(index, "rows") == data
+                    assert job.content(index, "errors") == errors
         job.remove()
         assert not folder.exists()
 
@@ -299,8 +250,8 @@ def test_other_versions_are_told_and_kept(folder):
     ]:
         with begin(folder, MANIFEST | {"versions": {"torch": torch}}) as job:
             assert job.version_notes == notes
-    kept = json.loads((folder / "manifest.json").read_text("utf-8"))
-    assert kept["versions"] == [
+    [(content,)] = sql(folder, "SELECT content FROM manifest")
+    assert json.loads(content)["versions"] == [
         {"torch": "2.10"},
         {"torch": "2.11"},
         {"torch": "2.12"},
@@ -320,11 +271,12 @@ def test_the_first_part_rows_stay(folder):
         assert job.part_rows == 1
 
 
-def test_a_later_version_of_the_package_is_needed(folder):
-    folder.mkdir()
-    (folder / "manifest.json").write_text('{"format": "classify job 2"}')
+def test_the_version_of_the_package_that_began_it_is_needed(folder):
+    with begin(folder):
+        pass
+    sql(folder, "PRAGMA user_version = 2")
     with raises(
-        f"The job in {str(folder)!r} was begun by a later version of classify: go on "
+        f"The job in {str(folder)!r} was begun by another version of classify: go on "
         "with that version, or start over with restart=True."
     ):
         begin(folder)
@@ -337,46 +289,54 @@ def test_a_later_version_of_the_package_is_needed(folder):
 def test_restart_throws_away_what_is_of_the_job_and_nothing_else(folder):
     with begin(folder) as job:
         add(job, 0, 1, 2)
-        job.store_path.mkdir()
-        (job.store_path / "scores.sqlite").write_bytes(b"scores")
+        job.scores.put_many([(b"key", b"scores")])
     (folder / "notes.txt").write_text("mine")
-    (folder / ".part-0000007.csv.99.part").write_bytes(b"killed")
     with begin(folder, MANIFEST | {"output": {}}, restart=True) as job:
-        assert job.finished == {}
-        assert names(folder) == ["journal.jsonl", "lock", "manifest.json", "notes.txt"]
+        assert job.finished == job.scores.get_many([b"key"]) == {}
         add(job, 1)
+    assert names(folder) == ["job.sqlite", "lock", "notes.txt"]
     with begin(folder, MANIFEST | {"output": {}}) as job:
         assert list(job.finished) == [1]
 
 
+def other_program(file):
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE mine (value)")
+
+
 @pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("what", ["file", "folder", "manifest", "list"])
-def test_what_is_no_job_is_left_alone(folder, what, restart):
-    if what == "file":
-        folder.write_text("mine")
-    else:
-        folder.mkdir()
-        name = "part-0000000.csv" if what == "folder" else "manifest.json"
-        (folder / name).write_text("[]" if what == "list" else '{"format": "mine"}')
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: folder.write_text("mine"),
+        lambda folder: (folder.mkdir(), (folder / "part-0000000.csv").touch()),
+        lambda folder: (folder.mkdir(), (folder / "job.sqlite").write_text("mine")),
+        lambda folder: (folder.mkdir(), other_program(folder / "job.sqlite")),
+    ],
+    ids=["file", "folder", "text", "database"],
+)
+def test_what_is_no_job_is_left_alone(folder, make, restart):
+    make(folder)
+    before = {path: path.read_bytes() for path in folder.glob("*")}
     message = (
-        f"{str(folder)!r} is needed for the job, and is something else: move it away, "
-        "delete it, or give the output another name."
-        if what in ("file", "folder")
-        else f"{str(folder / 'manifest.json')!r} is no manifest of a job: move the "
-        "folder that it is in away, or delete it if nobody needs it."
+        f"{str(folder / 'job.sqlite')!r} is not the file of a job: move the folder "
+        "that it is in away, or delete it if it is not needed."
+        if folder / "job.sqlite" in before
+        else f"{str(folder)!r} is needed for the job, and is something else: move it "
+        "away, delete it, or give the output another name."
     )
     with raises(message):
         begin(folder, restart=restart)
-    if what == "folder":
-        assert names(folder) == ["part-0000000.csv"]
-    elif folder.is_dir():
-        assert (folder / "manifest.json").exists()
+    assert {path: path.read_bytes() for path in before} == before
 
 
-def test_a_job_that_was_killed_while_it_began_begins(folder):
+@pytest.mark.parametrize("size", [None, 0])
+def test_a_job_that_was_killed_while_it_began_begins(folder, size):
     folder.mkdir()
     (folder / "lock").touch()
-    (folder / ".manifest.json.123.part").write_text("{")
+    if size is not None:
+        (folder / "job.sqlite").touch()
     with begin(folder) as job:
         add(job, 0)
-        assert ".manifest.json.123.part" not in names(folder)
+    with begin(folder) as job:
+        assert list(job.finished) == [0]
