@@ -250,7 +250,8 @@ class PromptedModel:
             else:
                 good[at] = prompt
         if errors and refuse is not None:
-            raise refuse(*next(iter(errors.items())))
+            at, error = next(iter(errors.items()))
+            raise refuse(at, error) from error
         if errors and progress is not None:
             progress(len(errors))
         places, scored = list(good), []

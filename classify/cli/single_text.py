@@ -13,7 +13,7 @@ from classify.cli.loading import load_classifier
 from classify.cli.tables import bars
 from classify.cli.terminal import print_json
 from classify.config import Task
-from classify.errors import ConfigError, DataError, InputError
+from classify.errors import AnswerError, ConfigError, DataError, InputError
 from classify.frames import candidates_of_frame
 
 __all__ = ["predict_text"]
@@ -40,12 +40,16 @@ def predict_text(
         text = _stdin_text()
     text = _checked(text)
     classifier = load_classifier(task, notes, force=rules.force)
-    frame = classifier.classify_frame(
-        pd.DataFrame({"text": [text]}),
-        probabilities=True,
-        selective=rules.selective,
-        sets=rules.sets,
-    )
+    try:
+        frame = classifier.classify_frame(
+            pd.DataFrame({"text": [text]}),
+            probabilities=True,
+            selective=rules.selective,
+            sets=rules.sets,
+        )
+    except (InputError, AnswerError) as error:
+        # There is one text: no row to name, and none to go on with.
+        raise error.__cause__ or error from None
     row = frame.iloc[0]
     probabilities = {name: row[f"p({name})"] for name in task.labels.names}
     result: dict[str, Any] = {

@@ -178,7 +178,7 @@ def score_prompts(
     scores: dict[int, TextScore | RowError] = {}
     for which, score in drive((strategy(prompts[m[0]]) for m in members), engine):
         if not isinstance(score, TextScore) and refuse is not None:
-            raise refuse(members[which][0], score)
+            raise refuse(members[which][0], score) from score
         for at in members[which]:
             # Texts with equal prompts can differ in whether they were cut to it.
             scores[at] = (
