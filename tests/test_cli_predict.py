@@ -327,6 +327,6 @@ def test_a_reader_that_closes_the_pipe_is_no_traceback(tmp_path):
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=600) == 1
     assert b"Traceback" not in errors
     assert b"Error" not in errors

@@ -192,7 +192,7 @@ def command(*arguments):
         env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
