@@ -66,6 +66,7 @@ def prepared(folder):
         "min_label_mass": ["--min-label-mass", "0.001"],
         "no_label_column": ["--no-label-column"],
         "options": ["--options", "lines"],
+        "overwrite": ["--overwrite"],
         "output_format": ["--output-format", "csv"],
         "prior": ["--prior", "uniform"],
         "probabilities": ["--probabilities"],

@@ -25,14 +25,15 @@ ROWS_ONLY = {
     *("labels_column", "text_column", "as_table", "output", "output_format", "shard"),
     *("probabilities", "input_format", "encoding", "separator", "quote_char", "cache"),
     *("escape_char", "limit", "sample", "restart", "keep_job", "max_errors", "dry_run"),
-    "log_json",
+    *("log_json", "overwrite"),
 }
 OF_ONE_TEXT = {"text", "as_json"}
 REFUSED = {
     "a file": OF_ONE_TEXT | {"as_table"},
-    "a pipe": OF_ONE_TEXT | {"restart", "keep_job"},
+    "a pipe": OF_ONE_TEXT | {"restart", "keep_job", "overwrite"},
     "a table": OF_ONE_TEXT
-    | {"output", "restart", "keep_job", "output_format", "probabilities", "sets"},
+    | {"output", "restart", "keep_job", "overwrite", "output_format"}
+    | {"probabilities", "sets"},
     "one text": ROWS_ONLY,
 }
 # No effect with the demo model on this machine's engine.
@@ -167,7 +168,8 @@ def test_every_pair_of_evaluate(calibrated, values):
     without = NOWHERE if calibrated else {*NOWHERE, *NEEDS}
     names = sorted(set(parameters_of("evaluate")) - without)
     for chosen in covering(names, CONFLICTS, size=20):
-        arguments = [*labelled(chosen), *typed(chosen, values)]
+        needs = NEEDS | {"overwrite": ["report"]}
+        arguments = [*labelled(chosen), *typed(chosen, values, needs)]
         result = run("evaluate", source, *arguments)
         assert result.exit_code == 0, (arguments, result.output)
         assert "Log loss (nats)" in result.stdout

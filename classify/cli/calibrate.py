@@ -53,6 +53,7 @@ from classify.cli.options import (
     split_labels,
     task_of,
 )
+from classify.cli.overwriting import OverwriteOption
 from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
 
@@ -176,6 +177,7 @@ def calibrate_command(
             rich_help_panel="Data",
         ),
     ] = Path("calibration.json"),
+    overwrite: OverwriteOption = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -238,6 +240,7 @@ def calibrate_command(
             notes,
             labels=LabelSource(label_column, left_out=no_label_column),
             output=output,
+            overwrite=overwrite,
         )
 
 

@@ -21,6 +21,7 @@ from classify.cli.labelled_csv import (
     shown_warnings,
 )
 from classify.cli.loading import load_classifier
+from classify.cli.overwriting import check_calibration, replacing
 from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.decision import SelectiveClassifier, SplitConformalSets
@@ -101,6 +102,7 @@ def calibrate_tables(
     *,
     labels: LabelSource,
     output: Path,
+    overwrite: bool,
 ) -> None:
     """Fit a calibration to a table, say what it does, and write it."""
     _check_output(output, table, unlabelled)
@@ -110,6 +112,9 @@ def calibrate_tables(
     if label_column is None:
         for wish in _in_need_of_labels(wishes):
             raise labels.needed_for(wish)
+    if not overwrite and task.labels is not None:
+        names, is_labelled = list(task.labels.names), label_column is not None
+        check_calibration(output, wishes, names, is_labelled=is_labelled)
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
     rows = checked_rows(task, table, label_column=label_column)
@@ -140,8 +145,9 @@ def calibrate_tables(
                 "calibration all the same with --force."
             )
         notes.warn(harm)
+    where = replacing(output, "an earlier calibration")
     fit.artefact.save(output)
-    notes.say(f"Written to {output}.")
+    notes.say(f"Written to {where}.")
 
 
 def _in_need_of_labels(wishes: CalibrationWishes) -> Iterator[str]:

@@ -55,6 +55,7 @@ from classify.cli.options import (
     TrustOption,
     task_of,
 )
+from classify.cli.overwriting import OverwriteOption
 from classify.cli.uses import refuse_unused, task_facts
 
 __all__ = ["EVALUATE_HELP", "evaluate_command"]
@@ -108,6 +109,7 @@ def evaluate_command(
             rich_help_panel="Data",
         ),
     ] = None,
+    overwrite: OverwriteOption = False,
     calibration: CalibrationOption = None,
     force: ForceOption = False,
     threshold: ThresholdOption = None,
@@ -144,7 +146,8 @@ def evaluate_command(
             chosen, threshold=threshold, target_risk=target_risk, sets=sets, force=force
         )
         reading = Reading.of(given, [source])
-        refuse_unused(given, reading.facts())
+        written = {"a report is written": report is not None}
+        refuse_unused(given, reading.facts() | written)
         from classify.cli.evaluate_job import evaluate_table
 
         evaluate_table(
@@ -154,4 +157,5 @@ def evaluate_command(
             notes,
             label_column=label_column,
             report=report,
+            overwrite=overwrite,
         )

@@ -14,6 +14,7 @@ from classify.cli.decision_options import Rules
 from classify.cli.figures import figures_table
 from classify.cli.labelled_csv import checked_rows, file_names, scored_texts
 from classify.cli.loading import load_classifier
+from classify.cli.overwriting import check_report, replacing
 from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.errors import DataError
@@ -41,11 +42,15 @@ def evaluate_table(
     *,
     label_column: str,
     report: Path | None,
+    overwrite: bool,
 ) -> None:
     """Evaluate a table, print the figures, and write the report."""
     if report is not None:
         check_matplotlib()
         _check_folder(report)
+        if not overwrite:
+            check_report(report)
+        where = replacing(report / "report.html", "an earlier report")
     rows = checked_rows(task, table, label_column=label_column)
     classifier = load_classifier(task, notes, force=rules.force)
     texts = scored_texts(classifier, rows, notes)
@@ -61,7 +66,8 @@ def evaluate_table(
     console = notes.results(in_files=80)
     _print(evaluation, rules, console)
     if report is not None:
-        notes.say(f"Written to {write_report(evaluation, report)}.")
+        write_report(evaluation, report)
+        notes.say(f"Written to {where}.")
 
 
 def _check_folder(folder: Path) -> None:

@@ -233,6 +233,7 @@ class JobOptions:
 
     output: Path | None = None
     output_format: str | None = None
+    overwrite: bool = False
     as_table: bool = False
     probabilities: bool = False
     restart: bool = False

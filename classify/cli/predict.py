@@ -71,6 +71,7 @@ from classify.cli.options import (
     TrustOption,
     task_of,
 )
+from classify.cli.overwriting import OverwriteOption
 from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
 
@@ -119,6 +120,7 @@ def predict_command(
     ] = None,
     text_column: TextColumnOption = None,
     output: OutputOption = None,
+    overwrite: OverwriteOption = False,
     as_table: Annotated[
         bool,
         typer.Option(

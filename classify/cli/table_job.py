@@ -16,6 +16,7 @@ from classify.cli.job_log import JobLog, Watchers
 from classify.cli.job_options import JobOptions, Reading, is_stream
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import load_classifier
+from classify.cli.overwriting import check_log, check_rows, replacing
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, on_one_line, results_table
 from classify.cli.terminal import streams_elsewhere, visible
@@ -60,9 +61,11 @@ def predict_table(
     )
     job.check(table)
     sink = _sink_of(job, table, options, notes)
+    where = _where(options.output)
     with ExitStack() as stack:
         log = None
         if options.log_json is not None:
+            check_log(options.log_json)
             log = stack.enter_context(JobLog(options.log_json))
         classifier = load_classifier(
             task, notes, force=rules.force, with_engine=options.ray is None
@@ -95,7 +98,7 @@ def predict_table(
     if not outcome.is_complete:
         _report_stop(outcome, table, notes)
         raise typer.Exit(interruption.exit_code)
-    _report(outcome, job, table, task, options, notes, engine)
+    _report(outcome, job, table, task, where, notes, engine)
 
 
 def _sink_of(
@@ -111,6 +114,8 @@ def _sink_of(
         return _Piped(Path("-"), options, table, notes)
     written = output_format(output, output_format=options.output_format)
     check_output(output, written, table)
+    if not options.overwrite:
+        check_rows(output, job, table, written)
     return lambda job, table, run: run_job(
         job,
         table,
@@ -121,6 +126,13 @@ def _sink_of(
         keep=options.keep_job,
         compute=compute,
     )
+
+
+def _where(output: Path | None) -> str | None:
+    """Say where rows are written, before they are."""
+    if output is None or str(output) == "-":
+        return None
+    return replacing(output, "an earlier output")
 
 
 def _compute_of(options: JobOptions) -> Compute | None:
@@ -137,7 +149,7 @@ def _report(
     job: Classification,
     table: Table,
     task: Task,
-    options: JobOptions,
+    where: str | None,
     notes: Notes,
     engine: Engine | None,
 ) -> None:
@@ -148,8 +160,8 @@ def _report(
         renamed=job.renamed(table.columns),
         speculation=_speculation_figures(engine),
     )
-    if options.output is not None and str(options.output) != "-":
-        notes.say(f"Written to {options.output}.")
+    if where is not None:
+        notes.say(f"Written to {where}.")
     if outcome.errors is not None:
         notes.say(f"The rows without a label are listed in {outcome.errors}.")
     if outcome.folder is not None:

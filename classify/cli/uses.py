@@ -34,6 +34,7 @@ USES: Mapping[str, Use] = {
             *("labels_column", "text_column", "as_table", "output", "output_format"),
             *("probabilities", "input_format", "encoding", "separator", "quote_char"),
             *("escape_char", "limit", "sample", "shard", "restart", "keep_job"),
+            "overwrite",
             *("max_errors", "cache", "dry_run", "log_json", "ray", "workers"),
         ),
         "{option} is for files, and here one text is classified: name a file, or drop "
@@ -50,8 +51,11 @@ USES: Mapping[str, Use] = {
         "--output, or drop {option}.",
     ),
     "a file is written": Use(
-        ("restart", "keep_job", "ray"),
+        ("restart", "keep_job", "overwrite", "ray"),
         "{option} is for a job with an output file: give --output, or drop {option}.",
+    ),
+    "a report is written": Use(
+        ("overwrite",), "{option} is for --report: give it, or drop {option}."
     ),
     "the job is run": Use(
         ("ray",), "{option} runs the job, and --dry-run does not: drop one of them."

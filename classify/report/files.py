@@ -15,7 +15,9 @@ from classify.report.evaluation import Evaluation
 from classify.report.json_form import as_json
 from classify.report.page import page_html
 
-__all__ = ["write_report"]
+__all__ = ["NAMES", "write_report"]
+
+NAMES = ("predictions.csv", "report.json", "report.html")
 
 
 def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path:

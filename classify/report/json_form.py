@@ -11,9 +11,9 @@ from classify.report.measures import CONFIDENCE_LEVEL, N_RESAMPLES, Measure, Qua
 from classify.report.pictures import N_MASS_BINS
 from classify.report.selection import Selection, SetFigures
 
-__all__ = ["as_json"]
+__all__ = ["FORMAT", "as_json"]
 
-_FORMAT = "classify-report/1"
+FORMAT = "classify-report/1"
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """
     after, selection = evaluation.after, evaluation.selection
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "title": evaluation.title,
         "facts": evaluation.facts,
         "n_texts": len(evaluation.texts),

@@ -39,8 +39,7 @@ __all__ = ["VllmEngine"]
 
 # Prompt lengths of the first texts, until real ones are seen.
 _GUESSED_LENGTH = 512
-# vLLM refuses any above.
-_HIGHEST_TEMPERATURE = 2.0
+_HIGHEST_TEMPERATURE = 2.0  # vLLM refuses any above
 # vLLM's own 5 are too few for it to give back the memory that its processes share,
 # hundreds of MB, which then stay taken after they are killed.
 _SECONDS_TO_END = 15.0

@@ -1,0 +1,163 @@
+"""Files that are already where a command writes: replaced if they are of its making.
+
+A command that is run again may replace what it wrote. Anything else that it finds there
+is somebody's work, and stays unless --overwrite is given.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from classify.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from classify.jobs import CalibrationWishes, Classification
+    from classify.jobs.files.table import Table
+    from classify.jobs.files.writing import OutputFormat
+
+__all__ = [
+    "OverwriteOption",
+    "check_calibration",
+    "check_log",
+    "check_report",
+    "check_rows",
+    "replacing",
+]
+
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace files that something else than this command has written.",
+        rich_help_panel="Data",
+    ),
+]
+
+
+def check_rows(
+    output: Path, job: "Classification", table: "Table", written: "OutputFormat"
+) -> None:
+    """Raise DataError if an output is there with other columns than it would get."""
+    from classify.jobs.output import errors_path
+    from classify.jobs.results import ERRORS_HEADER
+
+    if _has_content(output):
+        wanted = [*table.columns, *job.kinds(table.columns)]
+        found = _columns(output, written)
+        if not found:
+            raise _refusal(output, f"exists and cannot be read as {written.name}")
+        if found != wanted:
+            raise _refusal(
+                output,
+                f"exists and has other columns ({', '.join(found)}) than this command "
+                "writes",
+            )
+    errors = errors_path(output)
+    if _has_content(errors) and not _starts(errors).startswith(ERRORS_HEADER):
+        raise _refusal(
+            errors, "would be replaced by a list of rows, and is something else"
+        )
+
+
+def check_calibration(
+    output: Path, wishes: "CalibrationWishes", labels: list[str], *, is_labelled: bool
+) -> None:
+    """Raise DataError unless a calibration that is there was fitted in the same way."""
+    from classify.artefact import Artefact
+
+    if not _has_content(output):
+        return
+    try:
+        found = Artefact.load(output)
+    except InputError:
+        raise _refusal(output, "exists and is not a calibration") from None
+    calibrator = found.calibrator
+    before = _described(
+        calibrator.get_params()["method"],
+        is_labelled=bool(calibrator.n_labels_),
+        target_risk=found.selective and found.selective.target_risk,
+        sets=found.sets and found.sets.confidence_level,
+    )
+    now = _described(
+        wishes.method,
+        is_labelled=is_labelled,
+        target_risk=wishes.target_risk,
+        sets=wishes.sets,
+    )
+    if calibrator.classes_.tolist() != sorted(labels):
+        raise _refusal(output, "holds the calibration of other labels")
+    if before != now:
+        raise _refusal(output, f"holds another calibration: {before}. This one: {now}")
+
+
+def check_report(folder: Path) -> None:
+    """Raise DataError if files in a folder would be replaced that are no report."""
+    from classify.report.files import NAMES
+    from classify.report.json_form import FORMAT
+
+    taken = [folder / name for name in NAMES if (folder / name).exists()]
+    if not taken:
+        return
+    try:
+        content = json.loads((folder / "report.json").read_bytes())
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _refusal(taken[0], "exists and is not of a report by this command")
+
+
+def check_log(path: Path) -> None:
+    """Raise DataError if a file that is appended to is something else than a log."""
+    if not _has_content(path):
+        return
+    try:
+        line: Any = json.loads(_starts(path).partition(b"\n")[0])
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or "event" not in line:
+        raise DataError(
+            f"The log {str(path)!r} exists and is something else: give it another name."
+        )
+
+
+def replacing(path: Path, earlier: str) -> str:
+    """Name a file before it is written, and what it takes the place of."""
+    return f"{path}, in place of {earlier}" if _has_content(path) else str(path)
+
+
+def _described(
+    method: str, *, is_labelled: bool, target_risk: float | None, sets: float | None
+) -> str:
+    parts = [f"method {method}", "with labels" if is_labelled else "without labels"]
+    if target_risk is not None:
+        parts.append(f"a threshold for a risk of {target_risk:g}")
+    if sets is not None:
+        parts.append(f"sets at level {sets:g}")
+    return ", ".join(parts)
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _starts(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1 << 16)
+
+
+def _columns(path: Path, written: "OutputFormat") -> list[str]:
+    """Return the columns of a file; none if it cannot be read as such."""
+    from classify.jobs import open_table
+
+    try:
+        return list(open_table([str(path)], input_format=written.name).columns)
+    except InputError:
+        return []
+
+
+def _refusal(path: Path, why: str) -> DataError:
+    return DataError(
+        f"{str(path)!r} {why}. Give another name, or --overwrite to replace it."
+    )
