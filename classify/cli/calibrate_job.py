@@ -112,12 +112,12 @@ def calibrate_tables(
     if label_column is None:
         for wish in _in_need_of_labels(wishes):
             raise labels.needed_for(wish)
-    if not overwrite and task.labels is not None:
-        names, is_labelled = list(task.labels.names), label_column is not None
-        check_calibration(output, wishes, names, is_labelled=is_labelled)
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
     rows = checked_rows(task, table, label_column=label_column)
+    if not overwrite and task.labels is not None:
+        names, is_labelled = list(task.labels.names), label_column is not None
+        check_calibration(output, wishes, names, is_labelled=is_labelled)
     labels.report(label_column, notes)
     more = None
     if unlabelled is not None:
