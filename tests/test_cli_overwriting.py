@@ -150,7 +150,8 @@ def test_a_calibration_of_the_same_kind_is_replaced(folder):
         ),
     ):
         assert refused(*command, *changed) == f"{had}. This one: {now}. {HOW}"
-    assert refused("calibrate", labelled_csv(), "--labels", "shipping,billing") == (
+    others = ("--labels", "shipping,billing", "--no-label-column")
+    assert refused("calibrate", labelled_csv(), *others) == (
         "'calibration.json' holds the calibration of other labels. " + HOW
     )
     assert (folder / "calibration.json").read_bytes() == content
