@@ -23,7 +23,6 @@ from classify.jobs.files.sources import (
     FileSource,
     Source,
     StreamSource,
-    check_file,
     checked_encoding,
     is_stream,
 )
@@ -155,10 +154,8 @@ def _matching(path: str) -> list[str]:
 def _format(path: str, given: str | None) -> FileFormat:
     if given is None and (path == "-" or is_stream(path)):
         given = "csv"
-    elif path != "-" and not is_stream(path):
-        check_file(path)
-        if given is None and re.search(r"\.json(\.gz|\.zst)?$", path, re.IGNORECASE):
-            given = "jsonl"
+    elif given is None and re.search(r"\.json(\.gz|\.zst)?$", path, re.IGNORECASE):
+        given = "jsonl"
     try:
         return format_of(path, given, name="input_format")
     except ConfigError:
