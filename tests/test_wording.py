@@ -44,7 +44,11 @@ def test_parameters_are_found():
     assert len(NAMED) > 30
 
 
-@pytest.mark.parametrize(("name", "value"), NAMED, ids=lambda each: str(each))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    NAMED,
+    ids=lambda each: "" if each is NO_VALUE else str(each),
+)
 def test_what_a_message_names_is_an_option(name, value):
     if name not in PYTHON_ONLY:
         assert as_option(name, value).split()[0] in OPTIONS

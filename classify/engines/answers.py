@@ -53,10 +53,10 @@ def checked_answer(request: Request, answer: Answer) -> Answer:
     >>> from classify.tracking import TokenTree
     >>> tree = TokenTree([(1,), (2,)])
     >>> edges = np.array([np.nan, -1.0, np.nan])
-    >>> checked_answer(ReadRequest((0,), tree, (0,)), edges)
+    >>> checked_answer(ReadRequest((0,), tree, (0,)), edges)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    classify.errors.AnswerError: The model's log-probabilities for this text are …
+    classify.errors.AnswerError: The model's log-probabilities for this text are ...
     """
     if isinstance(answer, Exception):
         raise answer
