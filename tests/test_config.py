@@ -204,8 +204,8 @@ def test_a_string_is_a_template():
         (
             {"speculation": {"method": "eagle"}},
             (
-                "Speculation by 'eagle' needs 'model': a folder or hub id, as in "
-                "{method: eagle, model: …}."
+                "Speculation by 'eagle' needs 'model', a folder or hub id: "
+                "speculation={'method': 'eagle', 'model': '…'}."
             ),
         ),
         (

@@ -277,7 +277,8 @@ def test_what_does_not_fit_is_refused(scores):
     )
     assert refused(LabelError, TEXTS, ["rage", *DRAWN.y[1:]], scores) == (
         "y_true[0] is 'rage', which is not one of the classes: 'anger', 'fear', 'joy', "
-        "'trust'. Mend the label, or add a class and its column of probabilities."
+        "'trust'. Did you mean 'anger'? Mend the label, or add a class and its column "
+        "of probabilities."
     )
     assert refused(InputError, [*TEXTS[1:], np.nan], DRAWN.y, scores) == (
         "texts[299] is nan, of type float: give texts as strings."

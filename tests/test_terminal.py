@@ -78,7 +78,7 @@ def csv_rows(sent):
         ((), {"NO_COLOR": "1"}),
         ((), {"TERM": "dumb"}),
         (("--table",), {"stdout": "cat"}),
-        (("--probabilities", "--threshold", "0.7"), {}),
+        (("--threshold", "0.7"), {}),
     ],
     ids=str,
 )

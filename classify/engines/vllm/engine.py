@@ -232,6 +232,7 @@ class VllmEngine:
 
     def submit(self, request: Request) -> int:
         """Take a request and return its ticket."""
+        self._check_request(request)
         return self._own.submit(request)
 
     def poll(self) -> list[Completed]:
@@ -254,10 +255,7 @@ class VllmEngine:
         )
 
     def _submit(self, request: Request) -> int:
-        self._check_open()
-        check_request(
-            request, vocab_size=self.vocab_size, context_length=self.context_length
-        )
+        self._check_request(request)
         ticket = next(self._tickets)
         length = len(request.prompt_token_ids)
         self._mean_length += 0.01 * (length - self._mean_length)
@@ -283,6 +281,20 @@ class VllmEngine:
         self._forget()
         self._llm = self._engine = None
         self._end()
+
+    def _check_request(self, request: Request) -> None:
+        self._check_open()
+        check_request(
+            request, vocab_size=self.vocab_size, context_length=self.context_length
+        )
+        if (
+            isinstance(request, TrackedRequest)
+            and not request.temperature <= _HIGHEST_TEMPERATURE
+        ):
+            raise InputError(
+                f"temperature must be at most {_HIGHEST_TEMPERATURE:g} with the vllm "
+                f"engine. Got {request.temperature!r} instead."
+            )
 
     def _check_open(self) -> None:
         self._home.check()
@@ -312,11 +324,6 @@ class VllmEngine:
         self._waiting[ticket] = _Waiting(request, len(chains), chains, edges)
 
     def _submit_generation(self, ticket: int, request: TrackedRequest) -> None:
-        if not request.temperature <= _HIGHEST_TEMPERATURE:
-            raise InputError(
-                f"temperature must be at most {_HIGHEST_TEMPERATURE:g} with the vllm "
-                f"engine. Got {request.temperature!r} instead."
-            )
         # Allowed paths end at their leaves, whatever tokens they go over.
         ends = () if request.allowed is not None else self._stop_token_ids
         stops = set(ends if request.stop_token_ids is None else request.stop_token_ids)
