@@ -19,7 +19,6 @@ from classify.frames import (
     candidates_of_frame,
     frame_of,
     row_refusal,
-    row_results,
     rows_and_candidates,
     rows_of_frame,
 )
@@ -33,6 +32,7 @@ from classify.label_values import labels_of_y
 from classify.labels import Labels, LabelSet
 from classify.prompted_model import MODEL_PARAMETERS, Progress, PromptedModel
 from classify.prompts import PromptTemplate
+from classify.results import row_results
 from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.tokenizer import Tokenizer

@@ -13,11 +13,11 @@ from classify.calibration import (
     check_fingerprint,
     fingerprint_of,
 )
-from classify.calibration.fingerprint import (
-    differing_keys,
-)
 from classify.demo import model_folder
 from classify.errors import ConfigError, DataError, InputError
+from classify.fingerprint import (
+    differing_keys,
+)
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
 from classify.tokenizer import load_tokenizer

@@ -14,7 +14,7 @@ import pytest
 from classify import ZeroShotClassifier
 from classify.cells import column_list, is_missing, no_text, text_of, written_text
 from classify.errors import DataError, InputError
-from classify.frames import candidates_of_cells, rows_of_cells, rows_of_texts
+from classify.rows import candidates_of_cells, rows_of_cells, rows_of_texts
 from tests.tiny_tokenizers import byte_level
 from tests.toy_model import hashed_engine
 

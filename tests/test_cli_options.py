@@ -21,7 +21,7 @@ from classify.cli.uses import USES
 from classify.config import Task
 from classify.config.task import PromptSpec
 from classify.engines.choice import ENGINES
-from classify.jobs.files.formats import FormatName
+from classify.tables.formats import FormatName
 from tests.option_values import parameters_of
 
 COMMANDS = get_command(app).commands

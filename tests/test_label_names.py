@@ -12,10 +12,10 @@ from classify import ZeroShotClassifier
 from classify.calibration import LabelCalibrator
 from classify.decision import SplitConformalSets
 from classify.errors import LabelError
-from classify.frames import candidates_of_cells
 from classify.label_names import join_names, need_json, positions, suggestion
 from classify.labels import Label, LabelSet
 from classify.metrics import log_loss_from_log_proba
+from classify.rows import candidates_of_cells
 from tests.tiny_tokenizers import byte_level
 from tests.toy_model import hashed_engine
 

@@ -7,13 +7,13 @@ are in `shifts` (without labels) and `scaling`, `matrix`, `isotonic`, `mixture` 
 
 from classify.calibration.calibrator import LabelCalibrator
 from classify.calibration.checks import CalibrationWarning
-from classify.calibration.fingerprint import (
+from classify.calibration.methods import METHODS, PROBE_METHODS, required_tolerance
+from classify.calibration.prior_shift import PriorShift
+from classify.fingerprint import (
     Fingerprint,
     check_fingerprint,
     fingerprint_of,
 )
-from classify.calibration.methods import METHODS, PROBE_METHODS, required_tolerance
-from classify.calibration.prior_shift import PriorShift
 
 __all__ = [
     "METHODS",

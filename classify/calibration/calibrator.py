@@ -18,11 +18,11 @@ from classify.calibration.artefact import (
 )
 from classify.calibration.calibration import Calibration, Options
 from classify.calibration.checks import as_logprobs
-from classify.calibration.fingerprint import Fingerprint, check_fingerprint
 from classify.calibration.fitting import fit_calibration
 from classify.calibration.methods import required_tolerance
 from classify.calibration.rows import FloatArray, normalised
 from classify.calibration.scaling import Affine
+from classify.fingerprint import Fingerprint, check_fingerprint
 
 __all__ = ["LabelCalibrator"]
 

@@ -19,7 +19,6 @@ from classify.calibration.checks import (
     target_prior,
 )
 from classify.calibration.cross_fitting import Folds, folds_of, held_out
-from classify.calibration.fingerprint import Fingerprint
 from classify.calibration.isotonic import MIN_ISOTONIC_LABELS
 from classify.calibration.labelled import LabelledTexts
 from classify.calibration.methods import (
@@ -37,6 +36,7 @@ from classify.calibration.rows import FloatArray, RowMap, normalised
 from classify.calibration.scaling import Penalty
 from classify.distribution import VERSION
 from classify.errors import ConfigError, DataError
+from classify.fingerprint import Fingerprint
 from classify.wording import parameter
 
 __all__ = ["fit_calibration"]

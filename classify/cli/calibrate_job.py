@@ -28,7 +28,7 @@ from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ClassifyError, ConfigError, DataError
 from classify.given_calibrator import warn_of_tolerance
 from classify.jobs import CalibrationFit, CalibrationWishes, fit_artefact
-from classify.jobs.files.table import Table as InputTable
+from classify.tables.table import Table as InputTable
 
 __all__ = ["LabelSource", "calibrate_tables"]
 

@@ -5,7 +5,7 @@ import typer
 from classify.cli.console import Notes, clock
 from classify.cli.report import warn_of_rows
 from classify.jobs import Classification, estimate_job
-from classify.jobs.files.table import Table
+from classify.tables.table import Table
 
 __all__ = ["report_estimate"]
 

@@ -19,9 +19,9 @@ from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.errors import DataError
 from classify.jobs import evaluate, selection_of
-from classify.jobs.files.table import Table
 from classify.report import Evaluation, check_matplotlib, write_report
 from classify.report.measures import Measure
+from classify.tables.table import Table
 
 __all__ = ["evaluate_table"]
 

@@ -11,7 +11,7 @@ from classify.cli.choices import completion
 from classify.cli.given import Given
 
 if TYPE_CHECKING:
-    from classify.jobs.files.table import Table
+    from classify.tables.table import Table
 
 __all__ = ["JobOptions", "Reading", "is_stream"]
 
@@ -196,7 +196,7 @@ class Reading:
 
     def facts(self) -> dict[str, bool]:
         """Return what the files say about which options have an effect."""
-        from classify.jobs.files.opening import input_formats
+        from classify.tables.opening import input_formats
 
         formats = input_formats(list(self.sources), self.input_format)
         return {

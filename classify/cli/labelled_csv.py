@@ -19,7 +19,7 @@ from classify.jobs import (
     read_labelled,
     score_labelled,
 )
-from classify.jobs.files.table import Table
+from classify.tables.table import Table
 
 __all__ = ["checked_rows", "file_names", "scored_texts", "shown_warnings"]
 

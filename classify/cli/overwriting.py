@@ -14,8 +14,8 @@ from classify.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from classify.jobs import CalibrationWishes, Classification
-    from classify.jobs.files.table import Table
-    from classify.jobs.files.writing import OutputFormat
+    from classify.tables.table import Table
+    from classify.tables.writing import OutputFormat
 
 __all__ = [
     "OverwriteOption",

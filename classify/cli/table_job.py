@@ -36,8 +36,8 @@ from classify.jobs import (
     run_job,
     stream_rows,
 )
-from classify.jobs.files.table import Table
 from classify.jobs.run import Compute
+from classify.tables.table import Table
 
 __all__ = ["predict_table"]
 

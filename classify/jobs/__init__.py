@@ -9,9 +9,6 @@ from classify.jobs.checks import check_table
 from classify.jobs.chunk_texts import RowColumns
 from classify.jobs.estimate import Estimate, estimate_job
 from classify.jobs.evaluate import evaluate, selection_of
-from classify.jobs.files.opening import open_table
-from classify.jobs.files.selection import parse_shard, select_rows
-from classify.jobs.files.writing import output_format
 from classify.jobs.labelled import (
     LabelledRows,
     ScoredTexts,
@@ -23,6 +20,9 @@ from classify.jobs.output import check_output
 from classify.jobs.results import Classification, ClassifiedChunk
 from classify.jobs.run import JobRun, JobWatcher, Outcome, run_job, stream_rows
 from classify.jobs.summary import Summary
+from classify.tables.opening import open_table
+from classify.tables.selection import parse_shard, select_rows
+from classify.tables.writing import output_format
 
 __all__ = [
     "CalibrationFit",

@@ -2,7 +2,7 @@
 
 from classify.classifier import ZeroShotClassifier
 from classify.errors import ConfigError
-from classify.jobs.files.table import Table
+from classify.tables.table import Table
 from classify.wording import parameter
 
 __all__ = ["check_table"]

@@ -6,11 +6,11 @@ from functools import cached_property
 
 from classify.encoding import Row, candidate_sets, columns_of
 from classify.errors import InputError
-from classify.frames import candidates_of_cells, rows_of_cells
-from classify.jobs.files.chunk import Chunk
 from classify.jobs.score_records import text_keys
 from classify.labels import LabelSet
+from classify.rows import candidates_of_cells, rows_of_cells
 from classify.scored_rows import RowScorer
+from classify.tables.chunk import Chunk
 
 __all__ = ["ChunkTexts", "RowColumns"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from classify.errors import InputError
 from classify.jobs.chunk_texts import ChunkTexts
-from classify.jobs.files.selection import select_rows
-from classify.jobs.files.table import Table
 from classify.jobs.results import Classification
+from classify.tables.selection import select_rows
+from classify.tables.table import Table
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["Estimate", "estimate_job"]

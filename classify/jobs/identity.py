@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from classify import __version__
-from classify.calibration.fingerprint import is_folder
 from classify.engines import choose_engine
+from classify.fingerprint import is_folder
 from classify.jobs.results import Classification
 from classify.labels import LabelSet
 from classify.scored_rows import RowScorer

@@ -11,12 +11,13 @@ from classify.cells import no_text, shown, text_of, written_text
 from classify.classifier import ZeroShotClassifier
 from classify.encoding import Row
 from classify.errors import AnswerError, DataError, InputError, LabelError
-from classify.frames import NO_MASS, rows_of_cells
-from classify.jobs.files.chunk import Chunk, joined
-from classify.jobs.files.table import Table
 from classify.label_names import suggestion
 from classify.labels import LabelSet
+from classify.results import NO_MASS
+from classify.rows import rows_of_cells
 from classify.scoring import LabelLogprobs
+from classify.tables.chunk import Chunk, joined
+from classify.tables.table import Table
 
 __all__ = ["LabelledRows", "ScoredTexts", "read_labelled", "score_labelled"]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from classify.calibration.fingerprint import differing_keys
+from classify.fingerprint import differing_keys
 
 __all__ = ["differences", "other_versions"]
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from classify.atomic import atomic_file
 from classify.errors import DataError
-from classify.jobs.files.table import Table
-from classify.jobs.files.writing import OutputFormat
 from classify.jobs.results import ERRORS_HEADER, Classification, ClassifiedChunk
 from classify.jobs.state import JobState
 from classify.jobs.summary import Summary
+from classify.tables.table import Table
+from classify.tables.writing import OutputFormat
 
 __all__ = ["JobOutput", "Part", "check_output"]
 

@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 from classify.classifier import ZeroShotClassifier
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.frames import own_names, row_results
 from classify.jobs.checks import check_table
 from classify.jobs.chunk_texts import RowColumns
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.csv_output import csv_bytes
-from classify.jobs.files.result_kinds import ResultKind
-from classify.jobs.files.table import Table
 from classify.jobs.scored_chunks import ScoredChunk
 from classify.jobs.summary import Summary
 from classify.label_names import need_json
+from classify.results import own_names, row_results
+from classify.tables.chunk import Chunk
+from classify.tables.csv_output import csv_bytes
+from classify.tables.result_kinds import ResultKind
+from classify.tables.table import Table
 
 __all__ = ["ERRORS_HEADER", "Classification", "ClassifiedChunk"]
 

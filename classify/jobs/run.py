@@ -12,9 +12,6 @@ from typing import Any, NamedTuple, Protocol
 
 from classify.doubts import doubt_one_label
 from classify.errors import ConfigError, EngineError
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.table import Table
-from classify.jobs.files.writing import OutputFormat, output_format
 from classify.jobs.identity import job_fingerprint, score_digest, versions
 from classify.jobs.limits import ErrorLimit
 from classify.jobs.output import JobOutput, Part
@@ -24,6 +21,9 @@ from classify.jobs.state import JobState
 from classify.jobs.store import ScoreStore
 from classify.jobs.summary import Summary
 from classify.jobs.watcher import JobWatcher
+from classify.tables.chunk import Chunk
+from classify.tables.table import Table
+from classify.tables.writing import OutputFormat, output_format
 from classify.wording import parameter
 
 __all__ = [

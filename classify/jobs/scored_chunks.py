@@ -9,7 +9,6 @@ import numpy as np
 from classify.engines import Engine
 from classify.errors import InputError
 from classify.jobs.chunk_texts import ChunkTexts, RowColumns
-from classify.jobs.files.chunk import Chunk
 from classify.jobs.score_records import (
     PlacedScores,
     combine_scores,
@@ -20,6 +19,7 @@ from classify.jobs.store import ScoreStore
 from classify.jobs.watcher import JobWatcher
 from classify.scored_rows import RowScorer
 from classify.scoring import Flight, LabelLogprobs, TextScore
+from classify.tables.chunk import Chunk
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["ChunkScorer", "ScoredChunk", "WaitingChunk"]

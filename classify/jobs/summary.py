@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.frames import RowResults
+from classify.results import RowResults
 
 __all__ = ["Summary"]
 

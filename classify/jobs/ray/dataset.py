@@ -8,17 +8,17 @@ import numpy as np
 
 from classify import __version__
 from classify.errors import ConfigError
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.parquet_output import ParquetOutput
-from classify.jobs.files.rows import ArrowRows, ListRows
-from classify.jobs.files.table import Table
-from classify.jobs.files.values import pyarrow
 from classify.jobs.identity import score_digest
 from classify.jobs.ray.cluster import ray_module, worker_shape
 from classify.jobs.ray.compute import check_counts, portable
 from classify.jobs.results import Classification
 from classify.jobs.scored_chunks import ChunkScorer
 from classify.jobs.store import ScoreStore
+from classify.tables.chunk import Chunk
+from classify.tables.parquet_output import ParquetOutput
+from classify.tables.rows import ArrowRows, ListRows
+from classify.tables.table import Table
+from classify.tables.values import pyarrow
 
 if TYPE_CHECKING:
     import pyarrow as pa

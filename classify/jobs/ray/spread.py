@@ -5,7 +5,6 @@ from typing import NamedTuple, Protocol, cast
 
 from classify.encoding import Row
 from classify.jobs.chunk_texts import ChunkTexts, RowColumns
-from classify.jobs.files.chunk import Chunk
 from classify.jobs.ray.texts import Texts
 from classify.jobs.run import IndexedChunk, JobRun
 from classify.jobs.score_records import unpack_scores
@@ -13,6 +12,7 @@ from classify.jobs.scored_chunks import ScoredChunk, WaitingChunk
 from classify.jobs.store import ScoreStore
 from classify.labels import LabelSet
 from classify.scored_rows import RowScorer
+from classify.tables.chunk import Chunk
 
 __all__ = ["Answer", "IndexedScores", "SpreadScoring", "TextPool"]
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from classify.atomic import atomic_file
 from classify.errors import ConfigError, DataError
-from classify.jobs.files import (
+from classify.tables import (
     csv_bytes,
     joined,
     open_table,

@@ -5,7 +5,7 @@ import zipfile
 from typing import NamedTuple
 
 from classify.errors import DataError
-from classify.jobs.files.formats import FormatName
+from classify.tables.formats import FormatName
 from classify.wording import parameter
 
 __all__ = ["MAX_START_BYTES", "NO_TABLE", "check_content", "encoding_of"]

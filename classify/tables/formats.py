@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from classify.errors import ConfigError
-from classify.jobs.files.compression import Compression
+from classify.tables.compression import Compression
 from classify.wording import parameter
 
 __all__ = ["FileFormat", "FormatName", "checked_format", "format_of"]

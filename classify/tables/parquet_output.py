@@ -4,9 +4,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.result_kinds import ResultKind, check_unique_columns
-from classify.jobs.files.values import arrow_cells, as_texts, pyarrow
+from classify.tables.chunk import Chunk
+from classify.tables.result_kinds import ResultKind, check_unique_columns
+from classify.tables.values import arrow_cells, as_texts, pyarrow
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import ConfigError, DataError
-from classify.jobs.files.chunk import Chunk, joined
-from classify.jobs.files.table import Table
+from classify.tables.chunk import Chunk, joined
+from classify.tables.table import Table
 from classify.wording import parameter
 
 __all__ = ["parse_shard", "select_rows"]
@@ -54,7 +54,7 @@ def select_rows(
     Examples
     --------
     >>> import pandas as pd
-    >>> from classify.jobs.files.opening import open_table
+    >>> from classify.tables.opening import open_table
     >>> table = open_table(pd.DataFrame({"text": ["a", "b", "c", "d"]}))
     >>> [chunk.cells("text") for chunk in select_rows(table, shard=(2, 2)).chunks(9)]
     [['c', 'd']]

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from classify.jobs.files.sources import shown_bytes
+from classify.tables.sources import shown_bytes
 
 __all__ = ["Defect", "defect"]
 
@@ -10,7 +10,7 @@ _MOST_SHOWN = 10_000
 
 
 class Defect(NamedTuple):
-    """Why a piece of a file is no row: `classify.jobs.files.Unreadable` says more."""
+    """Why a piece of a file is no row: `classify.tables.Unreadable` says more."""
 
     place: str
     reason: str

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.compression import Compression, concatenate
-from classify.jobs.files.result_kinds import ResultKind, check_unique_columns
-from classify.jobs.files.values import json_text
+from classify.tables.chunk import Chunk
+from classify.tables.compression import Compression, concatenate
+from classify.tables.result_kinds import ResultKind, check_unique_columns
+from classify.tables.values import json_text
 
 __all__ = ["JsonlOutput"]
 

@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from classify.errors import ConfigError, DataError
-from classify.jobs.files import Unreadable, joined, open_table
+from classify.tables import Unreadable, joined, open_table
 
 
 def raises(message, error=DataError):
@@ -399,7 +399,7 @@ def test_a_file_that_changes_is_noticed(tmp_path, name):
 
 READER = """
 import json, sys
-from classify.jobs.files import joined, open_table
+from classify.tables import joined, open_table
 table = open_table("-", **json.loads(sys.argv[1]))
 print(table.name, table.n_rows, table.resumable, table.inputs())
 chunk = joined([table.no_rows(), *table.chunks(2)])

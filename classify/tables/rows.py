@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from classify.cells import written_text
-from classify.jobs.files.values import arrow_cells, as_arrow, pyarrow, series_cells
+from classify.tables.values import arrow_cells, as_arrow, pyarrow, series_cells
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,8 +6,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from classify.errors import DataError
-from classify.jobs.files.defects import Defect, defect
-from classify.jobs.files.sources import (
+from classify.tables.defects import Defect, defect
+from classify.tables.sources import (
     MOST_CHARACTERS,
     Source,
     encoding_hint,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classify.errors import DataError
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.merging import check_same_columns, name_of_all
-from classify.jobs.files.rows import ArrowRows
-from classify.jobs.files.sources import FileSource
-from classify.jobs.files.table import ChunkReader, Input, Table
-from classify.jobs.files.values import pyarrow
+from classify.tables.chunk import Chunk
+from classify.tables.merging import check_same_columns, name_of_all
+from classify.tables.rows import ArrowRows
+from classify.tables.sources import FileSource
+from classify.tables.table import ChunkReader, Input, Table
+from classify.tables.values import pyarrow
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from classify.errors import DataError
-from classify.jobs.files import joined, open_table
-from classify.jobs.files.csv_file import CsvFile
-from classify.jobs.files.csv_records import CsvDialect, read_records
-from classify.jobs.files.sources import FileSource, marked_bytes, text_lines
+from classify.tables import joined, open_table
+from classify.tables.csv_file import CsvFile
+from classify.tables.csv_records import CsvDialect, read_records
+from classify.tables.sources import FileSource, marked_bytes, text_lines
 
 # What a CSV file trips over, alone and side by side.
 PIECES = [

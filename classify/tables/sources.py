@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from classify.errors import ConfigError, DataError
-from classify.jobs.files.compression import (
+from classify.tables.compression import (
     Compression,
     compression_of,
     decompressed,
     reported_damage,
 )
-from classify.jobs.files.content import MAX_START_BYTES
+from classify.tables.content import MAX_START_BYTES
 from classify.wording import parameter
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from classify.errors import ConfigError, DataError
-from classify.jobs.files import Unreadable, joined, open_table
-from classify.jobs.files.csv_file import CsvFile
-from classify.jobs.files.csv_records import CsvDialect
-from classify.jobs.files.sources import FileSource
+from classify.tables import Unreadable, joined, open_table
+from classify.tables.csv_file import CsvFile
+from classify.tables.csv_records import CsvDialect
+from classify.tables.sources import FileSource
 
 
 def raises(message, error=DataError):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from classify.errors import DataError
-from classify.jobs.files.sources import Source
+from classify.tables.sources import Source
 
 __all__ = ["check_same_columns", "name_of_all"]
 

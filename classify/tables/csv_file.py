@@ -7,10 +7,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from classify.errors import ConfigError, DataError
-from classify.jobs.files.content import NO_TABLE
-from classify.jobs.files.csv_records import CsvDialect, CsvRecord, read_records
-from classify.jobs.files.defects import Defect, defect
-from classify.jobs.files.sources import (
+from classify.tables.content import NO_TABLE
+from classify.tables.csv_records import CsvDialect, CsvRecord, read_records
+from classify.tables.defects import Defect, defect
+from classify.tables.sources import (
     MOST_CHARACTERS,
     Source,
     encoding_hint,

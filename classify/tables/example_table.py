@@ -5,12 +5,12 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.defects import Defect, defect
-from classify.jobs.files.rows import DictRows
-from classify.jobs.files.table import Table
-from classify.jobs.files.text_table import chunk_of
-from classify.jobs.files.values import json_text
+from classify.tables.chunk import Chunk
+from classify.tables.defects import Defect, defect
+from classify.tables.rows import DictRows
+from classify.tables.table import Table
+from classify.tables.text_table import chunk_of
+from classify.tables.values import json_text
 
 __all__ = ["example_table"]
 

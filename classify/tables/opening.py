@@ -11,23 +11,23 @@ from typing import Any, cast
 import pandas as pd
 
 from classify.errors import ConfigError, DataError
-from classify.jobs.files.arrow_table import dataset_table, parquet_table
-from classify.jobs.files.content import check_content, encoding_of
-from classify.jobs.files.csv_file import CsvFile
-from classify.jobs.files.csv_records import CsvDialect
-from classify.jobs.files.example_table import example_table
-from classify.jobs.files.formats import FileFormat, format_of
-from classify.jobs.files.frame_table import frame_table
-from classify.jobs.files.jsonl_file import JsonlFile
-from classify.jobs.files.sources import (
+from classify.tables.arrow_table import dataset_table, parquet_table
+from classify.tables.content import check_content, encoding_of
+from classify.tables.csv_file import CsvFile
+from classify.tables.csv_records import CsvDialect
+from classify.tables.example_table import example_table
+from classify.tables.formats import FileFormat, format_of
+from classify.tables.frame_table import frame_table
+from classify.tables.jsonl_file import JsonlFile
+from classify.tables.sources import (
     FileSource,
     Source,
     StreamSource,
     checked_encoding,
     is_stream,
 )
-from classify.jobs.files.table import Table
-from classify.jobs.files.text_table import csv_table, jsonl_table
+from classify.tables.table import Table
+from classify.tables.text_table import csv_table, jsonl_table
 
 __all__ = ["input_formats", "open_table"]
 

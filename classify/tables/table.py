@@ -8,8 +8,8 @@ import numpy as np
 
 from classify.column_hints import choice_hint, misread_hint
 from classify.errors import DataError
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.rows import DictRows, Rows
+from classify.tables.chunk import Chunk
+from classify.tables.rows import DictRows, Rows
 
 __all__ = ["ChunkReader", "Input", "Table"]
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, BinaryIO, Literal
 
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.compression import Compression, concatenate
-from classify.jobs.files.result_kinds import ResultKind
-from classify.jobs.files.rows import ListRows
-from classify.jobs.files.values import csv_cells
 from classify.label_names import join_names
+from classify.tables.chunk import Chunk
+from classify.tables.compression import Compression, concatenate
+from classify.tables.result_kinds import ResultKind
+from classify.tables.rows import ListRows
+from classify.tables.values import csv_cells
 
 __all__ = ["CsvOutput", "csv_bytes"]
 

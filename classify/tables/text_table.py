@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from classify.jobs.files.chunk import Chunk, Unreadable
-from classify.jobs.files.csv_file import CsvFile
-from classify.jobs.files.defects import Defect
-from classify.jobs.files.jsonl_file import JsonlFile
-from classify.jobs.files.merging import check_same_columns, name_of_all
-from classify.jobs.files.rows import DictRows, ListRows, Rows
-from classify.jobs.files.sources import FileSource, Source
-from classify.jobs.files.table import Input, Table
+from classify.tables.chunk import Chunk, Unreadable
+from classify.tables.csv_file import CsvFile
+from classify.tables.defects import Defect
+from classify.tables.jsonl_file import JsonlFile
+from classify.tables.merging import check_same_columns, name_of_all
+from classify.tables.rows import DictRows, ListRows, Rows
+from classify.tables.sources import FileSource, Source
+from classify.tables.table import Input, Table
 
 __all__ = ["chunk_of", "csv_table", "jsonl_table"]
 

@@ -20,8 +20,8 @@ import zstandard
 
 from classify.errors import ConfigError, DataError
 from classify.jobs import open_table
-from classify.jobs.files.chunk import joined
-from classify.jobs.files.sources import StreamSource
+from classify.tables.chunk import joined
+from classify.tables.sources import StreamSource
 from tests.toy_jobs import csv_of, rows_of, run
 
 WORKBOOK = (

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.csv_output import CsvOutput
-from classify.jobs.files.formats import format_of
-from classify.jobs.files.jsonl_output import JsonlOutput
-from classify.jobs.files.parquet_output import ParquetOutput
-from classify.jobs.files.result_kinds import ResultKind
-from classify.jobs.files.sources import is_stream
+from classify.tables.chunk import Chunk
+from classify.tables.csv_output import CsvOutput
+from classify.tables.formats import format_of
+from classify.tables.jsonl_output import JsonlOutput
+from classify.tables.parquet_output import ParquetOutput
+from classify.tables.result_kinds import ResultKind
+from classify.tables.sources import is_stream
 
 __all__ = ["OutputFormat", "output_format"]
 

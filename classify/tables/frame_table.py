@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from classify.jobs.files.chunk import Chunk
-from classify.jobs.files.rows import FrameRows
-from classify.jobs.files.table import Input, Table
-from classify.jobs.files.values import as_texts, series_cells
+from classify.tables.chunk import Chunk
+from classify.tables.rows import FrameRows
+from classify.tables.table import Input, Table
+from classify.tables.values import as_texts, series_cells
 
 __all__ = ["frame_table"]
 

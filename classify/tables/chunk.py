@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from classify.jobs.files.rows import Rows
+from classify.tables.rows import Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ class Chunk:
 
     Examples
     --------
-    >>> from classify.jobs.files.rows import ListRows
+    >>> from classify.tables.rows import ListRows
     >>> rows = ListRows(("id", "text"), [["1", "a"], ["2", "b"]])
     >>> chunk = Chunk(rows, np.array([7, 8]))
     >>> len(chunk), chunk.cells("text"), chunk.take([1]).numbers

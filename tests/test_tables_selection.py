@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify.errors import ConfigError, DataError
-from classify.jobs.files import joined, open_table, parse_shard, select_rows
-from classify.jobs.files.csv_file import CsvFile
-from classify.jobs.files.csv_records import CsvDialect
-from classify.jobs.files.sources import StreamSource
-from classify.jobs.files.text_table import csv_table
+from classify.tables import joined, open_table, parse_shard, select_rows
+from classify.tables.csv_file import CsvFile
+from classify.tables.csv_records import CsvDialect
+from classify.tables.sources import StreamSource
+from classify.tables.text_table import csv_table
 
 N_ROWS = 23
 

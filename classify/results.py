@@ -1,0 +1,142 @@
+"""From the scores of rows to the columns that a user gets."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.decision.posteriors import Posteriors
+from classify.errors import DataError
+from classify.prompted_model import Refuse
+from classify.scoring import LabelLogprobs
+
+__all__ = ["NO_MASS", "RowResults", "own_names", "row_results"]
+
+
+NO_MASS = "none of the labels has any probability (label mass 0)."
+
+
+class RowResults(NamedTuple):
+    """What is known of rows, a column a name.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, each of shape (n_scored,)
+        ``label``, ``probability``, ``abstained``, ``label_set`` (lists), ``p(…)``,
+        ``label_mass``, ``unresolved`` and ``truncated`` of the rows that have a score.
+    scored : ndarray of bool, shape (n_rows,)
+        Which these are.
+    errors : dict of int to str
+        Positions of the other rows, and why they have none.
+    classes : ndarray of str, shape (n_labels,)
+        All labels.
+    """
+
+    columns: dict[str, npt.NDArray[Any]]
+    scored: npt.NDArray[np.bool_]
+    errors: dict[int, str]
+    classes: npt.NDArray[np.str_]
+
+
+def row_results(
+    n_rows: int,
+    scores: LabelLogprobs,
+    errors: Mapping[int, str],
+    *,
+    refuse: Refuse | None = None,
+    log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
+    selective: SelectiveClassifier | None = None,
+    sets: SplitConformalSets | None = None,
+    probabilities: bool = False,
+) -> RowResults:
+    """Return what scores say of rows.
+
+    Parameters
+    ----------
+    n_rows : int
+    scores : LabelLogprobs
+        Scores of the rows that are not in `errors`, in their order.
+    errors : mapping of int to str
+        Row positions that have no score, and why.
+    refuse : callable, default=None
+        Makes the exception that a row raises whose labels have no probability. None:
+        it is set aside.
+    log_proba_of : callable
+        From scores to class log-probabilities, calibrated or not.
+    selective : SelectiveClassifier, default=None
+        Fitted: withholds labels, and adds the column ``abstained``.
+    sets : SplitConformalSets, default=None
+        Fitted: adds the column ``label_set``.
+    probabilities : bool, default=False
+        Whether to add a column for each class.
+    """
+    scored = np.ones(n_rows, dtype=np.bool_)
+    scored[list(errors)] = False
+    # A row whose labels have no probability at all has no label either.
+    silent = np.isneginf(scores.log_label_mass)
+    if silent.any():
+        unlabelled = np.flatnonzero(scored)[silent]
+        if refuse is not None:
+            raise refuse(int(unlabelled[0]), DataError(NO_MASS))
+        errors = {**errors, **dict.fromkeys(unlabelled.tolist(), NO_MASS)}
+        scored[unlabelled] = False
+        scores = scores[~silent]
+    posteriors = Posteriors(log_proba_of(scores), scores.classes, scores.label_mass)
+    columns = _label_columns(posteriors, selective, sets)
+    if probabilities:
+        proba = np.exp(posteriors.log_proba)
+        for at, name in enumerate(scores.classes):
+            columns[f"p({name})"] = proba[:, at]
+    columns["label_mass"] = scores.label_mass
+    columns["unresolved"] = scores.unresolved
+    columns["truncated"] = scores.truncated
+    return RowResults(columns, scored, dict(errors), scores.classes)
+
+
+def own_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return what each column of results is called beside columns that there are.
+
+    Examples
+    --------
+    >>> own_names(["label", "probability"], ["text", "label"])
+    {'label': 'predicted_label', 'probability': 'probability'}
+    """
+    used = set(taken)
+    renamed = {}
+    for name in names:
+        own = name
+        while own in used:
+            own = f"predicted_{own}"
+        used.add(own)
+        renamed[name] = own
+    return renamed
+
+
+def _label_columns(
+    posteriors: Posteriors,
+    selective: SelectiveClassifier | None,
+    sets: SplitConformalSets | None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the label of each text, its probability, and what was decided."""
+    log_proba, classes = posteriors.log_proba, posteriors.classes
+    assert classes is not None, "scores have classes"
+    n_texts = len(log_proba)
+    # Where there is no row there may be no column either.
+    best = posteriors.best if n_texts else np.empty(0, dtype=np.int64)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "label": classes[best],
+        "probability": np.exp(log_proba[np.arange(n_texts), best]),
+    }
+    if selective is not None:
+        decisions = selective.decide(posteriors)
+        columns["label"] = decisions.label
+        columns["abstained"] = decisions.reason
+    if sets is not None:
+        # A full set holds all labels, but not those that are no candidates.
+        member = sets.predict_set(posteriors) & ~np.isneginf(log_proba)
+        columns["label_set"] = np.fromiter(
+            (classes[row].tolist() for row in member), dtype=object, count=n_texts
+        )
+    return columns
