@@ -24,6 +24,7 @@ from classify.prompts.probes import (
     probe_rows,
 )
 from classify.scoring import LabelLogprobs, make_strategy, score_prompts
+from classify.spec import Scoring
 from classify.tokenizer import load_tokenizer
 from classify.verbalizer import ScorablePrompt, Verbalizer
 
@@ -135,6 +136,6 @@ def _score_probes(
     rows = probe_rows(texts, template.fields)
     encoded = encoder.encode(rows, [labels] * len(rows), engine.context_length)
     prompts = [prompt for prompt in encoded if isinstance(prompt, ScorablePrompt)]
-    strategy = make_strategy("exact", tolerance=TOLERANCE)
+    strategy = make_strategy(Scoring(tolerance=TOLERANCE))
     scores = score_prompts(prompts, strategy, engine)
     return LabelLogprobs.of(scores, list(classifier.classes_)).values

@@ -30,11 +30,12 @@ from classify.given_calibrator import (
 )
 from classify.label_values import labels_of_y
 from classify.labels import Labels, LabelSet
-from classify.prompted_model import MODEL_PARAMETERS, Progress, PromptedModel
+from classify.prompted_model import Progress, PromptedModel
 from classify.prompts import PromptTemplate
 from classify.results import row_results
 from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
+from classify.spec import ModelSpec, Scoring
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import LabelAudit, Verbalizer
 
@@ -345,7 +346,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def scorer(self) -> RowScorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""
         model, labels = self._prompted_model(), self._known_labels()
-        return RowScorer(model, labels, self.strategy, self.tolerance)
+        return RowScorer(model, labels, Scoring(self.strategy, self.tolerance))
 
     def audit(self) -> LabelAudit:
         """Return how the label words will be read; loads the tokenizer only."""
@@ -412,6 +413,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         wanted = PromptedModel(
             template=self._prompt_template(),
             verbalizer=Verbalizer() if self.verbalizer is None else self.verbalizer,
-            **{name: getattr(self, name) for name in MODEL_PARAMETERS},
+            spec=ModelSpec.of(self),
+            tokenizer=self.tokenizer,
         )
         return wanted.kept_by(self)

@@ -90,14 +90,15 @@ class CheckedCalibrator:
 def warn_of_tolerance(calibrator: LabelCalibrator, scorer: RowScorer) -> None:
     """Log a warning if scores are too coarse for a fitted calibrator."""
     needed = calibrator.required_tolerance_
-    if scorer.strategy != "exact" or scorer.tolerance <= needed:
+    scoring = scorer.scoring
+    if scoring.strategy != "exact" or scoring.tolerance <= needed:
         return
     # Rounded down, so that what is advised is enough.
     unit = 10.0 ** math.floor(math.log10(needed))
     logger.warning(
         "The tolerance is %g, which is too coarse for the calibration %r of %d labels: "
         "fit it anew, and use it, at a tolerance of %g.",
-        scorer.tolerance,
+        scoring.tolerance,
         calibrator.method_,
         len(calibrator.classes_),
         math.floor(needed / unit + 1e-9) * unit,

@@ -1,7 +1,13 @@
-"""The parameters of estimators and recipes: what they may be, checked in one way."""
+"""The parameters of estimators and recipes: what they may be, checked in one way.
+
+A dataclass of settings holds each of them once: the field has the default, and its
+annotation a `Setting`, with the check and the help text. Parameters of estimators, keys
+of task files and options of commands are spellings of these fields.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -9,7 +15,20 @@ from classify.cells import shown
 from classify.errors import ConfigError, InputError
 from classify.wording import parameter
 
-__all__ = ["Allowed", "check_parameters", "instance_of", "number", "one_of", "optional"]
+__all__ = [
+    "BOOLEAN",
+    "TEXT",
+    "Allowed",
+    "Setting",
+    "check_parameters",
+    "check_settings",
+    "instance_of",
+    "listed",
+    "number",
+    "one_of",
+    "optional",
+    "settings_of",
+]
 
 
 class Allowed(NamedTuple):
@@ -21,10 +40,81 @@ class Allowed(NamedTuple):
         Goes on from "must be ".
     holds : callable
         Whether a value is so.
+    written : str, default=""
+        The same for those who write a file or a command; empty: as in Python.
+    values : tuple, default=()
+        All that is allowed, where that is a few names or booleans.
     """
 
     says: str
     holds: Callable[[Any], bool]
+    written: str = ""
+    values: tuple[str | bool, ...] = ()
+
+
+class Setting(NamedTuple):
+    """What the annotation of a setting holds beside its type.
+
+    Attributes
+    ----------
+    help : str
+        One line on the command line; empty if files and Python alone have it.
+    allowed : Allowed
+    metavar : str, default="NAME"
+        What stands for the value in help.
+    default : str, default=""
+        How help shows the default, where that is not the value itself.
+    common : tuple of str, default=()
+        Values that a shell completes, where others are allowed too.
+    has_variable : bool, default=False
+        Whether an environment variable, ``CLASSIFY_NAME``, can hold it.
+    option : str, default=""
+        The option, where it is not called like the setting.
+    read : callable, default=None
+        Makes the value of what a file or a command holds; raises ValueError if it is
+        not allowed.
+    """
+
+    help: str
+    allowed: Allowed
+    metavar: str = "NAME"
+    default: str = ""
+    common: tuple[str, ...] = ()
+    has_variable: bool = False
+    option: str = ""
+    read: Callable[[Any], Any] | None = None
+
+
+def settings_of(kind: type) -> dict[str, Setting]:
+    """Return the settings of a dataclass by name, in the order of its fields.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from typing import Annotated
+    >>> @dataclass
+    ... class Shift:
+    ...     method: Annotated[str, Setting("How to shift.", TEXT)] = "auto"
+    >>> settings_of(Shift)["method"].help
+    'How to shift.'
+    """
+    return {
+        each.name: note
+        for each in fields(kind)
+        for note in getattr(each.type, "__metadata__", ())
+        if isinstance(note, Setting)
+    }
+
+
+def check_settings(
+    value: Any, owner: str, kind: type[InputError] = ConfigError
+) -> None:
+    """Raise an error of this kind for the first setting that is not allowed."""
+    settings = settings_of(type(value))
+    checked = {
+        name: (getattr(value, name), settings[name].allowed) for name in settings
+    }
+    check_parameters(owner, kind, **checked)
 
 
 def check_parameters(
@@ -62,12 +152,28 @@ def one_of(*values: str | bool) -> Allowed:
     return Allowed(
         f"one of {', '.join(map(repr, values))}",
         lambda value: isinstance(value, str | bool) and value in values,
+        listed(
+            [each if isinstance(each, str) else str(each).lower() for each in values]
+        ),
+        values,
     )
 
 
-def instance_of(says: str, *types: type) -> Allowed:
+def listed(values: Sequence[str]) -> str:
+    """Return values as a sentence lists them.
+
+    Examples
+    --------
+    >>> listed(("csv", "tsv", "jsonl"))
+    'csv, tsv or jsonl'
+    """
+    *some, last = values
+    return f"{', '.join(some)} or {last}" if some else last
+
+
+def instance_of(says: str, *types: type, written: str = "") -> Allowed:
     """Allow instances of these types."""
-    return Allowed(says, lambda value: isinstance(value, types))
+    return Allowed(says, lambda value: isinstance(value, types), written)
 
 
 def number(
@@ -83,12 +189,23 @@ def number(
             and math.isfinite(value)
             and within(value)
         ),
+        f"a {'whole ' * whole}number {bounds}",
     )
 
 
-def optional(allowed: Allowed) -> Allowed:
+def optional(allowed: Allowed, *, written: str = "") -> Allowed:
     """Allow None too."""
     return Allowed(
         f"{allowed.says}, or None",
         lambda value: value is None or allowed.holds(value),
+        written or f"{allowed.written or allowed.says} or null",
     )
+
+
+TEXT = instance_of("a string", str)
+BOOLEAN = Allowed(
+    "a boolean",
+    lambda value: isinstance(value, bool),
+    "true or false",
+    (True, False),
+)

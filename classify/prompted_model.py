@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from classify.demo import located
 from classify.doubts import doubt_label_mass, doubt_one_label
@@ -15,18 +15,18 @@ from classify.engines.turns import Turns
 from classify.errors import ConfigError, InputError, ModelLoadError, RowError
 from classify.labels import LabelSet
 from classify.parameters import (
-    Allowed,
     check_parameters,
     instance_of,
-    number,
     optional,
+    settings_of,
 )
 from classify.prompts import PromptTemplate
 from classify.scoring import LabelLogprobs, Strategy, TextScore, score_prompts
+from classify.spec import ModelSpec
 from classify.tokenizer import Tokenizer, load_tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
 
-__all__ = ["MODEL_PARAMETERS", "Progress", "PromptedModel", "Refuse", "ScoredRows"]
+__all__ = ["Progress", "PromptedModel", "Refuse", "ScoredRows"]
 
 Progress = Callable[[int], object]
 # Makes the exception that a row raises, of its position and its error.
@@ -54,22 +54,13 @@ class ScoredRows(NamedTuple):
 class PromptedModel:
     """What turns rows into label log-probabilities; loads nothing before it is needed.
 
-    Attributes are the parameters of `classify.classifier.ZeroShotClassifier` of the
-    same names, with its defaults filled in. Two that are equal ask the same model in
-    the same way: `files` are those that it has now.
+    Two that are equal ask the same model in the same way: `files` are those that the
+    model has now.
     """
 
     template: PromptTemplate
     verbalizer: Verbalizer
-    model: str
-    engine: str | Engine
-    dtype: str
-    device: str
-    batch_size: int | Literal["auto"]
-    revision: str | None
-    trust_remote_code: bool
-    speculation: str | Mapping[str, Any] | None
-    engine_options: Mapping[str, Any] | None
+    spec: ModelSpec
     tokenizer: Tokenizer | None
     files: Files = field(init=False)
     _engine: Engine | None = field(default=None, init=False, compare=False)
@@ -80,44 +71,13 @@ class PromptedModel:
     _doubts_labels: bool = field(default=False, init=False, compare=False)
 
     def __post_init__(self) -> None:
-        text, mapping = instance_of("a string", str), instance_of("a mapping", Mapping)
         check_parameters(
             "ZeroShotClassifier",
             verbalizer=(self.verbalizer, instance_of("a Verbalizer", Verbalizer)),
-            model=(self.model, instance_of("a string", str, os.PathLike)),
-            engine=(
-                self.engine,
-                Allowed(
-                    "the name of an engine, or an Engine",
-                    lambda value: isinstance(value, str) or hasattr(value, "submit"),
-                ),
-            ),
-            dtype=(self.dtype, text),
-            device=(self.device, text),
-            batch_size=(
-                self.batch_size,
-                Allowed(
-                    "'auto', or a whole number, at least 1",
-                    lambda value: (
-                        value == "auto"
-                        or number("", lambda size: size >= 1, whole=True).holds(value)
-                    ),
-                ),
-            ),
-            revision=(self.revision, optional(text)),
-            trust_remote_code=(
-                self.trust_remote_code,
-                instance_of("a boolean", bool),
-            ),
             tokenizer=(
                 self.tokenizer,
                 optional(instance_of("a Tokenizer", Tokenizer)),
             ),
-            speculation=(
-                self.speculation,
-                optional(instance_of("a string or a mapping", str, Mapping)),
-            ),
-            engine_options=(self.engine_options, optional(mapping)),
         )
         self.files = self._files_now()
 
@@ -155,16 +115,9 @@ class PromptedModel:
             `engine_options` hold what is a parameter of its own, or what the engine
             does not know.
         """
-        if not isinstance(self.engine, str):
-            return self.engine
-        options: dict[str, Any] = {
-            "dtype": self.dtype,
-            "device": self.device,
-            "batch_size": self.batch_size,
-            "revision": self.revision,
-            "trust_remote_code": self.trust_remote_code,
-            "speculation": self.speculation,
-        }
+        spec = self.spec
+        if not isinstance(spec.engine, str):
+            return spec.engine
         kept = self._engine
         if (
             kept is not None
@@ -172,15 +125,17 @@ class PromptedModel:
             and not getattr(kept, "closed", False)
         ):
             return kept
-        further = self.engine_options or {}
+        further = spec.engine_options or {}
         for name in further:
-            if name in (*options, "model"):
+            if name in settings_of(ModelSpec):
                 raise ConfigError(
                     f"engine_options has {name!r}, which is a parameter of its own: "
                     "give it there."
                 )
         self.check_files()
-        kept = load_engine(self.engine, located(self.model), **options, **further)
+        kept = load_engine(
+            spec.engine, located(spec.model), **spec.engine_arguments(), **further
+        )
         self._engine, self._engine_pid = kept, os.getpid()
         return kept
 
@@ -188,12 +143,13 @@ class PromptedModel:
         """Raise ModelLoadError if the model was saved again since this was made."""
         if self._files_now() != self.files:
             raise ModelLoadError(
-                f"The files of the model {self.model!r} were saved again while it was "
-                "in use, so that results would be of two models: do this again."
+                f"The files of the model {self.spec.model!r} were saved again while it "
+                "was in use, so that results would be of two models: do this again."
             )
 
     def _files_now(self) -> Files:
-        return files_of(located(self.model), [self.engine_options, self.speculation])
+        spec = self.spec
+        return files_of(located(spec.model), [spec.engine_options, spec.speculation])
 
     def space(self, labels: LabelSet) -> AnswerSpace:
         """Return the token paths of labels behind the prompt; loads the tokenizer."""
@@ -309,15 +265,7 @@ class PromptedModel:
             return self.tokenizer
         self.check_files()
         return load_tokenizer(
-            located(self.model),
-            revision=self.revision,
-            trust_remote_code=self.trust_remote_code,
+            located(self.spec.model),
+            revision=self.spec.revision,
+            trust_remote_code=self.spec.trust_remote_code,
         )
-
-
-# What the estimator hands over under the same name.
-MODEL_PARAMETERS = tuple(
-    each.name
-    for each in fields(PromptedModel)
-    if each.init and each.name not in ("template", "verbalizer")
-)

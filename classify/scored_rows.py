@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from classify.calibration import PROBE_METHODS, fingerprint_of
 from classify.demo import located
@@ -17,6 +16,7 @@ from classify.prompts.probes import (
     probe_rows,
 )
 from classify.scoring import LabelLogprobs, Strategy, make_strategy
+from classify.spec import Scoring
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["RowScorer", "ScoredRows", "text_error"]
@@ -31,17 +31,12 @@ class RowScorer:
     model : PromptedModel
     declared : LabelSet or None
         The labels; None where each row must bring its own.
-    strategy, tolerance
-        As in `classify.classifier.ZeroShotClassifier`.
+    scoring : Scoring
     """
 
     model: PromptedModel
     declared: LabelSet | None
-    strategy: Literal["exact", "generate"]
-    tolerance: float
-
-    def __post_init__(self) -> None:
-        self.read_strategy()  # refuses what is none
+    scoring: Scoring
 
     def score(
         self,
@@ -100,7 +95,7 @@ class RowScorer:
 
     def read_strategy(self) -> Callable[[ScorablePrompt], Strategy]:
         """Return what makes the strategy of a prompt."""
-        return make_strategy(self.strategy, tolerance=self.tolerance)
+        return make_strategy(self.scoring)
 
     def score_probes(
         self, method: str, rows: Sequence[Row | InputError]
@@ -134,17 +129,18 @@ class RowScorer:
         Loads the tokenizer only.
         """
         model, labels = self.model, self.known_labels()
+        spec = model.spec
         model.check_files()
         return fingerprint_of(
-            model=located(model.model),
+            model=located(spec.model),
             template=model.template,
             verbalizer=model.verbalizer,
             tokenizer=model.space(labels).prompt.tokenizer,
             labels=labels,
-            strategy=self.strategy,
-            tolerance=self.tolerance,
-            revision=model.revision,
-            engine_options=model.engine_options,
+            strategy=self.scoring.strategy,
+            tolerance=self.scoring.tolerance,
+            revision=spec.revision,
+            engine_options=spec.engine_options,
         )
 
     def known_labels(self) -> LabelSet:

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from markupsafe import Markup
 
 from classify.errors import LabelError, PromptError, PromptTooLongError
 from classify.labels import LabelSet
 from classify.markup import escaped, readable_piece, table
-from classify.parameters import check_parameters, instance_of, one_of
+from classify.parameters import BOOLEAN, Setting, check_settings, one_of
 from classify.prompts import CompiledPrompt
 from classify.tokenizer import Segment
 from classify.tracking import common_prefix_length
@@ -140,22 +140,18 @@ class Verbalizer:
         A parameter has a value that is not allowed.
     """
 
-    case_variants: bool = False
-    space_variants: bool = False
-    end: Literal["auto", "always"] = "auto"
-    end_token: Literal["auto", "end_of_turn", "eos", "newline"] = "auto"
+    case_variants: Annotated[bool, Setting("", BOOLEAN)] = False
+    space_variants: Annotated[bool, Setting("", BOOLEAN)] = False
+    end: Annotated[Literal["auto", "always"], Setting("", one_of("auto", "always"))] = (
+        "auto"
+    )
+    end_token: Annotated[
+        Literal["auto", "end_of_turn", "eos", "newline"],
+        Setting("", one_of("auto", "end_of_turn", "eos", "newline")),
+    ] = "auto"
 
     def __post_init__(self) -> None:
-        boolean = instance_of("a boolean", bool)
-        ends = ("auto", "end_of_turn", "eos", "newline")
-        check_parameters(
-            "Verbalizer",
-            LabelError,
-            case_variants=(self.case_variants, boolean),
-            space_variants=(self.space_variants, boolean),
-            end=(self.end, one_of("auto", "always")),
-            end_token=(self.end_token, one_of(*ends)),
-        )
+        check_settings(self, "Verbalizer", LabelError)
 
     def compile(self, prompt: CompiledPrompt, labels: LabelSet) -> "AnswerSpace":
         """Find the token paths of all label words behind this prompt.

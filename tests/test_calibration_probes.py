@@ -16,6 +16,7 @@ from classify.prompts.probes import (
     probe_rows,
 )
 from classify.scoring import LabelLogprobs, make_strategy, score_prompts
+from classify.spec import Scoring
 from classify.tokenizer import load_tokenizer
 from classify.verbalizer import Verbalizer
 
@@ -75,7 +76,7 @@ def test_probes_are_scored_like_texts_the_empty_one_too(method, texts):
     prompts = encoder.encode(
         rows, [LabelSet.parse(LABELS)] * len(rows), engine.context_length
     )
-    scored = score_prompts(prompts, make_strategy("exact", tolerance=0.0), engine)
+    scored = score_prompts(prompts, make_strategy(Scoring(tolerance=0.0)), engine)
     probes = LabelLogprobs.of(scored, LABELS)
     scores = classifier.label_logprobs(TEXTS)
     made = LabelCalibrator(method).fit(scores, probes=probes)

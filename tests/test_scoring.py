@@ -15,6 +15,7 @@ from classify.scoring import (
     make_strategy,
     score_prompts,
 )
+from classify.spec import Scoring
 from classify.tracking import ReadRequest, TrackedRequest
 from classify.trie import LabelTrie, WordPath
 from classify.verbalizer import ScorablePrompt
@@ -175,7 +176,7 @@ def test_equal_prompts_are_scored_once_and_each_gets_its_result():
     ]
     engine, told = hashed_engine(VOCAB), []
     scores = score_prompts(
-        prompts, make_strategy("exact", tolerance=0), engine, progress=told.append
+        prompts, make_strategy(Scoring(tolerance=0)), engine, progress=told.append
     )
     assert engine.n_requests == 2
     assert [score.prompt.truncated for score in scores] == [False, False, True]
@@ -212,14 +213,14 @@ def test_a_script_that_ends_is_an_error():
 @pytest.mark.parametrize("tolerance", [-0.1, 1.0, 2, float("nan"), True])
 def test_bad_tolerance(tolerance):
     with pytest.raises(ConfigError, match=r"'tolerance' parameter .* a number, from 0"):
-        make_strategy("exact", tolerance=tolerance)
+        Scoring(tolerance=tolerance)
 
 
 def test_unknown_strategy():
     with pytest.raises(
         ConfigError, match=r"must be one of 'exact', 'generate'\. Got 'guess' instead"
     ):
-        make_strategy("guess", tolerance=0.0)
+        Scoring("guess")
 
 
 def test_label_logprobs_of_no_text():

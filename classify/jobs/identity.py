@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,11 @@ def versions() -> dict[str, str]:
 
 
 def _scores(scorer: RowScorer) -> dict[str, str]:
-    model = scorer.model
+    model = scorer.model.spec
     any_labels = scorer.declared is None
     if any_labels:
         # What labels a row may get is in its own key; these stand for the prompt.
-        scorer = RowScorer(
-            model, LabelSet.parse(["a", "b"]), scorer.strategy, scorer.tolerance
-        )
+        scorer = replace(scorer, declared=LabelSet.parse(["a", "b"]))
     fingerprint = scorer.fingerprint()
     if any_labels:
         fingerprint["labels"] = "each row's own"
@@ -112,7 +111,11 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
         "engine": engine if isinstance(engine, str) else engine.name,
         "dtype": model.dtype,
         "engine_options": _text(options),
-        **({} if model.template.too_long == "truncate" else {"too_long": "error"}),
+        **(
+            {}
+            if scorer.model.template.too_long == "truncate"
+            else {"too_long": "error"}
+        ),
     }
 
 

@@ -2,11 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from classify.errors import PromptError
 from classify.labels import LabelSet
-from classify.parameters import check_parameters, instance_of, one_of, optional
+from classify.parameters import (
+    TEXT,
+    Allowed,
+    Setting,
+    check_settings,
+    listed,
+    one_of,
+    optional,
+)
 from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.layout import lay_out_chat, lay_out_plain
 from classify.prompts.parts import Field, fill, merge, parse
@@ -18,6 +26,42 @@ __all__ = ["PromptTemplate"]
 Options = Literal["auto", "inline", "lines", "verbatim", "none"]
 
 _CHAT: tuple[str | bool, ...] = (True, False, "auto")
+
+
+def _are_solved(examples: Any) -> bool:
+    return isinstance(examples, Sequence) and all(
+        isinstance(each, Sequence)
+        and len(each) == 2
+        and isinstance(each[0], str | Mapping)
+        and isinstance(each[1], str)
+        for each in examples
+    )
+
+
+def _solved(written: Any) -> Any:
+    """Return examples as a task file has them, ``{text: …, label: …}``, as pairs."""
+    if not isinstance(written, list | tuple):
+        raise ValueError("no list")
+    pairs = []
+    for example in written:
+        if not (
+            isinstance(example, Mapping)
+            and len(example) > 1
+            and "label" in example
+            and all(isinstance(value, str) for value in example.values())
+        ):
+            raise ValueError("no example")
+        row = {name: value for name, value in example.items() if name != "label"}
+        pairs.append((row, example["label"]))
+    return tuple(pairs)
+
+
+_EXAMPLES = Allowed(
+    "a sequence of (text, label)",
+    _are_solved,
+    "a list of examples, each {text: …, label: …}, with further columns if the "
+    "template has them",
+)
 # The recipes used when none is given: {labels} as "a, b, c", one a line, or not at all.
 _CHAT_TEMPLATES = {
     "inline": (
@@ -84,27 +128,58 @@ class PromptTemplate:
     ('title', 'text')
     """
 
-    template: str | None = None
-    system: str | None = None
-    examples: Sequence[tuple[str | Mapping[str, str], str]] = ()
-    chat: bool | Literal["auto"] = "auto"
-    options: Options = "auto"
-    answer_prefix: str = ""
-    too_long: Literal["truncate", "error"] = "truncate"
+    template: Annotated[
+        str | None,
+        Setting(
+            "Prompt with {text}, {labels} or {column}; \\n is a line break.",
+            optional(TEXT),
+            metavar="TEXT",
+        ),
+    ] = None
+    system: Annotated[
+        str | None, Setting("System prompt.", optional(TEXT), metavar="TEXT")
+    ] = None
+    examples: Annotated[
+        Sequence[tuple[str | Mapping[str, str], str]],
+        Setting("", _EXAMPLES, read=_solved),
+    ] = ()
+    chat: Annotated[
+        bool | Literal["auto"],
+        Setting(
+            "Use the model's chat template, or a plain prompt.",
+            one_of(*_CHAT),
+            default="chat if the model has a template",
+            option="--chat/--no-chat",
+        ),
+    ] = "auto"
+    options: Annotated[
+        Options,
+        Setting(
+            f"How {{labels}} are listed: {listed(get_args(Options))}.",
+            one_of(*get_args(Options)),
+            metavar="HOW",
+        ),
+    ] = "auto"
+    answer_prefix: Annotated[
+        str,
+        Setting(
+            "Words put before the label in the answer, such as 'Category:'.",
+            TEXT,
+            metavar="TEXT",
+        ),
+    ] = ""
+    too_long: Annotated[
+        Literal["truncate", "error"],
+        Setting(
+            "For a text that is too long for the model: truncate or error.",
+            one_of("truncate", "error"),
+            metavar="WHAT",
+        ),
+    ] = "truncate"
     fields: tuple[str, ...] = field(init=False, repr=False, default=("text",))
 
     def __post_init__(self) -> None:
-        text = instance_of("a string", str)
-        check_parameters(
-            "PromptTemplate",
-            PromptError,
-            template=(self.template, optional(text)),
-            system=(self.system, optional(text)),
-            chat=(self.chat, one_of(*_CHAT)),
-            options=(self.options, one_of(*get_args(Options))),
-            answer_prefix=(self.answer_prefix, text),
-            too_long=(self.too_long, one_of("truncate", "error")),
-        )
+        check_settings(self, "PromptTemplate", PromptError)
         if self.template is not None:
             names = dict.fromkeys(
                 part.name for part in parse(self.template) if isinstance(part, Field)

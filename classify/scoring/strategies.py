@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from classify.errors import AnswerError
-from classify.parameters import check_parameters, number, one_of
 from classify.scoring.result import TextScore
+from classify.spec import Scoring
 from classify.tracking import ReadRequest, TrackedGeneration, TrackedRequest
 from classify.verbalizer import ScorablePrompt
 
@@ -113,28 +113,8 @@ def generate(prompt: ScorablePrompt) -> Strategy:
     )
 
 
-_STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "exact": exact,
-    "generate": generate,
-}
-
-
-def make_strategy(
-    name: str, *, tolerance: float
-) -> Callable[[ScorablePrompt], Strategy]:
-    """Return the strategy of this name, to be called with each prompt.
-
-    Raises
-    ------
-    ConfigError
-        There is no such strategy, or the tolerance is no number from 0 to below 1.
-    """
-    within = number("from 0 (exact) to below 1", lambda value: 0.0 <= value < 1.0)
-    check_parameters(
-        "ZeroShotClassifier",
-        strategy=(name, one_of(*_STRATEGIES)),
-        tolerance=(tolerance, within),
-    )
-    if name == "exact":
-        return functools.partial(exact, tolerance=float(tolerance))
-    return _STRATEGIES[name]
+def make_strategy(scoring: Scoring) -> Callable[[ScorablePrompt], Strategy]:
+    """Return the strategy of a spec, to be called with each prompt."""
+    if scoring.strategy == "exact":
+        return functools.partial(exact, tolerance=float(scoring.tolerance))
+    return generate

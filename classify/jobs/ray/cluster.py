@@ -189,10 +189,11 @@ def _no_cluster(address: str | None) -> ConfigError:
 
 def _gpus_of(model: PromptedModel, nodes: list[Mapping[str, Any]]) -> int:
     """Return how many GPUs an engine of a model takes, where there are any."""
-    on_gpu = model.engine in _GPU_ENGINES and model.device.startswith(("auto", "cuda"))
+    spec = model.spec
+    on_gpu = spec.engine in _GPU_ENGINES and spec.device.startswith(("auto", "cuda"))
     if not on_gpu or not any(node.get("GPU") for node in nodes):
         return 0
-    options = model.engine_options or {}
+    options = spec.engine_options or {}
     return prod(int(options.get(name) or 1) for name in _GPU_FACTORS)
 
 

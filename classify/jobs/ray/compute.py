@@ -113,9 +113,10 @@ def portable(scorer: RowScorer) -> RowScorer:
     ConfigError
         It has an engine that was made here.
     """
-    if not isinstance(scorer.model.engine, str):
+    engine = scorer.model.spec.engine
+    if not isinstance(engine, str):
         raise ConfigError(
             "Workers load engines by name: engine must be one of 'auto', "
-            f"'transformers', 'vllm' and 'server'. Got {scorer.model.engine!r} instead."
+            f"'transformers', 'vllm' and 'server'. Got {engine!r} instead."
         )
     return replace(scorer, model=replace(scorer.model))

@@ -76,9 +76,9 @@ class WorkerPool:
     """
 
     def __init__(self, scorer: RowScorer, digest: bytes, shape: WorkerShape) -> None:
-        model = scorer.model
-        assert isinstance(model.engine, str), "it is checked beforehand"
-        engine = choose_engine(model.engine, model.model, device=model.device)
+        spec = scorer.model.spec
+        assert isinstance(spec.engine, str), "it is checked beforehand"
+        engine = choose_engine(spec.engine, spec.model, device=spec.device)
         self._expected = Expected(__version__, engine.name, digest)
         self._ray = ray_module()
         # Ray would repeat a dead worker's calls only once that worker is there again.

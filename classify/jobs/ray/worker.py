@@ -62,12 +62,12 @@ class TextWorker:
         engine = model.load_engine()
         if engine.name != expected.engine:
             raise ConfigError(
-                f"The engine {model.engine!r} is {engine.name!r} on a worker, and "
+                f"The engine {model.spec.engine!r} is {engine.name!r} on a worker, and "
                 f"{expected.engine!r} where the job was begun: name one of the two."
             )
         if score_digest(self._scorer) != expected.digest:
             raise ConfigError(
-                f"The model {model.model!r} is another on a worker than "
+                f"The model {model.spec.model!r} is another on a worker than "
                 "where the job was begun: put the same files there on every machine "
                 "of the cluster."
             )

@@ -1,0 +1,204 @@
+"""Each setting once: what runs, how texts are scored, and what a task consists of.
+
+How a model is asked is in `PromptTemplate` and `Verbalizer`. The parameters of the
+estimator, the keys of task files and the options of commands are three spellings of
+these fields.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from classify.engines.choice import ENGINES
+from classify.parameters import (
+    BOOLEAN,
+    TEXT,
+    Allowed,
+    Setting,
+    check_settings,
+    instance_of,
+    listed,
+    number,
+    one_of,
+    optional,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from classify.engines import Engine
+
+__all__ = ["ModelSpec", "Scoring"]
+
+_ENGINES = ("auto", *ENGINES)
+
+
+def _number_of_text(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3, without a point, as text.
+    return float(value) if isinstance(value, str) else value
+
+
+def _is_batch_size(value: Any) -> bool:
+    return value == "auto" or number("", lambda n: n >= 1, whole=True).holds(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What runs: parameters of `ZeroShotClassifier` that go to the engine.
+
+    Raises
+    ------
+    ConfigError
+        A value is not allowed.
+
+    Examples
+    --------
+    >>> ModelSpec(dtype="bfloat16").engine_arguments()["dtype"]
+    'bfloat16'
+    """
+
+    model: Annotated[
+        str,
+        Setting(
+            "Folder or Hugging Face id of a causal language model.",
+            instance_of("a string", str, os.PathLike),
+            default="the demo model",
+            common=("demo",),
+            has_variable=True,
+        ),
+    ] = "demo"
+    engine: Annotated[
+        "str | Engine",
+        Setting(
+            f"{listed(_ENGINES)}.",
+            Allowed(
+                "the name of an engine, or an Engine",
+                lambda value: isinstance(value, str) or hasattr(value, "submit"),
+                "a string",
+                _ENGINES,
+            ),
+            default="auto: vllm on a GPU",
+            has_variable=True,
+        ),
+    ] = "auto"
+    dtype: Annotated[
+        str,
+        Setting(
+            "Number format of the weights, such as bfloat16.",
+            TEXT,
+            default="float32 on a CPU",
+            common=("auto", "float32", "bfloat16", "float16"),
+            has_variable=True,
+        ),
+    ] = "auto"
+    device: Annotated[
+        str,
+        Setting(
+            "Where to compute: cpu, cuda, cuda:1, mps, …",
+            TEXT,
+            default="a GPU, if there is one",
+            common=("auto", "cpu", "cuda", "mps"),
+            has_variable=True,
+        ),
+    ] = "auto"
+    batch_size: Annotated[
+        int | Literal["auto"],
+        Setting(
+            "Texts in one batch.",
+            Allowed(
+                "'auto', or a whole number, at least 1",
+                _is_batch_size,
+                "auto or an integer above 0",
+            ),
+            metavar="N",
+            common=("auto",),
+        ),
+    ] = "auto"
+    revision: Annotated[
+        str | None,
+        Setting("Revision of a hub model: a branch, tag or commit.", optional(TEXT)),
+    ] = None
+    trust_remote_code: Annotated[
+        bool,
+        Setting(
+            "Run code that comes with the model.",
+            BOOLEAN,
+            option="--trust-remote-code",
+        ),
+    ] = False
+    speculation: Annotated[
+        str | Mapping[str, Any] | None,
+        Setting(
+            "vLLM's speculative decoding: labels, ngram, …, or "
+            "method=eagle,model=FOLDER.",
+            optional(
+                instance_of("a string or a mapping", str, Mapping),
+                written="the name of a method, or a mapping with its method",
+            ),
+            metavar="METHOD",
+            common=("labels", "ngram", "suffix", "mtp"),
+        ),
+    ] = None
+    engine_options: Annotated[
+        Mapping[str, Any] | None,
+        Setting(
+            "Any other option of the engine, such as max_model_len=4096. Can be "
+            "repeated.",
+            optional(
+                instance_of("a mapping", Mapping),
+                written="a mapping of names to values",
+            ),
+            metavar="KEY=VALUE",
+            option="--engine-option",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_settings(self, "ZeroShotClassifier")
+
+    @classmethod
+    def of(cls, owner: Any) -> "ModelSpec":
+        """Return what an estimator has in parameters of the same names."""
+        return cls(**{name: getattr(owner, name) for name in settings_of(cls)})
+
+    def engine_arguments(self) -> dict[str, Any]:
+        """Return what the engine's ``load`` is given, apart from `engine_options`."""
+        apart = ("model", "engine", "engine_options")
+        names = [name for name in settings_of(ModelSpec) if name not in apart]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How texts are scored: parameters of `ZeroShotClassifier`.
+
+    Raises
+    ------
+    ConfigError
+        A value is not allowed.
+
+    Examples
+    --------
+    >>> Scoring("exact", tolerance=0.0)
+    Scoring(strategy='exact', tolerance=0.0)
+    """
+
+    strategy: Annotated[
+        Literal["exact", "generate"],
+        Setting(
+            "exact, or generate: one label is generated, the others get bounds.",
+            one_of("exact", "generate"),
+        ),
+    ] = "exact"
+    tolerance: Annotated[
+        float,
+        Setting(
+            "Share of the label mass that may stay unresolved; 0 reads everything.",
+            number("from 0 (exact) to below 1", lambda value: 0.0 <= value < 1.0),
+            metavar="SHARE",
+            read=_number_of_text,
+        ),
+    ] = 1e-3
+
+    def __post_init__(self) -> None:
+        check_settings(self, "ZeroShotClassifier")
