@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from classify.prompts import PromptTemplate
     from classify.scoring import LabelLogprobs
+    from classify.tuning import tune_prompt
     from classify.verbalizer import Verbalizer
 
 __version__ = VERSION
@@ -41,6 +42,7 @@ __all__ = [
     "ZeroShotClassifier",
     "__version__",
     "calibration_error",
+    "tune_prompt",
 ]
 
 _HOMES = {
@@ -58,6 +60,7 @@ _HOMES = {
     "Verbalizer": "classify.verbalizer",
     "ZeroShotClassifier": "classify.classifier",
     "calibration_error": "classify.metrics",
+    "tune_prompt": "classify.tuning",
 }
 
 

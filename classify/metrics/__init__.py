@@ -6,6 +6,7 @@ Log loss, Brier score and their skill scores are scikit-learn's: `log_loss`,
 
 from classify.metrics.bootstrap import BootstrapInterval, bootstrap_interval
 from classify.metrics.calibration_error import calibration_error
+from classify.metrics.information import mutual_information
 from classify.metrics.log_loss import LogLoss, log_loss_from_log_proba
 from classify.metrics.reliability_display import ReliabilityDisplay
 from classify.metrics.risk_coverage import (
@@ -30,6 +31,7 @@ __all__ = [
     "calibration_error",
     "eaurc_score",
     "log_loss_from_log_proba",
+    "mutual_information",
     "risk_coverage_curve",
     "smooth_calibration_error",
 ]
