@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 from classify.errors import ConfigError
 from classify.labels import LabelSet
-from classify.prompts import PromptTemplate
+from classify.prompts import CompiledPrompt, PromptTemplate
 from classify.prompts.parts import Field
 from classify.tokenizer import Segment, Tokenizer
 from classify.verbalizer import Verbalizer
@@ -253,6 +253,12 @@ def _prompt(
         and not compiled.separator_before("a")
     ):
         digested.append("no space")  # where earlier versions put one
+    real = recipe.compile(tokenizer, labels)
+    arguments = dict(recipe.template_arguments or {})
+    arguments.pop("strftime_now", None)  # a part that explains: shifts outlive a day
+    if arguments and recipe.chat:
+        digested.append(arguments)
+    digested += _new_in_slot(real)
     descriptions = {
         label.name: label.description for label in labels if label.description
     }
@@ -262,10 +268,26 @@ def _prompt(
         f"{_PART}system": recipe.system or "",
         f"{_PART}options": recipe.options,
         f"{_PART}answer_prefix": recipe.answer_prefix,
+        f"{_PART}template_arguments": _json(arguments) if arguments else "",
+        f"{_PART}date": real.date or "",
         f"{_PART}examples": _json(list(recipe.examples)) if recipe.examples else "",
         f"{_PART}chat": "yes" if recipe.chat else "no",
         f"{_PART}descriptions": _json(descriptions) if descriptions else "",
     }
+
+
+def _new_in_slot(prompt: CompiledPrompt) -> list[str]:
+    """Return what of an answer's place earlier versions did not see."""
+    slot = prompt.slot
+    if slot is None:
+        return []
+    found = []
+    if slot.lead is not None and slot.lead.strip() != slot.generation_prompt.strip():
+        found.append(slot.lead)
+    controls = prompt.tokenizer.find_controls(slot.end)
+    if controls and (len(controls) > 1 or controls[0][0] > 0):
+        found.append(slot.end)
+    return found
 
 
 class _Transcript:
@@ -274,9 +296,17 @@ class _Transcript:
     name = "a transcript"
     has_chat_template = True
 
+    chat_source = ""
+
     def render_chat(
-        self, messages: Sequence[Mapping[str, str]], **arguments: Any
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool,
+        **arguments: Any,
     ) -> str:
+        if not add_generation_prompt:
+            return ""  # where an answer belongs is another template's
         return "".join(f"{each['role']}: {each['content']}\n" for each in messages)
 
     def find_controls(self, literal: str) -> tuple[()]:

@@ -7,9 +7,11 @@ see the tokens that the whole text has; but only literals can become control tok
 """
 
 import functools
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,6 @@ from classify.engines.files import files_of
 from classify.engines.sources import check_config, check_source
 from classify.engines.turns import LOADING, Shelf, Turns
 from classify.errors import ModelLoadError, PromptError
-from classify.wording import parameter
 
 __all__ = ["Segment", "Tokenizer", "load_tokenizer"]
 
@@ -98,6 +99,7 @@ class Tokenizer:
             0,
         )
         self.bos_ids: tuple[int, ...] = tuple(with_added[:start])
+        self._renderings = functools.lru_cache(maxsize=256)(self._render_chat)
         self._literal_controls = functools.lru_cache(maxsize=256)(self._find_controls)
 
     def __sklearn_clone__(self) -> "Tokenizer":
@@ -145,37 +147,57 @@ class Tokenizer:
         """Return the text of token ids, control tokens included."""
         return str(self.backend.decode(list(token_ids), skip_special_tokens=False))
 
+    @property
+    def chat_source(self) -> str:
+        """The text of the chat template that is used."""
+        return str(self.backend.get_chat_template())
+
     def render_chat(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         *,
         add_generation_prompt: bool,
         **template_arguments: Any,
     ) -> str:
-        """Return the chat template's text for these messages.
+        """Return the chat template's text for these messages; the last are kept.
+
+        Parameters
+        ----------
+        messages : sequence of mapping
+        add_generation_prompt : bool
+        **template_arguments
+            Variables of the template, of types that JSON has. ``strftime_now`` is a
+            date, as ISO 8601 writes it, which the template takes for today's.
 
         Raises
         ------
         PromptError
             The template refuses the messages, for example a system role it lacks.
         """
-        import jinja2
+        given = [messages, add_generation_prompt, template_arguments]
+        key = json.dumps(given, ensure_ascii=False)
+        return self._renderings(key, str(self.backend.chat_template))
 
+    def _render_chat(self, key: str, source: str) -> str:
+        messages, generate, arguments = json.loads(key)
+        if "strftime_now" in arguments:
+            today = datetime.fromisoformat(arguments["strftime_now"])
+            arguments["strftime_now"] = today.strftime
         try:
             return str(
                 self.backend.apply_chat_template(
-                    [dict(message) for message in messages],
+                    messages,
                     tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                    **template_arguments,
+                    add_generation_prompt=generate,
+                    **arguments,
                 )
             )
-        except (jinja2.TemplateError, ValueError) as error:
+        # A template is a program, and may fail in any way.
+        except Exception as error:
             roles = ", ".join(message["role"] for message in messages)
             raise PromptError(
                 f"The chat template of {self.name!r} cannot render messages with the "
-                f"roles {roles}: {error}. Leave out the system prompt, or use "
-                f"{parameter('chat', False)}."
+                f"roles {roles}: {_first_line(error)}."
             ) from error
 
     def encode(

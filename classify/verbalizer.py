@@ -182,6 +182,13 @@ class _Joint(NamedTuple):
     n_given_up: int
 
 
+class _End(NamedTuple):
+    """What is put behind every word: text encoded with it, and control tokens."""
+
+    text: str = ""
+    ids: tuple[int, ...] = ()
+
+
 class AnswerSpace:
     """The token paths of label words behind one compiled prompt.
 
@@ -212,8 +219,7 @@ class AnswerSpace:
             for spelling in verbalizer.spellings(word, prompt.separator_before(word))
         ]
         self._tries = lru_cache(maxsize=64)(self._make_trie)
-        # An id, a newline that is encoded with the word, or nothing.
-        self._end: int | str | None = None
+        self._end: _End | None = None
         if verbalizer.end == "always":
             self._end = self._choose_end()
         self._joint = self._encode_jointly(self._nearest_context(_PROBES[0]))
@@ -292,8 +298,8 @@ class AnswerSpace:
     def audit(self) -> LabelAudit:
         """Return what the model will be asked, for people to check."""
         tokenizer, tree = self.prompt.tokenizer, self.trie.tree
-        n_end = 1 if isinstance(self._end, int) else 0
-        bare = [path[: len(path) - n_end] for path in self._joint.paths]
+        end = self._end or _End()
+        bare = [path[: len(path) - len(end.ids)] for path in self._joint.paths]
         words = [
             WordAudit(
                 label=self.labels.names[at],
@@ -310,12 +316,10 @@ class AnswerSpace:
                 self._spelled, self._joint.paths, bare, strict=True
             )
         ]
-        end = self._end
-        if isinstance(end, int):
-            end = tokenizer.pieces([end])[0]
+        spelled = end.text + "".join(tokenizer.pieces(end.ids))
         return LabelAudit(
             words=tuple(words),
-            end=end,
+            end=None if self._end is None else spelled,
             prompt_pieces=tokenizer.pieces(self._joint.prompt_ids[-6:]),
             n_boundary_tokens=self._joint.n_given_up,
             bos=() if self.prompt.is_chat else tokenizer.pieces(tokenizer.bos_ids),
@@ -332,18 +336,18 @@ class AnswerSpace:
         return self.prompt.render_tail(row)
 
     def _ended(self, spelling: str) -> str:
-        return spelling + self._end if isinstance(self._end, str) else spelling
+        return spelling + self._end.text if self._end else spelling
 
     def _n_spelled_tokens(self, at: int) -> int:
-        path = self._joint.paths[at]
-        return len(path) - 1 if isinstance(self._end, int) else len(path)
+        return len(self._joint.paths[at]) - len(self._end.ids if self._end else ())
 
-    def _choose_end(self) -> int | str:
+    def _choose_end(self) -> _End:
         wanted = self.verbalizer.end_token
-        candidates: dict[str, str | int | None] = {
-            "end_of_turn": self.prompt.end_of_turn_id,
-            "eos": self.prompt.tokenizer.eos_id,
-            "newline": "\n",
+        eos_id = self.prompt.tokenizer.eos_id
+        candidates: dict[str, _End | None] = {
+            "end_of_turn": self._end_of_turn(),
+            "eos": None if eos_id is None else _End(ids=(eos_id,)),
+            "newline": _End("\n"),
         }
         if wanted != "auto":
             candidates = {wanted: candidates[wanted]}
@@ -355,6 +359,16 @@ class AnswerSpace:
             f"{self.prompt.tokenizer.name!r} and this prompt: use end_token='auto'."
         )
 
+    def _end_of_turn(self) -> _End | None:
+        """Return what the chat template puts behind an answer."""
+        end = self.prompt.slot.end if self.prompt.slot else ""
+        controls = self.prompt.tokenizer.find_controls(end)
+        if not controls:
+            return None
+        text, rest = end[: controls[0][0]], end[controls[0][0] :]
+        [ids] = self.prompt.tokenizer.encode([[Segment(rest, is_data=False)]])
+        return _End(text, ids)
+
     def _encode_jointly(self, context: Sequence[Segment]) -> _Joint:
         endings = [self._ended(spelling) for _, spelling in self._spelled]
         alone, *joint = self.prompt.tokenizer.encode(
@@ -362,7 +376,7 @@ class AnswerSpace:
             add_bos=not self.prompt.is_chat,
         )
         kept = common_prefix_length([alone, *joint])
-        end_ids = (self._end,) if isinstance(self._end, int) else ()
+        end_ids = self._end.ids if self._end else ()
         return _Joint(
             prompt_ids=alone[:kept],
             paths=tuple((*token_ids[kept:], *end_ids) for token_ids in joint),

@@ -122,7 +122,7 @@ def test_chat_layout():
         "<|user|>\nold?<|end|>\n<|assistant|>\nshipping<|end|>\n"
         "<|user|>\nnew?<|end|>\n<|assistant|>\n"
     )
-    assert prompt.end_of_turn_id == byte_level().eos_id
+    assert prompt.slot.end == "<|end|>"
     assert not prompt.tail_follows_data
 
 

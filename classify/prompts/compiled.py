@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from classify.errors import PromptTooLongError
 from classify.prompts.parts import Field, Part, fill, separator_behind
+from classify.prompts.slot import Slot
 from classify.tokenizer import Segment, Tokenizer
 
 __all__ = ["CompiledPrompt", "EncodedPrompts"]
@@ -34,16 +35,19 @@ class CompiledPrompt:
     is_chat : bool
         Whether a chat template wrote it.
     separator : str or None
-        What the chat template itself puts before an answer; None: decide by the tail.
-    end_of_turn_id : int or None
-        The chat template's end of turn.
+        What stands before an answer; None: decide by the tail.
+    slot : Slot or None
+        Where the chat template has the answer written.
+    date : str or None
+        The date that the chat template writes as today's.
     """
 
     tokenizer: Tokenizer
     parts: tuple[Part, ...]
     is_chat: bool
     separator: str | None
-    end_of_turn_id: int | None
+    slot: Slot | None
+    date: str | None
     too_long: str
 
     @property

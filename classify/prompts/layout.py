@@ -1,20 +1,36 @@
 """How the parts of a prompt are laid out: as one plain text, or as a chat."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from classify.errors import PromptError
-from classify.prompts.parts import Part, separator_behind
+from classify.prompts.parts import Part, separator_behind, trimmed
+from classify.prompts.refusals import not_kept, not_led, not_rendered
+from classify.prompts.slot import Chat, Slot, find_slot
+from classify.prompts.thinking import is_open, last_thought
 from classify.tokenizer import Segment, Tokenizer
-from classify.wording import parameter
 
 __all__ = ["Layout", "lay_out_chat", "lay_out_plain"]
 
-# Marks that stand for data while a chat template is rendered: private-use characters,
-# which no template and no sane text contains.
+# Marks that stand for data while a chat template is rendered, and for the end of the
+# system prompt: private-use characters, which no template and no sane text contains.
 _MARK = re.compile("\ue010(\\d+)\ue011")
-_ANSWER = "\ue012"
+_SYSTEM = "\ue016"
+_TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]]+\]")
+# Template arguments that turn thinking off, in the order in which they are tried. A
+# template ignores those that it does not know.
+_SWITCHES: Mapping[str, Any] = {
+    "enable_thinking": False,
+    "thinking": False,
+    "reasoning": False,
+    "reasoning_effort": "none",
+}
+_ANOTHER_DAY = "1999-12-31"
+
+Examples = Sequence[tuple[Sequence[Part], str]]
 
 
 class Layout(NamedTuple):
@@ -24,19 +40,22 @@ class Layout(NamedTuple):
     ----------
     parts : list of Segment or Field
     separator : str or None
-        What the template puts before an answer; None: decide by the prompt's tail.
-    end_of_turn_id : int or None
-        The control token that it puts behind one.
+        What stands before an answer; None: decide by the prompt's tail.
+    slot : Slot or None
+        Where the chat template has the answer written.
+    date : str or None
+        The date that the chat template writes as today's.
     """
 
     parts: list[Part]
     separator: str | None
-    end_of_turn_id: int | None
+    slot: Slot | None = None
+    date: str | None = None
 
 
 def lay_out_plain(
     system: Sequence[Part],
-    examples: Sequence[tuple[Sequence[Segment], str]],
+    examples: Examples,
     body: Sequence[Part],
     answer_prefix: str,
 ) -> Layout:
@@ -47,17 +66,107 @@ def lay_out_plain(
     for shown, answer in examples:
         space = separator_behind([*shown, prefix], answer)
         parts += [*shown, prefix, Segment(space + answer, is_data=True), gap]
-    return Layout([*parts, *body, prefix], None, None)
+    return Layout([*parts, *body, prefix], None)
 
 
 def lay_out_chat(
     tokenizer: Tokenizer,
     system: Sequence[Part],
-    examples: Sequence[tuple[Sequence[Segment], str]],
+    examples: Examples,
     body: Sequence[Part],
     answer_prefix: str,
+    template_arguments: Mapping[str, Any],
 ) -> Layout:
-    """Render the chat template once, with marks where the rows' text belongs."""
+    """Render the chat template once, with marks where the rows' text belongs.
+
+    Raises
+    ------
+    PromptError
+        The template refuses the roles, drops a part, or does not lead to an answer.
+    """
+    at = _end_of_tags(tokenizer, answer_prefix)
+    prefix = _Prefix(answer_prefix[:at], answer_prefix[at:])
+    messages, held = _written(system, examples, body, prefix)
+    drafts: list[_Draft] = []
+    refusal: PromptError | None = None
+    for arguments in _attempts(template_arguments):
+        try:
+            chat, rendered = _accepted(tokenizer, messages, arguments, len(held))
+        except PromptError as error:
+            refusal = refusal or error
+            continue
+        drafts.append(_Draft(chat, rendered, find_slot(chat), prefix))
+        if not drafts[-1].is_forced:
+            break
+    if not drafts:
+        assert refusal is not None, "there was an attempt"
+        raise refusal
+    # One whose generation prompt leads to the answer, else one that can be led there.
+    best = min(drafts, key=lambda draft: (draft.lead is None, draft.is_forced))
+    if best.lead is None:
+        raise not_led(best.chat, best.slot, answer_prefix)
+    left, right = _trims(best.chat, best.rendered)
+    shown = [(trimmed(rows, left=left, right=right), word) for rows, word in examples]
+    body = trimmed(body, left=left, right=right)
+    _, held = _written(system, shown, body, prefix)
+    return _placed(best, held)
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """What is put in the model's mouth: what leads to an answer, and the answer's."""
+
+    head: str
+    words: str
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A conversation as a template writes it with some arguments, and its slot."""
+
+    chat: Chat
+    rendered: str
+    slot: Slot
+    prefix: _Prefix
+
+    @property
+    def lead(self) -> str | None:
+        """What stands between the user's text and the label."""
+        if not self.prefix.head:
+            return (
+                None if self.slot.lead is None else self.slot.lead + self.prefix.words
+            )
+        # Its writer says what follows the generation prompt.
+        lead = self.slot.generation_prompt + self.prefix.head + self.prefix.words
+        return None if is_open(lead) else lead
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the generation prompt by itself leads away from the answer."""
+        if self.prefix.head:
+            return self.lead is None
+        return self.lead is None or is_open(self.slot.generation_prompt)
+
+
+def _attempts(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the arguments to try: thinking off, as they are, and off in other ways."""
+    given = {"strftime_now": datetime.now().astimezone().date().isoformat(), **given}
+    if _SWITCHES.keys() & given.keys():
+        yield dict(given)
+        return
+    for at, (name, value) in enumerate(_SWITCHES.items()):
+        yield {**given, name: value}
+        if not at:
+            yield dict(given)
+
+
+def _written(
+    system: Sequence[Part],
+    examples: Examples,
+    body: Sequence[Part],
+    prefix: _Prefix,
+) -> tuple[list[dict[str, str]], list[Part]]:
+    """Return the messages, with marks in place of data, and the marked parts."""
     held: list[Part] = []
 
     def marked(parts: Sequence[Part]) -> str:
@@ -70,40 +179,102 @@ def lay_out_chat(
                 held.append(part)
         return content
 
+    words = Segment(prefix.words, is_data=False)
     messages = [{"role": "system", "content": marked(system)}] if system else []
     for shown, answer in examples:
-        prefix = Segment(answer_prefix, is_data=False)
-        space = separator_behind([prefix], answer)
-        spoken = [prefix, Segment(space + answer, is_data=True)]
+        space = separator_behind([words], answer)
+        spoken = [words, Segment(space + answer, is_data=True)]
         messages.append({"role": "user", "content": marked(shown)})
         messages.append({"role": "assistant", "content": marked(spoken)})
     messages.append({"role": "user", "content": marked(body)})
-    # A model that can think is asked for its answer at once: the label is read at the
-    # first position after the prompt. Templates that know no thinking ignore this.
-    arguments: dict[str, Any] = {"enable_thinking": False}
-    rendered = tokenizer.render_chat(messages, add_generation_prompt=True, **arguments)
-    pieces = _MARK.split(rendered)
-    if sorted(map(int, pieces[1::2])) != list(range(len(held))):
-        raise PromptError(
-            f"The chat template of {tokenizer.name!r} changes or drops parts of its "
-            "messages, so that the text cannot be placed: use "
-            f"{parameter('chat', False)}."
-        )
-    parts: list[Part] = []
-    for at, piece in enumerate(pieces):
-        parts.append(held[int(piece)] if at % 2 else Segment(piece, is_data=False))
-    answered = tokenizer.render_chat(
-        [*messages, {"role": "assistant", "content": _ANSWER}],
-        add_generation_prompt=False,
-        **arguments,
-    )
-    before, _, after = answered.rpartition(_ANSWER)
-    controls = tokenizer.find_controls(after)
-    end_of_turn = controls[0][2] if controls else None
-    # What the template puts between the generation prompt and an answer (" " in some).
-    gap = before.removeprefix(rendered) if before.startswith(rendered) else ""
-    gap = gap if gap.isspace() else ""
-    if answer_prefix:
-        parts.append(Segment(gap + answer_prefix, is_data=False))
-        return Layout(parts, None, end_of_turn)
-    return Layout(parts, gap, end_of_turn)
+    return messages, held
+
+
+def _accepted(
+    tokenizer: Tokenizer,
+    messages: Sequence[Mapping[str, str]],
+    arguments: Mapping[str, Any],
+    n_held: int,
+) -> tuple[Chat, str]:
+    """Return the conversation in a form that the template takes, and its text.
+
+    Contents are texts; or lists of parts, if the template refuses or loses those.
+    """
+    refusal: PromptError | None = None
+    for as_parts in (False, True):
+        chat = Chat(tokenizer, messages, arguments, as_parts)
+        try:
+            rendered = chat.render(messages, generate=True)
+        except PromptError as error:
+            refusal = refusal or not_rendered(chat, error)
+            continue
+        dropped = _dropped(chat, rendered, n_held)
+        if dropped is None:
+            return chat, rendered
+        refusal = refusal or not_kept(tokenizer.name, dropped)
+    assert refusal is not None, "there was an attempt"
+    raise refusal
+
+
+def _dropped(chat: Chat, rendered: str, n_held: int) -> str | None:
+    """Return the role of the first message that the template does not write whole."""
+    found = sorted(_MARK.findall(rendered), key=int)
+    if found != [str(at) for at in range(n_held)]:
+        for at, message in enumerate(chat.messages):
+            if any(
+                found.count(mark) != 1 for mark in _MARK.findall(message["content"])
+            ):
+                is_last = at == len(chat.messages) - 1
+                return "text" if is_last else message["role"]
+    first, *others = chat.messages
+    if first["role"] == "system":
+        ended = {**first, "content": first["content"] + _SYSTEM}
+        if _SYSTEM not in chat.render([ended, *others], generate=True):
+            return "system"
+    return None
+
+
+def _trims(chat: Chat, rendered: str) -> tuple[bool, bool]:
+    """Return whether the template cuts white space off a content's start and end."""
+    *others, last = chat.messages
+
+    def is_same(content: str) -> bool:
+        asked = [*others, {**last, "content": content}]
+        return chat.render(asked, generate=True) == rendered
+
+    return is_same(f"\n {last['content']}"), is_same(f"{last['content']} \n")
+
+
+def _placed(draft: _Draft, held: Sequence[Part]) -> Layout:
+    """Put what the marks stand for into the text, and the lead behind it."""
+    chat, slot, lead = draft.chat, draft.slot, draft.lead
+    assert lead is not None, "checked"
+    text = draft.rendered.removesuffix(slot.generation_prompt) + lead
+    separator: str | None = None
+    if not draft.prefix.words:
+        bare = text.rstrip(" ")
+        # Behind what the template writes, an answer begins as the template has it.
+        separator = "" if draft.prefix.head else text[len(bare) :]
+        text = text if draft.prefix.head else bare
+    pieces = _MARK.split(text)
+    parts = [
+        held[int(piece)] if at % 2 else Segment(piece, is_data=False)
+        for at, piece in enumerate(pieces)
+    ]
+    today = chat.arguments["strftime_now"]
+    another = chat.render(chat.messages, generate=True, strftime_now=_ANOTHER_DAY)
+    has_date = another != draft.rendered
+    return Layout(parts, separator, slot, today if has_date else None)
+
+
+def _end_of_tags(tokenizer: Tokenizer, prefix: str) -> int:
+    """Return where an answer prefix goes on from what a template writes to words."""
+    source = tokenizer.chat_source
+    ends = [end for _, end, _ in tokenizer.find_controls(prefix)]
+    ends += [
+        tag.end()
+        for tag in _TAG.finditer(prefix)
+        if tag.group() in source or last_thought(tag.group()) is not None
+    ]
+    end = max(ends, default=0)
+    return len(prefix) - len(prefix[end:].lstrip()) if end else 0

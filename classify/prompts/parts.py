@@ -9,7 +9,15 @@ from typing import NamedTuple, TypeAlias
 from classify.errors import PromptError
 from classify.tokenizer import Segment
 
-__all__ = ["Field", "Part", "fill", "merge", "parse", "separator_behind"]
+__all__ = [
+    "Field",
+    "Part",
+    "fill",
+    "merge",
+    "parse",
+    "separator_behind",
+    "trimmed",
+]
 
 # Scripts that put no space between words (Unicode character names).
 _UNSPACED = (
@@ -28,9 +36,18 @@ _QUOTATION_MARKS = ('"', "'", "`", "“”„‟", "‘’‚‛", "«»", "‹�
 
 
 class Field(NamedTuple):
-    """A place in a prompt that a row's column fills."""
+    """A place in a prompt that a row's column fills.
+
+    Attributes
+    ----------
+    name : str
+    trims_start, trims_end : bool
+        Whether white space is cut off what is filled in, as a chat template does.
+    """
 
     name: str
+    trims_start: bool = False
+    trims_end: bool = False
 
 
 Part: TypeAlias = Segment | Field
@@ -79,7 +96,10 @@ def fill(parts: Sequence[Part], row: Mapping[str, str]) -> list[Segment]:
                     f"The prompt needs the column {part.name!r}, which the data does "
                     f"not have. Columns: {columns}."
                 )
-            part = Segment(row[part.name], is_data=True)
+            text = row[part.name]
+            text = text.lstrip() if part.trims_start else text
+            text = text.rstrip() if part.trims_end else text
+            part = Segment(text, is_data=True)
         segments.append(part)
     return segments
 
@@ -98,6 +118,37 @@ def merge(parts: Sequence[Part]) -> list[Part]:
         else:
             merged.append(part)
     return merged
+
+
+def trimmed(parts: Sequence[Part], *, left: bool, right: bool) -> list[Part]:
+    """Return parts whose data neither begins nor ends the whole with white space.
+
+    Examples
+    --------
+    >>> trimmed([Segment(" a ", is_data=True)], left=True, right=False)
+    [Segment(text='a ', is_data=True)]
+    """
+    found = list(parts)
+    if left:
+        _trim_first(found, is_start=True)
+    if right:
+        found.reverse()
+        _trim_first(found, is_start=False)
+        found.reverse()
+    return found
+
+
+def _trim_first(parts: list[Part], *, is_start: bool) -> None:
+    for at, part in enumerate(parts):
+        if isinstance(part, Field):
+            parts[at] = Field(
+                part.name, part.trims_start or is_start, part.trims_end or not is_start
+            )
+            return
+        text = part.text.lstrip() if is_start else part.text.rstrip()
+        parts[at] = part._replace(text=text) if part.is_data else part
+        if text:
+            return
 
 
 def separator_behind(parts: Sequence[Part], word: str) -> str:

@@ -1,7 +1,9 @@
 """The recipe of a prompt, as people write it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from classify.errors import PromptError
@@ -84,6 +86,27 @@ _PLAIN_TEMPLATES = {
 }
 
 
+def _are_arguments(value: Any) -> bool:
+    """Return whether these can be variables of a chat template."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        return False
+    try:
+        json.dumps(dict(value))
+        datetime.fromisoformat(value.get("strftime_now", "1999-12-31"))
+    except (TypeError, ValueError):
+        return False
+    return not _OWN_ARGUMENTS & value.keys()
+
+
+# What the rendering is told besides.
+_OWN_ARGUMENTS = {"messages", "add_generation_prompt", "tokenize", "chat_template"}
+_ARGUMENTS = Allowed(
+    "a mapping of names to values of types that JSON has, strftime_now an ISO date",
+    _are_arguments,
+    "a mapping of names to values, strftime_now a date such as 2026-11-29",
+)
+
+
 @dataclass(frozen=True)
 class PromptTemplate:
     r"""The recipe of a prompt.
@@ -116,6 +139,12 @@ class PromptTemplate:
     too_long : {"truncate", "error"}, default="truncate"
         What to do with a text that does not fit the model: cut the end of the *text*
         and report it, or refuse.
+    template_arguments : mapping, default=None
+        Variables of the model's chat template, such as ``{"thinking": False}``; values
+        of types that JSON has. ``strftime_now``, a date as ISO 8601 writes it, is what
+        templates that write today's date take for it. If none of ``enable_thinking``,
+        ``thinking``, ``reasoning`` and ``reasoning_effort`` is given, thinking is
+        turned off with them.
 
     Raises
     ------
@@ -176,6 +205,15 @@ class PromptTemplate:
             metavar="WHAT",
         ),
     ] = "truncate"
+    template_arguments: Annotated[
+        Mapping[str, Any] | None,
+        Setting(
+            "Variable of the chat template, such as thinking=false; repeatable.",
+            optional(_ARGUMENTS),
+            metavar="NAME=VALUE",
+            option="--template-argument",
+        ),
+    ] = None
     fields: tuple[str, ...] = field(init=False, repr=False, default=("text",))
 
     def __post_init__(self) -> None:
@@ -271,7 +309,14 @@ class PromptTemplate:
             for row, name in self.examples
         ]
         if self.chat:
-            layout = lay_out_chat(tokenizer, system, examples, body, self.answer_prefix)
+            layout = lay_out_chat(
+                tokenizer,
+                system,
+                examples,
+                body,
+                self.answer_prefix,
+                self.template_arguments or {},
+            )
         else:
             layout = lay_out_plain(system, examples, body, self.answer_prefix)
         return CompiledPrompt(
@@ -279,7 +324,8 @@ class PromptTemplate:
             parts=tuple(merge(layout.parts)),
             is_chat=bool(self.chat),
             separator=layout.separator,
-            end_of_turn_id=layout.end_of_turn_id,
+            slot=layout.slot,
+            date=layout.date,
             too_long=self.too_long,
         )
 

@@ -1,0 +1,193 @@
+"""Where a chat template has the answer written, read off its own renderings.
+
+A generation prompt is not always what stands before an answer: channels, response
+marks, closed thinking blocks or a space may follow, and a thinking block may be open.
+So the conversation is rendered without an answer, with one, with one that was thought
+about, and with another turn behind, and the answer's place is where these agree.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any, Literal, NamedTuple
+
+from classify.errors import PromptError
+from classify.prompts.thinking import is_open, last_thought
+from classify.tokenizer import Tokenizer
+
+__all__ = ["Chat", "Message", "Slot", "find_slot"]
+
+Message = Mapping[str, Any]
+
+# Private-use characters, which no template and no sane text contains.
+_BEHIND, _ANSWER, _THOUGHT, _NEXT = "\ue012", "\ue013", "\ue014", "\ue015"
+# How messages hold what was thought: by its own key, or as a part of the content.
+_THOUGHTS: tuple[Message, ...] = (
+    {"content": _ANSWER, "reasoning_content": _THOUGHT},
+    {"content": _ANSWER, "reasoning": _THOUGHT},
+    {"content": _ANSWER, "thinking": _THOUGHT},
+    {
+        "content": [
+            {"type": "thinking", "thinking": _THOUGHT},
+            {"type": "text", "text": _ANSWER},
+        ]
+    },
+)
+# A control token or tag, or a character.
+_UNIT = re.compile(r"<[^<>\s]*>|\[/?[A-Z_ ]+\]|.", re.DOTALL)
+
+
+class Slot(NamedTuple):
+    """The place of the answer.
+
+    Attributes
+    ----------
+    generation_prompt : str
+        What the template puts behind the user's text for the model to go on from.
+    lead : str or None
+        What must stand there for the label to come next. None: the template does not
+        show it.
+    end : str
+        What the template puts behind an answer, up to and including its last control
+        token; "": nothing.
+    thinking : {"none", "skipped", "closed", "open"}
+        Whether the template knows no thinking block; knows one, and leaves it out;
+        closes one before the answer; or leaves one open.
+    """
+
+    generation_prompt: str
+    lead: str | None
+    end: str
+    thinking: Literal["none", "skipped", "closed", "open"]
+
+
+class Chat(NamedTuple):
+    """A conversation that ends with the user's turn, and how a template writes it."""
+
+    tokenizer: Tokenizer
+    messages: Sequence[Mapping[str, str]]
+    arguments: Mapping[str, Any]
+    # Some templates want contents as lists of parts.
+    as_parts: bool = False
+
+    def render(
+        self, messages: Sequence[Message], *, generate: bool, **further: Any
+    ) -> str:
+        """Return the template's text of any messages."""
+        if self.as_parts:
+            messages = [_in_parts(message) for message in messages]
+        return self.tokenizer.render_chat(
+            messages, add_generation_prompt=generate, **{**self.arguments, **further}
+        )
+
+    def behind(self, *turns: Message, generate: bool = False) -> str:
+        """Return what stands behind the user's text where these turns follow.
+
+        Nothing, where the template refuses them or drops the text.
+        """
+        *before, last = self.messages
+        asked = {**last, "content": last["content"] + _BEHIND}
+        try:
+            rendered = self.render([*before, asked, *turns], generate=generate)
+        except PromptError:
+            return ""
+        return rendered.rpartition(_BEHIND)[2] if _BEHIND in rendered else ""
+
+
+def find_slot(chat: Chat) -> Slot:
+    """Find where a template has the answer to a conversation written."""
+    answer = {"role": "assistant", "content": _ANSWER}
+    more = {"role": "user", "content": _NEXT}
+    prompt = chat.behind(generate=True)
+    before, is_kept, last = chat.behind(answer).rpartition(_ANSWER)
+    inner = chat.behind(answer, more).partition(_NEXT)[0]
+    plain = before if is_kept else None
+    reasoned = _reasoned(chat)
+    lead = _lead(prompt, plain, reasoned)
+    # Whether the template writes its generation prompt whatever it is told.
+    is_always = chat.behind() == prompt and (lead or prompt).strip() == prompt.strip()
+    end = _end(chat.tokenizer, last, inner.rpartition(_ANSWER)[2], is_always=is_always)
+    thinking: Literal["none", "skipped", "closed", "open"]
+    thought = last_thought(prompt if lead is None else lead)
+    if thought is not None:
+        thinking = "open" if thought.is_open else "closed"
+    else:
+        is_known = reasoned is not None or last_thought(chat.tokenizer.chat_source)
+        thinking = "skipped" if is_known else "none"
+    return Slot(prompt, lead, end, thinking)
+
+
+def _reasoned(chat: Chat) -> tuple[str, str] | None:
+    """Return what the template puts before a thought, and between it and an answer."""
+    for message in _THOUGHTS:
+        text = chat.behind({"role": "assistant", **message})
+        before, found, _ = text.rpartition(_ANSWER)
+        if found and before.count(_THOUGHT) == 1:
+            opening, _, closing = before.partition(_THOUGHT)
+            return opening, closing
+    return None
+
+
+def _lead(
+    prompt: str, plain: str | None, reasoned: tuple[str, str] | None
+) -> str | None:
+    """Return what leads to an answer, of the generation prompt and of what is shown.
+
+    `plain` is what stands before an answer, `reasoned` what stands around a thought.
+    """
+    shown = [plain] if plain is not None else []
+    if reasoned is not None:
+        shown.append("".join(reasoned))
+    for text in shown:
+        if text.startswith(prompt) and not is_open(text):
+            return text
+    lead: str | None = prompt
+    extra, header = ("", "") if plain is None else _apart(prompt, plain)
+    thought = last_thought(extra)
+    if not extra.strip():
+        lead = plain if header.strip() else prompt
+    elif thought is not None and not thought.is_open:
+        # The block was closed, and what stands before an answer is still missing.
+        lead = prompt + (header if last_thought(header) is None else "")
+    elif reasoned is not None and prompt.rstrip() == reasoned[0].rstrip():
+        lead = prompt + reasoned[1]
+    else:
+        lead = None
+    return None if lead is None or is_open(lead) else lead
+
+
+def _end(tokenizer: Tokenizer, last: str, inner: str, *, is_always: bool) -> str:
+    """Return the end of an answer, of what stands behind one.
+
+    `last` stands behind the last answer of a conversation, `inner` between one and the
+    user's next text. Both begin with the end: some templates put a token behind the
+    last answer that ends the whole conversation, and all put the next turn's header
+    behind the others. Where they begin differently, a model writes what is last; where
+    nothing is, the next turn's header. Templates that write the generation prompt
+    always do so behind an answer too; then the end is the first control token.
+    """
+    of_last, of_inner = tokenizer.find_controls(last), tokenizer.find_controls(inner)
+    ends = []
+    for one, other in zip(of_last, of_inner, strict=False):
+        if one != other or last[: one[1]] != inner[: one[1]]:
+            break
+        ends.append(one[1])
+    if ends:
+        return last[: ends[0] if is_always else ends[-1]]
+    if of_last and not is_always:
+        return last[: of_last[-1][1]]
+    return inner[: of_inner[0][1]] if of_inner else ""
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Return what two texts end with, behind what both begin with."""
+    pairs = zip(_UNIT.findall(one), _UNIT.findall(other), strict=False)
+    shared = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return one[len(shared) :], other[len(shared) :]
+
+
+def _in_parts(message: Message) -> Message:
+    content = message["content"]
+    if not isinstance(content, str):
+        return message
+    return {**message, "content": [{"type": "text", "text": content}]}

@@ -1,0 +1,97 @@
+"""Thinking blocks in what a chat template writes: which are open, and which are closed.
+
+Models differ in how they spell them: ``<think>``, ``[THINK]``, ``<|START_THINKING|>``,
+``<seed:think>``, ``<|channel>thought``, ``<|open|>think<|sep|>``.
+"""
+
+import re
+from typing import NamedTuple
+
+__all__ = ["Thought", "is_open", "last_thought"]
+
+_WORDS = (
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|cot|reflection|scratchpad"
+    r"|inner_monologue)"
+)
+# One tag that names thinking, such as <think> or <|END_THINKING|>.
+_TAG = re.compile(
+    rf"[<\[◁](?![^<>\[\]◁▷'\"\s]*effort)[^<>\[\]◁▷'\"\s]*?(?<![a-z]){_WORDS}(?![a-z])"
+    r"[^<>\[\]◁▷'\"\s]*[>\]▷]",
+    re.IGNORECASE,
+)
+# A tag, and the word behind it: <|channel>thought, <|open|>think<|sep|>.
+_NAMED = re.compile(rf"<[^<>\s]*>{_WORDS}(?=<|\n|$)(?:<[^<>\s]*>)?", re.IGNORECASE)
+_CLOSES = re.compile(r"/|(?<![a-z])(?:end|close|stop)(?![a-z])", re.IGNORECASE)
+_ANY_TAG = re.compile(r"<[^<>\s]+>")
+# How the tag that closes a block is made of the one that opens it.
+_COUNTERPARTS = {
+    r"([<\[◁])(\w[\w:]*[>\]▷])": r"\1/\2",
+    r"<\|START_(\w+\|>)": r"<|END_\1",
+    r"<\|begin_of_(\w+\|>)": r"<|end_of_\1",
+}
+
+
+class Thought(NamedTuple):
+    """The last thinking block of a text.
+
+    Attributes
+    ----------
+    opener : str
+        What opens it, with the white space behind; "" if only its end is there.
+    is_open : bool
+    """
+
+    opener: str
+    is_open: bool
+
+    @property
+    def closing(self) -> str | None:
+        """What models commonly close such a block with; None where that is unknown."""
+        tag = self.opener.rstrip()
+        for pattern, counterpart in _COUNTERPARTS.items():
+            if re.fullmatch(pattern, tag):
+                closer = re.sub(pattern, counterpart, tag)
+                return f"\n{closer}\n\n" if self.opener.endswith("\n") else closer
+        return None
+
+
+def last_thought(text: str) -> Thought | None:
+    r"""Return the last thinking block in what a template writes before an answer.
+
+    Examples
+    --------
+    >>> last_thought("<|assistant|>\n<think>\n")
+    Thought(opener='<think>\n', is_open=True)
+    >>> last_thought("<|assistant|></think>")
+    Thought(opener='', is_open=False)
+    >>> last_thought("<|channel>thought\n<channel|>").is_open
+    False
+    >>> last_thought("<|assistant|>")
+    """
+    found: Thought | None = None
+    depth = 0
+    for match in _TAG.finditer(text):
+        if _CLOSES.search(match.group()):
+            depth = max(0, depth - 1)
+            found = Thought(found.opener if found else "", is_open=depth > 0)
+        else:
+            depth += 1
+            found = Thought(_with_space(text, match), is_open=True)
+    if found is not None:
+        return found
+    for match in _NAMED.finditer(text):
+        if not _CLOSES.search(match.group().partition(">")[0]):
+            is_open = _ANY_TAG.search(text, match.end()) is None
+            found = Thought(_with_space(text, match), is_open)
+    return found
+
+
+def is_open(text: str) -> bool:
+    """Return whether a text ends inside a thinking block."""
+    thought = last_thought(text)
+    return thought is not None and thought.is_open
+
+
+def _with_space(text: str, match: re.Match[str]) -> str:
+    rest = text[match.end() :]
+    return match.group() + rest[: len(rest) - len(rest.lstrip())]

@@ -1,0 +1,380 @@
+"""Chat templates in the styles of today's models, and a tokenizer that brings one.
+
+They are written for these tests. Each does what one family of templates does to the
+place of an answer, and nothing else.
+"""
+
+import functools
+from typing import NamedTuple
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from classify.tokenizer import Tokenizer as TextTokenizer
+from tests.tiny_tokenizers import CORPUS
+
+
+class Style(NamedTuple):
+    """A template, and what it makes of a user's text ``Q`` and an answer.
+
+    ``asked`` is the prompt of `Q` up to the label, ``end`` what follows a label, and
+    ``shown`` the prompt of `Q` behind an example `E` whose label is `billing`.
+    """
+
+    template: str
+    controls: tuple[str, ...]
+    asked: str
+    end: str
+    thinking: str
+    shown: str
+
+
+def _turns(user: str, assistant: str, generation: str, system: str = "") -> str:
+    """Write a template: a Jinja expression for each kind of turn."""
+    system = system or user.replace("user", "system").replace("USER", "SYSTEM")
+    return (
+        "{% for m in messages %}"
+        "{% if m.role == 'system' %}{{ " + system + " }}"
+        "{% elif m.role == 'user' %}{{ " + user + " }}"
+        "{% else %}{{ " + assistant + " }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}" + generation + "{% endif %}"
+    )
+
+
+_CHATML = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+_IM_USER = r"'<|im_start|>user\n' + m.content + '<|im_end|>\n'"
+_IM_ANSWER = r"'<|im_start|>assistant\n' + m.content + '<|im_end|>\n'"
+_IM_Q = "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n"
+_IM_E = (
+    "<|im_start|>user\nE<|im_end|>\n<|im_start|>assistant\nbilling<|im_end|>\n" + _IM_Q
+)
+
+STYLES = {
+    "chatml": Style(
+        _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}"),
+        _CHATML,
+        asked=_IM_Q,
+        end="<|im_end|>",
+        thinking="none",
+        shown=_IM_E,
+    ),
+    # Thinks unless told not to; the block is then written closed.
+    "switched": Style(
+        _turns(
+            _IM_USER,
+            _IM_ANSWER,
+            r"{{ '<|im_start|>assistant\n<think>\n' }}"
+            r"{% if enable_thinking is false %}{{ '\n</think>\n\n' }}{% endif %}",
+        ),
+        _CHATML,
+        asked=_IM_Q + "<think>\n\n</think>\n\n",
+        end="<|im_end|>",
+        thinking="closed",
+        shown=_IM_E + "<think>\n\n</think>\n\n",
+    ),
+    # Another name of the switch, and the answer has a tag of its own.
+    "switched otherwise": Style(
+        _turns(
+            _IM_USER,
+            r"'<|im_start|>assistant\n<answer>' + m.content + '</answer><|im_end|>\n'",
+            r"{{ '<|im_start|>assistant\n' }}{{ '<answer>' if thinking is false "
+            "else '<think>' }}",
+        ),
+        (*_CHATML, "<answer>", "</answer>"),
+        asked=_IM_Q + "<answer>",
+        end="</answer><|im_end|>",
+        thinking="skipped",
+        shown="<|im_start|>user\nE<|im_end|>\n<|im_start|>assistant\n"
+        "<answer>billing</answer><|im_end|>\n" + _IM_Q + "<answer>",
+    ),
+    # Always opens a block, and shows how it is closed behind a thought.
+    "forced, shown": Style(
+        _turns(
+            _IM_USER,
+            r"'<|im_start|>assistant\n' + (('<think>\n' + m.reasoning_content + "
+            r"'\n</think>\n\n') if m.reasoning_content else '') + m.content + "
+            r"'<|im_end|>\n'",
+            r"{{ '<|im_start|>assistant\n<think>\n' }}",
+        ),
+        _CHATML,
+        asked=_IM_Q + "<think>\n\n</think>\n\n",
+        end="<|im_end|>",
+        thinking="closed",
+        shown=_IM_E + "<think>\n\n</think>\n\n",
+    ),
+    "channels": Style(
+        _turns(
+            "'<|start|>user<|message|>' + m.content + '<|end|>'",
+            "'<|start|>assistant<|channel|>final<|message|>' + m.content + "
+            "('<|return|>' if loop.last else '<|end|>')",
+            "<|start|>assistant",
+        ),
+        ("<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|return|>"),
+        asked="<|start|>user<|message|>Q<|end|><|start|>assistant"
+        "<|channel|>final<|message|>",
+        end="<|return|>",
+        thinking="none",
+        shown="<|start|>user<|message|>E<|end|><|start|>assistant<|channel|>final"
+        "<|message|>billing<|end|><|start|>user<|message|>Q<|end|><|start|>assistant"
+        "<|channel|>final<|message|>",
+    ),
+    # An empty block stands before every answer, and not in the generation prompt.
+    "empty block": Style(
+        _turns(
+            "'<|im_user|>' + m.content + '<|im_end|>'",
+            "'<|im_assistant|><think></think>' + m.content + '<|im_end|>'",
+            "<|im_assistant|>",
+        ),
+        ("<|im_user|>", "<|im_assistant|>", "<|im_end|>", "<think>", "</think>"),
+        asked="<|im_user|>Q<|im_end|><|im_assistant|><think></think>",
+        end="<|im_end|>",
+        thinking="closed",
+        shown="<|im_user|>E<|im_end|><|im_assistant|><think></think>billing<|im_end|>"
+        "<|im_user|>Q<|im_end|><|im_assistant|><think></think>",
+    ),
+    # The block is closed by a switch, and the answer's own mark is still missing.
+    "response mark": Style(
+        _turns(
+            "'<|USER|>' + m.content + '<|END|>'",
+            "'<|BOT|>' + ('<|START_THINKING|>' + m.thinking + '<|END_THINKING|>' if "
+            "m.thinking else '') + '<|START_RESPONSE|>' + m.content + "
+            "'<|END_RESPONSE|><|END|>'",
+            "<|BOT|><|START_THINKING|>{{ '<|END_THINKING|>' if reasoning is false }}",
+        ),
+        (
+            "<|USER|>",
+            "<|BOT|>",
+            "<|END|>",
+            "<|START_THINKING|>",
+            "<|END_THINKING|>",
+            "<|START_RESPONSE|>",
+            "<|END_RESPONSE|>",
+        ),
+        asked="<|USER|>Q<|END|><|BOT|><|START_THINKING|><|END_THINKING|>"
+        "<|START_RESPONSE|>",
+        end="<|END_RESPONSE|><|END|>",
+        thinking="closed",
+        shown="<|USER|>E<|END|><|BOT|><|START_RESPONSE|>billing<|END_RESPONSE|><|END|>"
+        "<|USER|>Q<|END|><|BOT|><|START_THINKING|><|END_THINKING|><|START_RESPONSE|>",
+    ),
+    # The recipient comes first: what is for everybody, in words.
+    "recipient": Style(
+        _turns(
+            r"'<|head|>user\n' + m.content + '<|eot|>'",
+            r"'<|head|>assistant\n>>>all\n' + m.content + '<|eot|>'",
+            r"{{ '<|head|>assistant\n>>>' }}",
+        ),
+        ("<|head|>", "<|eot|>"),
+        asked="<|head|>user\nQ<|eot|><|head|>assistant\n>>>all\n",
+        end="<|eot|>",
+        thinking="none",
+        shown="<|head|>user\nE<|eot|><|head|>assistant\n>>>all\nbilling<|eot|>"
+        "<|head|>user\nQ<|eot|><|head|>assistant\n>>>all\n",
+    ),
+    # Nothing ends an answer but the next turn's header.
+    "ended by a header": Style(
+        _turns(
+            r"'<|user|>\n' + m.content",
+            r"'<|assistant|>\n' + m.content",
+            "<|assistant|>",
+        ),
+        ("<|user|>", "<|assistant|>", "<|system|>"),
+        asked="<|user|>\nQ<|assistant|>\n",
+        end="<|user|>",
+        thinking="none",
+        shown="<|user|>\nE<|assistant|>\nbilling<|user|>\nQ<|assistant|>\n",
+    ),
+    # Text stands between an answer and the token that ends it.
+    "text before the end": Style(
+        _turns(
+            r"'<SPECIAL_11>User\n' + m.content + '\n'",
+            r"'<SPECIAL_11>Assistant\n' + m.content + '\n<SPECIAL_12>\n'",
+            r"{{ '<SPECIAL_11>Assistant\n' }}",
+        ),
+        ("<SPECIAL_11>", "<SPECIAL_12>"),
+        asked="<SPECIAL_11>User\nQ\n<SPECIAL_11>Assistant\n",
+        end="\n<SPECIAL_12>",
+        thinking="none",
+        shown="<SPECIAL_11>User\nE\n<SPECIAL_11>Assistant\nbilling\n<SPECIAL_12>\n"
+        "<SPECIAL_11>User\nQ\n<SPECIAL_11>Assistant\n",
+    ),
+    # A token behind the last answer ends the conversation, not the answer.
+    "closed conversation": Style(
+        _turns(
+            r"'<|user|>\n' + m.content + '<|end|>\n'",
+            r"'<|assistant|>\n' + m.content + '<|end|>\n'",
+            r"{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}",
+        ),
+        ("<|user|>", "<|assistant|>", "<|end|>"),
+        asked="<|user|>\nQ<|end|>\n<|assistant|>\n",
+        end="<|end|>",
+        thinking="none",
+        shown="<|user|>\nE<|end|>\n<|assistant|>\nbilling<|end|>\n<|user|>\nQ<|end|>\n"
+        "<|assistant|>\n",
+    ),
+    "a space before answers": Style(
+        _turns(
+            "'[INST] ' + m.content + ' [/INST]'",
+            "' ' + m.content + eos_token",
+            "",
+            system="'[SYS]' + m.content",
+        ),
+        ("[INST]", "[/INST]", "[SYS]"),
+        asked="[INST] Q [/INST] ",
+        end="<eos>",
+        thinking="none",
+        shown="[INST] E [/INST] billing<eos>[INST] Q [/INST] ",
+    ),
+    # The header of the answer is missing from the generation prompt.
+    "no generation prompt": Style(
+        _turns(_IM_USER, _IM_ANSWER, ""),
+        _CHATML,
+        asked=_IM_Q,
+        end="<|im_end|>",
+        thinking="none",
+        shown=_IM_E,
+    ),
+    # The generation prompt is written whatever is asked, behind an answer too.
+    "always a generation prompt": Style(
+        _turns(_IM_USER, _IM_ANSWER, "").removesuffix("{% endif %}")
+        + r"{% endif %}{{ '<|im_start|>assistant\n' }}",
+        _CHATML,
+        asked=_IM_Q,
+        end="<|im_end|>",
+        thinking="none",
+        shown=_IM_E,
+    ),
+    # Only a history holds the answer: the last one is lost.
+    "loses the last answer": Style(
+        "{% for m in messages %}{% if m.role != 'assistant' %}{{ '<|user|>' + "
+        "m.content + '<|end|>' }}{% elif not loop.last %}{{ '<|assistant|>' + "
+        "m.content + '<|end|>' }}{% endif %}{% endfor %}<|assistant|>",
+        ("<|user|>", "<|assistant|>", "<|end|>"),
+        asked="<|user|>Q<|end|><|assistant|>",
+        end="<|end|>",
+        thinking="none",
+        shown="<|user|>E<|end|><|assistant|>billing<|end|><|user|>Q<|end|><|assistant|>",
+    ),
+    # Contents are lists of parts; a string is lost.
+    "lists of parts": Style(
+        "{% for m in messages %}{{ '<|' + m.role + '|>' }}{% for part in m.content %}"
+        "{{ part.text }}{% endfor %}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+        ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
+        asked="<|user|>Q<|end|><|assistant|>",
+        end="<|end|>",
+        thinking="none",
+        shown="<|user|>E<|end|><|assistant|>billing<|end|><|user|>Q<|end|><|assistant|>",
+    ),
+    # A template that refuses one of our switches is asked without it.
+    "refuses the switch": Style(
+        "{% if enable_thinking is defined %}{{ raise_exception('no switch') }}"
+        "{% endif %}"
+        + _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}"),
+        _CHATML,
+        asked=_IM_Q,
+        end="<|im_end|>",
+        thinking="none",
+        shown=_IM_E,
+    ),
+    # A block with a name behind a tag of its own.
+    "named channel": Style(
+        _turns(
+            r"'<|turn>user\n' + m.content + '<turn|>\n'",
+            r"'<|turn>model\n' + m.content + '<turn|>\n'",
+            r"{{ '<|turn>model\n' }}{% if enable_thinking is false %}"
+            r"{{ '<|channel>thought\n<channel|>' }}{% endif %}",
+        ),
+        ("<|turn>", "<turn|>", "<|channel>", "<channel|>"),
+        asked="<|turn>user\nQ<turn|>\n<|turn>model\n<|channel>thought\n<channel|>",
+        end="<turn|>",
+        thinking="closed",
+        shown="<|turn>user\nE<turn|>\n<|turn>model\nbilling<turn|>\n<|turn>user\n"
+        "Q<turn|>\n<|turn>model\n<|channel>thought\n<channel|>",
+    ),
+    # Thinking is known to the template, and the prompt leaves it out.
+    "thought left out": Style(
+        _turns(
+            "'[INST]' + m.content + '[/INST]'",
+            "('[THINK]' + m.reasoning_content + '[/THINK]' if m.reasoning_content else "
+            "'') + m.content + eos_token",
+            "",
+            system="'[SYS]' + m.content",
+        ),
+        ("[INST]", "[/INST]", "[THINK]", "[/THINK]", "[SYS]"),
+        asked="[INST]Q[/INST]",
+        end="<eos>",
+        thinking="skipped",
+        shown="[INST]E[/INST]billing<eos>[INST]Q[/INST]",
+    ),
+}
+
+# Templates that cannot be read at an answer, or not with all that was given.
+FORCED = _turns(
+    _IM_USER,
+    "'<|im_start|>assistant\n' + m.content.split('</think>')[-1] + '<|im_end|>\n'",
+    r"{{ '<|im_start|>assistant\n<think>\n' }}",
+)
+SWITCHED_BY_SYSTEM = (
+    "{% set ns = namespace(off=false) %}{% for m in messages %}{% if '/no_think' in "
+    "m.content %}{% set ns.off = true %}{% endif %}{% endfor %}"
+    + _turns(
+        _IM_USER,
+        _IM_ANSWER,
+        r"{{ '<|im_start|>assistant\n' }}{{ '<think></think>' if ns.off else "
+        r"'<think>\n' }}",
+    )
+)
+REASONING_IN_WORDS = _turns(
+    _IM_USER,
+    r"'<|im_start|>assistant\n' + m.content.split('[FINAL]')[-1] + '<|im_end|>\n'",
+    r"{{ '<|im_start|>assistant\nHere is how I see it:\n' }}",
+)
+WITHOUT_SYSTEM = _turns(
+    _IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}"
+).replace(
+    "{% if m.role == 'system' %}{{ " + _IM_USER.replace("user", "system") + " }}",
+    "{% if m.role == 'system' %}",
+)
+WITHOUT_EXAMPLES = (
+    "{% for m in messages %}{% if m.role == 'system' or loop.last or add_examples %}"
+    "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% endif %}"
+)
+DATED = (
+    r"<|im_start|>system{{ '\nToday: ' + strftime_now('%d %b %Y') + '<|im_end|>\n' }}"
+    + _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}")
+)
+TRIMMING = _turns(
+    _IM_USER.replace("m.content", "m.content | trim"),
+    _IM_ANSWER,
+    r"{{ '<|im_start|>assistant\n' }}",
+)
+
+
+@functools.cache
+def _trained() -> str:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<bos>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    return str(backend.to_str())
+
+
+def chat_tokenizer(template: str, controls: tuple[str, ...] = _CHATML) -> TextTokenizer:
+    """Return a byte-level tokenizer with these control tokens and this template."""
+    backend = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_trained()),
+        bos_token="<bos>",
+        eos_token="<eos>",
+    )
+    backend.add_special_tokens({"additional_special_tokens": list(controls)})
+    backend.chat_template = template
+    return TextTokenizer(backend, "tiny")
