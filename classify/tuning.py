@@ -201,7 +201,10 @@ def tune_prompt(
             replace(
                 scorer,
                 model=replace(
-                    scorer.model, template=prompt, engine=engine, tokenizer=tokenizer
+                    scorer.model,
+                    template=prompt,
+                    spec=replace(scorer.model.spec, engine=engine),
+                    tokenizer=tokenizer,
                 ),
                 declared=labels,
             ),
