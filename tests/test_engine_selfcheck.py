@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -13,9 +14,16 @@ from classify.demo import model_folder
 from classify.engines import generate, read
 from classify.engines.transformers import TransformersEngine
 from classify.engines.transformers.widened import widened
+from classify.errors import ModelLoadError
 from classify.tokenizer import load_tokenizer
 from classify.tracking import ReadRequest, TrackedRequest
-from tests.tiny_models import make_model, make_reference, random_prompt, random_tree
+from tests.tiny_models import (
+    Reference,
+    make_model,
+    make_reference,
+    random_prompt,
+    random_tree,
+)
 
 TREE = random_tree(n_paths=12)
 INNER = tuple(TREE.inner_nodes.tolist())
@@ -97,6 +105,89 @@ class _Passing(_Swallowing):
 
     def forward(self, input_ids, **kwargs):
         return self.model(input_ids=input_ids, **kwargs)
+
+
+class _Windowed(_Swallowing):
+    """A model that hides a window in its code, and counts slots and not positions."""
+
+    def __init__(self, model, window):
+        super().__init__(model)
+        self._window = window
+
+    def forward(
+        self,
+        input_ids,
+        attention_mask=None,
+        position_ids=None,
+        past_key_values=None,
+        **kwargs,
+    ):
+        past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        n_queries = input_ids.shape[1]
+        queries = torch.arange(past, past + n_queries)[:, None]
+        slots = torch.arange(past + n_queries)
+        seen = (slots <= queries) & (slots > queries - self._window)
+        mask = torch.zeros(seen.shape).masked_fill_(~seen, torch.finfo().min)[
+            None, None
+        ]
+        if attention_mask is not None:
+            mask = torch.minimum(mask, attention_mask)
+        return self.model(
+            input_ids=input_ids,
+            attention_mask=mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+
+
+WIDE = random_tree(n_paths=40, depth=5, seed=1, n_tokens=4)
+
+
+@pytest.mark.parametrize("window", [37, 50])
+@pytest.mark.parametrize("lengths", [(20, 33, 70), (70, 20, 33), (44,)])
+def test_a_window_over_slots_is_found_whatever_it_is_called(window, lengths):
+    model = _Windowed(make_model("llama"), window)
+    engine = TransformersEngine(model)
+    assert engine.read_mode == "tree"
+    assert_wide_is_right(engine, Reference(model), lengths)
+
+
+@pytest.mark.parametrize("lengths", [(9, 20, 33, 70), (70, 20)])
+def test_a_model_that_counts_slots_is_read_right(lengths):
+    engine = TransformersEngine(make_model("gpt_neo_wide_local"))
+    assert engine.read_mode == "tree"
+    assert_wide_is_right(engine, make_reference("gpt_neo_wide_local"), lengths)
+
+
+def assert_wide_is_right(engine, reference, lengths):
+    inner = tuple(WIDE.inner_nodes.tolist())
+    for length in lengths:
+        prompt = random_prompt(length, length)
+        # Root first, as when most of the labels are never read; then in one go.
+        for nodes in ((0,), inner[1:9], inner, inner[-3:]):
+            [edges] = read(engine, [ReadRequest(prompt, WIDE, nodes)])
+            expected = reference.edges(prompt, WIDE, nodes)
+            known = ~np.isnan(expected)
+            np.testing.assert_allclose(edges[known], expected[known], **CLOSE)
+
+
+class _Unfinished(_Swallowing):
+    """A model that needs more than token ids."""
+
+    def forward(self, input_ids, **kwargs):
+        raise ValueError("inputs_embeds and shared_kv_states cannot be None.")
+
+
+def test_a_model_that_is_part_of_another_is_refused():
+    message = (
+        "_Unfinished does not compute a text given as token ids alone: ValueError: "
+        "inputs_embeds and shared_kv_states cannot be None. Its configuration may be "
+        "broken, or it is part of another model. Choose a model trained to predict the "
+        "next token."
+    )
+    with pytest.raises(ModelLoadError, match=f"^{re.escape(message)}$"):
+        TransformersEngine(_Unfinished(make_model("llama")))
 
 
 def test_a_swallowed_cache_is_found(caplog):

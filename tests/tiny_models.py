@@ -117,6 +117,18 @@ _CONFIGS = {
             "intermediate_size": 48,
         },
     ),
+    # As in all checkpoints: the window counts slots, and no sample is as long.
+    "gpt_neo_wide_local": (
+        "gpt_neo",
+        _GPT
+        | {
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 40,
+            "intermediate_size": 48,
+        },
+    ),
     "opt": (
         "opt",
         _GPT | {"ffn_dim": 48, "init_std": 0.3, "word_embed_proj_dim": 32},

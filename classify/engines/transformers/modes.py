@@ -1,11 +1,15 @@
 """Which way of reading to take, for a model and for the length of a text.
 
-Found out when the engine is made, on a few tokens, and again when texts first reach a
-length from which on a model may compute differently: a sliding window's edge, the
-length of its first training, and every power of two for what no configuration tells.
+Found out when the engine is made, on a few tokens, and again when texts get longer, at
+a length no shorter than theirs and with no fewer nodes behind it: what a model does
+differently, and from where on, no configuration need tell. Where it does, as at a
+sliding window's edge or the length of its first training, reads that cross the edge are
+compared too.
 """
 
 import logging
+from bisect import bisect_left
+from itertools import takewhile
 from typing import Any
 
 from classify.engines.transformers.network import Network
@@ -30,6 +34,8 @@ _MEANS: dict[ReadMode, str] = {
 }
 # Tokens of the check on loading.
 _SAMPLE_LENGTH = 12
+# Nodes of the checks on longer texts.
+_MIN_NODES, _MAX_NODES = 16, 2048
 
 
 class Modes:
@@ -50,9 +56,11 @@ class Modes:
         self._network = network
         check_causal(network)
         self.usual: ReadMode = self._choose()
-        self._right_up_to: dict[ReadMode, int] = dict.fromkeys(_SLOWER, _SAMPLE_LENGTH)
-        self._wrong_from: dict[ReadMode, int] = {}
-        self._across: dict[tuple[ReadMode, int], bool] = {}
+        self._lengths = _lengths_of_check(network.context_length)
+        # By way, and by the number of nodes.
+        self._right_up_to: dict[tuple[ReadMode, int], int] = {}
+        self._wrong: set[tuple[ReadMode, int]] = set()  # above that
+        self._across: dict[tuple[ReadMode, int, int], bool] = {}
 
     def _choose(self) -> ReadMode:
         odd = sorted(self._network.layer_types - _KNOWN_LAYERS)
@@ -74,10 +82,10 @@ class Modes:
         )
         return mode
 
-    def _fault(self, mode: ReadMode, *text: Any) -> str | None:
+    def _fault(self, mode: ReadMode, *text: Any, **how: bool) -> str | None:
         """Say what is wrong with a way, on a sample or a text of some length."""
         find: Any = fault_at_length if text else fault_on_sample
-        fault: str | None = find(self._network, mode, *text)
+        fault: str | None = find(self._network, mode, *text, **how)
         if fault is None or mode != "tree" or self._network.fused is None:
             return fault
         _logger.info(
@@ -86,61 +94,95 @@ class Modes:
             fault,
         )
         self._network.give_up_fused()
-        return self._fault(mode, *text)
+        return self._fault(mode, *text, **how)
 
-    def for_text(self, token_ids: tuple[int, ...], length: int) -> ReadMode:
-        """Return the way for a text that begins so and grows to `length` tokens."""
+    def for_text(
+        self, token_ids: tuple[int, ...], length: int, n_nodes: int = 0
+    ) -> ReadMode:
+        """Return the way for a text.
+
+        Parameters
+        ----------
+        token_ids : tuple of int
+            What it begins with.
+        length : int
+            Tokens to which it grows.
+        n_nodes : int, default=0
+            Nodes that may be read behind it.
+        """
         mode = self.usual
-        while mode != "uncached" and not self._right_at(mode, token_ids, length):
+        while mode != "uncached" and not self._right_at(
+            mode, token_ids, length, _n_compared(mode, n_nodes)
+        ):
             mode = _SLOWER[mode]
         return mode
 
     def _right_at(
-        self, mode: ReadMode, token_ids: tuple[int, ...], length: int
+        self, mode: ReadMode, token_ids: tuple[int, ...], length: int, n_nodes: int
     ) -> bool:
-        return self._right_up_to_length(mode, token_ids, length) and all(
-            self._right_across(mode, token_ids, edge)
+        return self._right_up_to_length(mode, token_ids, length, n_nodes) and all(
+            self._right_across(mode, token_ids, edge, n_nodes)
             for edge in self._network.length_edges
             if len(token_ids) <= edge < length
         )
 
     def _right_across(
-        self, mode: ReadMode, token_ids: tuple[int, ...], edge: int
+        self, mode: ReadMode, token_ids: tuple[int, ...], edge: int, n_nodes: int
     ) -> bool:
         """Whether what was kept of a text below the edge may be used above it."""
-        if (mode, edge) not in self._across:
-            fault = self._fault(mode, token_ids, edge + 1)
-            self._across[mode, edge] = fault is None
-        return self._across[mode, edge]
+        key = (mode, n_nodes, edge)
+        if key not in self._across:
+            fault = self._fault(mode, token_ids, edge + 1, n_nodes, across=True)
+            self._across[key] = fault is None
+        return self._across[key]
 
     def _right_up_to_length(
-        self, mode: ReadMode, token_ids: tuple[int, ...], length: int
+        self, mode: ReadMode, token_ids: tuple[int, ...], length: int, n_nodes: int
     ) -> bool:
-        right_up_to = self._right_up_to[mode]
-        if length <= right_up_to:
+        key = (mode, n_nodes)
+        right = self._right_up_to.get(key, _SAMPLE_LENGTH)
+        if length <= right:
             return True
-        if length >= self._wrong_from.get(mode, length + 1):
+        if key in self._wrong:
             return False
-        edge = self._first_edge(right_up_to)
-        if length <= edge:
-            return True
-        fault = self._fault(mode, token_ids, length)
+        lengths = self._lengths[: bisect_left(self._lengths, length) + 1]
+
+        def fault_at(at: int) -> str | None:
+            return self._fault(mode, token_ids, at, n_nodes, across=False)
+
+        fault = fault_at(lengths[-1])
         if fault is None:
-            self._right_up_to[mode] = length
+            self._right_up_to[key] = lengths[-1]
             return True
-        self._wrong_from[mode] = edge + 1
-        _logger.warning(
+        # Which shorter texts may still be read so?
+        right = next(
+            (each for each in lengths[-2::-1] if each <= right or not fault_at(each)),
+            right,
+        )
+        known = any(way == mode for way, _ in self._wrong)
+        self._right_up_to[key] = right
+        self._wrong.add(key)
+        _logger.log(
+            logging.INFO if known else logging.WARNING,
             "%s computes texts of more than %d tokens differently: %s at %d tokens. "
             "For these, %s.",
             type(self._network.model).__name__,
-            edge,
+            right,
             fault,
-            length,
+            lengths[-1],
             _MEANS[_SLOWER[mode]],
         )
         return False
 
-    def _first_edge(self, length: int) -> int:
-        """Return the first length, this one or above, after which things may change."""
-        power = 1 << (length - 1).bit_length()
-        return min([power, *(e for e in self._network.length_edges if e >= length)])
+
+def _lengths_of_check(context_length: int) -> list[int]:
+    """Powers of two and what is half-way between them, up to the most that fits."""
+    halves = (size << power for power in range(3, 40) for size in (2, 3))
+    return [*takewhile(lambda length: length < context_length, halves), context_length]
+
+
+def _n_compared(mode: ReadMode, n_nodes: int) -> int:
+    """Return how many nodes to compare, in few different numbers, and no fewer."""
+    if mode != "tree":
+        return _MIN_NODES  # each branch has a row of its own
+    return min(max(_MIN_NODES, 1 << (n_nodes - 1).bit_length()), _MAX_NODES)

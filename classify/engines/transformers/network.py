@@ -1,7 +1,7 @@
 """The network itself: one call, whatever the architecture wants to be called with."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -45,17 +45,24 @@ _CHUNK_BYTES = 1 << 20
 _CHUNK_BYTES_ACCELERATOR = 1 << 28
 
 
-# Parts of the names of settings that hold a length from which on a model computes
-# differently.
-_CHANGE_NAMES = ("window", "original_max_position", "chunk_size")
+# Shorter texts are compared when a model is loaded.
+_MIN_EDGE = 12
 
 
-def _lengths_of_change(config: Mapping[str, Any]) -> Iterator[int]:
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from _lengths_of_change(value)
-        elif type(value) is int and any(part in str(name) for part in _CHANGE_NAMES):
-            yield value
+def _lengths_of_change(value: Any, name: str = "") -> Iterator[int]:
+    """All whole numbers of a configuration that may be a length.
+
+    A window, or what a model was first trained on, has many names: a length that turns
+    out to be another size costs a comparison.
+    """
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _lengths_of_change(each, str(key))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _lengths_of_change(each, name)
+    elif type(value) is int and value >= _MIN_EDGE and "token" not in name:
+        yield value
 
 
 class Network:
@@ -79,7 +86,7 @@ class Network:
     sliding_window : int or None
         How far sliding layers see.
     length_edges : list of int
-        Lengths from which on the model may compute differently, ascending.
+        Lengths above which the model may compute differently, ascending.
     """
 
     def __init__(self, model: Any, fused: FusedDecoder | None = None) -> None:
@@ -113,7 +120,11 @@ class Network:
         self.layer_types = frozenset(getattr(config, "layer_types", None) or ())
         if not self.layer_types and self.sliding_window:
             self.layer_types = frozenset({"sliding_attention"})
-        self.length_edges = sorted(set(_lengths_of_change(config.to_dict())))
+        self.length_edges = sorted(
+            edge
+            for edge in set(_lengths_of_change(config.to_dict()))
+            if edge < self.context_length and edge != self.vocab_size
+        )
         self.masks = MaskMaker(self.dtype, self.device)
 
     def stop_token_ids(self) -> frozenset[int]:

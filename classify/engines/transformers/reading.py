@@ -122,18 +122,20 @@ class Reader:
             del self._waiting[ticket]
         return [Completed(ticket, error) for ticket in tickets]
 
-    def _mode_of(self, asked: Asked) -> ReadMode:
-        return self._modes.for_text(asked.prompt, _total_length(asked))
+    def _mode_of(self, batch: Sequence[Asked]) -> ReadMode:
+        longest = max(batch, key=_total_length)
+        n_nodes = max(len(one.tree.inner_nodes) for one in batch) - 1
+        return self._modes.for_text(longest.prompt, _total_length(longest), n_nodes)
 
     def _read_plainly(self, asked: Asked) -> EdgeLogprobs:
-        cached = self._mode_of(asked) == "cached"
+        cached = self._mode_of([asked]) == "cached"
         plain = cached_read if cached else uncached_read
         return plain(self._network, asked.prompt, asked.tree, asked.nodes)
 
     def _answer(
         self, batch: Sequence[Asked], places: Sequence[tuple[Slots, int]]
     ) -> list[EdgeLogprobs]:
-        if self._mode_of(max(batch, key=_total_length)) != "tree":
+        if self._mode_of(batch) != "tree":
             return [self._read_plainly(one) for one in batch]
         for slots, _ in places:
             self._kept.touch(slots)
@@ -203,7 +205,7 @@ class Reader:
     def _fill_new(self, asked: list[Asked]) -> list[Asked]:
         """Take texts of similar length, the longest first, that fit one batch."""
         asked.sort(key=_total_length, reverse=True)
-        if self._mode_of(asked[0]) != "tree":
+        if self._mode_of(asked[:1]) != "tree":
             return asked[:1]
         batch: list[Asked] = []
         width, n_nodes = 0, 0

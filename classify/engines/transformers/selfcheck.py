@@ -5,13 +5,17 @@ faster ways are compared with plain forward passes over `prompt + path`.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from classify.engines.transformers.network import Network
-from classify.engines.transformers.plain import cached_read, uncached_read
+from classify.engines.transformers.plain import (
+    cached_read,
+    path_read,
+    uncached_read,
+)
 from classify.engines.transformers.tree_pass import (
     Asked,
     follow_up,
@@ -36,6 +40,8 @@ _TOLERANCES = {
 }
 _COARSE = (0.5, 0.25)  # bfloat16 and below
 _LEAST_TOLERANCE = 1e-5
+# Tokens of the text beside the one that is compared.
+_MIN_NEIGHBOUR = 3
 
 # What a network raises when it is called in a way that it does not know.
 _CALL_ERRORS = (
@@ -51,78 +57,145 @@ _CALL_ERRORS = (
 
 def check_causal(network: Network) -> None:
     """Raise ModelLoadError unless what follows a token leaves its logits alone."""
+    name = type(network.model).__name__
     prompt = _sample(network)[0][1]
-    logits = [network(np.array([prompt[:-1]]), keep=1)[0][0, 0]]
-    # The same token with another behind it, and that other token.
-    logits += network(np.array([prompt]), keep=2)[0][0]
+    try:
+        logits = [network(np.array([prompt[:-1]]), keep=1)[0][0, 0]]
+        # The same token with another behind it, and that other token.
+        logits += network(np.array([prompt]), keep=2)[0][0]
+    except torch.OutOfMemoryError:
+        raise
+    except _CALL_ERRORS as error:
+        raise ModelLoadError(
+            f"{name} does not compute a text given as token ids alone: {_said(error)}. "
+            "Its configuration may be broken, or it is part of another model. Choose a "
+            "model trained to predict the next token."
+        ) from error
     alone, followed, other = (torch.log_softmax(row.float(), -1) for row in logits)
     worst = float((alone - followed).abs().max())
     if not worst <= _tolerance(network, float((alone - other).abs().max())):
         raise ModelLoadError(
-            f"{type(network.model).__name__} is not a causal language model: what it "
-            f"predicts at a token changes with the tokens after it (by {worst:.2g} "
-            "nats). Choose a model trained to predict the next token."
+            f"{name} is not a causal language model: what it predicts at a token "
+            f"changes with the tokens after it (by {worst:.2g} nats). Choose a model "
+            "trained to predict the next token."
         )
+
+
+def _said(error: Exception) -> str:
+    first_line = (str(error).splitlines() or [""])[0][:120].rstrip(".")
+    return f"{type(error).__name__}: {first_line}"
 
 
 def fault_on_sample(network: Network, mode: ReadMode) -> str | None:
     """Try a way of reading on a few tokens; return what is wrong with it, or None."""
     prompts, tree = _sample(network)
-    return _fault(network, mode, prompts, tree, with_prefix=True)
+    return _fault(network, mode, _Trial(tuple(prompts), tree), with_prefix=True)
 
 
 def fault_at_length(
-    network: Network, mode: ReadMode, token_ids: tuple[int, ...], length: int
+    network: Network,
+    mode: ReadMode,
+    token_ids: tuple[int, ...],
+    length: int,
+    n_nodes: int,
+    *,
+    across: bool,
 ) -> str | None:
-    """Try a way of reading on a text of `length` tokens made of these ids.
+    """Try a way of reading on a text made of these ids, with many nodes behind it.
 
-    The last of them is a node of a tree; the prompt has one less.
+    A model that counts what is before a token, where it should look at positions, is
+    right for a node or two and wrong for many: they stand in later slots than in their
+    texts.
+
+    Parameters
+    ----------
+    network : Network
+    mode : {"tree", "cached"}
+    token_ids : tuple of int
+        What the text is made of.
+    length : int
+        Tokens of the text, with the deepest node.
+    n_nodes : int
+        Nodes behind the text, the root aside.
+    across : bool
+        Whether to read across lengths above which the model may compute differently.
     """
-    n_prompt = max(4, length - 1)
-    text = _repeated(token_ids, n_prompt)
-    if network(np.array([text]), keep=1)[0].isnan().any():
+    if network(np.array([token_ids]), keep=1)[0].isnan().any():
         # A text that the model cannot compute shows nothing.
-        text = _repeated(_sample(network)[0][1], n_prompt)
-    a, b, c = ((text[0] + i) % network.vocab_size for i in range(3))
-    # A shorter neighbour: batches mix lengths.
-    prompts = [text, text[: max(3, length // 3)]]
-    tree = TokenTree({(a, b), (a, c), (b,)})
-    return _fault(network, mode, prompts, tree, with_prefix=False)
+        token_ids = _sample(network)[0][1]
+    tree = _broad_tree(network, token_ids[0], n_nodes)
+    # Among the deepest, and all others stand before it.
+    last = int(tree.inner_nodes[-1])
+    depth = int(tree.depths[last])
+    n_tokens = max(_MIN_NEIGHBOUR + 1, length - depth)
+    if not across:
+        n_tokens = _past_edges(network, n_tokens, depth)
+    text = (token_ids * (n_tokens // len(token_ids) + 1))[:n_tokens]
+    # Batches mix lengths, on both sides of whatever a model changes at.
+    trial = _Trial((text, text[:_MIN_NEIGHBOUR]), tree, (0, last))
+    return _fault(network, mode, trial, with_prefix=False)
 
 
-def _repeated(token_ids: tuple[int, ...], length: int) -> tuple[int, ...]:
-    return (token_ids * (length // len(token_ids) + 1))[:length]
+def _past_edges(network: Network, n_tokens: int, depth: int) -> int:
+    """Lengthen a text until what follows it crosses no edge."""
+    for edge in network.length_edges:
+        if n_tokens <= edge < n_tokens + depth:
+            n_tokens = edge + 1
+    return min(n_tokens, max(_MIN_NEIGHBOUR + 1, network.context_length - depth))
+
+
+def _broad_tree(network: Network, token: int, n_nodes: int) -> TokenTree:
+    """Every inner node has up to four of them below it, and at least a leaf."""
+    tokens = [(token + i) % network.vocab_size for i in range(5)]
+    paths: list[tuple[int, ...]] = [()]
+    for i in range(n_nodes):
+        paths.append((*paths[i // 4], tokens[i % 4]))
+    return TokenTree([(*path, tokens[4]) for path in paths])
+
+
+class _Trial(NamedTuple):
+    """Prompts to read all inner nodes of a tree behind, and which are compared."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    tree: TokenTree
+    compared: tuple[int, ...] | None = None  # None: all
+
+    def expected(self, network: Network) -> list[EdgeLogprobs]:
+        """What plain forward passes give."""
+        if self.compared is None:
+            return [path_read(network, prompt, self.tree) for prompt in self.prompts]
+        return [
+            uncached_read(network, prompt, self.tree, self.compared)
+            for prompt in self.prompts
+        ]
 
 
 def _fault(
-    network: Network,
-    mode: ReadMode,
-    prompts: Sequence[tuple[int, ...]],
-    tree: TokenTree,
-    *,
-    with_prefix: bool,
+    network: Network, mode: ReadMode, trial: _Trial, *, with_prefix: bool
 ) -> str | None:
-    nodes = tuple(tree.inner_nodes.tolist())
-    expected = [uncached_read(network, prompt, tree, nodes) for prompt in prompts]
+    expected = trial.expected(network)
+    nodes = tuple(trial.tree.inner_nodes.tolist())
     try:
         if mode == "tree":
             deviation = _deviation_of_tree(
-                network, prompts, tree, expected, with_prefix=with_prefix
+                network, trial, expected, with_prefix=with_prefix
             )
         else:
             deviation = _deviation(
-                [cached_read(network, prompt, tree, nodes) for prompt in prompts],
+                [
+                    cached_read(network, prompt, trial.tree, nodes)
+                    for prompt in trial.prompts
+                ],
                 expected,
             )
     except torch.OutOfMemoryError:
         raise
     except _CALL_ERRORS as error:
-        first_line = (str(error).splitlines() or [""])[0][:120]
-        return f"it fails ({type(error).__name__}: {first_line})"
+        return f"it fails ({_said(error)})"
     effect = _deviation(expected[:1], expected[1:])
     if deviation <= _tolerance(network, effect):
         return None
-    rounding = _rounding(network, prompts, tree, expected)
+    rounding = _rounding(network, trial, expected)
     if deviation <= _tolerance(network, effect, rounding):
         return None
     return f"its results differ by {deviation:.2g} nats"
@@ -145,18 +218,14 @@ def _tolerance(network: Network, effect: float, rounding: float = 0.0) -> float:
 
 
 def _rounding(
-    network: Network,
-    prompts: Sequence[tuple[int, ...]],
-    tree: TokenTree,
-    expected: Sequence[EdgeLogprobs],
+    network: Network, trial: _Trial, expected: Sequence[EdgeLogprobs]
 ) -> float:
     """Return how far plain passes are from the same passes in float32."""
     if network.dtype.itemsize >= 4:
         return 0.0
-    nodes = tuple(tree.inner_nodes.tolist())
     try:
         with widened(network.model):
-            exact = [uncached_read(network, prompt, tree, nodes) for prompt in prompts]
+            exact = trial.expected(network)
     except _CALL_ERRORS:
         return 0.0  # it mixes types in ways of its own
     return _deviation(expected, exact)
@@ -174,33 +243,31 @@ def _deviation(read: Sequence[EdgeLogprobs], expected: Sequence[EdgeLogprobs]) -
 
 def _deviation_of_tree(
     network: Network,
-    prompts: Sequence[tuple[int, ...]],
-    tree: TokenTree,
+    trial: _Trial,
     expected: Sequence[EdgeLogprobs],
     *,
     with_prefix: bool,
 ) -> float:
-    """One pass for all nodes; root first, then others; both behind a prefix too."""
+    """One pass for all nodes; root first, then others, behind a prefix if wanted."""
+    prompts, tree, _ = trial
     inner = tuple(tree.inner_nodes.tolist())
     asked = [Asked(prompt, tree, inner) for prompt in prompts]
-    starts = [None, prefix_slots(network, prompts[0][:3])] if with_prefix else [None]
-    worst = 0.0
-    for start in starts:
-        at_once, _ = new_prompts(network, asked, prefix=start, keep=False)
-        worst = max(worst, _deviation(at_once, expected))
-        roots = [Asked(prompt, tree, (0,)) for prompt in prompts]
-        _, slots = new_prompts(network, roots, prefix=start, keep=True)
-        assert slots is not None
-        places = [(slots, row) for row in range(len(prompts))]
-        # Half of the nodes first, so that a third pass builds on a second.
-        half = inner[: (len(inner) + 1) // 2]
-        first = [Asked(prompt, tree, half) for prompt in prompts]
-        _, later = follow_up(network, first, places)
-        if later is not None:
-            places = [(later, row) for row in range(len(prompts))]
-        answers, _ = follow_up(network, asked, places)
-        worst = max(worst, _deviation(answers, expected))
-    return worst
+    at_once, _ = new_prompts(network, asked, prefix=None, keep=False)
+    worst = _deviation(at_once, expected)
+    start = prefix_slots(network, prompts[0][:3]) if with_prefix else None
+    roots = [Asked(prompt, tree, (0,)) for prompt in prompts]
+    _, slots = new_prompts(network, roots, prefix=start, keep=True)
+    assert slots is not None
+    places = [(slots, row) for row in range(len(prompts))]
+    # Half of the first text's nodes, so that a third pass builds on a second, and
+    # beside them all of the other's: the third then stands behind empty slots.
+    half = inner[: (len(inner) + 1) // 2]
+    first = [Asked(prompts[0], tree, half), *asked[1:]]
+    _, later = follow_up(network, first, places)
+    if later is not None:
+        places = [(later, row) for row in range(len(prompts))]
+    answers, _ = follow_up(network, asked, places)
+    return max(worst, _deviation(answers, expected))
 
 
 def _sample(network: Network) -> tuple[list[tuple[int, ...]], TokenTree]:
