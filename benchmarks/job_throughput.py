@@ -235,7 +235,7 @@ def fill_cache(job, folder: Path) -> None:
                 truncated=np.zeros(len(keys), dtype=bool),
                 n_reads=np.ones(len(keys), dtype=np.int64),
             )
-            packed = pack_scores(scores, np.arange(len(keys)))
+            packed = pack_scores(scores)
             store.put_many(list(zip(keys, packed, strict=True)))
 
 

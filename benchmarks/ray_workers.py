@@ -17,7 +17,7 @@ from pathlib import Path
 
 from classify import ZeroShotClassifier
 from classify.jobs import Classification, JobRun, JobWatcher, open_table, run_job
-from classify.jobs.ray import ray_compute
+from classify.jobs.ray import ray_pool
 from classify.jobs.ray.cluster import joined_cluster
 
 # Before torch is imported; workers take it over.
@@ -51,18 +51,17 @@ def write_table(path, n_rows):
             writer.writerow([n, text])
 
 
-def timed(source, output, compute):
+def timed(source, output, pool):
     """Run a job; return when it began, and when it had its first rows."""
     classifier = ZeroShotClassifier(LABELS, engine="transformers", device="cpu")
-    if compute is None:
+    if pool is None:
         classifier.load_engine()
     watch = Stopwatch()
     run_job(
         Classification(classifier=classifier, probabilities=True),
         open_table([str(source)]),
         output,
-        run=JobRun(watcher=watch),
-        compute=compute,
+        run=JobRun(watcher=watch) if pool is None else JobRun(watcher=watch, pool=pool),
         part_rows=PART_ROWS,
     )
     return watch
@@ -78,8 +77,8 @@ def main():
         print(f"{'workers':<10}{'first rows':>12}{'rows/s':>10}   same bytes")
         for n_workers in (None, 1, 2, 4):
             output = whole if n_workers is None else Path(folder, f"{n_workers}.csv")
-            compute = None if n_workers is None else ray_compute(n_workers=n_workers)
-            watch = timed(source, output, compute)
+            pool = None if n_workers is None else ray_pool(n_workers=n_workers)
+            watch = timed(source, output, pool)
             seconds = time.monotonic() - watch.first
             same = output.read_bytes() == whole.read_bytes()
             print(

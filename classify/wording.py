@@ -9,7 +9,7 @@ command speak as it does.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["NO_VALUE", "parameter", "spelled_by"]
+__all__ = ["NO_VALUE", "Spelling", "current_spelling", "parameter", "spelled_by"]
 
 Spelling = Callable[[str, object], str]
 # Stands for "whatever value it has"; None is a value.
@@ -25,6 +25,11 @@ def parameter(name: str, value: object = NO_VALUE) -> str:
     ('max_errors', 'restart=True')
     """
     return _spelling(name, value)
+
+
+def current_spelling() -> Spelling:
+    """Return how parameters are named now, to hand it on to another process."""
+    return _spelling
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from classify import ZeroShotClassifier
 from classify.demo import located
 from classify.errors import EngineError, ModelLoadError
 from classify.jobs import JobWatcher, open_table
-from classify.jobs.ray import classify_dataset, ray_compute
+from classify.jobs.ray import classify_dataset, ray_pool
 from classify.jobs.ray.cluster import joined_cluster
 from tests.toy_jobs import csv_of, job_of, run
 
@@ -136,7 +136,7 @@ def test_the_output_is_that_of_a_job_without_ray(
         tmp_path / "out.csv",
         job(),
         part_rows=PART_ROWS,
-        compute=ray_compute(address=cluster.address, n_workers=n_workers),
+        pool=ray_pool(address=cluster.address, n_workers=n_workers),
         watcher=Watcher(lambda: nodes.update(processes_of(cluster).values())),
     )
     assert contents(tmp_path / "out.csv") == whole
@@ -153,10 +153,10 @@ def test_a_worker_that_is_killed_changes_nothing(cluster, source, whole, tmp_pat
             killed.append(next(iter(processes_of(cluster))))
             os.kill(killed[0], signal.SIGKILL)
 
-    compute = ray_compute(address=cluster.address, n_workers=2)
+    pool = ray_pool(address=cluster.address, n_workers=2)
     output = tmp_path / "out.csv"
     watched = {"watcher": Watcher(kill), "part_rows": PART_ROWS}
-    outcome = run(source, output, job(), compute=compute, **watched)
+    outcome = run(source, output, job(), pool=pool, **watched)
     assert len(killed) == 1
     assert contents(output) == whole
     assert outcome.summary.n_rows == 194
@@ -178,7 +178,7 @@ def test_workers_that_die_again_and_again_end_the_job(cluster, source, tmp_path)
                 source,
                 tmp_path / "out.csv",
                 job(),
-                compute=ray_compute(address=cluster.address, n_workers=1),
+                pool=ray_pool(address=cluster.address, n_workers=1),
             )
     finally:
         ended.set()
@@ -192,11 +192,11 @@ def test_a_model_that_cannot_be_loaded(cluster, source, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(located("demo"), model)
     (model / "model.safetensors").unlink()
-    compute = ray_compute(address=cluster.address, n_workers=1)
+    pool = ray_pool(address=cluster.address, n_workers=1)
     with pytest.raises(ModelLoadError) as local:
         run(source, tmp_path / "out.csv", job(model=str(model)))
     with pytest.raises(ModelLoadError) as remote:
-        run(source, tmp_path / "out.csv", job(model=str(model)), compute=compute)
+        run(source, tmp_path / "out.csv", job(model=str(model)), pool=pool)
     assert str(remote.value) == str(local.value)
 
 
@@ -221,7 +221,7 @@ def test_a_dataset_of_ray(cluster, source, tmp_path):
 INTERRUPTED = """
 import os, signal, sys
 from tests.test_job_ray import PART_ROWS, Watcher, job, run
-from classify.jobs.ray import ray_compute
+from classify.jobs.ray import ray_pool
 
 if __name__ == "__main__":
     stopped = []
@@ -240,7 +240,7 @@ if __name__ == "__main__":
         sys.argv[2],
         job(),
         part_rows=PART_ROWS,
-        compute=ray_compute(n_workers=1),
+        pool=ray_pool(n_workers=1),
         watcher=Watcher(interrupt),
         stopping=lambda: bool(stopped),
     )

@@ -17,7 +17,8 @@ from classify.errors import EngineError
 from classify.jobs import JobWatcher, RowColumns, open_table
 from classify.jobs.chunk_texts import ChunkTexts
 from classify.jobs.identity import score_digest
-from classify.jobs.scored_chunks import ChunkScorer
+from classify.jobs.pool import LocalPool
+from classify.jobs.scheduler import Scheduler
 from classify.jobs.store import ScoreStore
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import (
@@ -45,13 +46,15 @@ class Run(JobWatcher):
         self.n_taken, self.n_rows, self.n_tokens = 0, 0, 0
         self.n_to_finish = []
         self._chunks = open_table(pd.DataFrame({"text": texts})).chunks(n_rows)
-        self._scorer = ChunkScorer(
+        stopping = stopping or (lambda: False)
+        self._scheduler = Scheduler(
             scorer,
-            store,
-            score_digest(scorer),
             RowColumns(),
+            digest=score_digest(scorer),
+            store=store,
+            pool=LocalPool(scorer, stopping),
             watcher=self,
-            stopping=stopping or (lambda: False),
+            stopping=stopping,
         )
 
     def progressed(self, n_rows, n_tokens):
@@ -62,12 +65,12 @@ class Run(JobWatcher):
         self.n_to_finish.append(n_texts)
 
     def _taken(self):
-        for chunk in self._chunks:
+        for at, chunk in enumerate(self._chunks):
             self.n_taken += 1
-            yield chunk
+            yield at, chunk
 
     def score(self):
-        return self._scorer.score(self._taken())
+        return self._scheduler.score(self._taken())
 
 
 @contextmanager
@@ -84,6 +87,7 @@ def test_scores_are_those_of_the_classifier():
     texts = ["a", "b", "", "a", "c", "b", "d"]
     with scored(engine(), texts, n_rows=3) as run:
         chunks = list(run.score())
+    assert [each.index for each in chunks] == [0, 1, 2]
     assert [each.chunk.cells("text") for each in chunks] == [
         *(texts[:3], texts[3:6], texts[6:])
     ]
@@ -300,7 +304,13 @@ def test_what_came_before_a_chunk_does_not_move_a_digit():
         # As in a process of its own.
         scorer.model.load_engine().free_memory()
         with ScoreStore.temporary() as store:
-            run = ChunkScorer(scorer, store, digest, RowColumns())
-            return [each.scores.values.tolist() for each in run.score(some)]
+            run = Scheduler(
+                scorer,
+                RowColumns(),
+                digest=digest,
+                store=store,
+                pool=LocalPool(scorer),
+            )
+            return [each.scores.values.tolist() for each in run.score(enumerate(some))]
 
     assert values(chunks)[1] == values(chunks[1:])[0]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import zlib
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from hypothesis import given, settings
@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 
 from classify import PromptTemplate
 from classify.errors import ConfigError, EngineError
-from classify.jobs.identity import score_digest
-from classify.jobs.ray import ray_compute
+from classify.jobs.pool import Answer, LocalPool, score_texts
+from classify.jobs.ray import ray_pool
 from classify.jobs.ray.cluster import WorkerShape, joined_cluster
-from classify.jobs.ray.spread import Answer, SpreadScoring
-from classify.jobs.ray.texts import score_texts
 from classify.jobs.run import JobWatcher
 from classify.tracking import Completed
 from tests.tiny_tokenizers import byte_level
@@ -57,60 +55,55 @@ class ShuffledPool:
     def __init__(self, scorer, rng, *, n_calls, dies_after=None):
         self._scorer, self._rng, self._n_calls = scorer, rng, n_calls
         self._calls, self._left = deque(), dies_after
+        self.max_chunks = 2 * n_calls
         self.scored = []
 
     @property
     def has_room(self):
         return len(self._calls) < self._n_calls
 
-    @property
-    def is_busy(self):
+    def __bool__(self):
         return bool(self._calls)
 
     @property
     def n_texts(self):
-        return sum(len(keys) for keys, _ in self._calls)
+        return sum(len(texts.keys) for texts in self._calls)
 
-    def ask(self, keys, texts):
-        self._calls.append((list(keys), texts))
+    def ask(self, texts):
+        self._calls.append(texts)
 
     def stop(self):
         while len(self._calls) > 1:
             self._calls.pop()
 
-    def answer(self):
+    def answers(self):
         if self._rng.random() < 0.2:
-            return None
+            return Answer({})
         if self._left is not None:
             self._left -= 1
             if self._left < 0:
                 raise EngineError("The cluster is gone.")
         self._calls.rotate(self._rng.randrange(len(self._calls)))
-        keys, texts = self._calls.popleft()
-        answer = Answer(keys, *score_texts(self._scorer, texts))
-        of_key = zip(keys, answer.records, strict=True)
-        self.scored += [key for key, record in of_key if isinstance(record, bytes)]
+        answer = score_texts(self._scorer, self._calls.popleft())
+        found = answer.records.items()
+        self.scored += [key for key, record in found if isinstance(record, bytes)]
         return answer
 
 
 def shuffled(seed, *, n_calls=4, dies_after=None, seen=None):
-    """Return what `run_job` computes with; `seen` gets the keys of scored texts."""
+    """Return the pool of a run; `seen` gets the keys of scored texts."""
 
-    def compute(chunks, output, store, run):
-        rng, job = random.Random(seed), output.job
-        scorer = job.classifier.scorer()
+    @contextmanager
+    def open_pool(scorer, _):
+        rng = random.Random(seed)
         pool = ShuffledPool(scorer, rng, n_calls=n_calls, dies_after=dies_after)
-        scoring = SpreadScoring(
-            scorer, store, score_digest(scorer), job.columns, pool, run
-        )
         try:
-            for at, scored in scoring.score(chunks, most_open=2 * n_calls):
-                yield output.part(at, job.classified(scored))
+            yield pool
         finally:
             if seen is not None:
                 seen.extend(pool.scored)
 
-    return compute
+    return open_pool
 
 
 def job(**options):
@@ -147,8 +140,8 @@ def test_any_order_of_answers_gives_the_output_of_one_process(
     source = table(folder, texts)
     one, many, seen = folder / "one.csv", folder / "many.csv", []
     run(source, one, job(), part_rows=part_rows)
-    compute = shuffled(seed, n_calls=n_calls, seen=seen)
-    outcome = run(source, many, job(), part_rows=part_rows, compute=compute)
+    pool = shuffled(seed, n_calls=n_calls, seen=seen)
+    outcome = run(source, many, job(), part_rows=part_rows, pool=pool)
     assert outputs(many) == outputs(one)
     assert outcome.summary.n_rows == len(texts)
     # Each different text was scored by one worker, once.
@@ -174,13 +167,13 @@ def test_a_job_that_ends_early_goes_on_to_the_same_output(
         many,
         job(),
         part_rows=3,
-        compute=shuffled(seed),
+        pool=shuffled(seed),
         stopping=Countdown(stop),
     )
     for n_answers in deaths:
-        compute = shuffled(seed, dies_after=n_answers)
+        pool = shuffled(seed, dies_after=n_answers)
         with suppress(EngineError):
-            run(source, many, job(), compute=compute, part_rows=3)
+            run(source, many, job(), pool=pool, part_rows=3)
     run(source, many, job(), part_rows=3)
     assert outputs(many) == outputs(one)
 
@@ -189,9 +182,9 @@ def test_rows_with_labels_of_their_own(tmp_path):
     rows = [[f"text {n % 7}", ["a|b", "c|b|a", "", "x"][n % 4]] for n in range(30)]
     source = csv_of(tmp_path / "in.csv", rows, ("text", "options"))
     one, many = tmp_path / "one.csv", tmp_path / "many.csv"
-    for output, compute in ((one, None), (many, shuffled(1))):
+    for output, pool in ((one, LocalPool), (many, shuffled(1))):
         chosen = make(labels=None, engine=NeighbourEngine())
-        run(source, output, job_of(chosen, labels="options"), compute=compute)
+        run(source, output, job_of(chosen, labels="options"), pool=pool)
     assert outputs(many) == outputs(one)
 
 
@@ -203,13 +196,13 @@ def test_the_watcher_hears_of_every_row_and_token(tmp_path):
             counts.append((n_rows, n_tokens))
 
     source = table(tmp_path, [f"text {n % 9}" for n in range(40)])
-    for name, compute in (("one.csv", None), ("many.csv", shuffled(0))):
+    for name, pool in (("one.csv", LocalPool), ("many.csv", shuffled(0))):
         counts.clear()
-        watched = {"part_rows": 5, "compute": compute, "watcher": Watcher()}
+        watched = {"part_rows": 5, "pool": pool, "watcher": Watcher()}
         run(source, tmp_path / name, job(), **watched)
         totals = tuple(map(sum, zip(*counts, strict=True)))
         assert totals[0] == 40
-        if compute is None:
+        if pool is LocalPool:
             expected = totals
     assert totals == expected
 
@@ -229,22 +222,22 @@ def test_engines_need_names(tmp_path):
             source,
             tmp_path / "out.csv",
             job_of(make(engine=engine)),
-            compute=ray_compute(),
+            pool=ray_pool(),
         )
 
 
 def test_numbers_of_workers():
     with raises("n_workers must be 1 or more. Got 0 instead.", ConfigError):
-        ray_compute(n_workers=0)
+        ray_pool(n_workers=0)
     with raises("gpus_per_worker must be 0 or more. Got -1 instead.", ConfigError):
-        ray_compute(gpus_per_worker=-1)
+        ray_pool(gpus_per_worker=-1)
 
 
 def test_without_ray():
     program = (
         "import sys; sys.modules['ray'] = None\n"
-        "from classify.jobs.ray import ray_compute\n"
-        "ray_compute()"
+        "from classify.jobs.ray import ray_pool\n"
+        "ray_pool()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False

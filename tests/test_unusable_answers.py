@@ -16,7 +16,7 @@ from classify.engines import FakeEngine, clear_engines, generate, read
 from classify.errors import AnswerError, DataError, InputError
 from classify.jobs import estimate_job, open_table
 from classify.jobs.labelled import read_labelled, score_labelled
-from classify.jobs.ray.texts import Texts, score_texts
+from classify.jobs.pool import Texts, score_texts
 from classify.labels import LabelSet
 from classify.scoring import drive
 from classify.scoring import generate as follow
@@ -315,9 +315,10 @@ def test_a_job_that_goes_on_gives_the_same_bytes(tmp_path, n_finished):
 
 def test_a_worker_gives_the_reason_in_place_of_scores():
     scorer = spoiled().scorer()
-    texts = Texts([{"text": text} for text in TEXTS], None)
-    records, _ = score_texts(scorer, texts)
-    assert [each if isinstance(each, str) else "" for each in records] == (
+    keys = [b"%d" % at for at in range(len(TEXTS))]
+    texts = Texts(keys, [{"text": text} for text in TEXTS], None)
+    records = score_texts(scorer, texts).records
+    assert [each if isinstance(each := records[key], str) else "" for key in keys] == (
         expected_errors()
     )
 

@@ -36,7 +36,6 @@ from classify.jobs import (
     run_job,
     stream_rows,
 )
-from classify.jobs.run import Compute
 from classify.tables.table import Table
 
 __all__ = ["predict_table"]
@@ -60,6 +59,7 @@ def predict_table(
         reading=reading.selection,
     )
     job.check(table)
+    workers = _pool_of(options)
     sink = _sink_of(job, table, options, notes)
     where = _where(options.output)
     with ExitStack() as stack:
@@ -91,6 +91,7 @@ def predict_table(
             max_errors=limit,
             stopping=interruption,
             watcher=progress if log is None else Watchers([progress, log]),
+            **workers,
         )
         outcome = sink(job, table, run)
         if log is not None:
@@ -105,7 +106,7 @@ def _sink_of(
     job: Classification, table: Table, options: JobOptions, notes: Notes
 ) -> Callable[[Classification, Table, JobRun], Outcome]:
     """Return where rows go; what cannot be written to is refused before a model."""
-    output, compute = options.output, _compute_of(options)
+    output = options.output
     if output is not None and is_stream(output):
         return _Piped(output, options, table, notes)
     if output is None and (options.as_table or sys.stdout.isatty()):
@@ -124,7 +125,6 @@ def _sink_of(
         output_as=written,
         restart=options.restart,
         keep=options.keep_job,
-        compute=compute,
     )
 
 
@@ -135,13 +135,13 @@ def _where(output: Path | None) -> str | None:
     return replacing(output, "an earlier output")
 
 
-def _compute_of(options: JobOptions) -> Compute | None:
-    """Return what scores texts: None for this process."""
+def _pool_of(options: JobOptions) -> dict[str, Any]:
+    """Return what scores texts, for `JobRun`: this process unless Ray is asked for."""
     if options.ray is None:
-        return None
-    from classify.jobs.ray import ray_compute
+        return {}
+    from classify.jobs.ray import ray_pool
 
-    return ray_compute(address=options.ray, n_workers=options.workers)
+    return {"pool": ray_pool(address=options.ray, n_workers=options.workers)}
 
 
 def _report(

@@ -103,10 +103,13 @@ class ChunkTexts:
         """The labels of all rows, sorted."""
         return columns_of(self.candidates, self.declared)
 
-    def classes_of(self, at: int) -> tuple[str, ...]:
-        """Return the labels that a row is scored among, sorted."""
-        if self.declared is not None or self.candidates is None:
-            return tuple(self.classes)
-        labels = self.candidates[at]
-        assert isinstance(labels, LabelSet), "a row without labels is an error"
-        return tuple(sorted(labels.names))
+    def by_classes(self, rows: list[int]) -> dict[tuple[str, ...], list[int]]:
+        """Return positions of rows by the labels that they are scored among, sorted."""
+        if self.candidates is None:
+            return {tuple(self.classes): rows} if rows else {}
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for at in rows:
+            labels = self.candidates[at]
+            assert isinstance(labels, LabelSet), "a row without labels is an error"
+            groups.setdefault(tuple(sorted(labels.names)), []).append(at)
+        return groups

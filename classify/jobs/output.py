@@ -3,36 +3,15 @@
 import itertools
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from classify.atomic import atomic_file
 from classify.errors import DataError
 from classify.jobs.results import ERRORS_HEADER, Classification, ClassifiedChunk
 from classify.jobs.state import JobState
-from classify.jobs.summary import Summary
 from classify.tables.table import Table
 from classify.tables.writing import OutputFormat
 
-__all__ = ["JobOutput", "Part", "check_output"]
-
-
-class Part(NamedTuple):
-    """A chunk as it is written.
-
-    Attributes
-    ----------
-    at : int
-        Its place among all chunks of the table.
-    data : bytes
-    errors : bytes
-        The lines of OUTPUT.errors.csv for rows of it that were set aside.
-    summary : Summary
-    """
-
-    at: int
-    data: bytes
-    errors: bytes
-    summary: Summary
+__all__ = ["JobOutput", "check_output"]
 
 
 class JobOutput:
@@ -49,7 +28,6 @@ class JobOutput:
     Attributes
     ----------
     path : Path
-    job : Classification
     folder : Path
         ``OUTPUT.job``.
     errors : Path
@@ -68,19 +46,13 @@ class JobOutput:
         self.folder = path.with_name(f"{path.name}.job")
         self.errors = errors_path(path)
         self._format = written
-        self.job = job
         self._kinds = job.kinds(table.columns)
         self._columns = table.columns
         check_output(path, written, table)
 
-    def part(self, at: int, classified: ClassifiedChunk) -> Part:
+    def encode(self, classified: ClassifiedChunk) -> bytes:
         """Return a chunk as it is written."""
-        return Part(
-            at,
-            self._format.encode(classified.chunk, classified.results, self._kinds),
-            classified.error_lines(),
-            classified.summary,
-        )
+        return self._format.encode(classified.chunk, classified.results, self._kinds)
 
     def assemble(self, state: JobState, n_parts: int) -> Path | None:
         """Put the parts together.

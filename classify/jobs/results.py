@@ -12,7 +12,7 @@ from classify.classifier import ZeroShotClassifier
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.jobs.checks import check_table
 from classify.jobs.chunk_texts import RowColumns
-from classify.jobs.scored_chunks import ScoredChunk
+from classify.jobs.scheduler import ScoredChunk
 from classify.jobs.summary import Summary
 from classify.label_names import need_json
 from classify.results import own_names, row_results
@@ -128,6 +128,7 @@ class Classification:
         own = own_names(columns, chunk.columns)
         unreadable = Counter(each.reason for each in chunk.unreadable)
         return ClassifiedChunk(
+            scored.index,
             chunk,
             {own[name]: cells for name, cells in columns.items()},
             results.errors,
@@ -141,6 +142,8 @@ class ClassifiedChunk:
 
     Attributes
     ----------
+    index : int
+        Its place among all chunks of the table.
     chunk : Chunk
     results : dict of str to list
         Each with a value for each readable row; None where there is none.
@@ -149,6 +152,7 @@ class ClassifiedChunk:
     summary : Summary
     """
 
+    index: int
     chunk: Chunk
     results: dict[str, list[Any]]
     errors: dict[int, str]

@@ -3,20 +3,20 @@
 import itertools
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from classify.doubts import doubt_one_label
 from classify.errors import ConfigError, EngineError
 from classify.jobs.identity import job_fingerprint, score_digest, versions
 from classify.jobs.limits import ErrorLimit
-from classify.jobs.output import JobOutput, Part
+from classify.jobs.output import JobOutput
+from classify.jobs.pool import LocalPool, OpenPool
 from classify.jobs.results import Classification, ClassifiedChunk
-from classify.jobs.scored_chunks import ChunkScorer
+from classify.jobs.scheduler import Scheduler
 from classify.jobs.state import JobState
 from classify.jobs.store import ScoreStore
 from classify.jobs.summary import Summary
@@ -27,8 +27,6 @@ from classify.tables.writing import OutputFormat, output_format
 from classify.wording import parameter
 
 __all__ = [
-    "Compute",
-    "IndexedChunk",
     "JobRun",
     "JobWatcher",
     "Outcome",
@@ -56,44 +54,16 @@ class JobRun:
     stopping : callable
         Asked before each text: whether to finish what is in flight and stop.
     watcher : JobWatcher
+    pool : callable
+        Opens what scores the texts: the engine of this process, or the workers of
+        `classify.jobs.ray.ray_pool`.
     """
 
     cache: Path | None = None
     max_errors: ErrorLimit | None = None
     stopping: Callable[[], bool] = lambda: False
     watcher: JobWatcher = field(default_factory=JobWatcher)
-
-
-class IndexedChunk(NamedTuple):
-    """A chunk, and its place among all chunks of a table."""
-
-    at: int
-    chunk: Chunk
-
-
-class Compute(Protocol):
-    """Classifies chunks, here or elsewhere."""
-
-    def __call__(
-        self,
-        chunks: Iterator[IndexedChunk],
-        output: JobOutput,
-        store: ScoreStore,
-        run: JobRun,
-    ) -> Generator[Part]:
-        """Yield the part of each chunk, in any order.
-
-        Parameters
-        ----------
-        chunks : iterator of IndexedChunk
-            Taken only as there is room.
-        output : JobOutput
-            Makes the parts.
-        store : ScoreStore
-            Scores that are known already, and where those of its texts are kept.
-        run : JobRun
-        """
-        ...
+    pool: OpenPool = LocalPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +103,6 @@ def run_job(
     output_as: OutputFormat | None = None,
     restart: bool = False,
     keep: bool = False,
-    compute: Compute | None = None,
     part_rows: int | None = None,
 ) -> Outcome:
     """Classify a table into a file; go on where an earlier run was interrupted.
@@ -155,8 +124,6 @@ def run_job(
         Forget what an earlier run finished.
     keep : bool, default=False
         Leave the folder of the job where it is.
-    compute : Compute, default=None
-        What classifies chunks. None: this process.
     part_rows : int, default=None
         Rows that are saved at a time; an earlier run's number stays.
 
@@ -191,8 +158,8 @@ def run_job(
                 "Earlier runs of this job had other versions: %s.",
                 "; ".join(state.version_notes),
             )
-        rows = _SavedRows(table, result, state, run)
-        rows.finish(_parts_here if compute is None else compute)
+        rows = _SavedRows(job, table, result, state, run)
+        rows.finish()
         outcome = rows.outcome(started=started, keep=keep)
     if outcome.is_complete:
         doubt_one_label(outcome.summary.label_counts)
@@ -224,11 +191,11 @@ def stream_rows(
     run.watcher.begins(table.n_rows, 0)
     n_rows = 0
 
-    def counted() -> Iterator[Chunk]:
+    def counted() -> Iterator[tuple[int, Chunk]]:
         nonlocal n_rows
-        for chunk in _chunks(table, part_rows or job.part_rows):
+        for index, chunk in enumerate(_chunks(table, part_rows or job.part_rows)):
             n_rows += chunk.n_rows
-            yield chunk
+            yield index, chunk
 
     with (
         _known_scores(run.cache) as store,
@@ -254,9 +221,14 @@ class _SavedRows:
     """The rows of a job, of which some are finished and on the disk."""
 
     def __init__(
-        self, table: Table, output: JobOutput, state: JobState, run: JobRun
+        self,
+        job: Classification,
+        table: Table,
+        output: JobOutput,
+        state: JobState,
+        run: JobRun,
     ) -> None:
-        self._table, self._output = table, output
+        self._job, self._table, self._output = job, table, output
         self._state, self._run = state, run
         self._summary = Summary()
         for record in state.finished.values():
@@ -264,19 +236,23 @@ class _SavedRows:
         self._n_resumed = self._summary.n_rows
         self._n_parts: int | None = None
 
-    def finish(self, compute: Compute) -> None:
+    def finish(self) -> None:
         """Classify the rows that are left, and save them part by part."""
         run, state, summary = self._run, self._state, self._summary
         run.watcher.begins(self._table.n_rows, self._n_resumed)
         try:
             with (
                 _known_scores(run.cache, state.scores) as store,
-                closing(compute(self._left(), self._output, store, run)) as parts,
+                closing(classified_chunks(self._job, self._left(), store, run)) as done,
             ):
-                for part in parts:
-                    record = {"summary": part.summary.as_json()}
-                    state.add_part(part.at, part.data, part.errors, record)
-                    summary.add(part.summary)
+                for chunk in done:
+                    state.add_part(
+                        chunk.index,
+                        self._output.encode(chunk),
+                        chunk.error_lines(),
+                        {"summary": chunk.summary.as_json()},
+                    )
+                    summary.add(chunk.summary)
                     run.watcher.finished(summary)
                     _check_limit(run, summary, self._table.n_rows, state.folder)
         except EngineError as error:
@@ -309,50 +285,38 @@ class _SavedRows:
     def _is_complete(self) -> bool:
         return self._n_parts == len(self._state.finished)
 
-    def _left(self) -> Iterator[IndexedChunk]:
+    def _left(self) -> Iterator[tuple[int, Chunk]]:
         """Yield the chunks that are not finished, with their places."""
         finished, part_rows = self._state.finished, self._state.part_rows
         first = next(at for at in itertools.count() if at not in finished)
         at = first
         for chunk in _chunks(self._table, part_rows, start=first * part_rows):
             if at not in finished:
-                yield IndexedChunk(at, chunk)
+                yield at, chunk
             at += 1
         self._n_parts = at
 
 
-def _parts_here(
-    chunks: Iterator[IndexedChunk], output: JobOutput, store: ScoreStore, run: JobRun
-) -> Generator[Part]:
-    """Classify chunks in this process."""
-    indices: deque[int] = deque()
-
-    def noted() -> Iterator[Chunk]:
-        for at, chunk in chunks:
-            indices.append(at)
-            yield chunk
-
-    classified_here = classified_chunks(output.job, noted(), store, run)
-    with closing(classified_here) as chunks_done:
-        for classified in chunks_done:
-            yield output.part(indices.popleft(), classified)
-
-
 def classified_chunks(
-    job: Classification, chunks: Iterable[Chunk], store: ScoreStore, run: JobRun
+    job: Classification,
+    chunks: Iterable[tuple[int, Chunk]],
+    store: ScoreStore,
+    run: JobRun,
 ) -> Generator[ClassifiedChunk]:
     """Yield chunks with their results, in order; fewer if the run is to stop."""
     scorer = job.classifier.scorer()
-    scoring = ChunkScorer(
-        scorer,
-        store,
-        score_digest(scorer),
-        job.columns,
-        watcher=run.watcher,
-        stopping=run.stopping,
-    )
-    with closing(scoring.score(chunks)) as scored:
-        yield from map(job.classified, scored)
+    with run.pool(scorer, run.stopping) as pool:
+        scheduler = Scheduler(
+            scorer,
+            job.columns,
+            digest=score_digest(scorer),
+            store=store,
+            pool=pool,
+            watcher=run.watcher,
+            stopping=run.stopping,
+        )
+        with closing(scheduler.score(chunks)) as scored:
+            yield from map(job.classified, scored)
 
 
 def _chunks(table: Table, n_rows: int, *, start: int = 0) -> Iterator[Chunk]:

@@ -107,75 +107,56 @@ def text_keys(
     return keys
 
 
-def pack_scores(
-    scores: LabelLogprobs,
-    rows: npt.ArrayLike,
-    *,
-    classes: Sequence[str] | None = None,
-) -> list[bytes]:
-    """Return the scores of some texts as bytes, 24 a label and 24 more.
+def pack_scores(scores: LabelLogprobs) -> list[bytes]:
+    """Return the scores of texts as bytes, 24 a label and 24 more.
 
     Parameters
     ----------
     scores : LabelLogprobs
         Its steps are left out.
-    rows : array of int
-        Positions of the texts.
-    classes : sequence of str, default=None
-        The labels to pack, among those of `scores`: the candidates of these texts.
-        None: all.
 
     Raises
     ------
     EngineError
         A score is NaN.
     """
-    rows = np.asarray(rows, dtype=np.int64)
-    columns: slice | npt.NDArray[np.int64] = slice(None)
-    if classes is not None:
-        columns = _columns(classes, scores.classes)
-    names = scores.classes[columns]
-    records = np.empty(len(rows), _record(len(names)))
+    records = np.empty(len(scores), _record(len(scores.classes)))
     for part, values in enumerate((scores.values, scores.lower, scores.upper)):
-        _check_numbers(chosen := values[rows][:, columns])
-        records["logprobs"][:, part] = chosen
-    _check_numbers(scores.unresolved[rows])
-    records["unresolved"] = scores.unresolved[rows]
-    records["n_reads"] = scores.n_reads[rows]
-    records["truncated"] = scores.truncated[rows]
-    records["labels"] = _digest(names)
+        _check_numbers(values)
+        records["logprobs"][:, part] = values
+    _check_numbers(scores.unresolved)
+    records["unresolved"] = scores.unresolved
+    records["n_reads"] = scores.n_reads
+    records["truncated"] = scores.truncated
+    records["labels"] = _digest(scores.classes)
     packed = records.tobytes()
     size = records.itemsize
     return [packed[start : start + size] for start in range(0, len(packed), size)]
 
 
-def unpack_scores(
-    values: Sequence[bytes | None], classes: Sequence[str]
-) -> PlacedScores:
+def unpack_scores(values: Sequence[bytes], classes: Sequence[str]) -> PlacedScores:
     """Return the scores that `pack_scores` packed.
 
     Parameters
     ----------
-    values : sequence of bytes or None
-        None where there are none.
+    values : sequence of bytes
     classes : sequence of str
-        The labels they were packed with. What was packed with others counts as None.
+        The labels they were packed with.
 
     Returns
     -------
     PlacedScores
-        Without those that are None.
+        Without what was cut off, or packed with other labels.
 
     Examples
     --------
-    >>> unpack_scores([None, b""], ["a", "b"])
+    >>> unpack_scores([b"x", b""], ["a", "b"])
     PlacedScores(scores=LabelLogprobs(0 texts, 2 labels), at=array([], dtype=int64))
     """
     record = _record(len(classes))
-    sized = [
-        at for at, value in enumerate(values) if value and len(value) == record.itemsize
-    ]
-    records = np.frombuffer(b"".join([values[at] or b"" for at in sized]), record)
+    size = record.itemsize
+    sized = [at for at, value in enumerate(values) if len(value) == size]
+    records = np.frombuffer(b"".join([values[at] for at in sized]), record)
     is_ours = records["labels"] == _digest(classes)
     records = records[is_ours]
     # Copies, since a buffer cannot be written to and a text's parts lie side by side.

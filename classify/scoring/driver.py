@@ -4,6 +4,7 @@ There are no waves: whatever a strategy asks next goes to the engine at once, be
 the first requests of texts that have just begun, so that a slow text holds nobody up.
 """
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Generic, Self, TypeVar
 
@@ -30,11 +31,21 @@ class Flight(Generic[Key]):
     engine : Engine
     window : int or None, default=None
         How many texts to keep in flight. None: as many as the engine likes.
+    stopping : callable, optional
+        Asked before each text: whether to begin no more of them.
     """
 
-    def __init__(self, engine: Engine, *, window: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        window: int | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._line = open_line(engine)
         self._room = engine.window if window is None else window
+        self._stopping = stopping
+        self._coming: deque[Iterator[tuple[Key, Strategy]]] = deque()
         self._waiting: dict[int, tuple[Key, Strategy, Request]] = {}
         # Tickets of first requests: of the others' texts a part was read.
         self._fresh: set[int] = set()
@@ -56,22 +67,38 @@ class Flight(Generic[Key]):
         """How many texts are in flight."""
         return len(self._waiting) + len(self._refused)
 
-    @property
-    def full(self) -> bool:
-        """Whether to `poll` before the next text is added."""
-        return len(self) >= self._room
+    def __bool__(self) -> bool:
+        """Whether `poll` has more to return, now or later."""
+        return bool(self._waiting or self._refused or self._coming)
 
-    def add(self, key: Key, strategy: Strategy) -> None:
-        """Let a text begin."""
-        ticket = self._submit(key, strategy, next(strategy))
-        if ticket is not None:
-            self._fresh.add(ticket)
+    def feed(self, texts: Iterable[tuple[Key, Strategy]]) -> None:
+        """Let texts begin in their order, each taken only when there is room for it."""
+        self._coming.append(iter(texts))
+        self.fill()
+
+    def fill(self) -> bool:
+        """Let texts begin as there is room; return whether all that were fed have."""
+        while self._coming and len(self) < self._room:
+            following = next(self._coming[0], None)
+            if following is None:
+                self._coming.popleft()
+                continue
+            if self._stopping():
+                self._coming.appendleft(iter([following]))
+                break
+            key, strategy = following
+            ticket = self._submit(key, strategy, next(strategy))
+            if ticket is not None:
+                self._fresh.add(ticket)
+        return not self._coming
 
     def poll(self) -> list[tuple[Key, TextScore | RowError]]:
         """Let the engine make progress; return what is finished, perhaps nothing.
 
         A text without a usable answer has its error in place of a score.
         """
+        if not self.fill() and len(self) < self._room:
+            return []  # to stop: some that are in flight may be taken back
         landed: list[tuple[Key, TextScore | RowError]] = [*self._refused]
         self._refused.clear()
         if landed:
@@ -89,6 +116,26 @@ class Flight(Generic[Key]):
                 self._submit(key, strategy, following)
         return landed
 
+    def take_back(self) -> None:
+        """Give up the texts of which the engine has begun nothing."""
+        self._coming.clear()
+        taken = self._line.withdraw(self._fresh)
+        self._fresh -= taken
+        for ticket in taken:
+            del self._waiting[ticket]
+
+    def forget_reads(self) -> None:
+        """Drop what is kept of earlier texts; see `classify.engines.sharing.Line`."""
+        self._line.forget_reads()
+
+    def close(self) -> None:
+        """Give up the texts in flight."""
+        self._coming.clear()
+        self._waiting.clear()
+        self._refused.clear()
+        self._fresh.clear()
+        self._line.close()
+
     def _submit(self, key: Key, strategy: Strategy, request: Request) -> int | None:
         try:
             ticket = self._line.submit(request)
@@ -97,23 +144,6 @@ class Flight(Generic[Key]):
             return None
         self._waiting[ticket] = (key, strategy, request)
         return ticket
-
-    def take_back(self) -> list[Key]:
-        """Take back the texts that the engine has not begun; return their keys."""
-        taken = self._line.withdraw(self._fresh)
-        self._fresh -= taken
-        return [self._waiting.pop(ticket)[0] for ticket in taken]
-
-    def forget_reads(self) -> None:
-        """Drop what is kept of earlier texts; see `classify.engines.sharing.Line`."""
-        self._line.forget_reads()
-
-    def close(self) -> None:
-        """Give up the texts in flight."""
-        self._waiting.clear()
-        self._refused.clear()
-        self._fresh.clear()
-        self._line.close()
 
 
 def drive(
@@ -137,10 +167,7 @@ def drive(
     """
     flight: Flight[int] = Flight(engine, window=window)
     with flight:
-        for at, strategy in enumerate(strategies):
-            while flight.full:
-                yield from flight.poll()
-            flight.add(at, strategy)
+        flight.feed(enumerate(strategies))
         while flight:
             yield from flight.poll()
 

@@ -9,10 +9,11 @@ import numpy as np
 from classify import __version__
 from classify.errors import ConfigError
 from classify.jobs.identity import score_digest
+from classify.jobs.pool import LocalPool
 from classify.jobs.ray.cluster import ray_module, worker_shape
-from classify.jobs.ray.compute import check_counts, portable
+from classify.jobs.ray.pool import check_counts, portable
 from classify.jobs.results import Classification
-from classify.jobs.scored_chunks import ChunkScorer
+from classify.jobs.scheduler import Scheduler
 from classify.jobs.store import ScoreStore
 from classify.tables.chunk import Chunk
 from classify.tables.parquet_output import ParquetOutput
@@ -48,7 +49,7 @@ def classify_dataset(
     job : Classification
     dataset : ray.data.Dataset
     n_workers, gpus_per_worker
-        As in `classify.jobs.ray.ray_compute`.
+        As in `classify.jobs.ray.ray_pool`.
 
     Returns
     -------
@@ -100,18 +101,19 @@ class _Blocks:
             )
         self._job = job
         scorer = job.classifier.scorer()
-        self._scoring = ChunkScorer(
+        self._scheduler = Scheduler(
             scorer,
-            ScoreStore.temporary(),
-            score_digest(scorer),
             job.columns,
+            digest=score_digest(scorer),
+            store=ScoreStore.temporary(),
+            pool=LocalPool(scorer),
         )
 
     def __call__(self, block: "pa.Table") -> "pa.Table":
         """Return a block with its results."""
         rows = ArrowRows(block.replace_schema_metadata(None))
         chunk = Chunk(rows, np.arange(len(rows)))
-        [scored] = self._scoring.score([chunk])
+        [scored] = self._scheduler.score([(0, chunk)])
         results = self._job.classified(scored).results
         kinds = self._job.kinds(chunk.columns)
         # Through a file, so that types are those of files.

@@ -1,39 +1,112 @@
-"""Workers of a cluster that share the texts of a job; those that die are replaced."""
+"""Workers of a cluster that score the texts of a job; those that die are replaced."""
 
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
 from classify import __version__
 from classify.engines import choose_engine
 from classify.errors import ClassifyError, ConfigError, EngineError
-from classify.jobs.ray.cluster import WorkerShape, ray_module
-from classify.jobs.ray.spread import Answer
-from classify.jobs.ray.texts import Records, Texts
+from classify.jobs.identity import score_digest
+from classify.jobs.pool import Answer, OpenPool, Pool, Texts
+from classify.jobs.ray.cluster import (
+    WorkerShape,
+    joined_cluster,
+    ray_module,
+    worker_shape,
+)
 from classify.jobs.ray.worker import Expected, TextWorker
 from classify.scored_rows import RowScorer
+from classify.wording import current_spelling, parameter
 
-__all__ = ["WorkerPool"]
+__all__ = ["WorkerPool", "check_counts", "portable", "ray_pool"]
 
 _logger = logging.getLogger(__name__)
 
 # One that is computed, and one that is there when it is finished.
-_CALLS_A_WORKER = 2
+_CALLS_PER_WORKER = 2
+# Chunks that wait for texts of other chunks are more than those that are scored.
+_CHUNKS_PER_WORKER = 4
 # Workers that may die over the same texts, or one after the other while they load.
-_MOST_DEATHS = 3
+_MAX_DEATHS = 3
 _WAIT_SECONDS = 1.0
 _CLOSE_SECONDS = 10.0
 # Without any worker for so long, people want to know what they wait for.
 _PATIENCE_SECONDS = 60.0
 
 
+def ray_pool(
+    *,
+    address: str | None = None,
+    n_workers: int | None = None,
+    gpus_per_worker: float | None = None,
+) -> OpenPool:
+    """Return what opens a pool of workers on a cluster of Ray, for a job.
+
+    This process reads the table, keeps the job and its scores, and writes the output;
+    workers, each with an engine of its own, score texts. So the machines need no disk
+    in common, and an output is that of a job without Ray: each different text is
+    scored once, beside the same others. Its bytes are the same too, for any number of
+    workers and after any of them died, where an engine computes the same values for
+    the same texts each time: transformers does on one kind of device and with one
+    number of threads (``OMP_NUM_THREADS``, which workers on CPUs take over); vLLM and
+    a server may differ in the last digits, as they do from run to run.
+
+    Parameters
+    ----------
+    address : str, default=None
+        "auto" is the cluster that runs on this machine; or ``HOST:PORT``, or
+        ``ray://…``. "local" or None: this machine only. Where Ray is
+        initialised already, that is used, whatever is given here.
+    n_workers : int, default=None
+        How many engines. None: as many as the cluster has GPUs for; without any, one
+        for two CPUs.
+    gpus_per_worker : float, default=None
+        0 for CPUs. None: what the engine needs, if the cluster has GPUs.
+
+    Returns
+    -------
+    callable
+        For `JobRun.pool`. It raises ConfigError where the classifier's engine has no
+        name, or is another one on the workers.
+
+    Raises
+    ------
+    ConfigError
+        A number is out of range.
+    MissingDependencyError
+        Ray is not installed.
+
+    Examples
+    --------
+    With a cluster that ``ray start --head`` began on this machine::
+
+        run = JobRun(pool=ray_pool(address="auto"))
+        run_job(job, table, "out.csv", run=run)
+    """
+    check_counts(n_workers, gpus_per_worker)
+    ray_module()
+
+    @contextmanager
+    def open_pool(scorer: RowScorer, _: Callable[[], bool]) -> Iterator[Pool]:
+        sent, digest = portable(scorer), score_digest(scorer)
+        with joined_cluster(address):
+            shape = worker_shape(
+                scorer.model, n_workers=n_workers, gpus_per_worker=gpus_per_worker
+            )
+            with WorkerPool(sent, digest, shape) as pool:
+                yield pool
+
+    return open_pool
+
+
 @dataclass(eq=False)
 class _Call:
-    keys: list[bytes]
     texts: Texts
     n_deaths: int = 0
 
@@ -61,10 +134,12 @@ class _Worker:
 
 
 class WorkerPool:
-    """Asks workers about texts, and gives each answer once. Use it as a context.
+    """A pool of workers, each with an engine of its own. Use it as a context.
 
-    The texts of a worker that dies go to others, at once, and a new worker takes its
-    place.
+    The texts of a chunk go to one worker, together: what is computed beside what does
+    not depend on how many workers there are, which of them dies, or where an earlier
+    run stopped. The texts of a worker that dies go to others, at once, and a new
+    worker takes its place.
 
     Parameters
     ----------
@@ -111,25 +186,28 @@ class WorkerPool:
             self._ray.kill(each.actor)
 
     @property
+    def max_chunks(self) -> int:
+        """How many chunks may wait for their texts at a time."""
+        return _CHUNKS_PER_WORKER * self._shape.n_workers
+
+    @property
     def has_room(self) -> bool:
         """Whether a further call would keep a worker from being idle."""
         n_calls = len(self._queue) + sum(len(each.calls) for each in self._workers)
-        return n_calls < _CALLS_A_WORKER * self._shape.n_workers
+        return n_calls < _CALLS_PER_WORKER * self._shape.n_workers
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether an answer is to come."""
+    def __bool__(self) -> bool:
         return bool(self._queue) or any(each.calls for each in self._workers)
 
     @property
     def n_texts(self) -> int:
         """Texts that workers have been given, and not answered."""
         calls = (call for each in self._workers for call in each.calls.values())
-        return sum(len(call.keys) for call in calls)
+        return sum(len(call.texts.keys) for call in calls)
 
-    def ask(self, keys: Sequence[bytes], texts: Texts) -> None:
-        """Ask for the scores of texts, with a key for each."""
-        self._queue.append(_Call(list(keys), texts))
+    def ask(self, texts: Texts) -> None:
+        """Ask for the scores of a chunk's texts."""
+        self._queue.append(_Call(texts))
         self._hand_out()
 
     def stop(self) -> None:
@@ -137,8 +215,8 @@ class WorkerPool:
         self._accepts = False
         self._queue.clear()
 
-    def answer(self) -> Answer | None:
-        """Return an answer, or None where none comes within about a second.
+    def answers(self) -> Answer:
+        """Return answers, or nothing where none come within about a second.
 
         Raises
         ------
@@ -151,9 +229,9 @@ class WorkerPool:
         for each in self._workers:
             waited |= dict.fromkeys(each.calls, each)
         done, _ = self._ray.wait(list(waited), timeout=_WAIT_SECONDS)
-        self._tell_if_nobody_works()
+        self._warn_if_none_is_ready()
         if not done:
-            return None
+            return Answer({})
         [reference], worker = done, waited[done[0]]
         try:
             result = self._ray.get(reference)
@@ -163,30 +241,27 @@ class WorkerPool:
             raise
         except self._ray.exceptions.RayError as error:
             self._replace(worker, error)
-            return None
+            return Answer({})
         return self._take(worker, reference, result)
 
-    def _take(
-        self, worker: _Worker, reference: Any, result: Records | None
-    ) -> Answer | None:
+    def _take(self, worker: _Worker, reference: Any, answer: Answer | None) -> Answer:
         """Note that a worker has done what it was asked, and let it go on."""
-        answer = None
-        if result is None:
+        if answer is None:
             worker.is_ready = True
             self._deadline = None
         else:
-            answer = Answer(worker.calls.pop(reference).keys, *result)
+            del worker.calls[reference]
         self._hand_out()
-        return answer
+        return answer or Answer({})
 
     def _start(self, *, n_failed_starts: int) -> None:
         actor = self._class.remote()
-        loading = actor.load.remote(self._expected, [self._scorer])
+        loading = actor.load.remote(self._expected, [self._scorer], current_spelling())
         self._workers.append(_Worker(actor, loading, n_failed_starts))
 
     def _hand_out(self) -> None:
         """Give texts that wait to workers, first to those that have none."""
-        for n_calls in range(_CALLS_A_WORKER):
+        for n_calls in range(_CALLS_PER_WORKER):
             for worker in self._workers:
                 if worker.is_ready and len(worker.calls) == n_calls and self._queue:
                     call = self._queue.popleft()
@@ -208,18 +283,19 @@ class WorkerPool:
             "A worker died, and is replaced; its texts go to others. %s", _reason(error)
         )
         n_failed_starts = 0 if worker.is_ready else worker.n_failed_starts + 1
-        if n_failed_starts >= _MOST_DEATHS:
+        if n_failed_starts >= _MAX_DEATHS:
             raise EngineError(
-                f"{_MOST_DEATHS} workers died while they loaded the model, the last "
+                f"{_MAX_DEATHS} workers died while they loaded the model, the last "
                 f"one because: {_reason(error)} See whether their machines have memory "
                 "enough for it."
             ) from None
         first = next(iter(worker.calls.values()), None)
         if first is not None:
             first.n_deaths += 1
-            if first.n_deaths >= _MOST_DEATHS:
+            if first.n_deaths >= _MAX_DEATHS:
                 raise EngineError(
-                    f"{_MOST_DEATHS} workers died over the same {len(first.keys):,} "
+                    f"{_MAX_DEATHS} workers died over the same "
+                    f"{len(first.texts.keys):,} "
                     f"texts, the last one because: {_reason(error)} See whether their "
                     "machines have memory enough, or ask for fewer workers."
                 ) from None
@@ -227,7 +303,7 @@ class WorkerPool:
         self._start(n_failed_starts=n_failed_starts)
         self._hand_out()
 
-    def _tell_if_nobody_works(self) -> None:
+    def _warn_if_none_is_ready(self) -> None:
         """Log, once, that no worker has begun for a long time."""
         if self._deadline is None or time.monotonic() < self._deadline:
             return
@@ -240,6 +316,36 @@ class WorkerPool:
             self._shape.cpus,
             self._shape.gpus,
         )
+
+
+def check_counts(n_workers: int | None, gpus_per_worker: float | None) -> None:
+    """Raise ConfigError if there can be no such workers."""
+    if n_workers is not None and n_workers < 1:
+        raise ConfigError(
+            f"{parameter('n_workers')} must be 1 or more. Got {n_workers} instead."
+        )
+    if gpus_per_worker is not None and gpus_per_worker < 0:
+        raise ConfigError(
+            f"{parameter('gpus_per_worker')} must be 0 or more. Got {gpus_per_worker} "
+            "instead."
+        )
+
+
+def portable(scorer: RowScorer) -> RowScorer:
+    """Return a scorer as it is sent to workers, without what it made for itself.
+
+    Raises
+    ------
+    ConfigError
+        It has an engine that was made here.
+    """
+    engine = scorer.model.spec.engine
+    if not isinstance(engine, str):
+        raise ConfigError(
+            "Workers load engines by name: engine must be one of 'auto', "
+            f"'transformers', 'vllm' and 'server'. Got {engine!r} instead."
+        )
+    return replace(scorer, model=replace(scorer.model))
 
 
 def _reason(error: Exception) -> str:

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 from classify import __version__
 from classify.errors import ConfigError
 from classify.jobs.identity import score_digest
+from classify.jobs.pool import Answer, Texts, score_texts
 from classify.jobs.ray.cluster import ray_module
-from classify.jobs.ray.texts import Records, Texts, score_texts
 from classify.scored_rows import RowScorer
+from classify.wording import Spelling, spelled_by
 
 __all__ = ["Expected", "TextWorker"]
 
@@ -34,7 +35,9 @@ class Expected(NamedTuple):
 class TextWorker:
     """Scores texts; becomes an actor of Ray."""
 
-    def load(self, expected: Expected, scorer: Sequence[Any]) -> None:
+    def load(
+        self, expected: Expected, scorer: Sequence[Any], spelling: Spelling
+    ) -> None:
         """Load the engine.
 
         Parameters
@@ -43,6 +46,8 @@ class TextWorker:
         scorer : sequence of one ray.ObjectRef
             Refers to a `RowScorer`. In a sequence, so that Ray does not unpack it
             before versions are compared.
+        spelling : callable
+            How messages name parameters where the job was begun.
 
         Raises
         ------
@@ -57,6 +62,9 @@ class TextWorker:
                 f"was begun with {expected.version}: install that version on every "
                 "machine of the cluster."
             )
+        # As long as this process lives.
+        self._speaking = spelled_by(spelling)
+        self._speaking.__enter__()
         self._scorer: RowScorer = ray_module().get(scorer[0])
         model = self._scorer.model
         engine = model.load_engine()
@@ -72,8 +80,8 @@ class TextWorker:
                 "of the cluster."
             )
 
-    def score(self, texts: Texts) -> Records:
-        """Score texts; see `classify.jobs.ray.texts.score_texts`."""
+    def score(self, texts: Texts) -> Answer:
+        """Score texts; see `classify.jobs.pool.score_texts`."""
         return score_texts(self._scorer, texts)
 
     def close(self) -> None:

@@ -1,0 +1,254 @@
+"""Chunks of rows through a pool: scores are looked up, each other text is asked once.
+
+The one loop of all jobs, whatever scores the texts.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from classify.encoding import Row
+from classify.jobs.chunk_texts import ChunkTexts, RowColumns
+from classify.jobs.pool import Answer, Pool, Texts
+from classify.jobs.score_records import PlacedScores, combine_scores, unpack_scores
+from classify.jobs.store import ScoreStore
+from classify.jobs.watcher import JobWatcher
+from classify.labels import LabelSet
+from classify.scored_rows import RowScorer
+from classify.scoring import LabelLogprobs
+from classify.tables.chunk import Chunk
+
+__all__ = ["Scheduler", "ScoredChunk"]
+
+# Scores of chunks that are not finished, before they are put into the store.
+_MAX_UNSAVED = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredChunk:
+    """A chunk whose rows are scored.
+
+    Attributes
+    ----------
+    index : int
+        Its place among all chunks of the table.
+    chunk : Chunk
+    scores : LabelLogprobs
+        Of the readable rows that have no error, in their order.
+    errors : dict of int to str
+        Positions of the other readable rows, and why they have no score.
+    """
+
+    index: int
+    chunk: Chunk
+    scores: LabelLogprobs
+    errors: dict[int, str]
+
+
+class Scheduler:
+    """Scores chunks in order.
+
+    The store is looked up first, and added to before a chunk is handed out. The texts
+    of a chunk that are not known, and that no earlier chunk asks for, are asked for
+    together: what is computed beside what depends on the table alone.
+
+    Parameters
+    ----------
+    scorer : RowScorer
+    columns : RowColumns
+    digest : bytes
+        Of all that scores depend on beside a row's own fields and candidates.
+    store : ScoreStore
+    pool : Pool
+    watcher : JobWatcher, default=None
+    stopping : callable, optional
+        Whether to begin no more texts. Those that are begun are finished and put into
+        the store.
+    """
+
+    def __init__(
+        self,
+        scorer: RowScorer,
+        columns: RowColumns,
+        *,
+        digest: bytes,
+        store: ScoreStore,
+        pool: Pool,
+        watcher: JobWatcher | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._scorer, self._columns, self._digest = scorer, columns, digest
+        self._store, self._pool = store, pool
+        self._watcher = watcher or JobWatcher()
+        self._stopping = stopping
+        self._open: deque[_OpenChunk] = deque()
+        # The chunks that wait for a text, by its key.
+        self._asked: dict[bytes, list[_OpenChunk]] = {}
+        self._unsaved: dict[bytes, bytes] = {}
+
+    def score(self, chunks: Iterable[tuple[int, Chunk]]) -> Generator[ScoredChunk]:
+        """Yield chunks with their scores, in order; fewer if it is to stop.
+
+        Parameters
+        ----------
+        chunks : iterable of (int, Chunk)
+            Each with its place among all chunks; taken only as the pool has room.
+
+        Raises
+        ------
+        EngineError
+            The engine failed. What it finished before is in the store.
+        """
+        coming = iter(chunks)
+        has_more = True
+        try:
+            while has_more or self._pool:
+                if self._stopping():
+                    has_more = False
+                    self._stop()
+                if has_more and self._takes_chunks():
+                    following = next(coming, None)
+                    if following is None:
+                        has_more = False
+                    else:
+                        self._begin(*following)
+                elif self._pool:
+                    self._land(self._pool.answers())
+                yield from self._finished()
+        finally:
+            self._save()
+            self._open.clear()
+            self._asked.clear()
+
+    def _takes_chunks(self) -> bool:
+        return self._pool.has_room and len(self._open) < self._pool.max_chunks
+
+    def _stop(self) -> None:
+        if self._pool:
+            self._pool.stop()
+            self._watcher.stopping(self._pool.n_texts)
+
+    def _begin(self, index: int, chunk: Chunk) -> None:
+        """Look a chunk's texts up, and ask for those that are not known."""
+        texts = ChunkTexts.of(chunk, self._scorer, self._columns, self._digest)
+        waiting = _OpenChunk(index, chunk, texts)
+        self._open.append(waiting)
+        found = self._store.get_many(list(waiting.positions))
+        for key in self._unsaved.keys() & waiting.positions.keys():
+            found[key] = self._unsaved[key]
+        n_done = waiting.know(found) + len(texts.errors) + len(chunk.unreadable)
+        if n_done:
+            self._watcher.progressed(n_done, 0)
+        # What an earlier chunk waits for comes with it.
+        new = [key for key in waiting.missing if key not in self._asked]
+        for key in waiting.missing:
+            self._asked.setdefault(key, []).append(waiting)
+        if new:
+            self._pool.ask(waiting.texts_of(new))
+
+    def _land(self, answer: Answer) -> None:
+        """Keep what is answered, and give it to the chunks that wait for it."""
+        self._watcher.reading(answer.n_begun)
+        n_rows = 0
+        for key, record in answer.records.items():
+            if isinstance(record, bytes):
+                self._unsaved[key] = record
+            for waiting in self._asked.pop(key):
+                n_rows += waiting.take(key, record)
+        if answer.records:
+            self._watcher.progressed(n_rows, answer.n_tokens)
+        if len(self._unsaved) >= _MAX_UNSAVED:
+            self._save()
+
+    def _finished(self) -> Iterator[ScoredChunk]:
+        while self._open and not self._open[0].missing:
+            self._save()
+            scored = self._open.popleft().scored()
+            self._scorer.model.warn_of_low_mass(scored.scores)
+            yield scored
+
+    def _save(self) -> None:
+        """Put what was answered into the store."""
+        unsaved, self._unsaved = self._unsaved, {}
+        if unsaved:
+            self._store.put_many(unsaved.items())
+
+
+class _OpenChunk:
+    """A chunk on its way.
+
+    Attributes
+    ----------
+    positions : dict of bytes to list of int
+        The rows of each text that can be asked, by its key.
+    missing : dict of bytes to None
+        The keys of texts that have no scores yet, in the order of the rows.
+    """
+
+    def __init__(self, index: int, chunk: Chunk, texts: ChunkTexts) -> None:
+        self._index, self._chunk, self._texts = index, chunk, texts
+        self._errors = dict(texts.errors)
+        self.positions: dict[bytes, list[int]] = {}
+        for at, key in enumerate(texts.keys):
+            if at not in texts.errors:
+                self.positions.setdefault(key, []).append(at)
+        self.missing = dict.fromkeys(self.positions)
+        self._placed: list[PlacedScores] = []
+        self._landed: dict[bytes, bytes] = {}
+
+    def know(self, found: dict[bytes, bytes]) -> int:
+        """Take the scores that are known; return how many rows have them."""
+        records = {key: found[key] for key in self.positions if key in found}
+        self._placed = self._unpacked(records)
+        n_rows = 0
+        # What is damaged, or of other labels, is as good as absent.
+        for placed in self._placed:
+            n_rows += len(placed.at)
+            for at in placed.at.tolist():
+                self.missing.pop(self._texts.keys[at], None)
+        return n_rows
+
+    def take(self, key: bytes, record: bytes | str) -> int:
+        """Take the scores of a text, or why it has none; return its number of rows."""
+        del self.missing[key]
+        positions = self.positions[key]
+        if isinstance(record, bytes):
+            self._landed[key] = record
+        else:
+            self._errors.update(dict.fromkeys(positions, record))
+        return len(positions)
+
+    def texts_of(self, keys: list[bytes]) -> Texts:
+        """Return some of the texts, as a pool is asked about them."""
+        first = [self.positions[key][0] for key in keys]
+        rows = [self._texts.rows[at] for at in first]
+        candidates = self._texts.candidates
+        listed = None if candidates is None else [candidates[at] for at in first]
+        # Rows with errors have no keys among those that are asked.
+        return Texts(keys, cast(list[Row], rows), cast(list[LabelSet] | None, listed))
+
+    def scored(self) -> ScoredChunk:
+        """Return the chunk with the scores of its rows; none of them is missing."""
+        n_rows = len(self._texts.rows)
+        good = np.ones(n_rows, dtype=np.bool_)
+        good[list(self._errors)] = False
+        place = np.cumsum(good) - 1
+        groups = [
+            PlacedScores(scores, place[at])
+            for scores, at in [*self._placed, *self._unpacked(self._landed)]
+        ]
+        scores = combine_scores(groups, self._texts.classes, n_texts=int(good.sum()))
+        return ScoredChunk(self._index, self._chunk, scores, self._errors)
+
+    def _unpacked(self, records: dict[bytes, bytes]) -> list[PlacedScores]:
+        """Return scores with the positions of their rows, a group a label set."""
+        rows = [at for key in records for at in self.positions[key]]
+        unpacked = []
+        for classes, some in self._texts.by_classes(rows).items():
+            keys = self._texts.keys
+            scores, at = unpack_scores([records[keys[at]] for at in some], classes)
+            unpacked.append(PlacedScores(scores, np.array(some, dtype=np.int64)[at]))
+        return unpacked
