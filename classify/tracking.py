@@ -7,7 +7,7 @@ All log-probabilities are natural logarithms of the softmax over the *full* voca
 before any mask, temperature or penalty.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -18,12 +18,14 @@ import numpy.typing as npt
 from classify.errors import RowError
 
 __all__ = [
+    "EdgeBounds",
     "EdgeLogprobs",
     "ReadRequest",
     "TokenTree",
     "TrackedGeneration",
     "TrackedRequest",
     "common_prefix_length",
+    "updated",
 ]
 
 EdgeLogprobs = npt.NDArray[np.float64]
@@ -31,6 +33,10 @@ EdgeLogprobs = npt.NDArray[np.float64]
 
 NaN where the parent was not read, and at the root (which no token leads to).
 """
+
+# By how much a sum of listed probabilities may be off: values come in float32, and in
+# JSON with six digits or more.
+LIST_ROUNDING = 1e-6
 
 
 class TokenTree:
@@ -163,6 +169,93 @@ class TokenTree:
         return None
 
 
+class EdgeBounds(NamedTuple):
+    """Log-probabilities from lists of the likeliest tokens; bounds for the others.
+
+    A token that a list leaves out has at most the probability of the last one listed,
+    and at most what the listed ones leave over. All values are in nats, of shape
+    (n_nodes,), and NaN where the parent was not read.
+
+    Attributes
+    ----------
+    values : ndarray of float64
+        log p(tokens[i] | prompt, path to parents[i]) where it is listed. Elsewhere an
+        estimate, which divides what the list leaves over evenly among all the tokens
+        that it leaves out.
+    lower, upper : ndarray of float64
+        lower <= log p(…) <= upper; equal where the token is listed. Lower is -inf
+        where it is not.
+    rest : ndarray of float64
+        At each node that was read: the log of the probability of all tokens, labels'
+        or not, that its list leaves out. NaN elsewhere.
+    """
+
+    values: EdgeLogprobs
+    lower: EdgeLogprobs
+    upper: EdgeLogprobs
+    rest: EdgeLogprobs
+
+    @classmethod
+    def of_lists(
+        cls,
+        tree: "TokenTree",
+        listed: Mapping[int, Mapping[int, float]],
+        vocab_size: int,
+    ) -> "EdgeBounds":
+        """Return what lists of the likeliest tokens say of a tree.
+
+        Parameters
+        ----------
+        tree : TokenTree
+        listed : mapping of int to mapping of int to float
+            For each node that was read, log-probabilities of the likeliest tokens, by
+            token id. A token may be listed only if no likelier one is left out.
+        vocab_size : int
+            How many tokens there are.
+
+        Examples
+        --------
+        >>> tree = TokenTree([(1,), (2,)])
+        >>> lists = {0: {1: np.log(0.5), 0: np.log(0.3)}}
+        >>> bounds = EdgeBounds.of_lists(tree, lists, vocab_size=12)
+        >>> np.exp(bounds.values[1:]).round(3).tolist()
+        [0.5, 0.02]
+        >>> np.exp(bounds.lower[2]).round(3), np.exp(bounds.upper[2]).round(3)
+        (np.float64(0.0), np.float64(0.2))
+        """
+        values, lower, upper, rest = np.full((4, tree.n_nodes), np.nan)
+        for node, tokens in listed.items():
+            known = np.fromiter(tokens.values(), dtype=np.float64, count=len(tokens))
+            n_left_out = vocab_size - len(tokens)
+            left_over = 1.0 - float(np.exp(known).sum())
+            # The listed values are rounded, and so is what they leave over.
+            rest[node] = np.log(max(left_over, 0.0) + LIST_ROUNDING)
+            if n_left_out <= 0:
+                rest[node] = -np.inf
+            greatest = min(rest[node], known.min(initial=0.0))
+            for child in tree.children(node):
+                token = int(tree.tokens[child])
+                if token in tokens:
+                    values[child] = lower[child] = upper[child] = tokens[token]
+                else:
+                    even = rest[node] - np.log(max(n_left_out, 1))
+                    values[child] = min(even, greatest)
+                    lower[child], upper[child] = -np.inf, greatest
+        return cls(values, lower, upper, rest)
+
+
+def updated(
+    edges: EdgeLogprobs | EdgeBounds, later: EdgeLogprobs | EdgeBounds
+) -> EdgeLogprobs | EdgeBounds:
+    """Return what was read of a tree, with what was read of it later."""
+    if isinstance(edges, EdgeBounds) and isinstance(later, EdgeBounds):
+        pairs = zip(edges, later, strict=True)
+        return EdgeBounds(*(np.where(np.isnan(old), new, old) for old, new in pairs))
+    assert not isinstance(edges, EdgeBounds), "an engine gives one of the two"
+    assert not isinstance(later, EdgeBounds), "an engine gives one of the two"
+    return np.where(np.isnan(edges), later, edges)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadRequest:
     """Ask for log-probabilities at nodes of a token tree that hangs on a prompt.
@@ -256,7 +349,7 @@ class Completed(NamedTuple):
     """An answer of an engine: to which ticket, and what; or why there is none."""
 
     ticket: int
-    result: "EdgeLogprobs | tuple[TrackedGeneration, ...] | RowError"
+    result: "EdgeLogprobs | EdgeBounds | tuple[TrackedGeneration, ...] | RowError"
 
 
 def common_prefix_length(sequences: Iterable[tuple[int, ...]]) -> int:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from classify.errors import LabelError
 from classify.labels import LabelSet
-from classify.tracking import EdgeLogprobs, TokenTree
+from classify.tracking import EdgeBounds, EdgeLogprobs, TokenTree
 
-__all__ = ["LabelMass", "LabelTrie", "WordPath"]
+__all__ = ["LabelMass", "LabelTrie", "NodeMasses", "WordPath"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,18 +40,38 @@ class LabelMass(NamedTuple):
     ----------
     estimate : ndarray of float64, shape (n_labels,)
         log p(label | prompt). Mass that stopped at an unread node is divided evenly
-        among the leaves below it; where nothing is unread, this is exact.
+        among the leaves below it, and what a list of likeliest tokens leaves over among
+        the tokens that it leaves out; where there is neither, this is exact.
     lower, upper : ndarray of float64, shape (n_labels,)
         Bounds: lower <= log p(label | prompt) <= upper. Lower counts resolved leaves
         only and is -inf where there are none.
     unresolved : float
-        p(unread nodes) = the total mass, as a probability, whose way is unknown.
+        The greatest probability that all labels can have together, less that of the
+        resolved leaves. Where no list leaves a token out: p(unread nodes).
     """
 
     estimate: FloatArray
     lower: FloatArray
     upper: FloatArray
     unresolved: float
+
+
+class NodeMasses(NamedTuple):
+    """What is known of the mass of each node of a trie, in nats.
+
+    Attributes
+    ----------
+    estimate, lower, upper : ndarray of float64, shape (n_nodes,)
+        log mass(node) and its bounds, the same array where everything read is exact;
+        NaN below an unread node.
+    bounds : EdgeBounds or None
+        The edges that they come from; None where these are exact.
+    """
+
+    estimate: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    bounds: EdgeBounds | None
 
 
 class LabelTrie:
@@ -111,8 +131,15 @@ class LabelTrie:
     def __repr__(self) -> str:
         return f"LabelTrie({self.n_labels} labels, {self.tree!r})"
 
-    def log_masses(self, edge_logprobs: EdgeLogprobs) -> FloatArray:
-        """Return log mass(node), shape (n_nodes,); NaN below an unread node."""
+    def log_masses(self, edges: EdgeLogprobs | EdgeBounds) -> NodeMasses:
+        """Return the mass of each node, as far as it was read."""
+        if isinstance(edges, EdgeBounds):
+            values, lower, upper = map(self._summed, edges[:3])
+            return NodeMasses(values, lower, upper, edges)
+        values = self._summed(edges)
+        return NodeMasses(values, values, values, None)
+
+    def _summed(self, edge_logprobs: EdgeLogprobs) -> FloatArray:
         masses = np.array(edge_logprobs, dtype=np.float64)
         masses[0] = 0.0
         for level in self._levels:
@@ -123,43 +150,70 @@ class LabelTrie:
         """Return `node` and the inner nodes below it as long as there is one way on."""
         return self._chains[node]
 
-    def known_leaves(self, log_masses: FloatArray) -> npt.NDArray[np.int64]:
-        """Return the leaves whose mass is known."""
-        known = ~np.isnan(log_masses[self._leaves])
-        leaves: npt.NDArray[np.int64] = self._leaves[known]
+    def known_leaves(self, masses: NodeMasses) -> npt.NDArray[np.int64]:
+        """Return the leaves whose way was read."""
+        leaves: npt.NDArray[np.int64] = self._leaves[
+            ~np.isnan(masses.lower[self._leaves])
+        ]
         return leaves
 
-    def frontier(self, log_masses: FloatArray) -> npt.NDArray[np.int64]:
-        """Return the unread nodes whose mass is known, heaviest first."""
+    def frontier(self, masses: NodeMasses) -> npt.NDArray[np.int64]:
+        """Return the unread nodes that the way to was read, heaviest first."""
         inner = self.tree.inner_nodes
-        is_unread = np.isnan(log_masses[self.tree.first_child[inner]])
-        nodes = inner[is_unread & ~np.isnan(log_masses[inner])]
-        heaviest_first = np.argsort(-log_masses[nodes], kind="stable")
+        upper = masses.upper
+        is_unread = np.isnan(upper[self.tree.first_child[inner]])
+        nodes = inner[is_unread & ~np.isnan(upper[inner])]
+        heaviest_first = np.argsort(-upper[nodes], kind="stable")
         frontier: npt.NDArray[np.int64] = nodes[heaviest_first]
         return frontier
 
-    def label_mass(self, log_masses: FloatArray) -> LabelMass:
-        """Add the leaves up into labels, with bounds for what is unread."""
-        known = ~np.isnan(log_masses)
-        # Each unknown node takes its share of the nearest known ancestor's mass.
-        above = log_masses.copy()
-        share = log_masses - self._log_n_leaves
-        for level in self._levels:
-            parents = self.tree.parents[level]
-            unknown = ~known[level]
-            above[level] = np.where(unknown, above[parents], above[level])
-            share[level] = np.where(unknown, share[parents], share[level])
-        leaf_known = known[self._leaves]
-        resolved = np.where(leaf_known, log_masses[self._leaves], -np.inf)
+    def label_mass(self, masses: NodeMasses) -> LabelMass:
+        """Add the leaves up into labels, with bounds for what is not known."""
+        leaf_known = ~np.isnan(masses.lower[self._leaves])
+        resolved = np.where(leaf_known, masses.lower[self._leaves], -np.inf)
         lower = np.logaddexp.reduceat(resolved, self._starts)
-        frontier = self.frontier(log_masses)
-        unresolved = float(np.exp(log_masses[frontier]).sum())
-        if not frontier.size:
+        frontier = self.frontier(masses)
+        if masses.bounds is None:
+            unresolved = float(np.exp(masses.upper[frontier]).sum())
+        else:
+            unresolved = max(0.0, self._most(masses.bounds) - np.exp(resolved).sum())
+        if not frontier.size and masses.bounds is None:
             return LabelMass(lower, lower, lower, 0.0)
+        share = self._from_above(masses.estimate - self._log_n_leaves)
+        above = self._from_above(masses.upper)
         estimate = np.logaddexp.reduceat(share[self._leaves], self._starts)
         upper = np.logaddexp.reduceat(above[self._leaves], self._starts)
         # Two words below one unread node cannot both have all of its mass.
         touched = upper > lower
         limit = np.logaddexp(lower, np.log(unresolved)) if unresolved > 0 else lower
         upper = np.where(touched, np.minimum(upper, limit), upper)
-        return LabelMass(estimate, lower, upper, unresolved)
+        return LabelMass(np.minimum(estimate, upper), lower, upper, float(unresolved))
+
+    def _from_above(self, values: FloatArray) -> FloatArray:
+        """Give each node below an unread one the value of that."""
+        found = values.copy()
+        for level in self._levels:
+            above = found[self.tree.parents[level]]
+            found[level] = np.where(np.isnan(found[level]), above, found[level])
+        return found
+
+    def _most(self, bounds: EdgeBounds) -> float:
+        """Return the most that all labels together can have, as a probability."""
+        tree = self.tree
+        most = np.ones(tree.n_nodes)  # of a node's mass, what may reach a leaf
+        for node in tree.inner_nodes[::-1].tolist():
+            if np.isnan(bounds.rest[node]):
+                continue  # unread: all of it may
+            children = slice(
+                int(tree.first_child[node]),
+                int(tree.first_child[node] + tree.n_children[node]),
+            )
+            reached = most[children]
+            at_most = np.exp(bounds.upper[children]) * reached
+            left_out = bounds.lower[children] != bounds.upper[children]
+            total = at_most[~left_out].sum()
+            if left_out.any():
+                rest = float(np.exp(bounds.rest[node])) * reached[left_out].max()
+                total += min(at_most[left_out].sum(), rest)
+            most[node] = min(1.0, total)
+        return float(most[0])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify.engines import FakeEngine, read
-from classify.errors import ConfigError, ScriptEndedError
+from classify.errors import AnswerError, ConfigError, ScriptEndedError
 from classify.scoring import (
     LabelLogprobs,
     drive,
@@ -16,7 +16,7 @@ from classify.scoring import (
     score_prompts,
 )
 from classify.spec import Scoring
-from classify.tracking import ReadRequest, TrackedRequest
+from classify.tracking import EdgeBounds, ReadRequest, TrackedRequest
 from classify.trie import LabelTrie, WordPath
 from classify.verbalizer import ScorablePrompt
 from tests.test_trie import VOCAB, labels_of, word_paths
@@ -262,3 +262,95 @@ def word_paths_example():
         WordPath(1, "c", (4, 1)),
         WordPath(1, "d", (2,)),
     ]
+
+
+# ------------------------------------ engines that show the likeliest tokens only
+
+
+@given(
+    word_paths(),
+    st.integers(0, VOCAB),
+    st.sampled_from([0.0, 1e-3, 0.1]),
+    st.sampled_from([(1,), (2, 3)]),
+)
+def test_the_truth_lies_within_the_bounds_however_few_tokens_are_shown(
+    paths, n_listed, tolerance, token_ids
+):
+    engine = FakeEngine.from_function(hashed_logprobs(VOCAB), VOCAB, n_listed=n_listed)
+    mass = run(exact(scorable(paths, token_ids), tolerance=tolerance), engine).mass
+    expected = truth(paths, token_ids)
+    assert (mass.lower <= expected + 1e-9).all()
+    assert (expected <= mass.upper + 1e-9).all()
+    assert (mass.lower <= mass.estimate).all()
+    assert (mass.estimate <= mass.upper).all()
+    missing = np.exp(expected).sum() - np.exp(mass.lower).sum()
+    assert -1e-9 <= missing <= mass.unresolved + 1e-9
+
+
+@given(word_paths(), st.sampled_from([(1,), (2, 3)]))
+def test_a_list_of_all_tokens_is_exact(paths, token_ids):
+    engine = FakeEngine.from_function(hashed_logprobs(VOCAB), VOCAB, n_listed=VOCAB)
+    mass = run(exact(scorable(paths, token_ids), tolerance=0.0), engine).mass
+    for each in (mass.lower, mass.estimate, mass.upper):
+        np.testing.assert_allclose(each, truth(paths, token_ids), rtol=0, atol=1e-9)
+    assert mass.unresolved == pytest.approx(0.0, abs=1e-9)
+
+
+@given(word_paths(), st.integers(1, VOCAB - 1))
+def test_more_tokens_shown_never_know_less(paths, n_listed):
+    few, more = (
+        run(
+            exact(scorable(paths, (3,)), tolerance=0.0),
+            FakeEngine.from_function(hashed_logprobs(VOCAB), VOCAB, n_listed=n),
+        ).mass
+        for n in (n_listed, n_listed + 1)
+    )
+    assert (few.lower <= more.lower + 1e-9).all()
+    assert (more.upper <= few.upper + 1e-5).all()
+    assert more.unresolved <= few.unresolved + 1e-5
+
+
+def test_a_label_that_is_not_listed_is_bounded_by_the_list():
+    # Tokens 0 to 4; the list shows 0 and 1.
+    logprobs = np.log([0.5, 0.3, 0.1, 0.06, 0.04])
+    engine = FakeEngine.from_function(lambda _: logprobs, 5, n_listed=2)
+    paths = [WordPath(0, "a", (0,)), WordPath(1, "b", (2,)), WordPath(2, "c", (3,))]
+    mass = run(exact(scorable(paths, (1,)), tolerance=0.0), engine).mass
+    np.testing.assert_allclose(np.exp(mass.lower), [0.5, 0.0, 0.0])
+    np.testing.assert_allclose(np.exp(mass.upper), [0.5, 0.2, 0.2], atol=2e-6)
+    # 0.2 for the three tokens that are left out, evenly.
+    np.testing.assert_allclose(
+        np.exp(mass.estimate), [0.5, 0.2 / 3, 0.2 / 3], atol=1e-6
+    )
+    assert mass.unresolved == pytest.approx(0.2, abs=2e-6)
+
+
+def test_the_likeliest_label_is_certain_only_if_no_other_can_be_likelier():
+    logprobs = np.log([0.5, 0.3, 0.1, 0.06, 0.04])
+    paths = [WordPath(0, "a", (0,)), WordPath(1, "b", (2,)), WordPath(2, "c", (3,))]
+    certain = {}
+    for n_listed in (0, 1, 2, 3, 5):
+        engine = FakeEngine.from_function(lambda _: logprobs, 5, n_listed=n_listed)
+        score = run(exact(scorable(paths, (1,)), tolerance=0.0), engine)
+        scores = LabelLogprobs.of([score], score.prompt.trie.labels.names)
+        certain[n_listed] = bool(scores.is_certain[0])
+    # Of a list of one token, 0.5 remains, which another label can have.
+    assert certain == {0: False, 1: False, 2: True, 3: True, 5: True}
+    assert LabelLogprobs.of([], ["a"]).is_certain.shape == (0,)
+
+
+def test_an_answer_of_bounds_is_checked_like_any_other():
+    prompt = scorable([WordPath(0, "a", (0,)), WordPath(1, "b", (1,))], (1,))
+    tree = prompt.trie.tree
+    good = EdgeBounds.of_lists(tree, {0: {0: -1.0}}, 8)
+    nan = good._replace(values=np.full(tree.n_nodes, np.nan))
+    above = EdgeBounds.of_lists(tree, {0: {0: 0.0, 1: -0.1}}, 8)
+    for answer, message in (
+        (nan, "are incomplete or NaN"),
+        (above, "add up to 1.9, and cannot be above 1"),
+    ):
+        [(_, score)] = drive([exact(prompt)], FakeEngine([answer]))
+        assert isinstance(score, AnswerError)
+        assert message in str(score)
+    [(_, score)] = drive([exact(prompt)], FakeEngine([good]))
+    assert score.mass.lower[0] == -1.0

@@ -92,7 +92,7 @@ def main() -> None:
     words = [WordPath(at, names[at], path) for at, path in enumerate(paths)]
     trie = LabelTrie(words, labels)
     masses = [
-        float(np.exp(trie.log_masses(one)[trie.tree.leaves]).sum())
+        float(np.exp(trie.log_masses(one).estimate[trie.tree.leaves]).sum())
         for one in recorded["edges"]
     ]
     llm = start(options.shape, scheduling_policy="priority")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from classify.errors import AnswerError, RowError
 from classify.tracking import (
+    EdgeBounds,
     EdgeLogprobs,
     ReadRequest,
     TrackedGeneration,
@@ -21,7 +22,7 @@ from classify.tracking import (
 __all__ = ["Answer", "Request", "checked_answer"]
 
 Request: TypeAlias = ReadRequest | TrackedRequest
-Answer: TypeAlias = EdgeLogprobs | tuple[TrackedGeneration, ...] | RowError
+Answer: TypeAlias = EdgeLogprobs | EdgeBounds | tuple[TrackedGeneration, ...] | RowError
 
 # By how many nats the log of a sum of probabilities may lie above 0. The engines here
 # normalise in float32, where it is 1e-5 at most. Where the normaliser is rounded to
@@ -60,14 +61,19 @@ def checked_answer(request: Request, answer: Answer) -> Answer:
     """
     if isinstance(answer, Exception):
         raise answer
-    if isinstance(request, ReadRequest):
+    if isinstance(answer, EdgeBounds) and isinstance(request, ReadRequest):
+        for edges in (answer.values, answer.lower, answer.upper):
+            _check_edges(request, edges, is_bound=edges is answer.upper)
+    elif isinstance(request, ReadRequest):
         _check_edges(request, answer)
     else:
         _check_generations(request, answer)
     return answer
 
 
-def _check_edges(request: ReadRequest, edges: object) -> None:
+def _check_edges(
+    request: ReadRequest, edges: object, *, is_bound: bool = False
+) -> None:
     tree = request.tree
     if not isinstance(edges, np.ndarray) or edges.shape != (tree.n_nodes,):
         found = getattr(edges, "shape", type(edges).__name__)
@@ -88,7 +94,8 @@ def _check_edges(request: ReadRequest, edges: object) -> None:
     unread[inner[~is_read]] = True
     if is_half_read.any() or unread[list(request.nodes)].any():
         raise AnswerError(_NO_NUMBER)
-    _check_sums(sums[is_read])
+    if not is_bound:  # upper bounds may well add up to more than 1
+        _check_sums(sums[is_read])
 
 
 def _check_generations(request: TrackedRequest, generations: object) -> None:

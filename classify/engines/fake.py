@@ -12,15 +12,15 @@ from classify.engines.protocol import Request, check_request
 from classify.errors import ScriptEndedError
 from classify.tracking import (
     Completed,
+    EdgeBounds,
     EdgeLogprobs,
     ReadRequest,
     TrackedGeneration,
-    TrackedRequest,
 )
 
 __all__ = ["FakeEngine"]
 
-Answer = EdgeLogprobs | tuple[TrackedGeneration, ...]
+Answer = EdgeLogprobs | EdgeBounds | tuple[TrackedGeneration, ...]
 NextLogprobs = Callable[[tuple[int, ...]], npt.ArrayLike]
 
 # As good as unlimited, for a model that has no positions.
@@ -41,6 +41,9 @@ class FakeEngine:
         Most tokens of a prompt and its continuation; unlimited by default.
     window : int, default=8
         Requests that one `poll` answers, and texts that a driver keeps in flight.
+    n_listed : int, optional
+        Show only so many of the likeliest tokens, as many servers do: reads are
+        answered with `EdgeBounds`. All by default.
 
     Attributes
     ----------
@@ -73,10 +76,12 @@ class FakeEngine:
         vocab_size: int = 32_000,
         context_length: int | None = None,
         window: int = 8,
+        n_listed: int | None = None,
     ) -> None:
         self.vocab_size = vocab_size
         self.context_length = _NO_LIMIT if context_length is None else context_length
         self.window = window
+        self.n_listed = n_listed
         self.requests: list[Request] = []
         self.n_requests = 0
         self.n_reads = 0
@@ -94,6 +99,7 @@ class FakeEngine:
         context_length: int | None = None,
         stop_token_ids: Iterable[int] = (),
         window: int = 8,
+        n_listed: int | None = None,
     ) -> Self:
         """Make an engine from a language model that is a function.
 
@@ -110,9 +116,14 @@ class FakeEngine:
             Tokens that end a generation when the request names none.
         window : int, default=8
             Requests that one `poll` answers.
+        n_listed : int, optional
+            Show only so many of the likeliest tokens.
         """
         engine = cls(
-            vocab_size=vocab_size, context_length=context_length, window=window
+            vocab_size=vocab_size,
+            context_length=context_length,
+            window=window,
+            n_listed=n_listed,
         )
         engine._next_logprobs = next_logprobs
         engine.stop_token_ids = tuple(stop_token_ids)
@@ -179,7 +190,8 @@ class FakeEngine:
 
     def _next_of_script(self, request: Request) -> Answer:
         for answer in self._script:
-            if isinstance(answer, tuple) != isinstance(request, TrackedRequest):
+            is_edges = isinstance(answer, np.ndarray | EdgeBounds)
+            if is_edges != isinstance(request, ReadRequest):
                 raise ScriptEndedError(
                     f"The script's next answer is {answer!r}, which does not fit "
                     f"{type(request).__name__}."
@@ -201,8 +213,10 @@ class FakeEngine:
             )
         return values
 
-    def _read(self, request: ReadRequest) -> EdgeLogprobs:
+    def _read(self, request: ReadRequest) -> EdgeLogprobs | EdgeBounds:
         tree = request.tree
+        if self.n_listed is not None:
+            return self._listed(request, self.n_listed)
         edges = np.full(tree.n_nodes, np.nan)
         for node in request.nodes:
             logprobs = self._logprobs((*request.prompt_token_ids, *tree.path(node)))
@@ -211,6 +225,15 @@ class FakeEngine:
                 tree.tokens[children.start : children.stop]
             ]
         return edges
+
+    def _listed(self, request: ReadRequest, n_listed: int) -> EdgeBounds:
+        lists = {}
+        for node in request.nodes:
+            path = request.tree.path(node)
+            logprobs = self._logprobs((*request.prompt_token_ids, *path))
+            likeliest = np.argsort(-logprobs, kind="stable")[:n_listed]
+            lists[node] = {int(token): float(logprobs[token]) for token in likeliest}
+        return EdgeBounds.of_lists(request.tree, lists, self.vocab_size)
 
     def _generate(self, draft: Draft) -> TrackedGeneration:
         request = draft.request

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from classify.errors import InputError
 from classify.markup import table
-from classify.tracking import EdgeLogprobs
+from classify.tracking import EdgeBounds, EdgeLogprobs
 from classify.trie import LabelMass
 from classify.verbalizer import ScorablePrompt
 
@@ -48,7 +48,8 @@ class TextScore:
     ----------
     prompt : ScorablePrompt
     edges : ndarray of float64, shape (n_nodes,)
-        log p(token | prompt, path) of each trie node in nats; NaN where not read.
+        log p(token | prompt, path) of each trie node in nats; NaN where not read. An
+        estimate where the engine does not show the token; see `EdgeBounds.values`.
     mass : LabelMass
     n_reads : int
         Nodes read.
@@ -64,14 +65,15 @@ class TextScore:
 
     @classmethod
     def of(
-        cls, prompt: ScorablePrompt, edges: EdgeLogprobs, *, n_rounds: int
+        cls, prompt: ScorablePrompt, edges: EdgeLogprobs | EdgeBounds, *, n_rounds: int
     ) -> "TextScore":
         """Add the edges of a trie up into label masses."""
         trie = prompt.trie
+        values = edges.values if isinstance(edges, EdgeBounds) else edges
         inner = trie.tree.inner_nodes
-        n_reads = int((~np.isnan(edges[trie.tree.first_child[inner]])).sum())
+        n_reads = int((~np.isnan(values[trie.tree.first_child[inner]])).sum())
         mass = trie.label_mass(trie.log_masses(edges))
-        return cls(prompt, edges, mass, n_reads, n_rounds)
+        return cls(prompt, values, mass, n_reads, n_rounds)
 
     def for_prompt(self, prompt: ScorablePrompt) -> "TextScore":
         """Return this score as that of another text with the same prompt."""
@@ -103,13 +105,16 @@ class LabelLogprobs:
         log p(label | prompt) = log of the sum over the label's words of the product
         over their tokens of p(token | prompt, tokens before), in nats, full
         vocabulary. -inf where a label is no candidate for a text. Where nodes were left
-        unread, their mass is divided evenly among the leaves below.
+        unread, their mass is divided evenly among the leaves below; where the engine
+        shows the likeliest tokens only, what these leave over is divided evenly among
+        the others.
     classes : ndarray of str, shape (n_labels,)
         The label of each column, sorted.
     lower, upper : ndarray of float64, shape (n_texts, n_labels)
         Bounds of `values`; equal to it where everything was read.
     unresolved : ndarray of float64, shape (n_texts,)
-        p(unread nodes | prompt): label mass whose label is not known, as a probability.
+        The most that label mass can be, less what is resolved, as a probability. Where
+        the engine shows every token: p(unread nodes | prompt).
     truncated : ndarray of bool, shape (n_texts,)
         Whether the text was cut to fit the model.
     n_reads : ndarray of int64, shape (n_texts,)
@@ -238,6 +243,22 @@ class LabelLogprobs:
             if values[column] > -np.inf
         ]
         return ", ".join(named) or "none has any probability"
+
+    @property
+    def is_certain(self) -> npt.NDArray[np.bool_]:
+        """Shape (n_texts,): whether the likeliest label is known to be the likeliest.
+
+        True where its lower bound is above the upper bound of every other label. Where
+        it is false, another label may be likelier, by what was not read or what the
+        engine does not show.
+        """
+        if not self.values.shape[1]:
+            return np.zeros(len(self), dtype=np.bool_)
+        best = self.values.argmax(axis=1)[:, None]
+        others = self.upper.copy()
+        np.put_along_axis(others, best, -np.inf, axis=1)
+        lower = np.take_along_axis(self.lower, best, axis=1)[:, 0]
+        return np.asarray(lower > others.max(axis=1))
 
     @property
     def log_label_mass(self) -> FloatArray:

@@ -14,7 +14,7 @@ import numpy as np
 from classify.errors import AnswerError
 from classify.scoring.result import TextScore
 from classify.spec import Scoring
-from classify.tracking import ReadRequest, TrackedGeneration, TrackedRequest
+from classify.tracking import ReadRequest, TrackedGeneration, TrackedRequest, updated
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["Strategy", "exact", "generate", "make_strategy"]
@@ -55,10 +55,10 @@ def exact(prompt: ScorablePrompt, *, tolerance: float = 1e-3) -> Strategy:
     edges = yield ReadRequest(prompt.token_ids, tree, nodes)
     n_rounds = 1
     while True:
-        log_masses = trie.log_masses(edges)
-        frontier = trie.frontier(log_masses)
-        unread = np.exp(log_masses[frontier])
-        resolved = float(np.exp(log_masses[trie.known_leaves(log_masses)]).sum())
+        masses = trie.log_masses(edges)
+        frontier = trie.frontier(masses)
+        unread = np.exp(masses.upper[frontier])
+        resolved = float(np.exp(masses.lower[trie.known_leaves(masses)]).sum())
         left_behind = unread[::-1].cumsum()[::-1]  # entry i: all from the i-th on
         if not frontier.size or left_behind[0] <= tolerance * resolved:
             return TextScore.of(prompt, edges, n_rounds=n_rounds)
@@ -71,7 +71,7 @@ def exact(prompt: ScorablePrompt, *, tolerance: float = 1e-3) -> Strategy:
             for node in trie.with_chain(start)
         ) + tuple(frontier[n_heavy:n_needed].tolist())
         found = yield ReadRequest(prompt.token_ids, tree, nodes)
-        edges = np.where(np.isnan(edges), found, edges)
+        edges = updated(edges, found)
         n_rounds += 1
 
 
