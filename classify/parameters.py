@@ -85,7 +85,7 @@ class Setting(NamedTuple):
     read: Callable[[Any], Any] | None = None
 
 
-def settings_of(kind: type) -> dict[str, Setting]:
+def settings_of(kind: Any) -> dict[str, Setting]:
     """Return the settings of a dataclass by name, in the order of its fields.
 
     Examples

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from classify.engines.choice import ENGINES
+from classify.engines.choice import ENGINES, EngineChoice, choose_engine
 from classify.parameters import (
     BOOLEAN,
     TEXT,
@@ -36,6 +36,14 @@ _ENGINES = ("auto", *ENGINES)
 def _number_of_text(value: Any) -> Any:
     # YAML 1.1 reads 1e-3, without a point, as text.
     return float(value) if isinstance(value, str) else value
+
+
+def _speculation(value: Any) -> Any:
+    from classify.engines.vllm.speculation import speculative_config
+
+    if isinstance(value, str | Mapping):
+        speculative_config(value)  # refuses what no method can do
+    return value
 
 
 def _is_batch_size(value: Any) -> bool:
@@ -137,6 +145,7 @@ class ModelSpec:
             ),
             metavar="METHOD",
             common=("labels", "ngram", "suffix", "mtp"),
+            read=_speculation,
         ),
     ] = None
     engine_options: Annotated[
@@ -160,6 +169,12 @@ class ModelSpec:
     def of(cls, owner: Any) -> "ModelSpec":
         """Return what an estimator has in parameters of the same names."""
         return cls(**{name: getattr(owner, name) for name in settings_of(cls)})
+
+    def engine_choice(self) -> EngineChoice:
+        """Return the name of the engine that runs the model, and why it is this one."""
+        if isinstance(self.engine, str):
+            return choose_engine(self.engine, self.model, device=self.device)
+        return EngineChoice(self.engine.name, "")
 
     def engine_arguments(self) -> dict[str, Any]:
         """Return what the engine's ``load`` is given, apart from `engine_options`."""

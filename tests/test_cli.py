@@ -371,11 +371,11 @@ def test_engine_options_override_those_of_a_task_file_key_by_key(tmp_path):
     options = ["seed=2", "enforce-eager=true", "lora=a/b=c"]
     given = Given(
         values={"task": path, "engine_options": options},
-        spelled={},
+        spelled={"engine_options": "--engine-option"},
         typed=frozenset({"task", "engine_options"}),
         environment={},
     )
-    assert task_of(given).engine_options == {
+    assert task_of(given).model.engine_options == {
         "seed": 2,
         "max_model_len": 512,
         "enforce_eager": True,

@@ -18,9 +18,10 @@ from classify.cli.choices import CHOICES
 from classify.cli.given import Given
 from classify.cli.options import task_of
 from classify.cli.uses import USES
-from classify.config import Task
-from classify.config.task import PromptSpec
 from classify.engines.choice import ENGINES
+from classify.parameters import settings_of
+from classify.prompts import PromptTemplate
+from classify.spec import Scoring
 from classify.tables.formats import FormatName
 from tests.option_values import parameters_of
 
@@ -46,15 +47,15 @@ def refused(*arguments, **options):
 
 def test_choices_are_those_of_the_code():
     def allowed(spec, name):
-        return get_args(spec.model_fields[name].annotation)
+        return settings_of(spec)[name].allowed.values
 
     assert {
         "engine": ("auto", *ENGINES),
         "input_format": get_args(FormatName),
-        "options": allowed(PromptSpec, "options"),
+        "options": allowed(PromptTemplate, "options"),
         "output_format": get_args(FormatName),
-        "strategy": allowed(Task, "strategy"),
-        "too_long": allowed(PromptSpec, "too_long"),
+        "strategy": allowed(Scoring, "strategy"),
+        "too_long": allowed(PromptTemplate, "too_long"),
     } == {name: CHOICES[name] for name in CHOICES if name != "method"}
     assert sorted(CHOICES["method"]) == sorted(METHODS)
 
@@ -125,10 +126,10 @@ def test_a_shell_completes_values(command, words, completed):
 # -------------------------------------------------------------------------- environment
 
 
-def task(command, environment, *arguments):
-    """Return the task of a command in an environment."""
+def model_of(command, environment, *arguments):
+    """Return the model of a command's task in an environment."""
     with COMMANDS[command].make_context(command, list(map(str, arguments))) as context:
-        return task_of(Given.of(context))
+        return task_of(Given.of(context)).model
 
 
 @pytest.fixture
@@ -147,17 +148,17 @@ def environment(monkeypatch):
 def test_an_option_beats_a_task_file_which_beats_the_environment(environment, tmp_path):
     path = tmp_path / "task.yaml"
     path.write_text("model: of-file\nlabels: [a, b]\n")
-    assert task("predict", None).model == "demo"
+    assert model_of("predict", None).model == "demo"
     environment(MODEL="of-environment", DEVICE="cpu", DTYPE="bfloat16")
-    chosen = task("predict", None)
+    chosen = model_of("predict", None)
     assert (chosen.model, chosen.device, chosen.dtype) == (
         "of-environment",
         "cpu",
         "bfloat16",
     )
-    chosen = task("predict", None, "--task", path)
+    chosen = model_of("predict", None, "--task", path)
     assert (chosen.model, chosen.dtype) == ("of-file", "bfloat16")
-    chosen = task("predict", None, "--task", path, "--model", "typed")
+    chosen = model_of("predict", None, "--task", path, "--model", "typed")
     assert (chosen.model, chosen.device) == ("typed", "cpu")
 
 
@@ -165,20 +166,20 @@ def test_a_url_means_a_server_unless_another_engine_is_named(environment, tmp_pa
     path = tmp_path / "task.yaml"
     path.write_text("engine: vllm\nlabels: [a, b]\n")
     environment(URL="http://h:1", API_KEY_ENV="KEY", DEVICE="cuda")
-    chosen = task("predict", None)
+    chosen = model_of("predict", None)
     assert (chosen.engine, chosen.device) == ("server", "auto")
     assert chosen.engine_options == {"url": "http://h:1", "api_key_env": "KEY"}
-    chosen = task("predict", None, "--engine", "transformers")
+    chosen = model_of("predict", None, "--engine", "transformers")
     assert (chosen.engine, chosen.device, chosen.engine_options) == (
         "transformers",
         "cuda",
         None,
     )
-    chosen = task("predict", None, "--task", path)
+    chosen = model_of("predict", None, "--task", path)
     assert (chosen.engine, chosen.engine_options) == ("vllm", None)
     environment(ENGINE="vllm")
-    assert task("predict", None).engine == "vllm"
-    chosen = task("predict", None, "--url", "http://typed:2")
+    assert model_of("predict", None).engine == "vllm"
+    chosen = model_of("predict", None, "--url", "http://typed:2")
     assert (chosen.engine, chosen.engine_options["url"]) == ("server", "http://typed:2")
 
 

@@ -57,6 +57,7 @@ prompt:
   options: inline
   answer_prefix: "It is"
   too_long: error
+  template_arguments: {enable_thinking: false}
 verbalizer: {case_variants: true, end: always, end_token: newline}
 strategy: generate
 tolerance: 1e-2
@@ -88,6 +89,7 @@ calibration: calibration.json
             options="inline",
             answer_prefix="It is",
             too_long="error",
+            template_arguments={"enable_thinking": False},
         ),
         "verbalizer": Verbalizer(case_variants=True, end="always", end_token="newline"),
         "strategy": "generate",
@@ -113,9 +115,9 @@ def test_the_task_files_of_the_repository_are_valid(config):
 
 def test_the_task_file_for_vllm_says_what_runs_it():
     task = Task.from_yaml(CONFIGS / "support_tickets_vllm.yaml")
-    assert (task.engine, task.strategy) == ("vllm", "generate")
-    assert task.speculation == {"method": "labels", "num_speculative_tokens": 5}
-    assert task.engine_options == {
+    assert (task.model.engine, task.scoring.strategy) == ("vllm", "generate")
+    assert task.model.speculation == {"method": "labels", "num_speculative_tokens": 5}
+    assert task.model.engine_options == {
         "max_model_len": 1024,
         "gpu_memory_utilization": 0.9,
     }
@@ -125,7 +127,7 @@ def test_the_task_file_for_vllm_says_what_runs_it():
 
 def test_a_string_is_a_template():
     task = Task.parse({"prompt": "{text}\nTopic:"})
-    assert task.prompt.prompt_template() == PromptTemplate("{text}\nTopic:")
+    assert task.prompt == PromptTemplate("{text}\nTopic:")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_a_string_is_a_template():
             (
                 "Unknown key 'prompt.optons' in the settings. Did you mean 'options'? "
                 "Allowed: template, system, examples, chat, options, answer_prefix, "
-                "too_long."
+                "too_long, template_arguments."
             ),
         ),
         (
@@ -280,9 +282,9 @@ def test_options_override_a_task_and_leave_the_rest():
     changed = task.changed({"options": "none", "model": "n"})
     assert changed.prompt.system == "Hi"
     assert changed.prompt.options == "none"
-    assert changed.model == "n"
+    assert changed.model.model == "n"
     assert changed.labels == task.labels
-    assert task.model == "m"
+    assert task.model.model == "m"
 
 
 # --------------------------------------------------------------------------- YAML

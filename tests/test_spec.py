@@ -7,12 +7,15 @@ from dataclasses import fields
 import pytest
 
 from classify import PromptTemplate, Verbalizer, ZeroShotClassifier
-from classify.errors import ConfigError
+from classify.config import Task
+from classify.errors import ConfigError, InputError
 from classify.parameters import settings_of
 from classify.spec import ModelSpec, Scoring
 
 GROUPS = (ModelSpec, Scoring, PromptTemplate, Verbalizer)
 ESTIMATOR = inspect.signature(ZeroShotClassifier).parameters
+# In a task file, beside the keys of the task itself; the others are in a mapping.
+MAPPINGS = {PromptTemplate: "prompt", Verbalizer: "verbalizer"}
 FLAT = [(kind, name) for kind in (ModelSpec, Scoring) for name in settings_of(kind)]
 
 
@@ -67,3 +70,36 @@ def test_docstrings_list_parameters_with_their_defaults(kind):
         default = signature[name].default
         shown = {"0.001": "1e-3"}.get(repr(default), repr(default))
         assert says.endswith(f"default={shown.replace(chr(39), chr(34))}"), name
+
+
+# -------------------------------------------------------------------------- task files
+
+KEYS = [(kind, name) for kind in (*GROUPS, Task) for name in settings_of(kind)]
+
+
+def in_a_file(kind, name, value):
+    """Return the settings of a task file, and the path of the key."""
+    if kind in MAPPINGS:
+        return {MAPPINGS[kind]: {name: value}}, f"{MAPPINGS[kind]}.{name}"
+    return {name: value}, name
+
+
+@pytest.mark.parametrize(("kind", "name"), KEYS)
+def test_a_task_file_has_each_setting_with_its_check(kind, name):
+    bad = object()
+    settings, path = in_a_file(kind, name, bad)
+    allowed = settings_of(kind)[name].allowed
+    says = allowed.written or allowed.says
+    shown = f"{path!r} must be {says}. Got {bad!r} instead."
+    with pytest.raises(
+        InputError, match=f"^{re.escape(shown)}$|^Labels cannot be read "
+    ):
+        Task.parse(settings)
+
+
+@pytest.mark.parametrize(("kind", "name"), KEYS)
+def test_a_task_file_says_what_the_default_says(kind, name):
+    default = getattr(kind(), name)
+    settings, _ = in_a_file(kind, name, default)
+    assert Task.parse(settings) == Task()
+    assert Task.parse(settings).given == settings.keys()

@@ -73,7 +73,7 @@ def labels_command(
                 "There are no labels: give --labels, --labels-file, or a --task that "
                 "has them."
             )
-        if chosen.model == "demo":
+        if chosen.model.model == "demo":
             notes.note("Using the bundled demo model's tokenizer: choose with --model.")
         with notes.waiting("Loading the tokenizer …"):
             audit = chosen.classifier().audit()

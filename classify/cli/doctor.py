@@ -66,16 +66,17 @@ def doctor_command(
         from classify.engines.choice import choose_engine
         from classify.engines.diagnosis import describe, environment, findings
 
-        chosen = choose_engine(task.engine, task.model, device=task.device)
-        auto = choose_engine("auto", task.model, device=task.device)
+        spec = task.model
+        chosen = spec.engine_choice()
+        auto = choose_engine("auto", spec.model, device=spec.device)
         facts = {**environment(), "auto takes": f"{auto.name}: {auto.reason}"}
         _print(facts.items(), notes)
-        further = dict(task.engine_options or {})
+        further = dict(spec.engine_options or {})
         if chosen.name == "vllm":
             further["self_test"] = False  # it is run below, case by case
         task = task.changed({"engine": chosen.name, "engine_options": further})
         started = time.monotonic()
-        with notes.waiting(f"Loading the model {task.model} …"):
+        with notes.waiting(f"Loading the model {spec.model} …"):
             loaded = task.classifier().load_engine()
         seconds = time.monotonic() - started
         typer.echo()

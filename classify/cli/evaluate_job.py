@@ -96,15 +96,14 @@ def _calibrator_of(classifier: ZeroShotClassifier) -> LabelCalibrator | None:
 
 
 def _facts(task: Task, table: Table, classifier: ZeroShotClassifier) -> dict[str, str]:
+    model, revision, scoring = task.model.model, task.model.revision, task.scoring
     facts = {
         "Data": file_names(table),
-        "Model": task.model
-        if task.revision is None
-        else f"{task.model}@{task.revision}",
+        "Model": model if revision is None else f"{model}@{revision}",
         "Engine": classifier.load_engine().name,
-        "Scoring": task.strategy
-        if task.strategy == "generate"
-        else f"{task.strategy}, tolerance {task.tolerance:g}",
+        "Scoring": scoring.strategy
+        if scoring.strategy == "generate"
+        else f"{scoring.strategy}, tolerance {scoring.tolerance:g}",
         "Labels": ", ".join(classifier.classes_),
     }
     calibrator = _calibrator_of(classifier)

@@ -43,7 +43,7 @@ def checked_rows(task: Task, table: Table, *, label_column: str | None) -> Label
     return read_labelled(
         table,
         task.labels,
-        fields=task.prompt.prompt_template().fields,
+        fields=task.prompt.fields,
         text_column=task.text_column,
         label_column=label_column,
     )

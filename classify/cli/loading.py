@@ -4,7 +4,6 @@ from classify.artefact import Artefact
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.config import Task
-from classify.engines import choose_engine
 
 __all__ = ["load_classifier"]
 
@@ -23,7 +22,7 @@ def load_classifier(
     with_engine : bool, default=True
         Load the model here; False where others do.
     """
-    if task.model == "demo":
+    if task.model.model == "demo":
         notes.note(
             "Using the bundled demo model, for trying out only: choose a model with "
             "--model."
@@ -41,7 +40,7 @@ def load_classifier(
             classifier.set_params(calibrator=artefact.calibrator)
     if not with_engine:
         return classifier
-    with notes.waiting(f"Loading the model {task.model} …"):
+    with notes.waiting(f"Loading the model {task.model.model} …"):
         engine = classifier.load_engine()
     notes.note(
         f"Engine {engine.name}{_why(task, engine.name)}, context of "
@@ -52,5 +51,5 @@ def load_classifier(
 
 def _why(task: Task, name: str) -> str:
     """Return in brackets why "auto" took an engine."""
-    choice = choose_engine(task.engine, task.model, device=task.device)
+    choice = task.model.engine_choice()
     return f" ({choice.reason})" if choice.reason and choice.name == name else ""

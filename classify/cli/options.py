@@ -136,8 +136,8 @@ def task_of(given: Given) -> "Task":
 
     path = given.values.get("task")
     task = Task.parse({}) if path is None else Task.from_yaml(path)
-    of_engine = dict(task.engine_options or {})
-    in_file = {*task.model_fields_set, *task.prompt.model_fields_set, *of_engine}
+    of_engine = dict(task.model.engine_options or {})
+    in_file = {*task.given, *of_engine}
     typed = _settings(given, given.typed)
     environment = _settings(given, given.environment.keys() - in_file)
     engine = _engine_of(typed, task, environment, has_url="url" in of_engine)
@@ -154,9 +154,12 @@ def task_of(given: Given) -> "Task":
 def _settings(given: Given, names: Iterable[str]) -> dict[str, Any]:
     """Return what of some parameters belongs to a task, by the task's own names."""
     from classify.config import Task, labels_from_yaml
-    from classify.config.task import PromptSpec
+    from classify.parameters import settings_of
+    from classify.prompts import PromptTemplate
+    from classify.spec import ModelSpec, Scoring
 
-    known = {*Task.model_fields, *PromptSpec.model_fields, *_OF_SERVERS}
+    kinds = (Task, PromptTemplate, Scoring, ModelSpec)
+    known = {*_OF_SERVERS, *(name for kind in kinds for name in settings_of(kind))}
     settings = {name: given.values[name] for name in names if name in known}
     if {"labels", "labels_file"} <= set(names):
         raise ConfigError("Give --labels or --labels-file, not both.")
@@ -184,7 +187,7 @@ def _engine_of(
     has_url: bool,
 ) -> str:
     """Return the engine's name; a URL means a server, if no engine is named."""
-    in_file = task.engine if "engine" in task.model_fields_set else None
+    in_file = task.model.engine if "engine" in task.given else None
     named: str | None = typed.get("engine", in_file)
     if named in (None, "auto") and ("url" in typed or has_url):
         return "server"

@@ -28,7 +28,7 @@ def predict_text(
             "There are no labels: give --labels, --labels-file, or a --task that has "
             "them."
         )
-    columns = [name for name in task.prompt.prompt_template().fields if name != "text"]
+    columns = [name for name in task.prompt.fields if name != "text"]
     if columns:
         raise ConfigError(
             f"The prompt needs the columns {', '.join(map(repr, columns))}, and a text "

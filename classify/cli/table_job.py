@@ -156,7 +156,7 @@ def _report(
     report_summary(
         outcome,
         notes,
-        strategy=task.strategy,
+        strategy=task.scoring.strategy,
         renamed=job.renamed(table.columns),
         speculation=_speculation_figures(engine),
     )

@@ -149,15 +149,15 @@ def task_facts(task: "Task") -> dict[str, bool]:
 
     written = [task.prompt.template, task.prompt.system]
     parts = [part for text in written for part in parse(text or "")]
-    is_server = task.engine == "server"
+    is_server = task.model.engine == "server"
     return {
-        "the prompt has the text": "text" in task.prompt.prompt_template().fields,
+        "the prompt has the text": "text" in task.prompt.fields,
         "the prompt lists labels": task.prompt.template is None
         or any(isinstance(part, Field) and part.name == "labels" for part in parts),
-        "scores are exact": task.strategy == "exact",
+        "scores are exact": task.scoring.strategy == "exact",
         "a server answers": is_server,
         "the model runs here": not is_server,
-        "vLLM may run": task.engine in ("auto", "vllm"),
-        "the model has revisions": task.model != "demo"
-        and not Path(task.model).expanduser().is_dir(),
+        "vLLM may run": task.model.engine in ("auto", "vllm"),
+        "the model has revisions": task.model.model != "demo"
+        and not Path(task.model.model).expanduser().is_dir(),
     }

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from classify import __version__
-from classify.engines import choose_engine
 from classify.fingerprint import is_folder
 from classify.jobs.results import Classification
 from classify.labels import LabelSet
@@ -102,13 +101,10 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
         # The contents of folders are digested with the model.
         if name not in _FREE_OPTIONS and not is_folder(value)
     }
-    engine = model.engine
-    if isinstance(engine, str):
-        engine = choose_engine(engine, model.model, device=model.device).name
     return {
         "classify": __version__,
         **fingerprint,
-        "engine": engine if isinstance(engine, str) else engine.name,
+        "engine": model.engine_choice().name,
         "dtype": model.dtype,
         "engine_options": _text(options),
         **(

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any
 
 from classify import __version__
-from classify.engines import choose_engine
 from classify.errors import ClassifyError, ConfigError, EngineError
 from classify.jobs.identity import score_digest
 from classify.jobs.pool import Answer, OpenPool, Pool, Texts
@@ -151,9 +150,7 @@ class WorkerPool:
     """
 
     def __init__(self, scorer: RowScorer, digest: bytes, shape: WorkerShape) -> None:
-        spec = scorer.model.spec
-        assert isinstance(spec.engine, str), "it is checked beforehand"
-        engine = choose_engine(spec.engine, spec.model, device=spec.device)
+        engine = scorer.model.spec.engine_choice()
         self._expected = Expected(__version__, engine.name, digest)
         self._ray = ray_module()
         # Ray would repeat a dead worker's calls only once that worker is there again.
