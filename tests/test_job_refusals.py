@@ -8,6 +8,7 @@ import pytest
 from classify.errors import ConfigError, TooManyErrorsError
 from classify.jobs import (
     ErrorLimit,
+    JobRun,
     check_output,
     check_table,
     open_table,
@@ -15,7 +16,6 @@ from classify.jobs import (
     run_job,
     stream_rows,
 )
-from classify.jobs.run import JobRun
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import (
     NO_TEXT,

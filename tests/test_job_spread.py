@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from classify import PromptTemplate
 from classify.errors import ConfigError, EngineError
+from classify.jobs import JobWatcher
 from classify.jobs.pool import Answer, LocalPool, score_texts
 from classify.jobs.ray import ray_pool
 from classify.jobs.ray.cluster import WorkerShape, joined_cluster
-from classify.jobs.run import JobWatcher
 from classify.tracking import Completed
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import Countdown, csv_of, job_of, make, raises, run

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from classify import PromptTemplate
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.jobs import (
+    JobWatcher,
     open_table,
     output_format,
     run_job,
     select_rows,
     stream_rows,
 )
-from classify.jobs.run import JobWatcher
 from classify.jobs.summary import Summary
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import (

@@ -14,7 +14,7 @@ from classify import Verbalizer, ZeroShotClassifier
 from classify.demo import model_folder, tickets_csv
 from classify.engines import FakeEngine, clear_engines, generate, read
 from classify.errors import AnswerError, DataError, InputError
-from classify.jobs import estimate_job, open_table
+from classify.jobs import ErrorLimit, estimate_job, open_table
 from classify.jobs.labelled import read_labelled, score_labelled
 from classify.jobs.pool import Texts, score_texts
 from classify.labels import LabelSet
@@ -328,6 +328,32 @@ def test_a_model_that_fails_for_every_row_labels_nothing(tmp_path):
     outcome = run(source, tmp_path / "out.csv", job_of(make(engine=spoiling_engine())))
     assert (outcome.summary.n_rows, outcome.summary.n_scored) == (2, 0)
     assert outcome.summary.reasons == {NO_NUMBER: 2}
+
+
+def test_a_job_whose_first_rows_all_fail_says_so_at_once(tmp_path, caplog):
+    source = csv_of(tmp_path / "in.csv", [[f"NaN {n}"] for n in range(6)])
+    told = []
+    for options in (
+        {"part_rows": 2},
+        {},
+        {"part_rows": 2, "max_errors": ErrorLimit(9)},
+    ):
+        caplog.clear()
+        job = job_of(make(engine=spoiling_engine()))
+        run(source, tmp_path / "out.csv", job, **options)
+        told.append([each.getMessage() for each in caplog.records])
+    # One part has no other rows to go on with, and a limit was set with thought.
+    assert told == [
+        [
+            (
+                f"None of the first 2 rows could be classified. 2 of them: {NO_NUMBER} "
+                "The job continues with the other rows: stop it if they cannot succeed "
+                "either, or set max_errors to let it stop by itself."
+            )
+        ],
+        [],
+        [],
+    ]
 
 
 def test_what_is_labelled_is_used_without_such_rows(tmp_path):

@@ -5,20 +5,26 @@ out as they are finished; `classify.jobs.ray` does the first on many machines.
 """
 
 from classify.jobs.calibrate import CalibrationFit, CalibrationWishes, fit_artefact
-from classify.jobs.checks import check_table
-from classify.jobs.chunk_texts import RowColumns
 from classify.jobs.estimate import Estimate, estimate_job
 from classify.jobs.evaluate import evaluate, selection_of
+from classify.jobs.job import (
+    Classification,
+    ErrorLimit,
+    JobRun,
+    JobWatcher,
+    Outcome,
+    RowColumns,
+    check_table,
+)
 from classify.jobs.labelled import (
     LabelledRows,
     ScoredTexts,
     read_labelled,
     score_labelled,
 )
-from classify.jobs.limits import ErrorLimit
 from classify.jobs.output import check_output
-from classify.jobs.results import Classification, ClassifiedChunk
-from classify.jobs.run import JobRun, JobWatcher, Outcome, run_job, stream_rows
+from classify.jobs.results import ClassifiedChunk
+from classify.jobs.run import run_job, stream_rows
 from classify.jobs.summary import Summary
 from classify.tables.opening import open_table
 from classify.tables.selection import parse_shard, select_rows

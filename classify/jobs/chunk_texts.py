@@ -6,33 +6,14 @@ from functools import cached_property
 
 from classify.encoding import Row, candidate_sets, columns_of
 from classify.errors import InputError
+from classify.jobs.job import RowColumns
 from classify.jobs.score_records import text_keys
 from classify.labels import LabelSet
 from classify.rows import candidates_of_cells, rows_of_cells
 from classify.scored_rows import RowScorer
 from classify.tables.chunk import Chunk
 
-__all__ = ["ChunkTexts", "RowColumns"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowColumns:
-    """Where in a table rows have what.
-
-    Attributes
-    ----------
-    text : str
-        The column that is the prompt's ``{text}``.
-    labels : str or None
-        The column with each row's candidate labels; None: all labels for every row.
-    """
-
-    text: str = "text"
-    labels: str | None = None
-
-    def of_field(self, name: str) -> str:
-        """Return the column of a field of the prompt."""
-        return self.text if name == "text" else name
+__all__ = ["ChunkTexts"]
 
 
 @dataclass(frozen=True, eq=False)

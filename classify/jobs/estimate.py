@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from classify.errors import InputError
 from classify.jobs.chunk_texts import ChunkTexts
-from classify.jobs.results import Classification
+from classify.jobs.job import Classification
 from classify.tables.selection import select_rows
 from classify.tables.table import Table
 from classify.verbalizer import ScorablePrompt
@@ -16,7 +16,7 @@ __all__ = ["Estimate", "estimate_job"]
 _FIRST_ROWS = 16
 _SECONDS = 5.0
 # More tells nothing new about the mean.
-_MOST_SAMPLED = 4096
+_MAX_SAMPLED = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +70,10 @@ def estimate_job(job: Classification, table: Table) -> Estimate:
         Of a pipe, the first rows are taken.
     """
     if table.n_rows is None:
-        sampled = select_rows(table, limit=_MOST_SAMPLED)
+        sampled = select_rows(table, limit=_MAX_SAMPLED)
     else:
-        sampled = select_rows(table, sample=min(table.n_rows, _MOST_SAMPLED))
-    chunk = next(sampled.chunks(_MOST_SAMPLED), table.no_rows())
+        sampled = select_rows(table, sample=min(table.n_rows, _MAX_SAMPLED))
+    chunk = next(sampled.chunks(_MAX_SAMPLED), table.no_rows())
     scorer = job.classifier.scorer()
     texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
     encoded = scorer.encode(texts.rows, texts.candidates)

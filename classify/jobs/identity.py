@@ -10,7 +10,7 @@ from typing import Any
 
 from classify import __version__
 from classify.fingerprint import is_folder
-from classify.jobs.results import Classification
+from classify.jobs.job import Classification
 from classify.labels import LabelSet
 from classify.scored_rows import RowScorer
 

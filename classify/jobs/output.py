@@ -6,7 +6,8 @@ from pathlib import Path
 
 from classify.atomic import atomic_file
 from classify.errors import DataError
-from classify.jobs.results import ERRORS_HEADER, Classification, ClassifiedChunk
+from classify.jobs.job import Classification
+from classify.jobs.results import ERRORS_HEADER, ClassifiedChunk
 from classify.jobs.state import JobState
 from classify.tables.table import Table
 from classify.tables.writing import OutputFormat

@@ -5,93 +5,30 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from classify.doubts import doubt_one_label
 from classify.errors import ConfigError, EngineError
 from classify.jobs.identity import job_fingerprint, score_digest, versions
-from classify.jobs.limits import ErrorLimit
+from classify.jobs.job import Classification, JobRun, Outcome
 from classify.jobs.output import JobOutput
-from classify.jobs.pool import LocalPool, OpenPool
-from classify.jobs.results import Classification, ClassifiedChunk
+from classify.jobs.results import ClassifiedChunk, classified
 from classify.jobs.scheduler import Scheduler
 from classify.jobs.state import JobState
 from classify.jobs.store import ScoreStore
 from classify.jobs.summary import Summary
-from classify.jobs.watcher import JobWatcher
 from classify.tables.chunk import Chunk
 from classify.tables.table import Table
 from classify.tables.writing import OutputFormat, output_format
 from classify.wording import parameter
 
-__all__ = [
-    "JobRun",
-    "JobWatcher",
-    "Outcome",
-    "classified_chunks",
-    "run_job",
-    "stream_rows",
-]
+__all__ = ["classified_chunks", "run_job", "stream_rows"]
 
 _logger = logging.getLogger(__name__)
 
 # Scores that a cache keeps, of many jobs.
 _CACHE_BYTES = 10 << 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobRun:
-    """How a job is run; nothing of it changes what comes out.
-
-    Attributes
-    ----------
-    cache : Path or None
-        Folder with the scores of earlier jobs, shared and added to.
-    max_errors : ErrorLimit or None
-        How many rows may be set aside before the job stops.
-    stopping : callable
-        Asked before each text: whether to finish what is in flight and stop.
-    watcher : JobWatcher
-    pool : callable
-        Opens what scores the texts: the engine of this process, or the workers of
-        `classify.jobs.ray.ray_pool`.
-    """
-
-    cache: Path | None = None
-    max_errors: ErrorLimit | None = None
-    stopping: Callable[[], bool] = lambda: False
-    watcher: JobWatcher = field(default_factory=JobWatcher)
-    pool: OpenPool = LocalPool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a job.
-
-    Attributes
-    ----------
-    summary : Summary
-        Of all rows that are finished, by this run or an earlier one.
-    n_resumed : int
-        Rows that an earlier run had finished.
-    seconds : float
-        Wall-clock time of this run.
-    is_complete : bool
-        False if it was asked to stop before the end.
-    folder : Path or None
-        Where the job is kept, if it is.
-    errors : Path or None
-        The file with the rows that were set aside, if there are any.
-    """
-
-    summary: Summary
-    n_resumed: int = 0
-    seconds: float
-    is_complete: bool
-    folder: Path | None = None
-    errors: Path | None = None
 
 
 def run_job(
@@ -201,11 +138,12 @@ def stream_rows(
         _known_scores(run.cache) as store,
         closing(classified_chunks(job, counted(), store, run)) as chunks,
     ):
-        for classified in chunks:
-            write(classified)
-            summary.add(classified.summary)
+        for chunk in chunks:
+            write(chunk)
+            summary.add(chunk.summary)
             run.watcher.finished(summary)
             _check_limit(run, summary, table.n_rows)
+            _warn_if_all_fail(run, chunk.summary, summary, table.n_rows)
     is_complete = not run.stopping() or summary.n_rows == n_rows == table.n_rows
     if is_complete:
         _check_limit(run, summary, summary.n_rows)
@@ -255,6 +193,7 @@ class _SavedRows:
                     summary.add(chunk.summary)
                     run.watcher.finished(summary)
                     _check_limit(run, summary, self._table.n_rows, state.folder)
+                    _warn_if_all_fail(run, chunk.summary, summary, self._table.n_rows)
         except EngineError as error:
             error.add_note(
                 f"{summary.n_rows:,} rows are finished and kept in "
@@ -316,7 +255,8 @@ def classified_chunks(
             stopping=run.stopping,
         )
         with closing(scheduler.score(chunks)) as scored:
-            yield from map(job.classified, scored)
+            for each in scored:
+                yield classified(job, each)
 
 
 def _chunks(table: Table, n_rows: int, *, start: int = 0) -> Iterator[Chunk]:
@@ -356,3 +296,23 @@ def _check_limit(
 ) -> None:
     if run.max_errors is not None:
         run.max_errors.check(summary, n_rows, kept)
+
+
+def _warn_if_all_fail(
+    run: JobRun, latest: Summary, summary: Summary, n_rows: int | None
+) -> None:
+    """Log that no row of the first chunk could be classified, if more rows follow."""
+    is_first = latest.n_rows == summary.n_rows
+    if run.max_errors is not None or not is_first or summary.n_rows == n_rows:
+        return
+    if summary.n_rows and not summary.n_scored:
+        reason, count = summary.reasons.most_common(1)[0]
+        _logger.warning(
+            "None of the first %s rows could be classified. %s of them: %s The job "
+            "continues with the other rows: stop it if they cannot succeed either, or "
+            "set %s to let it stop by itself.",
+            f"{summary.n_rows:,}",
+            f"{count:,}",
+            reason,
+            parameter("max_errors"),
+        )

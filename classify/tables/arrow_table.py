@@ -9,10 +9,15 @@ import numpy as np
 
 from classify.errors import DataError
 from classify.tables.chunk import Chunk
-from classify.tables.merging import check_same_columns, name_of_all
 from classify.tables.rows import ArrowRows
 from classify.tables.sources import FileSource
-from classify.tables.table import ChunkReader, Input, Table
+from classify.tables.table import (
+    ChunkReader,
+    Input,
+    Table,
+    check_same_columns,
+    name_of_all,
+)
 from classify.tables.values import pyarrow
 
 if TYPE_CHECKING:

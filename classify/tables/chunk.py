@@ -1,18 +1,22 @@
 """Some rows of a table in order, those that could be read and those that could not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from classify.tables.rows import Rows
+from classify.tables.sources import shown_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Chunk", "Unreadable", "joined"]
+__all__ = ["Chunk", "InvalidRow", "Unreadable", "chunk_of", "invalid_row", "joined"]
+
+# Characters of an unreadable row that are shown.
+_MAX_SHOWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -115,4 +119,44 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
         first.rows.joined([each.rows for each in others]),
         np.concatenate([each.numbers for each in (first, *others)]),
         tuple(bad for each in chunks for bad in each.unreadable),
+    )
+
+
+class InvalidRow(NamedTuple):
+    """A row that could not be read, before it has its number; see `Unreadable`."""
+
+    place: str
+    reason: str
+    raw: str
+
+
+def invalid_row(place: str, reason: str, text: str) -> InvalidRow:
+    r"""Return a row that could not be read, from its decoded text.
+
+    Examples
+    --------
+    >>> print(invalid_row("line 2 of 'a.csv'", "it has 1 field", "caf\udce9\r\n").raw)
+    caf\xe9
+    """
+    raw = text[: _MAX_SHOWN + 2]
+    if len(raw) == len(text):
+        raw = raw.removesuffix("\n").removesuffix("\r")
+    raw = shown_bytes(raw)
+    if len(raw) > _MAX_SHOWN:
+        raw = raw[:_MAX_SHOWN] + "…"
+    return InvalidRow(place, reason, raw)
+
+
+def chunk_of(
+    batch: list[Any], first: int, make_rows: Callable[[list[Any]], Rows]
+) -> Chunk:
+    """Return rows, some of them invalid, numbered from `first` on, as a chunk."""
+    numbers = np.arange(first, first + len(batch))
+    if InvalidRow not in set(map(type, batch)):
+        return Chunk(make_rows(batch), numbers)
+    bad = [at for at, row in enumerate(batch) if isinstance(row, InvalidRow)]
+    return Chunk(
+        make_rows([row for row in batch if not isinstance(row, InvalidRow)]),
+        np.delete(numbers, bad),
+        tuple(Unreadable(first + at, *batch[at]) for at in bad),
     )

@@ -7,9 +7,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from classify.errors import ConfigError, DataError
+from classify.tables.chunk import InvalidRow, invalid_row
 from classify.tables.content import NO_TABLE
 from classify.tables.csv_records import CsvDialect, CsvRecord, read_records
-from classify.tables.defects import Defect, defect
 from classify.tables.sources import (
     MOST_CHARACTERS,
     Source,
@@ -66,7 +66,7 @@ class CsvFile:
         self._is_given = is_given
         self._dialect, self._encoding = dialect, encoding
         self._most_characters = most_characters
-        self._begun: Iterator[list[str] | Defect] | None = None
+        self._begun: Iterator[list[str] | InvalidRow] | None = None
 
     def scan(self, digest: "_Hash") -> int:
         """Read all of the file once, and return its number of rows.
@@ -87,12 +87,12 @@ class CsvFile:
         """Read the header of a stream, whose rows can be had once."""
         self._begun = self._open()
 
-    def rows(self, start: int = 0) -> Iterator[list[str] | Defect]:
+    def rows(self, start: int = 0) -> Iterator[list[str] | InvalidRow]:
         """Return an iterator over the rows from a position on."""
         begun, self._begun = self._begun, None
         return islice(begun or self._open(), start, None)
 
-    def _open(self, digest: "_Hash | None" = None) -> Iterator[list[str] | Defect]:
+    def _open(self, digest: "_Hash | None" = None) -> Iterator[list[str] | InvalidRow]:
         """Read the header, and return an iterator over the rows below it."""
         lines = text_lines(
             self.source,
@@ -148,7 +148,7 @@ class CsvFile:
             )
         return header.fields
 
-    def _rows(self, records: Iterator[CsvRecord]) -> Iterator[list[str] | Defect]:
+    def _rows(self, records: Iterator[CsvRecord]) -> Iterator[list[str] | InvalidRow]:
         width = len(self.columns)
         n_blank = 0
         for record in records:
@@ -165,14 +165,14 @@ class CsvFile:
             if len(fields) == width and _is_decoded(lines):
                 yield fields
             else:
-                yield self._defect(record)
+                yield self._invalid(record)
 
-    def _defect(self, record: CsvRecord) -> Defect:
+    def _invalid(self, record: CsvRecord) -> InvalidRow:
         last = record.line + len(record.lines) - 1
         which = f"line {last}"
         if last > record.line:
             which = f"lines {record.line} to {last}"
-        return defect(
+        return invalid_row(
             f"{which} of {self.source.name}",
             record.problem or self._problem(record.fields),
             "".join(record.lines),

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Literal
 from classify.label_names import join_names
 from classify.tables.chunk import Chunk
 from classify.tables.compression import Compression, concatenate
-from classify.tables.result_kinds import ResultKind
+from classify.tables.formats import ResultKind
 from classify.tables.rows import ListRows
 from classify.tables.values import csv_cells
 

@@ -1,16 +1,26 @@
-"""What a file's name says about what is in it."""
+"""Formats of files: what their names say, and what they can hold."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from classify.errors import ConfigError
+from classify.errors import ConfigError, DataError
 from classify.tables.compression import Compression
 from classify.wording import parameter
 
-__all__ = ["FileFormat", "FormatName", "checked_format", "format_of"]
+__all__ = [
+    "FileFormat",
+    "FormatName",
+    "ResultKind",
+    "check_unique_columns",
+    "checked_format",
+    "format_of",
+]
 
 FormatName = Literal["csv", "tsv", "jsonl", "parquet"]
+# Of the columns with results.
+ResultKind = Literal["str", "float", "bool", "list", "json_list"]
 
 _BY_SUFFIX: dict[str, FormatName] = {
     ".csv": "csv",
@@ -100,3 +110,22 @@ def checked_format(given: str, *, name: str) -> FormatName:
     raise ConfigError(
         f"{parameter(name)} must be csv, tsv, jsonl or parquet. Got {given!r} instead."
     )
+
+
+def check_unique_columns(columns: Sequence[str], name: str, what: str) -> None:
+    """Raise DataError if two columns have one name.
+
+    Examples
+    --------
+    >>> check_unique_columns(["a", "b", "a"], "in.csv", "JSONL")
+    Traceback (most recent call last):
+     ...
+    classify.errors.DataError: in.csv has more than one column 'a', which JSONL
+    cannot hold: rename one, or write CSV.
+    """
+    for at, column in enumerate(columns):
+        if column in columns[:at]:
+            raise DataError(
+                f"{name} has more than one column {column!r}, which {what} cannot "
+                "hold: rename one, or write CSV."
+            )

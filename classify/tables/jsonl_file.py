@@ -6,7 +6,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from classify.errors import DataError
-from classify.tables.defects import Defect, defect
+from classify.tables.chunk import InvalidRow, invalid_row
 from classify.tables.sources import (
     MOST_CHARACTERS,
     Source,
@@ -61,7 +61,7 @@ class JsonlFile:
         self._encoding = encoding
         self._most_characters = most_characters
         self._known: frozenset[str] | None = None
-        self._begun: Iterator[_Row | Defect] | None = None
+        self._begun: Iterator[_Row | InvalidRow] | None = None
 
     def scan(self, digest: "_Hash") -> int:
         """Read all of the file once, and return its number of rows.
@@ -80,7 +80,7 @@ class JsonlFile:
         n_rows = 0
         for row in self._open(digest):
             n_rows += 1
-            if not isinstance(row, Defect):
+            if not isinstance(row, InvalidRow):
                 keys.update(dict.fromkeys(row))
         self._set_columns(keys, n_rows)
         return n_rows
@@ -89,12 +89,12 @@ class JsonlFile:
         """Read the first 1,000 lines of a stream, whose rows can be had once."""
         rows = self._open()
         ahead = list(islice(rows, _LINES_AHEAD))
-        keys = [key for row in ahead if not isinstance(row, Defect) for key in row]
+        keys = [key for row in ahead if not isinstance(row, InvalidRow) for key in row]
         self._set_columns(dict.fromkeys(keys), len(ahead))
         self._known = frozenset(keys)
         self._begun = chain(ahead, rows)
 
-    def rows(self, start: int = 0) -> Iterator[_Row | Defect]:
+    def rows(self, start: int = 0) -> Iterator[_Row | InvalidRow]:
         """Return an iterator over the rows from a position on."""
         begun, self._begun = self._begun, None
         if begun is not None:
@@ -110,7 +110,7 @@ class JsonlFile:
 
     def _open(
         self, digest: "_Hash | None" = None, *, start: int = 0
-    ) -> Iterator[_Row | Defect]:
+    ) -> Iterator[_Row | InvalidRow]:
         lines = text_lines(
             self.source,
             self._encoding,
@@ -125,7 +125,7 @@ class JsonlFile:
             try:
                 yield self._parsed(line)
             except _NoRowError as error:
-                yield self._defect(at, str(error), line)
+                yield self._invalid(at, str(error), line)
 
     def _parsed(self, line: str) -> _Row:
         if len(line) > self._most_characters:
@@ -149,8 +149,8 @@ class JsonlFile:
             )
         return row
 
-    def _defect(self, line: int, reason: str, text: str) -> Defect:
-        return defect(f"line {line} of {self.source.name}", reason, text)
+    def _invalid(self, line: int, reason: str, text: str) -> InvalidRow:
+        return invalid_row(f"line {line} of {self.source.name}", reason, text)
 
 
 class _NoRowError(Exception):

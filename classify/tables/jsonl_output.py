@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 
 from classify.tables.chunk import Chunk
 from classify.tables.compression import Compression, concatenate
-from classify.tables.result_kinds import ResultKind, check_unique_columns
+from classify.tables.formats import ResultKind, check_unique_columns
 from classify.tables.values import json_text
 
 __all__ = ["JsonlOutput"]

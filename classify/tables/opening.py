@@ -15,10 +15,9 @@ from classify.tables.arrow_table import dataset_table, parquet_table
 from classify.tables.content import check_content, encoding_of
 from classify.tables.csv_file import CsvFile
 from classify.tables.csv_records import CsvDialect
-from classify.tables.example_table import example_table
 from classify.tables.formats import FileFormat, format_of
-from classify.tables.frame_table import frame_table
 from classify.tables.jsonl_file import JsonlFile
+from classify.tables.python_tables import example_table, frame_table
 from classify.tables.sources import (
     FileSource,
     Source,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from classify.tables.chunk import Chunk
-from classify.tables.result_kinds import ResultKind, check_unique_columns
+from classify.tables.formats import ResultKind, check_unique_columns
 from classify.tables.values import arrow_cells, as_texts, pyarrow
 
 if TYPE_CHECKING:

@@ -6,18 +6,14 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
-import numpy as np
-
-from classify.tables.chunk import Chunk, Unreadable
+from classify.tables.chunk import Chunk, chunk_of
 from classify.tables.csv_file import CsvFile
-from classify.tables.defects import Defect
 from classify.tables.jsonl_file import JsonlFile
-from classify.tables.merging import check_same_columns, name_of_all
 from classify.tables.rows import DictRows, ListRows, Rows
 from classify.tables.sources import FileSource, Source
-from classify.tables.table import Input, Table
+from classify.tables.table import Input, Table, check_same_columns, name_of_all
 
-__all__ = ["chunk_of", "csv_table", "jsonl_table"]
+__all__ = ["csv_table", "jsonl_table"]
 
 MakeRows = Callable[[list[Any]], Rows]
 
@@ -114,16 +110,3 @@ def _rows_of(
             continue
         yield from each.rows(start)
         start = 0
-
-
-def chunk_of(batch: list[Any], first: int, make_rows: MakeRows) -> Chunk:
-    """Return rows and defects, numbered from `first` on, as a chunk."""
-    numbers = np.arange(first, first + len(batch))
-    if Defect not in set(map(type, batch)):
-        return Chunk(make_rows(batch), numbers)
-    bad = [at for at, row in enumerate(batch) if isinstance(row, Defect)]
-    return Chunk(
-        make_rows([row for row in batch if not isinstance(row, Defect)]),
-        np.delete(numbers, bad),
-        tuple(Unreadable(first + at, *batch[at]) for at in bad),
-    )

@@ -6,10 +6,9 @@ from typing import Any, BinaryIO, Protocol
 
 from classify.tables.chunk import Chunk
 from classify.tables.csv_output import CsvOutput
-from classify.tables.formats import format_of
+from classify.tables.formats import ResultKind, format_of
 from classify.tables.jsonl_output import JsonlOutput
 from classify.tables.parquet_output import ParquetOutput
-from classify.tables.result_kinds import ResultKind
 from classify.tables.sources import is_stream
 
 __all__ = ["OutputFormat", "output_format"]

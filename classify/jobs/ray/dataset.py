@@ -9,10 +9,11 @@ import numpy as np
 from classify import __version__
 from classify.errors import ConfigError
 from classify.jobs.identity import score_digest
+from classify.jobs.job import Classification
 from classify.jobs.pool import LocalPool
 from classify.jobs.ray.cluster import ray_module, worker_shape
 from classify.jobs.ray.pool import check_counts, portable
-from classify.jobs.results import Classification
+from classify.jobs.results import classified
 from classify.jobs.scheduler import Scheduler
 from classify.jobs.store import ScoreStore
 from classify.tables.chunk import Chunk
@@ -114,7 +115,7 @@ class _Blocks:
         rows = ArrowRows(block.replace_schema_metadata(None))
         chunk = Chunk(rows, np.arange(len(rows)))
         [scored] = self._scheduler.score([(0, chunk)])
-        results = self._job.classified(scored).results
+        results = classified(self._job, scored).results
         kinds = self._job.kinds(chunk.columns)
         # Through a file, so that types are those of files.
         part = ParquetOutput().encode(chunk, results, kinds)

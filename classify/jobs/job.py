@@ -1,0 +1,301 @@
+"""What a job is, and how it is run: the values that all of `jobs` is about."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from classify.classifier import ZeroShotClassifier
+from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.errors import ConfigError, TooManyErrorsError
+from classify.jobs.pool import LocalPool, OpenPool
+from classify.jobs.summary import Summary
+from classify.label_names import need_json
+from classify.results import own_names
+from classify.tables.formats import ResultKind
+from classify.tables.table import Table
+from classify.wording import parameter
+
+__all__ = [
+    "Classification",
+    "ErrorLimit",
+    "JobRun",
+    "JobWatcher",
+    "Outcome",
+    "RowColumns",
+    "check_table",
+]
+
+_PART_ROWS = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowColumns:
+    """Where in a table rows have what.
+
+    Attributes
+    ----------
+    text : str
+        The column that is the prompt's ``{text}``.
+    labels : str or None
+        The column with each row's candidate labels; None: all labels for every row.
+    """
+
+    text: str = "text"
+    labels: str | None = None
+
+    def of_field(self, name: str) -> str:
+        """Return the column of a field of the prompt."""
+        return self.text if name == "text" else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """How the rows of a table are classified, and what is written of each.
+
+    Attributes
+    ----------
+    classifier : ZeroShotClassifier
+    columns : RowColumns
+    probabilities : bool
+        A column ``p(<label>)`` for each class.
+    selective : SelectiveClassifier or None
+        Fitted: withholds labels; the column ``abstained``.
+    sets : SplitConformalSets or None
+        Fitted: the column ``label_set``, of lists; in CSV as `join_names` has them.
+    reading : mapping of str to str
+        How the input is read and which of its rows, in words, so that a job is not
+        gone on with after a change of it.
+    """
+
+    classifier: ZeroShotClassifier
+    columns: RowColumns = field(default_factory=RowColumns)
+    probabilities: bool = False
+    selective: SelectiveClassifier | None = None
+    sets: SplitConformalSets | None = None
+    reading: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def part_rows(self) -> int:
+        """Rows of a part.
+
+        Enough for an engine to group texts of similar length, few enough that little
+        is done again after a crash; and fewer where rows bring labels of their own, as
+        scores have a column for each label of a part.
+        """
+        has_own_labels = self.columns.labels and self.classifier.labels is None
+        return _PART_ROWS // 8 if has_own_labels else _PART_ROWS
+
+    def with_classifier(self, classifier: ZeroShotClassifier) -> "Classification":
+        """Return the same with another classifier."""
+        return replace(self, classifier=classifier)
+
+    def check(self, table: Table) -> None:
+        """Raise InputError if a table lacks what is needed; no model is loaded."""
+        check_table(
+            table,
+            self.classifier,
+            text_column=self.columns.text,
+            labels_column=self.columns.labels,
+            probabilities=self.probabilities,
+        )
+
+    def renamed(self, table_columns: Sequence[str]) -> dict[str, str]:
+        """Return the results whose name a table has already, and their own names."""
+        own = own_names(self._kinds(), table_columns)
+        return {name: each for name, each in own.items() if name != each}
+
+    def kinds(self, table_columns: Sequence[str]) -> dict[str, ResultKind]:
+        """Return what each column of results holds, by its name beside the table's."""
+        kinds = self._kinds()
+        own = own_names(kinds, table_columns)
+        return {own[name]: kind for name, kind in kinds.items()}
+
+    def _kinds(self) -> dict[str, ResultKind]:
+        names: dict[str, ResultKind] = {"label": "str", "probability": "float"}
+        if self.selective is not None:
+            names["abstained"] = "str"
+        if self.sets is not None:
+            labels = self.classifier.scorer().declared
+            is_plain = labels is None or not need_json(labels.names)
+            names["label_set"] = "list" if is_plain else "json_list"
+        if self.probabilities:
+            for name in self.classifier.classes_:
+                names[f"p({name})"] = "float"
+        names |= {
+            "label_mass": "float",
+            "unresolved": "float",
+            "truncated": "bool",
+            "error": "str",
+        }
+        return names
+
+
+@dataclass(frozen=True)
+class ErrorLimit:
+    """A number of rows, or a share of all of them.
+
+    Attributes
+    ----------
+    value : float
+        A number from 0; or a share in [0, 1].
+    is_share : bool
+    """
+
+    value: float
+    is_share: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "ErrorLimit":
+        """Read ``100`` or ``5%``.
+
+        Examples
+        --------
+        >>> ErrorLimit.parse("100"), ErrorLimit.parse("5%")
+        (ErrorLimit(value=100, is_share=False), ErrorLimit(value=0.05, is_share=True))
+        """
+        number = text.strip()
+        if number.isdecimal():
+            return cls(int(number))
+        try:
+            share = float(number.removesuffix("%")) / 100
+        except ValueError:
+            share = -1.0
+        if not (number.endswith("%") and 0 <= share <= 1):
+            raise ConfigError(
+                f"{parameter('max_errors')} must be a number of rows, such as 100, or "
+                f"a share of them, such as 5%. Got {text!r} instead."
+            )
+        return cls(share, is_share=True)
+
+    def check(self, summary: Summary, n_rows: int | None, kept: Path | None) -> None:
+        """Raise TooManyErrorsError if a job has set more rows aside.
+
+        Parameters
+        ----------
+        summary : Summary
+        n_rows : int or None
+            All rows of the job; None while nobody knows, when no share can be told.
+        kept : Path or None
+            Where finished rows are kept.
+        """
+        n_bad = summary.n_set_aside
+        if self.is_share and n_rows is None:
+            return
+        most = self.value * (n_rows or 0) if self.is_share else self.value
+        if n_bad <= most:
+            return
+        reason, count = summary.reasons.most_common(1)[0]
+        allowed = f"{self.value:.4g}" if not self.is_share else f"{self.value:.4%}"
+        goes_on = (
+            ""
+            if kept is None
+            else f" The rows finished so far are kept in {str(kept)!r}: fix the input "
+            f"and start over with {parameter('restart', True)}, or allow more errors "
+            "and run the job again to go on."
+        )
+        raise TooManyErrorsError(
+            f"{n_bad:,} of {summary.n_rows:,} rows could not be classified, and "
+            f"{parameter('max_errors')} allows {allowed}. {count:,} of them: "
+            f"{reason}{goes_on}"
+        )
+
+
+class JobWatcher:
+    """Is told how a job goes; this one does nothing with it."""
+
+    def begins(self, n_rows: int | None, n_done: int) -> None:
+        """Rows of the job, as far as known, and how many an earlier run finished."""
+
+    def progressed(self, n_rows: int, n_tokens: int) -> None:
+        """Rows finished, and prompt tokens read, since the last call."""
+
+    def reading(self, n_texts: int) -> None:
+        """Texts of which the model has read something, and that are not finished."""
+
+    def stopping(self, n_texts: int) -> None:
+        """Texts that are still to be finished, since the job was asked to stop."""
+
+    def finished(self, summary: Summary) -> None:
+        """Called with the counts of all rows that are handed out or saved by now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRun:
+    """How a job is run; nothing of it changes what comes out.
+
+    Attributes
+    ----------
+    cache : Path or None
+        Folder with the scores of earlier jobs, shared and added to.
+    max_errors : ErrorLimit or None
+        How many rows may be set aside before the job stops.
+    stopping : callable
+        Asked before each text: whether to finish what is in flight and stop.
+    watcher : JobWatcher
+    pool : callable
+        Opens what scores the texts: the engine of this process, or the workers of
+        `classify.jobs.ray.ray_pool`.
+    """
+
+    cache: Path | None = None
+    max_errors: ErrorLimit | None = None
+    stopping: Callable[[], bool] = lambda: False
+    watcher: JobWatcher = field(default_factory=JobWatcher)
+    pool: OpenPool = LocalPool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes
+    ----------
+    summary : Summary
+        Of all rows that are finished, by this run or an earlier one.
+    n_resumed : int
+        Rows that an earlier run had finished.
+    seconds : float
+        Wall-clock time of this run.
+    is_complete : bool
+        False if it was asked to stop before the end.
+    folder : Path or None
+        Where the job is kept, if it is.
+    errors : Path or None
+        The file with the rows that were set aside, if there are any.
+    """
+
+    summary: Summary
+    n_resumed: int = 0
+    seconds: float
+    is_complete: bool
+    folder: Path | None = None
+    errors: Path | None = None
+
+
+def check_table(
+    table: Table,
+    classifier: ZeroShotClassifier,
+    *,
+    text_column: str = "text",
+    labels_column: str | None = None,
+    probabilities: bool = False,
+) -> None:
+    """Raise InputError if the table lacks what the task needs; no model is loaded."""
+    for name in classifier.scorer().model.template.fields:
+        if name == "text":
+            table.check_column(text_column, "with the text", "text_column")
+        else:
+            table.check_column(name, f"for the prompt's {{{name}}}")
+    if labels_column is not None:
+        table.check_column(labels_column, "with the candidate labels", "labels_column")
+    elif classifier.labels is None:
+        raise ConfigError(
+            f"There are no labels: give {parameter('labels')}, or "
+            f"{parameter('labels_column')}, the column with the labels of each row."
+        )
+    if probabilities and classifier.labels is None:
+        raise ConfigError(
+            f"{parameter('probabilities')} has a column for each label, and the labels "
+            f"are not known beforehand: give {parameter('labels')} together with "
+            f"{parameter('labels_column')}."
+        )
