@@ -37,7 +37,10 @@ Fingerprint: TypeAlias = Mapping[str, str]
 _N_BLOCKS = 64
 _BLOCK_BYTES = 1 << 16
 # Keys of what a prompt is made of, and how much of it messages show.
+# What a prompt is made of: these explain its digest.
 _PART = "prompt."
+# The date that the chat template writes as today's; empty if it writes none.
+DATE = "prompt.date"
 _N_SHOWN = 60
 _WEIGHTS = ("*.safetensors", "*.bin")
 # What of a fast tokenizer's state changes with use, and not what it encodes to.
@@ -66,8 +69,9 @@ def fingerprint_of(
         fraction of a second), or a hub id, which is kept as ``id@revision``.
     template : PromptTemplate
         Digested as it reads for these labels, before the tokenizer's chat template
-        wraps it: one that writes today's date changes nothing. What it is made of
-        stands beside the digest (``prompt.template``, …), for people to read.
+        wraps it, so that a calibration outlives the day where that writes today's
+        date; ``prompt.date`` holds it, and is not compared. What the prompt is made of
+        stands next to the digest (``prompt.template``, …), for people to read.
     verbalizer : Verbalizer
     tokenizer : Tokenizer
         Its vocabulary, its rules and its chat template are digested.
@@ -166,6 +170,7 @@ def differing_keys(saved: Fingerprint, present: Fingerprint) -> list[str]:
     ]
     parts = [key for key in keys if key.startswith(_PART)]
     keys = [key for key in keys if key not in parts]
+    parts = [key for key in parts if key != DATE]  # no digest holds it
     if "prompt" not in keys:
         return keys
     recorded = f"{_PART}template" in saved and f"{_PART}template" in present
@@ -269,7 +274,7 @@ def _prompt(
         f"{_PART}options": recipe.options,
         f"{_PART}answer_prefix": recipe.answer_prefix,
         f"{_PART}template_arguments": _json(arguments) if arguments else "",
-        f"{_PART}date": real.date or "",
+        DATE: real.date or "",
         f"{_PART}examples": _json(list(recipe.examples)) if recipe.examples else "",
         f"{_PART}chat": "yes" if recipe.chat else "no",
         f"{_PART}descriptions": _json(descriptions) if descriptions else "",

@@ -79,7 +79,14 @@ class LabelAudit:
     max_depth : int
         Tokens of the longest path.
     per_text : bool
-        Whether paths depend on the text, and are found for each text anew.
+        Whether paths depend on the text, and are found for each text.
+    thinking : {"none", "skipped", "closed", "open"} or None
+        What the chat template does with thinking; see `classify.prompts.slot.Slot`.
+        None for a plain prompt.
+    answer_end : str or None
+        What the chat template writes behind an answer; None for a plain prompt.
+    date : str or None
+        The date that the chat template writes as today's.
     """
 
     words: tuple[WordAudit, ...]
@@ -93,6 +100,9 @@ class LabelAudit:
     n_branching: int
     max_depth: int
     per_text: bool
+    thinking: str | None
+    answer_end: str | None
+    date: str | None
 
     def _repr_html_(self) -> str:
         shown = self.words[:_N_SHOWN_WORDS]
@@ -317,6 +327,7 @@ class AnswerSpace:
             )
         ]
         spelled = end.text + "".join(tokenizer.pieces(end.ids))
+        slot = self.prompt.slot
         return LabelAudit(
             words=tuple(words),
             end=None if self._end is None else spelled,
@@ -329,6 +340,9 @@ class AnswerSpace:
             n_branching=int((tree.n_children > 1).sum()),
             max_depth=tree.max_depth,
             per_text=self.per_text,
+            thinking=slot.thinking if slot else None,
+            answer_end=slot.end if slot else None,
+            date=self.prompt.date,
         )
 
     def _nearest_context(self, probe: str) -> list[Segment]:

@@ -72,6 +72,7 @@ def prepared(folder):
         "probabilities": ["--probabilities"],
         "report": ["--report", folder / "report"],
         "restart": ["--restart"],
+        "template_arguments": ["--template-argument", "tone=brief"],
         "sample": ["--sample", "5"],
         "sets": ["--sets", "0.8"],
         "shard": ["--shard", "1/2"],

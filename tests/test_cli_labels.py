@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from classify import ZeroShotClassifier
 from classify.cli import app
 from classify.cli.audit_labels import shared_prefixes
+from classify.config import Task
+from tests.chat_templates import chat_tokenizer
 
 NOTE = "Using the bundled demo model's tokenizer: choose with --model.\n"
 
@@ -103,3 +105,75 @@ def test_words_that_become_the_same_tokens_are_misuse(tmp_path):
     result = run("--task", path, code=2)
     assert result.stderr.startswith(f"{NOTE}Error: The word ")
     assert "the model cannot tell them apart" in result.stderr
+
+
+TEMPLATE = (
+    "{% if mood is defined %}<|im_start|>system\n{{ mood }} {{ level + 1 }}<|im_end|>\n"
+    "{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.role == 'assistant' %}<think>\n"
+    "{{ message.reasoning_content | default('') }}\n</think>\n\n{% endif %}"
+    "{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture
+def thinker(tmp_path):
+    """Return a folder with a tokenizer whose template knows thinking and moods."""
+    chat_tokenizer(TEMPLATE).backend.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_template_arguments_reach_the_chat_template(thinker):
+    given = ["--template-argument", "mood=kind", "--template-argument", "level=3"]
+    run("--model", thinker, "--labels", "a,b", *given)
+    task = Task.parse({"labels": ["a", "b"], "model": str(thinker)}).changed(
+        {"template_arguments": {"mood": "kind", "level": 3}}
+    )
+    prompt = task.classifier().scorer().model.space(task.labels).prompt
+    shown = "".join(part.text for part in prompt.render({"text": "x"}))
+    assert shown.startswith("<|im_start|>system\nkind 4<|im_end|>")
+
+
+def test_the_slot_and_the_end_of_an_answer_are_shown(thinker):
+    shown = run("--model", thinker, "--labels", "a,b").stdout
+    assert (
+        "Thinking       the model can think; the thinking block is closed before the "
+        "label\n" in shown.replace("\n               ", " ")
+    )
+    assert "Answer ends    <|im_end|>\n" in shown
+    found = json.loads(run("--model", thinker, "--labels", "a,b", "--json").stdout)
+    assert (found["thinking"], found["answer_end"]) == ("closed", "<|im_end|>")
+    assert found["date"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--template-argument", "mood"],
+            (
+                "Error: --template-argument 'mood' must be KEY=VALUE, such as "
+                "thinking=false.\n"
+            ),
+        ),
+        (
+            ["--template-argument", "mood=kind", "--no-chat"],
+            (
+                "Error: --template-argument needs a chat template, but this prompt is "
+                "plain: leave it out, or use --chat and a chat model.\n"
+            ),
+        ),
+        (
+            ["--template-argument", "messages=[]"],
+            (
+                "Error: --template-argument must be a mapping of names to values, "
+                "strftime_now a date such as 2026-11-29 or null. "
+                "Got {'messages': []} instead.\n"
+            ),
+        ),
+    ],
+)
+def test_template_arguments_that_cannot_be_used(arguments, message):
+    result = run("--labels", "a,b", *arguments, code=2)
+    assert result.stderr.replace(NOTE, "") == message

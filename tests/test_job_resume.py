@@ -4,15 +4,20 @@ import json
 import logging
 import random
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classify import ZeroShotClassifier
 from classify.calibration import LabelCalibrator
 from classify.decision import SplitConformalSets
+from classify.engines import FakeEngine
 from classify.errors import ConfigError, EngineError, TooManyErrorsError
 from classify.jobs import ErrorLimit, open_table, output_format
+from classify.jobs.identity import score_digest
+from tests.chat_templates import DATED, chat_tokenizer
 from tests.job_states import n_parts, sql
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import (
@@ -417,3 +422,47 @@ def test_whatever_happens_each_row_comes_out_once(
             assert one.read_bytes() == other.read_bytes()
     assert outcome.summary.n_rows == len(rows) == open_table(source).n_rows
     assert not (folder / "out.csv.job").exists()
+
+
+def test_a_job_resumed_on_another_day_asks_with_the_date_it_began_with(tmp_path):
+    tokenizer = chat_tokenizer(DATED)
+    prompts = []
+
+    def make_job(*, dies):
+        def next_logprobs(token_ids):
+            prompts.append(tokenizer.decode(token_ids))
+            if dies and "text 2" in prompts[-1]:
+                raise EngineError("The engine died.")
+            return np.full(len(tokenizer), -np.log(len(tokenizer)))
+
+        engine = FakeEngine.from_function(next_logprobs, len(tokenizer), window=1)
+        classifier = ZeroShotClassifier(
+            ["billing", "shipping"], engine=engine, tokenizer=tokenizer
+        )
+        return job_of(classifier)
+
+    source = csv_of(tmp_path / "in.csv", [[f"text {at}"] for at in range(4)])
+    output = tmp_path / "out.csv"
+    with pytest.raises(EngineError):
+        run(source, output, make_job(dies=True).dated("2026-03-01"), part_rows=1)
+    began = len(prompts)
+    assert run(source, output, make_job(dies=False)).is_complete
+    assert len(prompts) > began
+    assert all("Today: 01 Mar 2026" in prompt for prompt in prompts)
+
+
+def test_scores_of_another_day_are_not_those_of_today(tmp_path):
+    classifier = ZeroShotClassifier(
+        ["billing", "shipping"],
+        engine=FakeEngine.uniform(256),
+        tokenizer=chat_tokenizer(DATED),
+    )
+    job = job_of(classifier)
+    first, same, other = (
+        score_digest(job.dated(day).classifier.scorer())
+        for day in ("2026-03-01", "2026-03-01", "2026-03-02")
+    )
+    assert first == same
+    assert first != other
+    undated = job_of()
+    assert undated.dated("") is undated

@@ -17,6 +17,7 @@ from classify.cli.options import (
     RevisionOption,
     SystemOption,
     TaskOption,
+    TemplateArgumentsOption,
     TemplateOption,
     TrustOption,
     task_of,
@@ -45,6 +46,11 @@ model could not tell apart are an error.
 """
 
 _MOST_SHARED = 12
+_THINKING = {
+    "skipped": "the model can think; the template leaves the thinking block out",
+    "closed": "the model can think; the thinking block is closed before the label",
+    "open": "the label is read inside a thinking block",
+}
 
 
 def labels_command(
@@ -57,6 +63,7 @@ def labels_command(
     chat: ChatOption = None,
     options: OptionsOption = None,
     answer_prefix: AnswerPrefixOption = None,
+    template_arguments: TemplateArgumentsOption = None,
     model: ModelOption = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = None,
@@ -125,6 +132,9 @@ def _as_json(audit: "LabelAudit") -> dict[str, Any]:
         "n_branching": audit.n_branching,
         "max_depth": audit.max_depth,
         "per_text": audit.per_text,
+        "thinking": audit.thinking,
+        "answer_end": audit.answer_end,
+        "date": audit.date,
     }
 
 
@@ -182,6 +192,12 @@ def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
         n = audit.n_boundary_tokens
         which = "last token merges" if n == 1 else f"last {n} tokens merge"
         facts.append(("Boundary", f"the prompt's {which} with the words, as one path"))
+    if audit.thinking in _THINKING:
+        facts.append(("Thinking", _THINKING[audit.thinking]))
+    if audit.date is not None:
+        facts.append(("Date", f"the chat template writes {audit.date} as today's date"))
+    if audit.answer_end:
+        facts.append(("Answer ends", _pieces((audit.answer_end,))))
     facts.append(("End token", _end(audit)))
     trie = (
         f"{audit.n_nodes} nodes, {audit.n_inner} inner ({audit.n_branching} with a "

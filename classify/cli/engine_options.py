@@ -9,7 +9,7 @@ import typer
 from classify.cli.choices import completion
 from classify.errors import ConfigError
 
-__all__ = ["parse_engine_options", "parse_speculation"]
+__all__ = ["parse_engine_options", "parse_speculation", "parse_template_arguments"]
 
 _MODEL = "Model"
 
@@ -136,9 +136,22 @@ def parse_engine_options(texts: Sequence[str]) -> dict[str, Any]:
     return dict(_pair(text, "--engine-option") for text in texts)
 
 
+def parse_template_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what ``--template-argument`` says, given any number of times.
+
+    Examples
+    --------
+    >>> parse_template_arguments(["thinking=false", "reasoning_effort=low"])
+    {'thinking': False, 'reasoning_effort': 'low'}
+    """
+    return dict(_pair(text, "--template-argument") for text in texts)
+
+
 def _pair(text: str, option: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
-    key = key.strip().replace("-", "_")
+    key = key.strip()
+    if option != "--template-argument":  # a template's names are its own
+        key = key.replace("-", "_")
     if not equals or not key.isidentifier():
         raise ConfigError(
             f"{option} {text!r} must be KEY=VALUE, such as {_EXAMPLE[option]}."
@@ -151,5 +164,6 @@ def _pair(text: str, option: str) -> tuple[str, Any]:
 
 _EXAMPLE = {
     "--engine-option": "max_model_len=4096",
+    "--template-argument": "thinking=false",
     "--speculation": "method=draft_model,model=FOLDER",
 }

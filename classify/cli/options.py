@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from classify.cli.choices import completion
-from classify.cli.engine_options import parse_engine_options, parse_speculation
+from classify.cli.engine_options import (
+    parse_engine_options,
+    parse_speculation,
+    parse_template_arguments,
+)
 from classify.cli.given import Given
 from classify.errors import ConfigError
 
@@ -87,6 +91,15 @@ AnswerPrefixOption = Annotated[
     typer.Option(
         metavar="TEXT",
         help="Words put before the label in the answer, such as 'Category:'.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+TemplateArgumentsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template-argument",
+        metavar="KEY=VALUE",
+        help="Variable of the chat template, such as thinking=false. Can be repeated.",
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -174,6 +187,10 @@ def _settings(given: Given, names: Iterable[str]) -> dict[str, Any]:
         settings["calibration"] = str(settings["calibration"])
     if str(settings.get("batch_size")).isdecimal():
         settings["batch_size"] = int(settings["batch_size"])
+    if "template_arguments" in settings:
+        settings["template_arguments"] = parse_template_arguments(
+            settings["template_arguments"]
+        )
     if "speculation" in settings:
         settings["speculation"] = parse_speculation(settings["speculation"])
     return settings

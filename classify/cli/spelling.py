@@ -11,6 +11,7 @@ _OTHER_NAMES = {
     "X_unlabeled": "--unlabeled",
     "address": "--ray",
     "n_workers": "--workers",
+    "template_arguments": "--template-argument",
     "y": "--label-column",
 }
 # Those that are given with --engine-option.

@@ -235,7 +235,9 @@ class _Wording(NamedTuple):
 
 
 def _option_name(key: str) -> str:
-    return "--" + key.rpartition(".")[2].replace("_", "-")
+    name = key.rpartition(".")[2]
+    setting = settings_of(PromptTemplate).get(name)
+    return (setting and setting.option) or "--" + name.replace("_", "-")
 
 
 def _task(settings: Mapping[str, Any], wording: _Wording) -> Task:

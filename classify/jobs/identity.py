@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from classify import __version__
-from classify.fingerprint import is_folder
+from classify.fingerprint import DATE, is_folder
 from classify.jobs.job import Classification
 from classify.labels import LabelSet
 from classify.scored_rows import RowScorer
@@ -70,9 +70,10 @@ def job_fingerprint(job: Classification) -> dict[str, str]:
 
 def score_digest(scorer: RowScorer) -> bytes:
     """Return a digest of what scores of a text depend on, beside the text."""
-    # The parts of a prompt only explain its digest.
+    # The parts of a prompt only explain its digest, except for a date that it writes.
     scores = _scores(scorer)
-    return _digest({key: scores[key] for key in scores if key[:7] != "prompt."})
+    counted = {key: scores[key] for key in scores if key[:7] != "prompt."}
+    return _digest(counted | ({DATE: scores[DATE]} if scores[DATE] else {}))
 
 
 def versions() -> dict[str, str]:

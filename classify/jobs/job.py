@@ -1,5 +1,6 @@
 """What a job is, and how it is run: the values that all of `jobs` is about."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -88,6 +89,21 @@ class Classification:
     def with_classifier(self, classifier: ZeroShotClassifier) -> "Classification":
         """Return the same with another classifier."""
         return replace(self, classifier=classifier)
+
+    def dated(self, date: str) -> "Classification":
+        """Return the same with this date in place of today's, if the prompt has one.
+
+        So a job that is resumed on another day asks what it asked before.
+        """
+        template = self.classifier.scorer().model.template
+        arguments = dict(template.template_arguments or {})
+        if not date or "strftime_now" in arguments:
+            return self
+        classifier = copy.copy(self.classifier)  # with what was fitted
+        prompt = replace(
+            template, template_arguments={**arguments, "strftime_now": date}
+        )
+        return self.with_classifier(classifier.set_params(prompt=prompt))
 
     def check(self, table: Table) -> None:
         """Raise InputError if a table lacks what is needed; no model is loaded."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from classify.doubts import doubt_one_label
 from classify.errors import ConfigError, EngineError
+from classify.fingerprint import DATE
 from classify.jobs.identity import job_fingerprint, score_digest, versions
 from classify.jobs.job import Classification, JobRun, Outcome
 from classify.jobs.output import JobOutput
@@ -95,6 +96,7 @@ def run_job(
                 "Earlier runs of this job had other versions: %s.",
                 "; ".join(state.version_notes),
             )
+        job = job.dated(state.fingerprint.get(DATE, ""))
         rows = _SavedRows(job, table, result, state, run)
         rows.finish()
         outcome = rows.outcome(started=started, keep=keep)

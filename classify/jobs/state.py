@@ -82,6 +82,7 @@ class JobState:
     ) -> None:
         self.folder = folder
         self.part_rows: int = manifest["part_rows"]
+        self.fingerprint: Mapping[str, str] = manifest["fingerprint"]
         self.version_notes = version_notes
         self._lock = lock
         self._database = database

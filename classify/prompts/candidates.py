@@ -97,7 +97,10 @@ def candidate_prompts(
     found = {CURRENT: own}
     known = [own.resolved(labels, has_chat_template=has_chat_template)]
     for name, changes in _FORMS.items():
-        prompt = replace(own, answer_prefix="", options="auto")
+        arguments = own.template_arguments if changes["chat"] else None
+        prompt = replace(
+            own, answer_prefix="", options="auto", template_arguments=arguments
+        )
         prompt = replace(
             prompt,
             **{

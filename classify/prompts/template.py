@@ -208,9 +208,9 @@ class PromptTemplate:
     template_arguments: Annotated[
         Mapping[str, Any] | None,
         Setting(
-            "Variable of the chat template, such as thinking=false; repeatable.",
+            "Variable of the chat template, such as thinking=false. Can be repeated.",
             optional(_ARGUMENTS),
-            metavar="NAME=VALUE",
+            metavar="KEY=VALUE",
             option="--template-argument",
         ),
     ] = None
@@ -248,8 +248,9 @@ class PromptTemplate:
         Raises
         ------
         PromptError
-            chat=True without a chat template, an example of an unknown label, a chat
-            template that cannot render the roles or loses the text.
+            chat=True or template_arguments without a chat template, an example of an
+            unknown label, a chat template that cannot render the roles or loses the
+            text.
         """
         if self.chat is True and not tokenizer.has_chat_template:
             raise PromptError(
@@ -258,6 +259,12 @@ class PromptTemplate:
                 "a chat model."
             )
         recipe = self.resolved(labels, has_chat_template=tokenizer.has_chat_template)
+        if recipe.template_arguments and not recipe.chat:
+            raise PromptError(
+                f"{parameter('template_arguments')} needs a chat template, but this "
+                "prompt is plain: leave it out, or use "
+                f"{parameter('chat', True)} and a chat model."
+            )
         prompt = recipe._compile(tokenizer, labels, _list_options(labels, recipe))
         if recipe.options != "verbatim":
             return prompt
