@@ -44,6 +44,7 @@ CONFLICTS = {
     frozenset(pair)
     for pair in (
         ("labels", "labels_file"),
+        ("chat", "template_arguments"),
         ("label_column", "no_label_column"),
         ("method", "prior"),
         ("method", "unlabeled"),
@@ -150,7 +151,7 @@ def test_every_pair_of_predict(mode, values, tmp_path):
 def test_pairs_of_predict_that_do_not_go_together(mode, values):
     source, out = values["output"][1].parent / "rows.csv", values["output"][1]
     pairs = [pair for pair in CONFLICTS if pair <= set(PREDICT)]
-    assert len(pairs) == 3
+    assert len(pairs) == 4
     for pair in pairs:
         where = [str(out) if each == "OUT" else each for each in MODES[mode]]
         arguments = [*where, *labelled(pair), *typed(sorted(pair), values)]
