@@ -235,6 +235,7 @@ class PromptTemplate:
                     "{text}, or the name of a column in braces, where the text belongs."
                 )
             object.__setattr__(self, "fields", tuple(names))
+        self._check_arguments()
         for part in parse(self.system or ""):
             if isinstance(part, Field) and part.name != "labels":
                 raise PromptError(
@@ -259,12 +260,7 @@ class PromptTemplate:
                 "a chat model."
             )
         recipe = self.resolved(labels, has_chat_template=tokenizer.has_chat_template)
-        if recipe.template_arguments and not recipe.chat:
-            raise PromptError(
-                f"{parameter('template_arguments')} needs a chat template, but this "
-                "prompt is plain: leave it out, or use "
-                f"{parameter('chat', True)} and a chat model."
-            )
+        recipe._check_arguments()
         prompt = recipe._compile(tokenizer, labels, _list_options(labels, recipe))
         if recipe.options != "verbatim":
             return prompt
@@ -272,6 +268,14 @@ class PromptTemplate:
         words = [label.words[0] for label in labels]
         listed = "\n".join(prompt.separator_before(word) + word for word in words)
         return recipe._compile(tokenizer, labels, listed)
+
+    def _check_arguments(self) -> None:
+        if self.template_arguments and self.chat is False:
+            raise PromptError(
+                f"{parameter('template_arguments')} needs a chat template, but this "
+                "prompt is plain: leave it out, or use "
+                f"{parameter('chat', True)} and a chat model."
+            )
 
     def resolved(
         self, labels: LabelSet, *, has_chat_template: bool
