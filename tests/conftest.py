@@ -42,27 +42,53 @@ def vllm_engine(request, vllm_engines):
 
 
 def pytest_collection_modifyitems(items):
-    """Put the tests of each vLLM engine together, at the end, and mark them as slow."""
+    """Put the tests of each vLLM engine together, at the end, and mark them as slow.
+
+    Workers begin with what takes longest, so that they end at the same time.
+    """
 
     def engine_of(item):
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         # The contract calls an engine by the name of its reference.
         name = parameters.get("vllm_engine", parameters.get("reference", ""))
-        return name if name.startswith("vllm") else ""
+        # Those that kill it come last.
+        return (name if name.startswith("vllm") else "", "killed" in parameters)
 
     for item in items:
-        if engine_of(item):
+        if engine_of(item)[0]:
             item.add_marker(pytest.mark.slow)
     items.sort(key=engine_of)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    slow = {scope_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
+
+    def turn(item):
+        scope = scope_of(item.nodeid)
+        return 0 if scope == "vllm" else 1 if scope in slow else 2
+
+    items.sort(key=turn)
+
+
+def scope_of(nodeid):
+    """Return what a test shares with those that run in the same worker."""
+    file = nodeid.partition("::")[0]
+    if "vllm, served" in nodeid:
+        return "vllm, served"
+    # vLLM in processes of its own only.
+    if file.endswith(("test_cli_vllm.py", "test_server_vllm.py")):
+        return file
+    return "vllm" if "vllm" in nodeid else file
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Run all tests of vLLM on one worker, the others a file at a time."""
+    """Run what imports vLLM in one worker, the others a file at a time."""
     from xdist.scheduler import LoadScopeScheduling
 
     class OneWorkerForVllm(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return "vllm" if "vllm" in nodeid else nodeid.partition("::")[0]
+            return scope_of(nodeid)
 
+    # By the number of their tests, it would be.
+    config.option.loadscopereorder = False
     return OneWorkerForVllm(config, log)

@@ -1,14 +1,15 @@
 """Jobs in processes of their own, to be killed; each run is the same command again.
 
-``python -m tests.killed_jobs FOLDER ENGINE`` waits for names on stdin. For each it
-forks, so that nothing is imported twice, and the child runs a job from
-``FOLDER/in.csv`` into ``FOLDER/NAME`` with an engine ("fake" or "demo"). It prints the
-child's process id, and its exit status when it is dead.
+``python -m tests.killed_jobs`` reads lines of JSON, each with a function of `RUNS` and
+its arguments. For each it forks, so that nothing is imported twice, and prints the
+child's process id, and its exit code when it has ended.
 """
 
 import csv
+import json
 import os
 import random
+import subprocess
 import sys
 import time
 import zlib
@@ -22,9 +23,15 @@ from classify.jobs import JobRun, open_table, run_job
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import job_of, make
 
-__all__ = ["DEMO_PART_ROWS", "PART_ROWS", "run_fake", "write_rows"]
+__all__ = ["DEMO_PART_ROWS", "PART_ROWS", "Forks", "run_fake", "write_rows"]
 
-PART_ROWS, DEMO_PART_ROWS = 512, 64
+ROOT = Path(__file__).parents[1]
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+PART_ROWS, DEMO_PART_ROWS = 200, 64
 LABELS = ("billing", "shipping", "refund")
 
 
@@ -88,31 +95,78 @@ def run_fake(folder, name, *, seconds=0.0, cache=None):
     _run(make(LABELS, engine=engine), folder, name, PART_ROWS, cache=cache)
 
 
-def run_demo(folder, name):
-    """Do the same with the demo model."""
-    classifier = ZeroShotClassifier(LABELS, device="cpu")
-    _run(classifier, folder, name, DEMO_PART_ROWS)
-
-
 def _run(classifier, folder, name, part_rows, *, cache=None):
     job = job_of(classifier, probabilities=True)
     table, settings = open_table(folder / "in.csv"), JobRun(cache=cache)
     run_job(job, table, folder / name, run=settings, part_rows=part_rows)
 
 
-def _serve(folder, engine):
+def run_slowly(folder, name):
+    """Run the job of `run_fake`, so that it can be killed in the middle."""
+    run_fake(Path(folder), name, seconds=0.005)
+    os._exit(0)
+
+
+def run_demo(folder, name):
+    """Do the same with the demo model."""
+    classifier = ZeroShotClassifier(LABELS, device="cpu")
+    _run(classifier, Path(folder), name, DEMO_PART_ROWS)
+    os._exit(0)
+
+
+def run_command(stderr, *arguments):
+    """Run `classify`, which writes what it says into a pipe with a name."""
+    from classify.cli import main
+
+    os.dup2(os.open(stderr, os.O_WRONLY), 2)
+    sys.argv = ["classify", *arguments]
+    main()
+
+
+RUNS = {run.__name__: run for run in (run_slowly, run_demo, run_command)}
+
+
+class Forks:
+    """The process that runs jobs in forks of its own; a context."""
+
+    def __enter__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.killed_jobs"],
+            cwd=ROOT,
+            env=os.environ | ONE_THREAD,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *exception):
+        self._process.stdin.close()
+        self._process.stdout.close()
+        assert self._process.wait() == 0
+
+    def start(self, run, *arguments):
+        """Start one of `RUNS`, and return its process id."""
+        line = json.dumps([run.__name__, *map(str, arguments)])
+        print(line, file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+    def ended(self):
+        """Wait for the end of what was started, and return its exit code."""
+        return int(self._process.stdout.readline())
+
+
+def _serve():
     for line in sys.stdin:
         child = os.fork()
         if not child:
-            name = line.rstrip("\n")
-            if engine == "demo":
-                run_demo(folder, name)
-            else:
-                run_fake(folder, name, seconds=0.002)
-            os._exit(0)
+            name, *arguments = json.loads(line)
+            RUNS[name](*arguments)
         print(child, flush=True)
-        print(os.waitpid(child, 0)[1], flush=True)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]), sys.argv[2])
+    _serve()

@@ -310,7 +310,12 @@ class VllmServer:
                 [*command, "--enforce-eager", *map(str, self._arguments)],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    # Its engine computes itself then, without a worker below it.
+                    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+                },
                 # Its children are killed with it, by their group.
                 start_new_session=True,
             )

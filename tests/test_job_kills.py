@@ -6,8 +6,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,59 +15,54 @@ import pytest
 
 from classify.demo import tickets_csv
 from tests.job_states import n_parts
-from tests.killed_jobs import DEMO_PART_ROWS, PART_ROWS, run_fake, write_rows
+from tests.killed_jobs import (
+    DEMO_PART_ROWS,
+    PART_ROWS,
+    Forks,
+    run_command,
+    run_demo,
+    run_fake,
+    run_slowly,
+    write_rows,
+)
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
 ]
 
-ROOT = Path(__file__).parents[1]
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-N_ROWS = 20_000
+N_ROWS = 8000
 N_KILLS = 20
 # Of the jobs in turn; the assembly of a compressed one takes a while.
 OUTPUTS = ("out.csv", "out.jsonl.gz", "out.tsv", "out.parquet", "out.csv.gz")
 
 
-def environment(**more):
-    return os.environ | ONE_THREAD | more
+@pytest.fixture(scope="module")
+def forks():
+    with Forks() as running:
+        yield running
 
 
 class Job:
     """A job that a process runs; each `start` is the same command again."""
 
-    def __init__(self, folder, name, engine="fake"):
-        self.name, self.folder, self.output = name, folder, folder / name
-        self.job = folder / f"{name}.job"
+    def __init__(self, forks, folder, name, run):
+        self.forks, self.folder, self.name, self.run = forks, folder, name, run
+        self.output, self.job = folder / name, folder / f"{name}.job"
         self.errors = folder / f"{name}.errors.csv"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.killed_jobs", str(folder), engine],
-            cwd=ROOT,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
 
     def start(self, name=None):
-        print(name or self.name, file=self.process.stdin, flush=True)
-        self.child = int(self.process.stdout.readline())
+        self.child = self.forks.start(self.run, self.folder, name or self.name)
 
     def ended(self):
-        """Wait for the end; return the exit status."""
-        return int(self.process.stdout.readline())
+        """Wait for the end; return the exit code."""
+        return self.forks.ended()
 
     def kill(self):
         """Kill it; return whether it was still there to be killed."""
         with contextlib.suppress(ProcessLookupError):  # it has just finished
             os.kill(self.child, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(self.ended()) == -signal.SIGKILL
+        return self.ended() == -signal.SIGKILL
 
     def n_parts(self):
         return n_parts(self.job)
@@ -100,7 +93,7 @@ def wait_for_a_moment(job, moment, rng, n_parts):
         time.sleep(rng.uniform(0, 0.25 if job.output.suffix == ".gz" else 0.02))
 
 
-def test_killed_at_twenty_moments_a_job_is_as_if_it_had_not_been(tmp_path):
+def test_killed_at_twenty_moments_a_job_is_as_if_it_had_not_been(tmp_path, forks):
     rng = random.Random(4)
     n_texts = write_rows(tmp_path / "in.csv", N_ROWS, seed=1)
     n_parts = -(-N_ROWS // PART_ROWS)
@@ -109,32 +102,32 @@ def test_killed_at_twenty_moments_a_job_is_as_if_it_had_not_been(tmp_path):
         assert n_jobs < 50, seen
         name = OUTPUTS[n_jobs % len(OUTPUTS)]
         n_jobs += 1
-        seen += killed_job(tmp_path / str(n_jobs), name, rng, n_texts, n_parts)
+        folder = tmp_path / str(n_jobs)
+        folder.mkdir()
+        job = Job(forks, folder, name, run_slowly)
+        seen += killed_job(job, rng, n_texts, n_parts)
     assert min(seen["start"], seen["parts"]) >= 4, seen
 
 
-def killed_job(folder, name, rng, n_texts, n_parts):
+def killed_job(job, rng, n_texts, n_parts):
     """Kill a job four times, finish it, and return when it was killed."""
-    folder.mkdir()
+    folder, name = job.folder, job.name
     (folder / "in.csv").symlink_to(folder.parent / "in.csv")
     run_fake(folder, f"whole-{name}", cache=folder.parent / "cache")
     whole = (folder / f"whole-{name}").read_bytes()
-    job = Job(folder, name)
     job.output.write_bytes(b"old")
     job.errors.write_bytes(b"old")
     killed = Counter()
-    with job.process:
-        for moment in ("start", "parts", "parts", "end"):
-            job.start()
-            wait_for_a_moment(job, moment, rng, n_parts)
-            if not job.kill():
-                break  # it was done: what follows would be another job
-            killed[moment] += 1
-            assert job.output.read_bytes() in (b"old", whole)
-        else:
-            job.start()
-            assert job.ended() == 0
-        job.process.stdin.close()
+    for moment in ("start", "parts", "parts", "end"):
+        job.start()
+        wait_for_a_moment(job, moment, rng, n_parts)
+        if not job.kill():
+            break  # it was done: what follows would be another job
+        killed[moment] += 1
+        assert job.output.read_bytes() in (b"old", whole)
+    else:
+        job.start()
+        assert job.ended() == 0
     assert job.output.read_bytes() == whole
     expected_errors = (folder / f"whole-{name}.errors.csv").read_bytes()
     assert job.errors.read_bytes() == expected_errors
@@ -160,30 +153,28 @@ def write_tickets(path, n_common, n_own):
         csv.writer(file).writerows([("id", "text"), *enumerate(texts)])
 
 
-def test_killed_with_a_real_model_a_job_is_as_if_it_had_not_been(tmp_path):
+def test_killed_with_a_real_model_a_job_is_as_if_it_had_not_been(tmp_path, forks):
     rng, n_own = random.Random(2), 6 * DEMO_PART_ROWS - 9
     write_tickets(tmp_path / "in.csv", 0, n_own)
-    job = Job(tmp_path, "out.csv", "demo")
+    job = Job(forks, tmp_path, "out.csv", run_demo)
     job.output.write_bytes(b"old")
-    with job.process:
-        job.start("whole.csv")
-        assert job.ended() == 0
-        whole = (tmp_path / "whole.csv").read_bytes()
-        n_kills = 0
-        while n_kills < 4:
-            job.start()
-            job.wait_for_parts(job.n_parts() + rng.randint(0, 1))
-            # A part of 64 texts takes about half a second.
-            time.sleep(rng.uniform(0, 0.5))
-            if job.kill():
-                n_kills += 1
-                assert job.output.read_bytes() == b"old", n_kills
-            else:  # it was done: what follows is another job
-                assert job.output.read_bytes() == whole
-                job.output.write_bytes(b"old")
+    job.start("whole.csv")
+    assert job.ended() == 0
+    whole = (tmp_path / "whole.csv").read_bytes()
+    n_kills = 0
+    while n_kills < 4:
         job.start()
-        assert job.ended() == 0
-        job.process.stdin.close()
+        job.wait_for_parts(job.n_parts() + rng.randint(0, 1))
+        # A part of 64 texts takes about half a second.
+        time.sleep(rng.uniform(0, 0.5))
+        if job.kill():
+            n_kills += 1
+            assert job.output.read_bytes() == b"old", n_kills
+        else:  # it was done: what follows is another job
+            assert job.output.read_bytes() == whole
+            job.output.write_bytes(b"old")
+    job.start()
+    assert job.ended() == 0
     assert job.output.read_bytes() == whole
     assert {each.name for each in tmp_path.iterdir()} == {
         *("in.csv", "out.csv", "whole.csv")
@@ -196,28 +187,32 @@ def test_killed_with_a_real_model_a_job_is_as_if_it_had_not_been(tmp_path):
 class Command:
     """`classify predict` as people run it."""
 
-    def __init__(self, folder):
-        self.output = folder / "out.csv"
+    def __init__(self, forks, folder):
+        self.forks, self.output = forks, folder / "out.csv"
+        self.pipe = folder.with_name(f"{folder.name}.stderr")
+        os.mkfifo(self.pipe)
         self.arguments = [
-            *(sys.executable, "-m", "classify", "predict", str(folder / "in.csv")),
-            *("--labels", "billing,shipping,refund", "--batch-size", "16"),
-            *("--output", str(self.output)),
+            *("predict", folder / "in.csv", "--labels", "billing,shipping,refund"),
+            *("--batch-size", "16", "--output", self.output),
         ]
 
     def start(self):
-        self.process = subprocess.Popen(
-            self.arguments, env=environment(), stderr=subprocess.PIPE, text=True
-        )
+        self.pid = self.forks.start(run_command, self.pipe, *self.arguments)
+        self.stderr = self.pipe.open()
+
+    def signal(self, *numbers):
+        for number in numbers:
+            os.kill(self.pid, number)
 
     def wait_for_a_part(self):
         while not n_parts(Path(f"{self.output}.job")):
-            assert self.process.poll() is None, self.process.communicate()
+            assert Path(f"/proc/{self.pid}").exists(), self.stderr.read()
             time.sleep(0.01)
 
     def wait_for(self, words):
         """Read what it says until it says these words; return all that."""
         said = ""
-        for line in self.process.stderr:
+        for line in self.stderr:
             said += line
             if words in line:
                 return said
@@ -225,15 +220,11 @@ class Command:
 
     def ended(self):
         """Wait for the end; return the exit code, and what was said."""
-        said = self.process.communicate(timeout=600)[1]
+        with self.stderr:
+            said = self.stderr.read()
         # How many depends on the moment.
         said = re.sub(r"Texts that are being read: [\d,]+\.\n", "", said)
-        return self.process.returncode, said
-
-    def interrupt_twice(self):
-        """Send two signals of which the first has no effect before the second."""
-        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
-            self.process.send_signal(number)
+        return self.forks.ended(), said
 
 
 def same_but_rounding(output, whole):
@@ -242,10 +233,11 @@ def same_but_rounding(output, whole):
     pd.testing.assert_frame_equal(one, other, check_exact=False, rtol=1e-5, atol=1e-7)
 
 
-def test_a_command_that_is_interrupted_goes_on(tmp_path):
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
+def test_a_command_that_is_interrupted_goes_on(tmp_path, forks):
     # A part of few texts, and one that takes its time.
     write_tickets(tmp_path / "in.csv", 2048, 500)
-    command = Command(tmp_path)
+    command = Command(forks, tmp_path)
     job, whole = tmp_path / "out.csv.job", tmp_path / "whole.csv"
     command.start()
     assert command.ended()[0] == 0
@@ -263,7 +255,7 @@ def test_a_command_that_is_interrupted_goes_on(tmp_path):
     # The first part is finished; nothing of it is lost by what follows.
     command.start()
     command.wait_for_a_part()
-    command.process.send_signal(signal.SIGINT)
+    command.signal(signal.SIGINT)
     code, said = command.ended()
     assert code == 130
     assert stopping in said
@@ -273,13 +265,14 @@ def test_a_command_that_is_interrupted_goes_on(tmp_path):
     command.start()
     said = command.wait_for("Going on")
     assert said.endswith(went_on)
-    command.process.send_signal(signal.SIGTERM)
+    command.signal(signal.SIGTERM)
     code, said = command.ended()
     assert (code, said) == (143, stopping + stopped)
 
     command.start()
     command.wait_for("Going on")
-    command.interrupt_twice()
+    # Two signals of which the first has no effect before the second.
+    command.signal(signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT)
     code, said = command.ended()
     assert code == 130
     assert said == (
@@ -289,7 +282,7 @@ def test_a_command_that_is_interrupted_goes_on(tmp_path):
 
     command.start()
     command.wait_for("Going on")
-    command.process.kill()
+    command.signal(signal.SIGKILL)
     assert command.ended()[0] == -signal.SIGKILL
     assert not command.output.exists()
 

@@ -16,7 +16,7 @@ from classify.jobs import Classification, RowColumns, open_table, run_job
 from classify.scoring import drive
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
 from tests.interrupting import not_for_ever
-from tests.vllm_engines import EVAL_LM, ended, engine_processes
+from tests.vllm_engines import EVAL_LM, WITH_PROCESSES, ended, engine_processes
 
 DEMO = pytest.mark.parametrize("vllm_engine", ["vllm demo"], indirect=True)
 TREE = TokenTree([(7, 8, 9), (7, 8, 10), (7, 11, 12), (13, 14, 15)])
@@ -237,7 +237,7 @@ def reading(prompt):
     return edges
 
 
-@DEMO
+@pytest.mark.parametrize("vllm_engine", [WITH_PROCESSES], indirect=True)
 @pytest.mark.parametrize("killed", ["engine", "worker"])
 def test_a_killed_process_is_one_error_and_what_was_finished_stays(
     vllm_engines, vllm_engine, killed
@@ -256,8 +256,9 @@ def test_a_killed_process_is_one_error_and_what_was_finished_stays(
         np.testing.assert_allclose(edges, expected[at], rtol=0, atol=1e-5)
     check_closed(vllm_engine)
     assert ended(processes.values())
-    # The same model, started again, answers as before.
-    again = vllm_engines("vllm demo")
+    # The same model, started again, answers as before: here in this process, once.
+    another = WITH_PROCESSES if killed == "engine" else "vllm demo"
+    again = vllm_engines(another)
     assert again is not vllm_engine
     [edges] = read(again, [ReadRequest(prompts[0], TREE, NODES)])
     np.testing.assert_allclose(edges, expected[0], rtol=0, atol=1e-5)

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from classify.cli import app
 from classify.engines import clear_engines
 from classify.engines.vllm.interrupts import children_without_interrupts
+from tests.interrupting import not_for_ever
 from tests.job_states import n_parts, sql
 from tests.vllm_engines import in_this_process
 
@@ -25,10 +27,9 @@ ROOT = Path(__file__).parents[1]
 NEEDS_VLLM = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"
 )
-COMMAND = [sys.executable, "-c", "from classify.cli import main; main()"]
 LABELS = ["billing", "shipping", "refund"]
 # Two parts with few texts, soon finished, and others that take a while.
-N_ROWS, N_EASY, N_EASY_TEXTS = 6500, 4096, 100
+N_ROWS, N_EASY, N_EASY_TEXTS = 5200, 4096, 100
 TEXTS = [f"Parcel {n % N_EASY_TEXTS if n < N_EASY else n}?" for n in range(N_ROWS)]
 ECHO = [
     *(sys.executable, "-c"),
@@ -120,19 +121,56 @@ def arguments_of(source, output):
     ]
 
 
+# A fork for each command: to import vLLM takes ten seconds.
+COMMANDS = """
+import json, os, sys
+from vllm import LLM
+from classify.cli import main
+from classify.engines.vllm import engine
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        break
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+else:
+    sys.exit()
+arguments, told = json.loads(line)
+os.setsid()
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+sys.argv = ["classify", *arguments]
+main()
+"""
+
+
+@pytest.fixture
+def commands():
+    """A process that forks for each command, which it reads as a line of JSON."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMANDS],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        yield process
+        process.stdin.close()
+
+
 class Command:
     """`classify predict` with vLLM, as a terminal starts it: in a group of its own."""
 
-    def __init__(self, arguments, told):
-        self.told = told
-        with told.open("w") as stderr:
-            self.process = subprocess.Popen(
-                [*COMMAND, *arguments],
-                stderr=stderr,
-                cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
-                start_new_session=True,
-            )
+    def __init__(self, commands, arguments, told):
+        self.commands, self.told = commands, told
+        told.write_text("")
+        print(json.dumps([arguments, str(told)]), file=commands.stdin, flush=True)
+        self.pid = int(commands.stdout.readline())
+        self.code = None
 
     def __enter__(self):
         return self
@@ -140,7 +178,14 @@ class Command:
     def __exit__(self, *_):
         for pid in self.processes():  # there are some if the test failed
             os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+        self.wait()
+
+    def wait(self):
+        """Wait for the end; return the exit code."""
+        if self.code is None:
+            with not_for_ever(600):
+                self.code = int(self.commands.stdout.readline())
+        return self.code
 
     def processes(self):
         """Return its processes that are alive, by what they are called."""
@@ -149,7 +194,7 @@ class Command:
         found = {}
         for each in psutil.process_iter(["name", "status"]):
             with contextlib.suppress(ProcessLookupError):
-                if os.getpgid(each.pid) == self.process.pid:
+                if os.getpgid(each.pid) == self.pid:
                     found[each.pid] = each
         return {
             pid: each.info["name"]
@@ -169,7 +214,7 @@ class Command:
 
     def wait_until(self, condition):
         while not condition():
-            assert self.process.poll() is None, self.told.read_text()
+            assert Path(f"/proc/{self.pid}").exists(), self.told.read_text()
             time.sleep(0.01)
 
     def wait_until_it_reads(self):
@@ -183,13 +228,13 @@ class Command:
 
     def signal(self, number):
         """Send a signal as Ctrl-C does: to the whole group."""
-        os.killpg(self.process.pid, number)
+        os.killpg(self.pid, number)
 
     def ended(self, code):
         """Wait for the end; return what was said."""
-        self.process.wait(timeout=600)
+        ended = self.wait()
         told = self.told.read_text()
-        assert self.process.returncode == code, told
+        assert ended == code, told
         # Nor what vLLM's processes shared, which would stay in memory.
         for word in ("Traceback", "leaked"):
             assert word not in told
@@ -227,7 +272,7 @@ def n_scores(folder):
 @NEEDS_VLLM
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
 def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
-    tmp_path, vllm_engines
+    tmp_path, vllm_engines, commands
 ):
     """One job, broken off again and again, and in the end as if it had not been."""
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -235,7 +280,7 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
     folder = tmp_path / "out.csv.job"
     arguments, n_texts = arguments_of(source, output), N_EASY_TEXTS + N_ROWS - N_EASY
 
-    with Command(arguments, tmp_path / "told") as command:
+    with Command(commands, arguments, tmp_path / "told") as command:
         command.wait_until(lambda: n_parts(folder))
         os.kill(command.of_vllm()[0], signal.SIGKILL)
         told = command.ended(1)
@@ -246,12 +291,12 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
 
     # Ctrl-C once: what is in flight is finished and saved.
     n_before = n_scores(folder)
-    with Command(arguments, tmp_path / "told") as command:
+    with Command(commands, arguments, tmp_path / "told") as command:
         command.wait_until_it_reads()
         command.signal(signal.SIGINT)
         told = command.ended(130)
     assert re.search(
-        r"Warning: Stopped: (2,048|4,096|6,144) of 6,500 rows are finished and kept "
+        r"Warning: Stopped: (2,048|4,096) of 5,200 rows are finished and kept "
         rf"in {folder}\. Run the same command again to go on\.\n",
         told,
     ), told
@@ -259,7 +304,7 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
     assert max(n_before, N_EASY_TEXTS) < n_saved < n_texts
 
     # Twice: at once, and what was answered is saved all the same.
-    with Command(arguments, tmp_path / "told") as command:
+    with Command(commands, arguments, tmp_path / "told") as command:
         command.wait_until_it_reads()
         of_vllm = command.of_vllm()
         for pid in of_vllm:  # so that what is in flight is not finished before

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classify.engines.vllm.answers import Waiting
 from classify.engines.vllm.reading import Chain, PackedTree, add_edges, chains_of
 from classify.engines.vllm.wire import Wanted, decode_tree, encode_tree, token_outside
-from classify.errors import EngineError
-from classify.tracking import TokenTree
+from classify.errors import AnswerError
+from classify.tracking import ReadRequest, TokenTree, TrackedRequest
 
 TREE = TokenTree([(1, 2, 3), (1, 2, 4), (1, 5, 6), (7,)])
 
@@ -126,10 +127,9 @@ def test_what_is_packed_does_not_keep_the_tree():
     assert packed.stop_token_ids == (2, 3, 0)
 
 
-def answer(tree, path, *, tokens_of=None):
+def answer(tree, path, *, node=0, tokens_of=None):
     """What vLLM sends along a path: the token's column, a marker, the children."""
     token_ids, logprobs, starts, ends = [], [], [], []
-    node = 0
     for token in path:
         children = [] if node is None else [*tree.children(node)]
         starts.append(len(token_ids))
@@ -159,16 +159,54 @@ def test_what_comes_after_a_leaf_or_beside_the_tree_is_left_out():
         assert np.flatnonzero(~np.isnan(edges)).tolist() == [*TREE.children(0)]
 
 
+OTHER_TOKENS = (
+    "vLLM answered a read of node 0 of TokenTree(4 paths, 8 nodes, 4 inner) with other "
+    "tokens than those of its children, so this text gets no label."
+)
+
+
 def test_other_tokens_than_the_children_are_an_error():
-    message = (
-        "vLLM answered a read of node 0 of TokenTree(4 paths, 8 nodes, 4 inner) with "
-        "other tokens than those of its children: this is a fault of the engine, and "
-        "no label can be told."
-    )
-    with pytest.raises(EngineError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(AnswerError, match=f"^{re.escape(OTHER_TOKENS)}$"):
         add_edges(
             np.full(TREE.n_nodes, np.nan),
             TREE,
             Chain((0,)),
             answer(TREE, (1,), tokens_of=[1, 8]),
         )
+
+
+def test_a_wrong_answer_is_the_error_of_its_text_alone():
+    nodes = tuple(TREE.inner_nodes.tolist())
+    first, second = chains_of(TREE, nodes)
+    for wrong in ([1, 8], None):
+        waiting = Waiting(
+            ReadRequest((0,), TREE, nodes),
+            2,
+            {"0": first, "1": second},
+            np.full(TREE.n_nodes, np.nan),
+        )
+        answers = {
+            "0": answer(TREE, (1, 2, 3), tokens_of=wrong),
+            "1": answer(TREE, (6,), node=second.nodes[0]),
+        }
+        finished = [
+            waiting.take(SimpleNamespace(request_id=name, outputs=[each]))
+            for name, each in answers.items()
+        ]
+        assert finished == [False, True]
+        if wrong is None:
+            assert not np.isnan(waiting.answer[1:]).any()
+        else:
+            assert isinstance(waiting.answer, AnswerError)
+            assert str(waiting.answer) == OTHER_TOKENS
+
+
+def test_a_generation_that_leaves_its_paths_is_the_error_of_its_text_alone():
+    request = TrackedRequest((0,), max_tokens=3, allowed=TREE)
+    waiting = Waiting(request, 1)
+    assert waiting.take(SimpleNamespace(outputs=[answer(TREE, (2, 8))]))
+    assert isinstance(waiting.answer, AnswerError)
+    assert str(waiting.answer) == (
+        "vLLM generated [2, 8], which leaves the allowed paths, so this text gets no "
+        "label."
+    )

@@ -15,6 +15,7 @@ from classify.engines.vllm import (
     tracked_logprobs,
     tracked_sampling_params,
 )
+from tests.vllm_engines import WITH_PROCESSES
 
 
 def on(*names):
@@ -109,7 +110,7 @@ def test_the_form_of_tracked_values(llm):
     assert all(value < 0.0 for values in tracked.values() for value in values)
 
 
-@on("vllm demo", "vllm demo, ngram")
+@on("vllm demo", "vllm demo, ngram", WITH_PROCESSES)
 def test_tracked_tokens_beside_top_logprobs(llm, model):
     sampling_params = tracked_sampling_params(
         top_logprobs=5, track_token_ids=[100, 200], temperature=0.0, max_tokens=12
@@ -198,7 +199,7 @@ def test_token_prompts_with_eagle(llm, tokenizer, model):
     check_tracked(model, output, [100])
 
 
-@on("vllm demo, ngram", "vllm demo, eagle", "vllm demo, labels")
+@on("vllm demo, ngram", "vllm demo, eagle", "vllm demo, labels", WITH_PROCESSES)
 def test_a_batch_of_token_prompts(llm, tokenizer, model):
     prompts_text = [
         "The first president of the United States was",

@@ -29,7 +29,6 @@ class CsvOutput:
 
     def __init__(self, name: Literal["csv", "tsv"], compression: Compression) -> None:
         self.name: str = name
-        self.part_suffix = f".{name}"
         self._separator = "\t" if name == "tsv" else ","
         self._compression = compression
 

@@ -20,7 +20,6 @@ class JsonlOutput:
     """
 
     name = "jsonl"
-    part_suffix = ".jsonl"
 
     def __init__(self, compression: Compression) -> None:
         self._compression = compression

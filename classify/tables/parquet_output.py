@@ -33,7 +33,6 @@ class ParquetOutput:
     """
 
     name = "parquet"
-    part_suffix = ".parquet"
 
     def __init__(self) -> None:
         pyarrow()

@@ -20,12 +20,9 @@ class OutputFormat(Protocol):
     Attributes
     ----------
     name : {"csv", "tsv", "jsonl", "parquet"}
-    part_suffix : str
-        What the names of parts end in, which are never compressed.
     """
 
     name: str
-    part_suffix: str
 
     def check_columns(self, columns: Sequence[str], name: str) -> None:
         """Raise DataError if the format cannot hold the columns of an input.
@@ -101,8 +98,8 @@ def output_format(
 
     Examples
     --------
-    >>> output_format("out.jsonl.gz").part_suffix
-    '.jsonl'
+    >>> output_format("out.jsonl.gz").name
+    'jsonl'
     """
     given = output_format
     if given is None and (str(path) == "-" or is_stream(str(path))):

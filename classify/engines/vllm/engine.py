@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakKeyDictionary, finalize, proxy
@@ -12,12 +11,12 @@ import numpy as np
 from classify.engines.home import Home
 from classify.engines.protocol import Request, check_request
 from classify.engines.sharing import CLOSED, Exchange, SharedLine
+from classify.engines.vllm.answers import Waiting
 from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
 from classify.engines.vllm.forks import leave_to_parent_in_forks
-from classify.engines.vllm.generation import generation_of
 from classify.engines.vllm.liveness import announce_death, dead_engine
 from classify.engines.vllm.parameters import ids_only, sampling_params
-from classify.engines.vllm.reading import Chain, PackedTree, add_edges, chains_of
+from classify.engines.vllm.reading import Chain, PackedTree, chains_of
 from classify.engines.vllm.speculation import (
     SpeculationFigures,
     speculation_figures,
@@ -28,10 +27,8 @@ from classify.engines.vllm.wire import Wanted
 from classify.errors import ConfigError, EngineError, InputError
 from classify.tracking import (
     Completed,
-    EdgeLogprobs,
     ReadRequest,
     TokenTree,
-    TrackedGeneration,
     TrackedRequest,
 )
 
@@ -43,17 +40,6 @@ _HIGHEST_TEMPERATURE = 2.0  # vLLM refuses any above
 # vLLM's own 5 are too few for it to give back the memory that its processes share,
 # hundreds of MB, which then stay taken after they are killed.
 _SECONDS_TO_END = 15.0
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A request of ours, and what of vLLM's answers to it has come."""
-
-    request: Request
-    n_missing: int
-    chains: Mapping[str, Chain] = field(default_factory=dict)
-    edges: EdgeLogprobs | None = None
-    generations: tuple[TrackedGeneration, ...] = ()
 
 
 class VllmEngine:
@@ -102,7 +88,7 @@ class VllmEngine:
         self._mean_length = float(_GUESSED_LENGTH)
         self._tickets = itertools.count()
         self._names = itertools.count()
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._ticket_of: dict[str, int] = {}
         self._done: list[Completed] = []
         self._home = Home()
@@ -321,7 +307,7 @@ class VllmEngine:
             begun = chain.nodes[0] != 0
             name = self._add(ticket, prompt, parameters, priority=-1 if begun else 0)
             chains[name] = chain
-        self._waiting[ticket] = _Waiting(request, len(chains), chains, edges)
+        self._waiting[ticket] = Waiting(request, len(chains), chains, edges)
 
     def _submit_generation(self, ticket: int, request: TrackedRequest) -> None:
         # Allowed paths end at their leaves, whatever tokens they go over.
@@ -342,7 +328,7 @@ class VllmEngine:
             stop_token_ids=sorted(stops),
             **{**ids_only(), "temperature": request.temperature},
         )
-        self._waiting[ticket] = _Waiting(request, 1)
+        self._waiting[ticket] = Waiting(request, 1)
         self._add(ticket, request.prompt_token_ids, parameters)
 
     def _pack(self, tree: TokenTree) -> PackedTree:
@@ -398,20 +384,9 @@ class VllmEngine:
     def _take(self, output: Any) -> None:
         ticket = self._ticket_of.pop(output.request_id)
         waiting = self._waiting[ticket]
-        if isinstance(waiting.request, TrackedRequest):
-            waiting.generations = tuple(
-                generation_of(waiting.request, completion)
-                for completion in output.outputs
-            )
-        else:
-            assert waiting.edges is not None
-            chain = waiting.chains[output.request_id]
-            add_edges(waiting.edges, waiting.request.tree, chain, output.outputs[0])
-        waiting.n_missing -= 1
-        if not waiting.n_missing:
+        if waiting.take(output):
             del self._waiting[ticket]
-            answer = waiting.generations if waiting.edges is None else waiting.edges
-            self._done.append(Completed(ticket, answer))
+            self._done.append(Completed(ticket, waiting.answer))
 
 
 def _distinct(request: TrackedRequest) -> tuple[int, ...]:

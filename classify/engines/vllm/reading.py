@@ -14,7 +14,7 @@ import numpy as np
 
 from classify.engines.vllm.parameters import ids_only, sampling_params
 from classify.engines.vllm.wire import Wanted, encode_tree, token_outside
-from classify.errors import EngineError
+from classify.errors import AnswerError
 from classify.tracking import EdgeLogprobs, TokenTree
 
 __all__ = ["Chain", "PackedTree", "add_edges", "chains_of"]
@@ -145,7 +145,7 @@ def add_edges(
 
     Raises
     ------
-    EngineError
+    AnswerError
         vLLM answered with other tokens than those of the node's children.
     """
     flat = completion.logprobs
@@ -160,10 +160,9 @@ def add_edges(
             flat.token_ids[start:end]
             != tree.tokens[children.start : children.stop].tolist()
         ):
-            raise EngineError(
+            raise AnswerError(
                 f"vLLM answered a read of node {node} of {tree} with other tokens than "
-                "those of its children: this is a fault of the engine, and no label "
-                "can be told."
+                "those of its children, so this text gets no label."
             )
         edges[children.start : children.stop] = flat.logprobs[start:end]
         node = tree.child_by_token(node, token)

@@ -1,6 +1,8 @@
 """Starting vLLM on a model, or a sentence why it does not start."""
 
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,9 @@ from classify.errors import ConfigError, EngineError, ModelLoadError
 from classify.wording import parameter
 
 __all__ = ["lora_request_of", "start"]
+
+# vLLM looks at every attribute of some of torch's modules.
+_DEPRECATED = "`torch.distributed.reduce_op` is deprecated"
 
 
 def start(
@@ -88,23 +93,35 @@ def start(
     if lora is not None:
         chosen["enable_lora"] = True
     eager = options.get("enforce_eager", chosen.get("enforce_eager", False))
-    # vLLM compiles its sampler even so: on a CPU that is half a minute of C++ at the
-    # first start, to count a few numbers.
-    variables = {"TORCH_COMPILE_DISABLE": "1"} if platform == "cpu" and eager else {}
-    with _children_with(variables):
+    variables = {"PYTHONWARNINGS": _warnings_of_children()}
+    if platform == "cpu" and eager and "TORCH_COMPILE_DISABLE" not in os.environ:
+        # vLLM compiles its sampler even so: on a CPU that is half a minute of C++ at
+        # the first start, to count a few numbers.
+        variables["TORCH_COMPILE_DISABLE"] = "1"
+    with _children_with(variables), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", re.escape(_DEPRECATED), FutureWarning)
         return _started(model, {**chosen, **options}, sorted(options))
+
+
+def _warnings_of_children() -> str:
+    """Return PYTHONWARNINGS without what vLLM makes torch say."""
+    given = os.environ.get("PYTHONWARNINGS")
+    ours = f"ignore:{_DEPRECATED}:FutureWarning"
+    return f"{given},{ours}" if given else ours
 
 
 @contextmanager
 def _children_with(variables: Mapping[str, str]) -> Iterator[None]:
-    """Start processes with these in their environment, unless they are set."""
-    new = {name: each for name, each in variables.items() if name not in os.environ}
-    os.environ.update(new)
+    """Start processes with these in their environment."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in new:
+        for name, value in before.items():
             os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _started(model: str, options: Mapping[str, Any], given: list[str]) -> Any:
