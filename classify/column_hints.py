@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from classify.wording import parameter
 
-__all__ = ["choice_hint", "misread_hint"]
+__all__ = ["choice_hint", "looks_like_data", "misread_hint"]
 
 # What columns with texts are often called, likeliest first.
 _TEXT_COLUMNS = (
@@ -67,7 +67,7 @@ def choice_hint(name: str, columns: Sequence[str], option: str | None) -> str:
         hint += f" Then give {parameter(option, near)}."
     elif option is not None:
         hint += f" Choose one with {parameter(option)}."
-    if any(map(_looks_like_data, columns)):
+    if any(map(looks_like_data, columns)):
         hint += " If its first line is a row already, add a line with names above it."
     return hint
 
@@ -83,7 +83,7 @@ def _near(name: str, columns: Sequence[str], usual: Sequence[str]) -> str | None
     return columns[0] if known is None and usual and len(columns) == 1 else known
 
 
-def _looks_like_data(name: str) -> bool:
+def looks_like_data(name: str) -> bool:
     """Whether a column's name is a number or a sentence, and no name."""
     return (
         len(name) > _MAX_NAME_CHARACTERS

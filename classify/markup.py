@@ -11,8 +11,7 @@ __all__ = ["displayable", "escaped", "readable_piece", "table"]
 _CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
 _CONTROLS[127] = 0x2421
 
-# What tokenizers write for a space, a line break and a tab.
-_MARKS = str.maketrans({"Ġ": "␣", "▁": "␣", "Ċ": "⏎", "\n": "⏎", "ĉ": "⇥", " ": "␣"})
+_MARKS = str.maketrans({" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"})
 
 # In the element, since notebooks align the cells of every table to the right.
 _ALIGNED = {
@@ -75,11 +74,11 @@ def table(align: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> M
 
 
 def readable_piece(piece: str) -> str:
-    """Return a token's spelling with its white space made visible.
+    """Return a token's text with its white space made visible.
 
     Examples
     --------
-    >>> readable_piece("Ġpayment")
+    >>> readable_piece(" payment")
     '␣payment'
     """
     return piece.translate(_MARKS)

@@ -38,6 +38,8 @@ def _byte_marks() -> dict[str, int]:
 
 
 _BYTE_OF_MARK = _byte_marks()
+# What tokenizers write for a space, a line break and a tab.
+_WHITE_SPACE = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n", "ĉ": "\t"})
 
 
 class Segment(NamedTuple):
@@ -123,17 +125,17 @@ class Tokenizer:
         return len(self.backend)
 
     def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
-        """Return a spelling of each token for people to read.
+        """Return the text of each token, a space before a word included.
 
-        It is the tokenizer's own (``Ġbill``) where that is plain; characters beyond
-        ASCII are decoded (``请``), and parts of one are given as bytes (``<E8 AF>``).
+        Parts of a character are given as bytes (``<E8 AF>``).
         """
         return tuple(self._piece(token_id) for token_id in token_ids)
 
     def _piece(self, token_id: int) -> str:
         own = str(self.backend.convert_ids_to_tokens(int(token_id)))
+        # A token alone would be decoded without the space before it by some.
         if own.lstrip("ĠĊĉ▁").isascii():
-            return own
+            return own.translate(_WHITE_SPACE)
         decoded = self.decode([token_id])
         if "\N{REPLACEMENT CHARACTER}" not in decoded:
             return decoded

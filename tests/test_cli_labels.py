@@ -52,6 +52,9 @@ def test_json_holds_the_whole_audit():
     ]
     assert found["words"][0]["prefix_of"] == ["New York"]
     assert found["shared_prefixes"][0]["words"] == ["New", "New York"]
+    # Text, not the tokenizer's own spelling of white space.
+    assert found["words"][0]["pieces"][0] == "New"
+    assert found["prompt_pieces"][-1] == "\n"
     for name in ("end", "n_nodes", "n_inner", "n_branching", "max_depth", "per_text"):
         assert found[name] == getattr(audit, name)
 

@@ -330,3 +330,39 @@ def test_a_reader_that_closes_the_pipe_is_no_traceback(tmp_path):
     assert process.wait(timeout=600) == 1
     assert b"Traceback" not in errors
     assert b"Error" not in errors
+
+
+@pytest.fixture
+def one_column(tmp_path):
+    path = tmp_path / "messages.csv"
+    pd.DataFrame({"message": [TEXTS[0], TEXTS[2]]}).to_csv(path, index=False)
+    return path
+
+
+def test_the_only_column_holds_the_texts_and_a_note_says_so(one_column, tmp_path):
+    output = tmp_path / "out.csv"
+    result = run(one_column, *LABELS, "--output", output)
+    assert (
+        f"The texts are in column 'message', the only one of '{one_column}'.\n"
+        in result.stderr
+    )
+    assert [row["label"] for row in table(output.read_text())] == [
+        "billing",
+        "shipping",
+    ]
+
+
+def test_a_column_that_is_named_is_not_replaced_by_the_only_one(one_column):
+    result = run(one_column, *LABELS, "--text-column", "body", code=2)
+    assert "There is no column 'body' with the text" in result.stderr
+    assert "The texts are in" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["Where is my parcel?\nI paid twice.\n", "a;b\n1;2\n"]
+)
+def test_no_column_is_taken_from_a_file_without_names_or_read_wrong(content, tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text(content)
+    result = run(source, *LABELS, code=2)
+    assert "There is no column 'text' with the text" in result.stderr

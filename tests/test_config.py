@@ -53,7 +53,7 @@ prompt:
   system: Hello
   examples:
     - {text: Bad., title: No, label: neg}
-  chat: false
+  chat: true
   options: inline
   answer_prefix: "It is"
   too_long: error
@@ -85,7 +85,7 @@ calibration: calibration.json
             "{title}: {text} {labels}",
             system="Hello",
             examples=(({"text": "Bad.", "title": "No"}, "neg"),),
-            chat=False,
+            chat=True,
             options="inline",
             answer_prefix="It is",
             too_long="error",

@@ -9,6 +9,7 @@ grow push others out of the batch, all through the contract.
 """
 
 import contextlib
+import gc
 import json
 import multiprocessing
 import os
@@ -154,6 +155,8 @@ def in_this_process():
     os.environ[switch] = "0"
     # Of numba, which drafting by ngram imports. vLLM's search for kernels looks at all
     # that modules hold, and trips over what this one holds.
+    # An LLM that goes takes the process's groups with it, those of the next one too.
+    gc.collect()
     tripping = sys.modules.pop("llvmlite.binding.ffi", None)
     try:
         yield

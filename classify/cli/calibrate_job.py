@@ -114,14 +114,14 @@ def calibrate_tables(
             raise labels.needed_for(wish)
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
-    rows = checked_rows(task, table, label_column=label_column)
+    rows = checked_rows(task, table, notes, label_column=label_column)
     if not overwrite and task.labels is not None:
         names, is_labelled = list(task.labels.names), label_column is not None
         check_calibration(output, wishes, names, is_labelled=is_labelled)
     labels.report(label_column, notes)
     more = None
     if unlabelled is not None:
-        more = checked_rows(task, unlabelled, label_column=None)
+        more = checked_rows(task, unlabelled, notes, label_column=None)
     classifier = load_classifier(task, notes)
     texts = scored_texts(classifier, rows, notes)
     scorer = classifier.scorer()

@@ -51,7 +51,7 @@ def evaluate_table(
         if not overwrite:
             check_report(report)
         where = replacing(report / "report.html", "an earlier report")
-    rows = checked_rows(task, table, label_column=label_column)
+    rows = checked_rows(task, table, notes, label_column=label_column)
     classifier = load_classifier(task, notes, force=rules.force)
     texts = scored_texts(classifier, rows, notes)
     calibrator = _calibrator_of(classifier)

@@ -9,6 +9,7 @@ from classify.calibration import CalibrationWarning
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.job_progress import JobProgress
+from classify.cli.loading import with_text_column
 from classify.cli.report import warn_of_rows
 from classify.config import Task
 from classify.errors import ConfigError
@@ -24,7 +25,9 @@ from classify.tables.table import Table
 __all__ = ["checked_rows", "file_names", "scored_texts", "shown_warnings"]
 
 
-def checked_rows(task: Task, table: Table, *, label_column: str | None) -> LabelledRows:
+def checked_rows(
+    task: Task, table: Table, notes: Notes, *, label_column: str | None
+) -> LabelledRows:
     """Return the rows of a table, or raise InputError; no model is loaded."""
     if task.labels_column is not None:
         raise ConfigError(
@@ -37,6 +40,7 @@ def checked_rows(task: Task, table: Table, *, label_column: str | None) -> Label
             "There are no labels: give --labels, --labels-file, or a --task that has "
             "them."
         )
+    task = with_text_column(task, table, notes, beside=label_column)
     check_table(table, task.classifier(), text_column=task.text_column)
     if label_column is not None:
         table.check_column(label_column, "with the true labels", "label_column")

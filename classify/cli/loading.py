@@ -4,8 +4,32 @@ from classify.artefact import Artefact
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.config import Task
+from classify.tables.table import Table
 
-__all__ = ["load_classifier"]
+__all__ = ["load_classifier", "with_text_column"]
+
+
+def with_text_column(
+    task: Task, table: Table, notes: Notes, *, beside: str | None = None
+) -> Task:
+    """Return the task with the table's only column as the texts', unless one is named.
+
+    Parameters
+    ----------
+    task : Task
+    table : Table
+    notes : Notes
+    beside : str, default=None
+        The column with the true labels.
+    """
+    if "text_column" in task.given or "text" not in task.prompt.fields:
+        return task
+    column = table.only_column(beside)
+    if column is None or column == task.text_column:
+        return task
+    only = "the only one" if beside is None else f"the only one beside {beside!r}"
+    notes.note(f"The texts are in column {column!r}, {only} of {table.name}.")
+    return task.changed({"text_column": column})
 
 
 def load_classifier(

@@ -15,7 +15,7 @@ from classify.cli.interruption import graceful_interruption
 from classify.cli.job_log import JobLog, Watchers
 from classify.cli.job_options import JobOptions, Reading, is_stream
 from classify.cli.job_progress import JobProgress
-from classify.cli.loading import load_classifier
+from classify.cli.loading import load_classifier, with_text_column
 from classify.cli.overwriting import check_log, check_rows, replacing
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, on_one_line, results_table
@@ -50,6 +50,7 @@ def predict_table(
     """Classify a table; write or show it; report what became of its rows."""
     limit = None if options.max_errors is None else ErrorLimit.parse(options.max_errors)
     table = reading.table()
+    task = with_text_column(task, table, notes)
     job = Classification(
         classifier=task.classifier(),
         columns=RowColumns(text=task.text_column, labels=task.labels_column),

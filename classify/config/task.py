@@ -189,7 +189,8 @@ class Task:
         settings = {key: changes[key] for key in changes if key not in of_prompt}
         if of_prompt:
             settings["prompt"] = {key: changes[key] for key in of_prompt}
-        return _with(self, settings, _Wording("the options", _option_name))
+        changed = _with(self, settings, _Wording("the options", _option_name))
+        return replace(changed, given=self.given | changes.keys())
 
     def classifier(self) -> "ZeroShotClassifier":
         """Return the classifier that this task describes; nothing is loaded yet."""

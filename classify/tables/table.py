@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from classify.column_hints import choice_hint, misread_hint
+from classify.column_hints import choice_hint, looks_like_data, misread_hint
 from classify.errors import DataError
 from classify.tables.chunk import Chunk
 from classify.tables.rows import DictRows, Rows
@@ -88,6 +88,16 @@ class Table:
         """Return the columns without rows."""
         return Chunk(self.empty, np.empty(0, dtype=np.int64))
 
+    def only_column(self, beside: str | None = None) -> str | None:
+        """Return the one column that there is beside another; None if that is unsure.
+
+        It is where the file seems to be read in the wrong way, or to have no names.
+        """
+        columns = [name for name in self.columns if name != beside]
+        if len(columns) != 1 or self._misread_hint() or looks_like_data(columns[0]):
+            return None
+        return columns[0]
+
     def check_column(self, name: str, purpose: str, option: str | None = None) -> None:
         """Raise DataError unless there is exactly one column of this name.
 
@@ -105,13 +115,14 @@ class Table:
         if name in self.columns:
             return
         columns = ", ".join(map(repr, self.columns)) or "none"
-        is_jsonl = isinstance(self.empty, DictRows)
-        hints = misread_hint(self.columns, is_jsonl=is_jsonl)
-        hints = hints or choice_hint(name, self.columns, option)
+        hints = self._misread_hint() or choice_hint(name, self.columns, option)
         raise DataError(
             f"There is no column {name!r} {purpose} in {self.name}. Columns: "
             f"{columns}.{hints}"
         )
+
+    def _misread_hint(self) -> str:
+        return misread_hint(self.columns, is_jsonl=isinstance(self.empty, DictRows))
 
 
 def name_of_all(sources: Sequence[Source]) -> str:
