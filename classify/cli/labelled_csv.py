@@ -40,13 +40,14 @@ def checked_rows(
             "There are no labels: give --labels, --labels-file, or a --task that has "
             "them."
         )
+    labels = task.labels
     task = with_text_column(task, table, notes, beside=label_column)
     check_table(table, task.classifier(), text_column=task.text_column)
     if label_column is not None:
         table.check_column(label_column, "with the true labels", "label_column")
     return read_labelled(
         table,
-        task.labels,
+        labels,
         fields=task.prompt.fields,
         text_column=task.text_column,
         label_column=label_column,
