@@ -28,6 +28,7 @@ from classify.given_calibrator import (
     is_fitted,
     not_fitted,
 )
+from classify.label_audit import LabelAudit
 from classify.label_values import labels_of_y
 from classify.labels import Labels, LabelSet
 from classify.prompted_model import Progress, PromptedModel
@@ -37,7 +38,7 @@ from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.spec import ModelSpec, Scoring
 from classify.tokenizer import Tokenizer
-from classify.verbalizer import LabelAudit, Verbalizer
+from classify.verbalizer import Verbalizer
 
 __all__ = ["ZeroShotClassifier"]
 

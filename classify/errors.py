@@ -104,3 +104,14 @@ class TooManyErrorsError(ClassifyError):
 
 RowError: TypeAlias = InputError | AnswerError
 """Why one row has no label; a job sets the row aside and goes on."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of another package's error, to go on in our own sentence.
+
+    Examples
+    --------
+    >>> first_line(ValueError("No such head.\nTraceback: …"))
+    'No such head'
+    """
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".:")

@@ -9,7 +9,7 @@ Notation: x is the prompt, v a node, and c a child of v that the token t_c leads
 Everything is kept as natural logarithms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from classify.errors import LabelError
 from classify.labels import LabelSet
 from classify.tracking import EdgeBounds, EdgeLogprobs, TokenTree
 
-__all__ = ["LabelMass", "LabelTrie", "NodeMasses", "WordPath"]
+__all__ = ["LabelMass", "LabelTrie", "NodeMasses", "WordPath", "begin_another"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -106,6 +106,12 @@ class LabelTrie:
         if missing:
             names = ", ".join(repr(labels.names[at]) for at in sorted(missing))
             raise LabelError(f"No token path for {names}: give each label a word.")
+        for begun, longer in begin_another(owner):
+            raise LabelError(
+                f"The tokens {list(begun)} of the word {owner[begun].word!r} begin "
+                f"those of the word {owner[longer].word!r}: every path needs an end "
+                "token."
+            )
         self.labels = labels
         self.n_labels = len(labels)
         self.tree = TokenTree(owner)
@@ -217,3 +223,20 @@ class LabelTrie:
                 total += min(at_most[left_out].sum(), rest)
             most[node] = min(1.0, total)
         return float(most[0])
+
+
+def begin_another(
+    paths: Iterable[tuple[int, ...]],
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the paths that are a proper prefix of another, each with one of those.
+
+    Examples
+    --------
+    >>> begin_another([(1, 2), (3,), (1,)])
+    [((1,), (1, 2))]
+    """
+    # In sorted order a prefix stands right before one of the paths that it begins.
+    ordered = sorted(set(paths))
+    return [
+        (path, after) for path, after in pairwise(ordered) if after[: len(path)] == path
+    ]

@@ -4,37 +4,31 @@ Words are never tokenized in isolation. Prompt and word are encoded together, an
 prompt ends where all those encodings, and the prompt's own, still agree: where the
 tokenizer merges across the seam, the seam moves back (the boundary rule). If a path is
 a proper prefix of another, all paths get an end token (the end rule), or "New" would
-keep the mass of "New York".
+keep the mass of "New York". Where that depends on the text, see `AnswerSpace`.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
-from markupsafe import Markup
-
 from classify.errors import LabelError, PromptError, PromptTooLongError
+from classify.label_audit import LabelAudit, WordAudit
 from classify.labels import LabelSet
-from classify.markup import escaped, readable_piece, table
 from classify.parameters import BOOLEAN, Setting, check_settings, one_of
 from classify.prompts import CompiledPrompt
 from classify.tokenizer import Segment
 from classify.tracking import common_prefix_length
-from classify.trie import LabelTrie, WordPath
+from classify.trie import LabelTrie, WordPath, begin_another
 
-__all__ = ["AnswerSpace", "LabelAudit", "ScorablePrompt", "Verbalizer", "WordAudit"]
+__all__ = ["AnswerSpace", "ScorablePrompt", "Verbalizer"]
 
 logger = logging.getLogger(__name__)
 
 # Texts of different endings: letters, digits, punctuation, white space, other scripts.
 # If the paths are the same after all of them, they do not depend on the text.
 _PROBES = ("a text", "Is it 5", "It works.", 'quoted "', "list:\n", "space ", "文本")
-
-# A notebook shows no more words than can be looked through.
-_N_SHOWN_WORDS = 100
 
 
 class ScorablePrompt(NamedTuple):
@@ -43,89 +37,6 @@ class ScorablePrompt(NamedTuple):
     token_ids: tuple[int, ...]
     trie: LabelTrie
     truncated: bool
-
-
-class WordAudit(NamedTuple):
-    """How one label word will be read."""
-
-    label: str
-    word: str
-    token_ids: tuple[int, ...]
-    pieces: tuple[str, ...]
-    prefix_of: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class LabelAudit:
-    """What the model will be asked, before anything is spent.
-
-    Attributes
-    ----------
-    words : tuple of WordAudit
-        Each label word with its token path (the end token included, where added) and
-        the words that it is a prefix of.
-    end : str or None
-        The spelling of the end token of every path, or None if none was needed.
-    prompt_pieces : tuple of str
-        The last tokens before the answer.
-    n_boundary_tokens : int
-        How many tokens the prompt's own encoding gave up to the paths.
-    bos : tuple of str
-        What is put before a plain prompt, as the tokenizer's own encoding does.
-    is_chat : bool
-        Whether the chat template writes the prompt.
-    n_nodes, n_inner, n_branching : int
-        Size of the trie: all nodes; those that can be read; those with a choice.
-    max_depth : int
-        Tokens of the longest path.
-    per_text : bool
-        Whether paths depend on the text, and are found for each text.
-    thinking : {"none", "skipped", "closed", "open"} or None
-        What the chat template does with thinking; see `classify.prompts.slot.Slot`.
-        None for a plain prompt.
-    answer_end : str or None
-        What the chat template writes behind an answer; None for a plain prompt.
-    date : str or None
-        The date that the chat template writes as today's.
-    """
-
-    words: tuple[WordAudit, ...]
-    end: str | None
-    prompt_pieces: tuple[str, ...]
-    n_boundary_tokens: int
-    bos: tuple[str, ...]
-    is_chat: bool
-    n_nodes: int
-    n_inner: int
-    n_branching: int
-    max_depth: int
-    per_text: bool
-    thinking: str | None
-    answer_end: str | None
-    date: str | None
-
-    def _repr_html_(self) -> str:
-        shown = self.words[:_N_SHOWN_WORDS]
-        rows = [
-            [
-                word.label,
-                word.word,
-                _pieces_html(word.pieces),
-                " ".join(map(str, word.token_ids)),
-                ", ".join(word.prefix_of),
-            ]
-            for word in shown
-        ]
-        header = ["label", "word", "tokens", "token ids", "begins"]
-        facts = [
-            f"Shown: {len(shown)} of {len(self.words)} words",
-            f"Prompt ends: … {_pieces_html(self.prompt_pieces)}",
-            f"End token: {'none' if self.end is None else _pieces_html([self.end])}",
-            f"Trie: {self.n_nodes} nodes, longest path {self.max_depth} tokens",
-        ]
-        if self.per_text:
-            facts.append("The words' tokens depend on how a text ends")
-        return f"{table('lllll', header, rows)}\n<p>{'<br>'.join(facts)}</p>"
 
 
 @dataclass(frozen=True)
@@ -202,6 +113,12 @@ class _End(NamedTuple):
 class AnswerSpace:
     """The token paths of label words behind one compiled prompt.
 
+    The end token is decided for all texts alike: every path gets one if, behind any of
+    a few texts of different endings, a path begins another. A text that alone makes a
+    path begin another gets the end token behind all of its own paths. Its labels are
+    comparable with one another, as ever; its label mass is that of whole answers, and
+    not of answers that begin with a label.
+
     Parameters
     ----------
     verbalizer : Verbalizer
@@ -229,19 +146,23 @@ class AnswerSpace:
             for spelling in verbalizer.spellings(word, prompt.separator_before(word))
         ]
         self._tries = lru_cache(maxsize=64)(self._make_trie)
-        self._end: _End | None = None
-        if verbalizer.end == "always":
-            self._end = self._choose_end()
-        self._joint = self._encode_jointly(self._nearest_context(_PROBES[0]))
-        if self._end is None and _any_proper_prefix(self._joint.paths):
-            self._end = self._choose_end()
-            self._joint = self._encode_jointly(self._nearest_context(_PROBES[0]))
-        self.trie = self._tries(self._joint.paths)
-        self.per_text = prompt.tail_follows_data and any(
-            self._encode_jointly(self._nearest_context(probe)).paths
-            != self._joint.paths
-            for probe in _PROBES[1:]
+        # What follows the text decides the paths, unless a control token lies between.
+        probes = _PROBES if prompt.tail_follows_data else _PROBES[:1]
+        contexts = [self._nearest_context(probe) for probe in probes]
+        self._end: _End | None = (
+            self._choose_end() if verbalizer.end == "always" else None
         )
+        joints = [self._encode_jointly(context, self._end) for context in contexts]
+        if self._end is None and any(begin_another(each.paths) for each in joints):
+            self._end = self._choose_end()
+            joints = [self._encode_jointly(context, self._end) for context in contexts]
+        self._joint = joints[0]
+        self.trie = self._tries(self._joint.paths)
+        self.per_text = (
+            prompt.tail_follows_data
+            and any(each.paths != self._joint.paths for each in joints)
+        ) or any(prompt.may_merge(spelling) for _, spelling in self._spelled)
+        self._warn_of_unknown()
         if self.per_text:
             logger.warning(
                 "The label words merge with the end of the text, so their tokens are "
@@ -278,7 +199,7 @@ class AnswerSpace:
         ending = self._joint.paths[0][: self._n_spelled_tokens(0)]
         encoded = self.prompt.encode(
             rows,
-            suffix=self._ended(self._spelled[0][1]),
+            suffix=self._spelled[0][1] + (self._end or _End()).text,
             max_tokens=context_length - self.trie.tree.max_depth + len(ending),
         )
         prompts = []
@@ -287,7 +208,7 @@ class AnswerSpace:
         ):
             trie = self.trie
             if self.per_text or ids[-len(ending) :] != ending:
-                joint = self._encode_jointly(self.prompt.render(row))
+                joint = self._joint_of(self.prompt.render(row))
                 token_ids, trie = joint.prompt_ids, self._tries(joint.paths)
                 if len(token_ids) + trie.tree.max_depth > context_length:
                     raise PromptTooLongError(
@@ -349,28 +270,32 @@ class AnswerSpace:
         row = dict.fromkeys(self.prompt.fields, probe)
         return self.prompt.render_tail(row)
 
-    def _ended(self, spelling: str) -> str:
-        return spelling + self._end.text if self._end else spelling
-
     def _n_spelled_tokens(self, at: int) -> int:
         return len(self._joint.paths[at]) - len(self._end.ids if self._end else ())
 
     def _choose_end(self) -> _End:
-        wanted = self.verbalizer.end_token
-        eos_id = self.prompt.tokenizer.eos_id
+        wanted, tokenizer = self.verbalizer.end_token, self.prompt.tokenizer
+        eos_id = tokenizer.eos_id
         candidates: dict[str, _End | None] = {
             "end_of_turn": self._end_of_turn(),
             "eos": None if eos_id is None else _End(ids=(eos_id,)),
-            "newline": _End("\n"),
+            "newline": _End("\n") if tokenizer.writes("\n") else None,
         }
         if wanted != "auto":
             candidates = {wanted: candidates[wanted]}
         for end in candidates.values():
             if end is not None:
                 return end
+        if wanted == "auto":
+            raise LabelError(
+                "The answers need an end token, but the tokenizer of "
+                f"{tokenizer.name!r} has no end of turn, no end of sequence and no "
+                "token for a newline: give the labels words of which none begins "
+                "another, and leave out end='always'."
+            )
         raise LabelError(
             f"end_token={wanted!r}, but there is none with the tokenizer of "
-            f"{self.prompt.tokenizer.name!r} and this prompt: use end_token='auto'."
+            f"{tokenizer.name!r} and this prompt: use end_token='auto'."
         )
 
     def _end_of_turn(self) -> _End | None:
@@ -383,14 +308,28 @@ class AnswerSpace:
         [ids] = self.prompt.tokenizer.encode([[Segment(rest, is_data=False)]])
         return _End(text, ids)
 
-    def _encode_jointly(self, context: Sequence[Segment]) -> _Joint:
-        endings = [self._ended(spelling) for _, spelling in self._spelled]
+    def _joint_of(self, context: Sequence[Segment]) -> _Joint:
+        joint = self._encode_jointly(context, self._end)
+        if self._end is None and begin_another(joint.paths):
+            return self._encode_jointly(context, self._choose_end())
+        return joint
+
+    def _encode_jointly(self, context: Sequence[Segment], end: _End | None) -> _Joint:
+        text, end_ids = end or _End()
+        endings = [spelling + text for _, spelling in self._spelled]
         alone, *joint = self.prompt.tokenizer.encode(
-            [context, *([*context, Segment(end, is_data=True)] for end in endings)],
+            [context, *([*context, Segment(each, is_data=True)] for each in endings)],
             add_bos=not self.prompt.is_chat,
         )
         kept = common_prefix_length([alone, *joint])
-        end_ids = self._end.ids if self._end else ()
+        for (at, spelling), token_ids in zip(self._spelled, joint, strict=True):
+            if len(token_ids) == kept:
+                raise LabelError(
+                    f"The word {spelling.strip()!r} of label {self.labels.names[at]!r} "
+                    "has no token of its own behind the prompt: the tokenizer of "
+                    f"{self.prompt.tokenizer.name!r} drops its characters, or joins "
+                    "them with the text's. Give the label another word."
+                )
         return _Joint(
             prompt_ids=alone[:kept],
             paths=tuple((*token_ids[kept:], *end_ids) for token_ids in joint),
@@ -398,23 +337,44 @@ class AnswerSpace:
         )
 
     def _make_trie(self, paths: tuple[tuple[int, ...], ...]) -> LabelTrie:
-        return LabelTrie(
-            [
-                WordPath(at, spelling.strip(), path)
-                for (at, spelling), path in zip(self._spelled, paths, strict=True)
-            ],
-            self.labels,
-        )
+        words = [
+            WordPath(at, spelling.strip(), path)
+            for (at, spelling), path in zip(self._spelled, paths, strict=True)
+        ]
+        self._check_unknown(words)
+        return LabelTrie(words, self.labels)
 
+    def _check_unknown(self, words: Sequence[WordPath]) -> None:
+        """Raise LabelError where unknown characters make words of two labels one."""
+        tokenizer, names = self.prompt.tokenizer, self.labels.names
+        owners: dict[tuple[int, ...], WordPath] = {}
+        for word in words:
+            other = owners.setdefault(word.token_ids, word)
+            if other.label != word.label and tokenizer.unknown_id in word.token_ids:
+                raise LabelError(
+                    f"The word {other.word!r} of label {names[other.label]!r} and the "
+                    f"word {word.word!r} of label {names[word.label]!r} have the same "
+                    f"tokens: the tokenizer of {tokenizer.name!r} has none for some of "
+                    f"their characters, and takes {tokenizer.unknown!r} for each of "
+                    "them. Give one of the labels a word that the tokenizer can write."
+                )
 
-def _pieces_html(pieces: Sequence[str]) -> Markup:
-    code = Markup("<code>{}</code>")
-    return Markup(" ").join(
-        [code.format(escaped(readable_piece(piece))) for piece in pieces]
-    )
-
-
-def _any_proper_prefix(paths: Sequence[tuple[int, ...]]) -> bool:
-    # In sorted order a prefix stands right before one of the paths that it begins.
-    ordered = sorted(set(paths))
-    return any(after[: len(path)] == path for path, after in pairwise(ordered))
+    def _warn_of_unknown(self) -> None:
+        tokenizer = self.prompt.tokenizer
+        words = [
+            spelling.strip()
+            for (_, spelling), path in zip(
+                self._spelled, self._joint.paths, strict=True
+            )
+            if tokenizer.unknown_id in path
+        ]
+        if words:
+            logger.warning(
+                "The tokenizer of %r has no token for some characters of %s, and takes "
+                "%r for each of them: the label has the probability of any answer with "
+                "unknown characters there. Give it a word that the tokenizer can "
+                "write.",
+                tokenizer.name,
+                ", ".join(map(repr, words)),
+                tokenizer.unknown,
+            )

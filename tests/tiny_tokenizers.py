@@ -3,7 +3,16 @@
 import functools
 import json
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -96,6 +105,132 @@ def with_tags() -> TextTokenizer:
         [AddedToken(tag, special=False) for tag in ("<think>", "[TOOL]")]
     )
     return _wrapped(backend, "with-tags", chat=True)
+
+
+def _byte_bpe(corpus=CORPUS, *, special=SPECIAL, pattern=None, **options) -> Tokenizer:
+    """Byte-level BPE, whose words are those of a pattern or else of GPT-2."""
+    backend = Tokenizer(models.BPE(**options))
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)
+    if pattern is not None:
+        split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+        pieces = pre_tokenizers.Sequence([split, pieces])
+    backend.pre_tokenizer = pieces
+    backend.decoder = decoders.ByteLevel()
+    backend.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=600,
+            special_tokens=list(special),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return backend
+
+
+# Each character as a word, and within one.
+PRINTABLE = ["".join(map(chr, range(33, 127))), " ".join(map(chr, range(33, 127)))] * 4
+
+TEKKEN_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+"
+CHINESE = [
+    "明日明天文明今日日本本日明文天文文本文字日文中文明白天天日日本文明日",
+    "今日明日日明明日天文天明文日本日本人文明人人文",
+] * 4
+
+
+def tekken_like() -> Tokenizer:
+    """Byte-level BPE whose words are runs of letters, Chinese ones too: Tekken's."""
+    return _byte_bpe([*CORPUS, *CHINESE], pattern=TEKKEN_PATTERN, ignore_merges=True)
+
+
+def byte_level_with(*added: AddedToken, special=SPECIAL) -> Tokenizer:
+    """Byte-level BPE with further tokens."""
+    backend = _byte_bpe(special=special)
+    for each in added:
+        (backend.add_special_tokens if each.special else backend.add_tokens)([each])
+    return backend
+
+
+def prefix_space() -> Tokenizer:
+    """Byte-level BPE with a space put before a text, as RoBERTa has it."""
+    backend = _byte_bpe()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    return backend
+
+
+def superword() -> Tokenizer:
+    """Byte-level BPE whose merges run across spaces."""
+    return _byte_bpe(pattern=r"[^\n]+|\n")
+
+
+def word_piece() -> Tokenizer:
+    """WordPiece, as BERT has it: lower case, no bytes, [UNK]."""
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[UNK]", *SPECIAL]
+    backend.train_from_iterator(
+        [*CORPUS, *PRINTABLE],
+        trainers.WordPieceTrainer(
+            vocab_size=400, special_tokens=special, show_progress=False
+        ),
+    )
+    return backend
+
+
+def unigram(*, scheme: str = "always", bytes_too: bool = False) -> Tokenizer:
+    """Unigram, as T5 and XGLM have it; its vocabulary holds the control tokens."""
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    special = ["<unk>", *SPECIAL, *(f"<0x{at:02X}>" for at in range(256) if bytes_too)]
+    backend.train_from_iterator(
+        [*CORPUS, *PRINTABLE],
+        trainers.UnigramTrainer(
+            vocab_size=400 + 256 * bytes_too,
+            special_tokens=special,
+            unk_token="<unk>",
+            show_progress=False,
+        ),
+    )
+    content = json.loads(backend.to_str())
+    content["model"]["byte_fallback"] = bytes_too
+    content["added_tokens"] = [
+        each for each in content["added_tokens"] if "<0x" not in each["content"]
+    ]
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def legacy_llama() -> Tokenizer:
+    """BPE with a space put before every run of text by the normalizer: Llama 2."""
+    backend = Tokenizer(
+        models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    special = ["<unk>", *SPECIAL, *(f"<0x{at:02X}>" for at in range(256))]
+    backend.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=650, special_tokens=special, show_progress=False
+        ),
+    )
+    content = json.loads(backend.to_str())
+    content["added_tokens"] = [
+        each for each in content["added_tokens"] if "<0x" not in each["content"]
+    ]
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def wrap(backend: Tokenizer, *, chat: bool = True, **names) -> PreTrainedTokenizerFast:
+    """Wrap a tokenizer as transformers saves and loads it."""
+    names = {"bos_token": "<|bos|>", "eos_token": "<|end|>"} | names
+    names = {key: each for key, each in names.items() if each is not None}
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    wrapped.chat_template = CHAT_TEMPLATE if chat else None
+    return wrapped
 
 
 def _wrapped(backend: Tokenizer, name: str, *, chat: bool) -> TextTokenizer:

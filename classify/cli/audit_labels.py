@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from classify.verbalizer import LabelAudit
+    from classify.label_audit import LabelAudit
 
 __all__ = ["LABELS_HELP", "SharedPrefix", "labels_command", "shared_prefixes"]
 

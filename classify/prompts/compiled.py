@@ -69,6 +69,13 @@ class CompiledPrompt:
                 return False
         return False
 
+    def may_merge(self, spelling: str) -> bool:
+        """Return whether a token may span the end of a row's text and an answer."""
+        last = self.parts[-1]
+        tail = "" if isinstance(last, Field) or last.is_data else last.text
+        start = spelling[: len(spelling) - len(spelling.lstrip()) + 1]
+        return self.tail_follows_data and self.tokenizer.may_span(tail + start)
+
     def separator_before(self, word: str) -> str:
         """Return what stands between the prompt and a label word: a space or nothing.
 

@@ -8,36 +8,26 @@ see the tokens that the whole text has; but only literals can become control tok
 
 import functools
 import json
-import os
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from classify.engines import forks  # noqa: F401 keeps a forked tokenizer quiet
-from classify.engines.files import files_of
-from classify.engines.sources import check_config, check_source
-from classify.engines.turns import LOADING, Shelf, Turns
-from classify.errors import ModelLoadError, PromptError
+from classify.engines.turns import Turns
+from classify.errors import PromptError, first_line
+from classify.tokenizer.byte_marks import BYTE_OF_MARK, MARK_OF_BYTE
+from classify.tokenizer.respelled import respelled
 
-__all__ = ["Segment", "Tokenizer", "load_tokenizer"]
+__all__ = ["Segment", "Tokenizer"]
 
 # Added tokens that are not flagged special but steer the model all the same, such as
 # <think> or <tool_call>. Plain words and runs of white space stay text.
 _TAG = re.compile(r"[<\[{|].*[>\]}|]", re.DOTALL)
 
-
-def _byte_marks() -> dict[str, int]:
-    # Byte-level BPE writes printable bytes as themselves, and the others, in order, as
-    # the characters from U+0100 on (Radford et al. 2019, the GPT-2 encoder).
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    marks = {chr(byte): byte for byte in printable}
-    return marks | {chr(256 + at): byte for at, byte in enumerate(others)}
-
-
-_BYTE_OF_MARK = _byte_marks()
+# Tokens for the bytes of characters that have no token of their own.
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 # What tokenizers write for a space, a line break and a tab.
 _WHITE_SPACE = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n", "ĉ": "\t"})
 
@@ -62,8 +52,13 @@ class Tokenizer:
     Attributes
     ----------
     control_ids : frozenset of int
-        Ids that data must never become: special tokens, and added tokens that look
-        like tags.
+        Ids that data must never spell: special tokens, and added tokens that look like
+        tags.
+    unknown_id : int or None
+        The id of the token that stands for any character outside the vocabulary. Such
+        characters become it in data too, as the model would see them.
+    unknown : str
+        How that token is spelled, or "".
     bos_ids : tuple of int
         What the tokenizer's own encoding puts before a text; often one BOS or nothing.
     """
@@ -80,8 +75,12 @@ class Tokenizer:
             backend.all_special_ids, backend.all_special_tokens, strict=True
         ):
             added.setdefault(token_id, content)
+        added = {i: each for i, each in added.items() if not _BYTE.fullmatch(each)}
         self.control_tokens: dict[int, str] = dict(sorted(added.items()))
         self.control_ids = frozenset(added)
+        self.unknown_id = _unknown_id(backend)
+        self._spelled_ids = self.control_ids - {self.unknown_id}
+        self.unknown = {None: "", **added}.get(self.unknown_id, "")
         # The backend has settings that some calls change, such as whether special
         # tokens are parsed: another thread's text must not be encoded with them.
         self._turns = Turns()
@@ -140,10 +139,35 @@ class Tokenizer:
         if "\N{REPLACEMENT CHARACTER}" not in decoded:
             return decoded
         try:
-            spelled = " ".join(f"{_BYTE_OF_MARK[mark]:02X}" for mark in own)
+            spelled = " ".join(f"{BYTE_OF_MARK[mark]:02X}" for mark in own)
         except KeyError:
             return own
         return f"<{spelled}>"
+
+    def writes(self, text: str) -> bool:
+        """Return whether the tokenizer has tokens for a text behind another.
+
+        Some drop white space, and some have one token for all that they do not know.
+        """
+        alone, joint = self.encode_text("a"), self.encode_text("a" + text)
+        return alone != joint and self.unknown_id not in joint
+
+    def may_span(self, seam: str) -> bool:
+        """Return whether a token holds the characters of `seam` behind others.
+
+        Of the last character, the first byte is enough.
+        """
+        marks = [MARK_OF_BYTE[byte] for byte in seam.encode()]
+        n_last = len(seam[-1:].encode())
+        in_bytes = "".join(marks[: len(marks) - n_last + 1])
+        spelled = (seam, seam.replace(" ", "▁"), in_bytes)
+        return any(each.casefold() in self._insides for each in spelled)
+
+    @functools.cached_property
+    def _insides(self) -> str:
+        """All tokens without their first characters, one behind the other."""
+        tokens = filter(lambda token: isinstance(token, str), self.backend.get_vocab())
+        return "\0".join(token[1:].casefold() for token in tokens)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, control tokens included."""
@@ -199,7 +223,7 @@ class Tokenizer:
             roles = ", ".join(message["role"] for message in messages)
             raise PromptError(
                 f"The chat template of {self.name!r} cannot render messages with the "
-                f"roles {roles}: {_first_line(error)}."
+                f"roles {roles}: {first_line(error)}."
             ) from error
 
     def encode(
@@ -239,17 +263,38 @@ class Tokenizer:
         joined = ["".join(segment.text for segment in prompt) for prompt in prompts]
         for text in joined:
             _check_characters(text)
-        encoded = self.backend(joined, add_special_tokens=False, verbose=False)[
-            "input_ids"
-        ]
+        encoded = self.backend(
+            joined, add_special_tokens=False, split_special_tokens=False, verbose=False
+        )["input_ids"]
         prefix = self.bos_ids if add_bos else ()
         rows = []
-        for prompt, token_ids in zip(prompts, encoded, strict=True):
-            controls = [token for token in token_ids if token in self.control_ids]
-            if controls != self._expected_controls(prompt):
-                token_ids = self._encode_apart(prompt)
+        for prompt, text, token_ids in zip(prompts, joined, encoded, strict=True):
+            if not self._is_right(prompt, text, token_ids):
+                token_ids = self._encode_spelled(prompt)
             rows.append((*prefix, *token_ids))
         return rows
+
+    def _is_right(
+        self, prompt: Sequence[Segment], joined: str, token_ids: Sequence[int]
+    ) -> bool:
+        """Return whether the encoding of the joint text has the literals' controls."""
+        spelled = self._spelled_ids
+        found = [token for token in token_ids if token in spelled]
+        spans, at = [], 0
+        for segment in prompt:
+            if not segment.is_data:
+                controls = self._literal_controls(segment.text)
+                spans += [(at + start, at + end, i) for start, end, i in controls]
+            at += len(segment.text)
+        expected = [i for _, _, i in spans if i in spelled]
+        if found == expected and (not self.unknown or self.unknown not in joined):
+            return True
+        # A tokenizer may leave alone what a literal spells. That is its right as long
+        # as no control token comes from the data, or from the seam.
+        left = iter(spans)
+        return set(spans) == set(self._find_controls(joined)) and all(
+            any(token == i for _, _, i in left) for token in found
+        )
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Encode one piece of text that holds no control token."""
@@ -267,16 +312,37 @@ class Tokenizer:
             for match in self._control_pattern.finditer(literal)
         )
 
-    def _expected_controls(self, prompt: Sequence[Segment]) -> list[int]:
-        return [
-            token_id
-            for segment in prompt
-            if not segment.is_data
-            for _, _, token_id in self._literal_controls(segment.text)
-        ]
+    def _encode_spelled(self, prompt: Sequence[Segment]) -> list[int]:
+        """Encode a prompt whose data spells control tokens."""
+        if self._respelled is None:
+            return self._encode_apart(prompt)
+        fast, names = self._respelled
+        text = ""
+        for segment in prompt:
+            at = 0
+            if not segment.is_data:
+                for start, end, control in self._literal_controls(segment.text):
+                    text += segment.text[at:start] + names[control]
+                    at = end
+            text += segment.text[at:]
+        token_ids: list[int] = fast.encode(text, add_special_tokens=False).ids
+        return token_ids
+
+    @functools.cached_property
+    def _respelled(self) -> tuple[Any, dict[int, str]] | None:
+        """The tokenizer with new names for control tokens, and the names."""
+        fast = getattr(self.backend, "backend_tokenizer", None)
+        # Drawn at random, so that no text can spell one.
+        mark = secrets.token_hex(16)
+        names = {i: f"\ufdd0{mark}.{i}\ufdd1" for i in self.control_ids}
+        old = {content: names[i] for i, content in self.control_tokens.items()}
+        try:
+            return None if fast is None else (respelled(fast, old), names)
+        except ValueError:
+            return None
 
     def _encode_apart(self, prompt: Sequence[Segment]) -> list[int]:
-        """Encode a prompt whose data spells control tokens: runs between literals'."""
+        """Encode a prompt, run by run between controls, with a tokenizer in Python."""
         token_ids: list[int] = []
         run = ""
         for segment in prompt:
@@ -296,7 +362,7 @@ class Tokenizer:
             return []
         encoded = self.backend(run, add_special_tokens=False, split_special_tokens=True)
         token_ids: list[int] = list(encoded["input_ids"])
-        if self.control_ids.isdisjoint(token_ids):
+        if self._spelled_ids.isdisjoint(token_ids):
             return token_ids
         # This tokenizer parses control tokens all the same (added tokens without the
         # special flag always are): cut each one's spelling in two.
@@ -315,7 +381,7 @@ class Tokenizer:
                 piece, add_special_tokens=False, split_special_tokens=True
             )["input_ids"]
         ]
-        found = self.control_ids.intersection(token_ids)
+        found = self._spelled_ids.intersection(token_ids)
         if found:
             spelled = ", ".join(repr(self.control_tokens[i]) for i in sorted(found))
             raise PromptError(
@@ -325,40 +391,13 @@ class Tokenizer:
         return token_ids
 
 
-# What tokenizers are loaded from.
-_TOKENIZER_FILES = ("tokenizer.*", "tekken.json", "vocab.*", "*.tiktoken", "spiece.*")
-_loaded: Shelf[tuple[object, ...], Tokenizer] = Shelf(4, making=LOADING)
-
-
-def load_tokenizer(
-    model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
-) -> Tokenizer:
-    """Load the tokenizer of a model from a folder or a hub id; the last few are kept.
-
-    It is loaded again if files in the folder were saved since.
-
-    Raises
-    ------
-    ModelLoadError
-        There is no tokenizer there, or it cannot be reached.
-    """
-    key = (os.getpid(), str(model), files_of(model), revision, trust_remote_code)
-    options = {"revision": revision, "trust_remote_code": trust_remote_code}
-    return _loaded.get(key, lambda: _load(model, **options))
-
-
-def _load(model: str | Path, **options: Any) -> Tokenizer:
-    only_here = check_source(model, revision=options["revision"])
-    from transformers import AutoTokenizer
-
-    try:
-        backend = AutoTokenizer.from_pretrained(
-            str(model), local_files_only=only_here, **options
-        )
-    # Tokenizers that are damaged raise an Exception of no kind of its own.
-    except Exception as error:
-        raise _not_loaded(str(model), error) from error
-    return Tokenizer(backend, str(model))
+def _unknown_id(backend: Any) -> int | None:
+    """Return the id that the tokenizer's model gives for unknown characters."""
+    model = getattr(getattr(backend, "backend_tokenizer", None), "model", None)
+    # A Unigram model does not tell: the tokenizer's own is taken.
+    name = getattr(model, "unk_token", backend.unk_token)
+    found = None if name is None else backend.convert_tokens_to_ids(name)
+    return None if found is None else int(found)
 
 
 def _check_characters(text: str) -> None:
@@ -373,35 +412,3 @@ def _check_characters(text: str) -> None:
             "\\udfff must come in pairs. Remove it from the text, the labels or the "
             "template."
         ) from None
-
-
-def _not_loaded(model: str, error: Exception) -> ModelLoadError:
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        return ModelLoadError(
-            f"The tokenizer of the model {model!r} cannot be loaded: "
-            f"{_first_line(error)}. Check the name; it must be a model that the hub "
-            "has with its tokenizer."
-        )
-    names = sorted(
-        path.name
-        for pattern in _TOKENIZER_FILES
-        for path in folder.glob(pattern)
-        if path.is_file()
-    )
-    if names:
-        return ModelLoadError(
-            f"The tokenizer in the folder {model!r} cannot be loaded "
-            f"({', '.join(names)}): {_first_line(error)}. Its files are damaged or not "
-            "complete: download or save them again."
-        )
-    check_config(model)
-    return ModelLoadError(
-        f"The folder {model!r} has no tokenizer: it must hold tokenizer.json or the "
-        "like. Save the model's tokenizer there too "
-        "(`tokenizer.save_pretrained(folder)`)."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".:")
