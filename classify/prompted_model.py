@@ -256,11 +256,12 @@ class PromptedModel:
     def _row_encoder(self) -> RowEncoder:
         if self._encoder is None:
             self._encoder = RowEncoder(
-                self.template, self.verbalizer, self._load_tokenizer()
+                self.template, self.verbalizer, self.load_tokenizer()
             )
         return self._encoder
 
-    def _load_tokenizer(self) -> Tokenizer:
+    def load_tokenizer(self) -> Tokenizer:
+        """Return the model's tokenizer, or the one that was given."""
         if self.tokenizer is not None:
             return self.tokenizer
         self.check_files()

@@ -1,6 +1,7 @@
 """Which prompt suits a model and its labels: measured on some dozens of texts."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ import pandas as pd
 from classify.calibration import LabelCalibrator
 from classify.classifier import ZeroShotClassifier
 from classify.encoding import Row
-from classify.errors import ConfigError, DataError, InputError, RowError
+from classify.errors import ConfigError, DataError, InputError, PromptError, RowError
 from classify.frames import rows_and_candidates
 from classify.label_values import labels_of_y
+from classify.labels import LabelSet
 from classify.markup import table
 from classify.metrics import mutual_information
 from classify.parameters import check_parameters, number
@@ -28,7 +30,10 @@ __all__ = [
     "PromptTuning",
     "TunedPrompt",
     "tune_prompt",
+    "tune_rows",
 ]
+
+_logger = logging.getLogger(__name__)
 
 # Fewer labels say less about prompts than the texts alone.
 MIN_LABELLED = 10
@@ -89,9 +94,13 @@ class PromptTuning:
         return self.prompts[0].prompt
 
     @property
-    def current(self) -> TunedPrompt:
-        """What was measured of the classifier's own prompt."""
-        return next(each for each in self.prompts if each.name == CURRENT)
+    def current(self) -> TunedPrompt | None:
+        """What was measured of the classifier's own prompt; None if it cannot be used.
+
+        The chat template of a model that thinks first may not have a place for the
+        label, for example.
+        """
+        return next((each for each in self.prompts if each.name == CURRENT), None)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row for each prompt, best first, a column for each attribute."""
@@ -146,7 +155,7 @@ def tune_prompt(
         Their labels. None: the prompts are compared without.
     prompts : mapping of str to PromptTemplate or str, default=None
         Prompts to compare with the classifier's own. None: those of
-        `candidate_prompts`.
+        `candidate_prompts` that the model can be asked with.
     n_texts : int, default=64
         Texts to score with each prompt; drawn at random if `X` has more.
     random_state : int, default=0
@@ -177,58 +186,118 @@ def tune_prompt(
     >>> sorted(each.name for each in tuning.prompts)
     ['current', 'terse']
     """
+    labels, true = labels_of_y(classifier.scorer().declared, y, len(X))
+    fields = classifier.scorer().model.template.fields
+    rows, _ = rows_and_candidates(X, None, fields)
+    return tune_rows(
+        classifier,
+        rows,
+        true,
+        labels=labels,
+        prompts=prompts,
+        n_texts=n_texts,
+        random_state=random_state,
+        progress=progress,
+    )
+
+
+def tune_rows(
+    classifier: ZeroShotClassifier,
+    rows: Sequence[Row | InputError],
+    true: Sequence[str] | None,
+    *,
+    labels: LabelSet,
+    prompts: Mapping[str, PromptTemplate | str] | None = None,
+    n_texts: int = 64,
+    random_state: int = 0,
+    begins: Callable[[int], object] | None = None,
+    progress: Progress | None = None,
+) -> PromptTuning:
+    """Compare prompts on rows; see `tune_prompt`.
+
+    Parameters
+    ----------
+    classifier : ZeroShotClassifier
+    rows : sequence of mapping or InputError, length n_rows
+        What the prompt shows of each row, or what is wrong with it.
+    true : sequence of str, length n_rows, or None
+        True labels.
+    labels : LabelSet
+    prompts, n_texts, random_state, progress
+        As in `tune_prompt`.
+    begins : callable, default=None
+        Called once, with the number of texts to score in all.
+    """
     whole = number("at least 2", lambda size: size >= 2, whole=True)
     check_parameters("tune_prompt", n_texts=(n_texts, whole))
-    scorer = classifier.scorer()
-    labels, true = labels_of_y(scorer.declared, y, len(X))
-    own = scorer.model.template
-    rows, _ = rows_and_candidates(X, None, own.fields)
     chosen = _drawn(rows, n_texts, random_state)
     names = None if true is None else np.array(true, dtype=np.str_)[chosen]
-    rows = [rows[at] for at in chosen]
-    engine, tokenizer = (
-        classifier.load_engine(),
-        scorer.model.space(labels).prompt.tokenizer,
-    )
-    has_chat = tokenizer.has_chat_template
-    compared = (
-        candidate_prompts(own, labels, has_chat_template=has_chat)
-        if prompts is None
-        else _given(own, prompts)
-    )
+    if names is not None and len(names) < MIN_LABELLED:
+        raise _too_few(len(names))
+    scorers = _scorers(classifier, labels, prompts)
+    if begins is not None:
+        begins(len(scorers) * len(chosen))
+    drawn = [rows[at] for at in chosen]
     scored = [
-        _Scored.of(
-            replace(
-                scorer,
-                model=replace(
-                    scorer.model,
-                    template=prompt,
-                    spec=replace(scorer.model.spec, engine=engine),
-                    tokenizer=tokenizer,
-                ),
-                declared=labels,
-            ),
-            name,
-            rows,
-            progress,
-        )
-        for name, prompt in compared.items()
+        _Scored.of(scorer, name, drawn, progress) for name, scorer in scorers.items()
     ]
     # Prompts are compared on texts that all of them can ask.
     usable = np.logical_and.reduce([each.usable for each in scored])
-    if names is not None and usable.sum() < MIN_LABELLED:
-        raise DataError(
-            f"Comparing prompts by labels takes at least {MIN_LABELLED} labelled "
-            f"texts. Got {usable.sum()}: label more, or compare them without labels."
-        )
     if not usable.any():
         raise DataError(f"None of the texts can be scored. {scored[0].reason}")
+    if names is not None and usable.sum() < MIN_LABELLED:
+        raise _too_few(int(usable.sum()))
     measured = [
         each.measured(usable, None if names is None else names[usable])
         for each in scored
     ]
     measured.sort(key=lambda each: (each.log_loss or 0.0, -each.information))
     return PromptTuning(tuple(measured), int(usable.sum()), names is not None)
+
+
+def _too_few(n_labelled: int) -> DataError:
+    return DataError(
+        f"Comparing prompts by labels takes at least {MIN_LABELLED} labelled texts. "
+        f"Got {n_labelled}: label more, or compare them without labels."
+    )
+
+
+def _scorers(
+    classifier: ZeroShotClassifier,
+    labels: LabelSet,
+    prompts: Mapping[str, PromptTemplate | str] | None,
+) -> dict[str, RowScorer]:
+    """Return what scores rows with each prompt, over one engine and one tokenizer."""
+    scorer = replace(classifier.scorer(), declared=labels)
+    own, tokenizer = scorer.model.template, scorer.model.load_tokenizer()
+    compared = (
+        candidate_prompts(own, labels, has_chat_template=tokenizer.has_chat_template)
+        if prompts is None
+        else _given(own, prompts)
+    )
+    model = replace(scorer.model, tokenizer=tokenizer)
+    made = {
+        name: replace(scorer, model=replace(model, template=prompt))
+        for name, prompt in compared.items()
+    }
+    refused: dict[str, PromptError] = {}
+    for name, each in made.items():
+        try:
+            each.model.space(labels)
+        except PromptError as error:
+            if prompts is not None:
+                raise
+            refused[name] = error
+    if len(refused) == len(made):
+        raise refused[CURRENT]
+    if refused:
+        _logger.info("Not compared: %s.", ", ".join(refused))
+    spec = replace(model.spec, engine=classifier.load_engine())
+    return {
+        name: replace(each, model=replace(each.model, spec=spec))
+        for name, each in made.items()
+        if name not in refused
+    }
 
 
 def _drawn(

@@ -56,11 +56,12 @@ def refused(*arguments, code=2, **options):
         (("predict",), "$ classify predict tickets.csv --labels billing,shipping"),
         (("demo",), "$ classify demo"),
         (("labels",), '$ classify labels --labels "New,New York,Boston"'),
+        (("tune",), "$ classify tune tickets.csv --task tickets.yaml -o tuned.yaml"),
         (("calibrate",), "$ classify calibrate labelled.csv --task tickets.yaml"),
         (("evaluate",), "$ classify evaluate fresh.csv --task tickets.yaml"),
         (("doctor",), "$ classify doctor"),
     ],
-    ids=["classify", "predict", "demo", "labels", "calibrate", "evaluate", "doctor"],
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
 def test_help_begins_with_an_example(arguments, example):
     result = run(*arguments, "--help")

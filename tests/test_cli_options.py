@@ -393,8 +393,11 @@ def example_of(command):
 def test_the_examples_of_help_work_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("demo", "--files").exit_code == 0
-    for command in ("", "demo", "predict", "labels", "calibrate", "evaluate", "doctor"):
+    commands = ["demo", "predict", "labels", "tune", "calibrate", "evaluate", "doctor"]
+    assert sorted(commands) == sorted(COMMANDS)
+    for command in ("", *commands):
         fewer = ["--limit", "120"] if command in ("calibrate", "evaluate") else []
+        fewer = ["--n-texts", "4"] if command == "tune" else fewer
         result = run(*example_of(command), *fewer)
         assert result.exit_code == 0, (command, result.output)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))

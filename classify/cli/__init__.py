@@ -1,4 +1,4 @@
-"""The command line: demo, predict, labels, calibrate, evaluate and doctor.
+"""The command line: demo, predict, labels, tune, calibrate, evaluate and doctor.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 misuse
 or bad input, 130 interrupted.
@@ -19,6 +19,7 @@ from classify.cli.demo import DEMO_HELP, demo_command
 from classify.cli.doctor import DOCTOR_HELP, doctor_command
 from classify.cli.evaluate import EVALUATE_HELP, evaluate_command
 from classify.cli.predict import PREDICT_HELP, predict_command
+from classify.cli.tune import TUNE_HELP, tune_command
 
 __all__ = ["app", "main"]
 
@@ -57,6 +58,12 @@ app.command(
     help=LABELS_HELP,
     short_help="Show how label words become tokens.",
 )(labels_command)
+app.command(
+    "tune",
+    cls=Command,
+    help=TUNE_HELP,
+    short_help="Find the prompt that suits the model, on some dozens of texts.",
+)(tune_command)
 app.command(
     "calibrate",
     cls=Command,

@@ -21,11 +21,11 @@ from classify.cli.labelled_csv import (
     shown_warnings,
 )
 from classify.cli.loading import load_classifier
-from classify.cli.overwriting import check_calibration, replacing
+from classify.cli.overwriting import check_calibration, check_place, replacing
 from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.errors import ClassifyError, ConfigError, DataError
+from classify.errors import ClassifyError, ConfigError
 from classify.given_calibrator import warn_of_tolerance
 from classify.jobs import CalibrationFit, CalibrationWishes, fit_artefact
 from classify.tables.table import Table as InputTable
@@ -105,7 +105,7 @@ def calibrate_tables(
     overwrite: bool,
 ) -> None:
     """Fit a calibration to a table, say what it does, and write it."""
-    _check_output(output, table, unlabelled)
+    check_place(output, table, unlabelled)
     label_column = labels.column_in(table)
     if isinstance(wishes.prior, Mapping) and task.labels is not None:
         target_prior(wishes.prior, np.array(task.labels.names), None)
@@ -179,23 +179,6 @@ def _harms(fit: CalibrationFit) -> Iterator[str]:
         yield (
             f"No threshold keeps the share of wrong answers at {rule.target_risk:g}: "
             "no row would get a label."
-        )
-
-
-def _check_output(output: Path, *inputs: InputTable | None) -> None:
-    """Refuse a place that cannot be written to before a model is loaded."""
-    target = output.resolve()
-    if target.is_dir():
-        raise DataError(f"The output {str(output)!r} is a folder: name a file in it.")
-    if not target.parent.is_dir():
-        raise DataError(
-            f"There is no folder {str(output.parent)!r} for the output: create it "
-            "first."
-        )
-    read = [each["path"] for table in inputs if table for each in table.inputs()]
-    if any(Path(str(path)).resolve() == target for path in read):
-        raise DataError(
-            f"The output {str(output)!r} is the input: give it another name."
         )
 
 

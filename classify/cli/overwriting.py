@@ -18,13 +18,19 @@ if TYPE_CHECKING:
     from classify.tables.writing import OutputFormat
 
 __all__ = [
+    "TUNED",
     "OverwriteOption",
     "check_calibration",
     "check_log",
+    "check_place",
     "check_report",
     "check_rows",
+    "check_tuned",
     "replacing",
 ]
+
+# The first line of a task file that classify tune writes.
+TUNED = "# Written by classify tune."
 
 OverwriteOption = Annotated[
     bool,
@@ -59,6 +65,12 @@ def check_rows(
         raise _refusal(
             errors, "would be replaced by a list of rows, and is something else"
         )
+
+
+def check_tuned(output: Path) -> None:
+    """Raise DataError if a file that is there was not written by classify tune."""
+    if _has_content(output) and not _starts(output).startswith(TUNED.encode()):
+        raise _refusal(output, "exists and is not of classify tune")
 
 
 def check_calibration(
@@ -119,6 +131,23 @@ def check_log(path: Path) -> None:
     if not isinstance(line, dict) or "event" not in line:
         raise DataError(
             f"The log {str(path)!r} exists and is something else: give it another name."
+        )
+
+
+def check_place(output: Path, *inputs: "Table | None") -> None:
+    """Refuse a place that cannot be written to before a model is loaded."""
+    target = output.resolve()
+    if target.is_dir():
+        raise DataError(f"The output {str(output)!r} is a folder: name a file in it.")
+    if not target.parent.is_dir():
+        raise DataError(
+            f"There is no folder {str(output.parent)!r} for the output: create it "
+            "first."
+        )
+    read = [each["path"] for table in inputs if table for each in table.inputs()]
+    if any(Path(str(path)).resolve() == target for path in read):
+        raise DataError(
+            f"The output {str(output)!r} is the input: give it another name."
         )
 
 

@@ -54,6 +54,9 @@ USES: Mapping[str, Use] = {
         ("restart", "keep_job", "overwrite", "ray"),
         "{option} is for a job with an output file: give --output, or drop {option}.",
     ),
+    "a task file is written": Use(
+        ("overwrite",), "{option} is for --output: give it, or drop {option}."
+    ),
     "a report is written": Use(
         ("overwrite",), "{option} is for --report: give it, or drop {option}."
     ),

@@ -58,7 +58,7 @@ _FORMS: Mapping[str, Mapping[str, Any]] = {
         "template": "{shown}\nCategory:",
         "options": "none",
     },
-    "plain, labels behind the text": {
+    "plain, labels last": {
         "chat": False,
         "template": "{shown}\n\nCategories: {labels}\nCategory:",
     },

@@ -1,0 +1,112 @@
+"""What `classify tune` does, and the table that it prints."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.table import Table as Shown
+
+from classify.atomic import atomic_file
+from classify.cli.console import Notes
+from classify.cli.figures import figures_table
+from classify.cli.job_progress import JobProgress
+from classify.cli.labelled_csv import checked_rows
+from classify.cli.loading import load_classifier
+from classify.cli.overwriting import TUNED, check_place, check_tuned, replacing
+from classify.config import Task, task_yaml
+from classify.prompts.candidates import CURRENT
+from classify.tables.table import Table
+from classify.tuning import PromptTuning, tune_rows
+
+__all__ = ["tune_table"]
+
+
+def tune_table(
+    task: Task,
+    table: Table,
+    notes: Notes,
+    *,
+    output: Path | None,
+    overwrite: bool,
+    label_column: str | None,
+    n_texts: int,
+) -> None:
+    """Compare prompts on a table's texts, print the table, and write the task."""
+    if output is not None:
+        check_place(output, table)
+        if not overwrite:
+            check_tuned(output)
+        where = replacing(output, "an earlier one")
+    # It was fitted behind another prompt.
+    calibration = task.calibration
+    task = task.changed({"calibration": None})
+    labels = task.labels
+    labelled = checked_rows(task, table, notes, label_column=label_column)
+    classifier = load_classifier(task, notes)
+    assert labels is not None, "checked"
+    with JobProgress(notes) as progress:
+        tuning = tune_rows(
+            classifier,
+            labelled.rows,
+            None if labelled.labels is None else labelled.labels.tolist(),
+            labels=labels,
+            n_texts=n_texts,
+            begins=lambda n_reads: progress.begins(n_reads, 0),
+            progress=lambda n_reads: progress.progressed(n_reads, 0),
+        )
+    notes.results(in_files=80).print(_table(tuning))
+    best = tuning.prompts[0]
+    notes.say(_conclusion(tuning))
+    if output is None:
+        notes.note("Write it to a task file with --output FILE.")
+        return
+    tuned = replace(task, prompt=best.prompt)
+    with atomic_file(output) as file:
+        file.write(f"{TUNED}\n{task_yaml(tuned)}".encode())
+    notes.say(f"Written to {where}: use it with --task {output}.")
+    if calibration is not None and best.name != CURRENT:
+        notes.warn(
+            f"The calibration {calibration!r} was fitted with the previous prompt, so "
+            "the new file leaves it out: run classify calibrate again."
+        )
+
+
+def _table(tuning: PromptTuning) -> Shown:
+    """Return a row for each prompt, best first."""
+    columns = ["information", "mass", "tokens"]
+    if tuning.is_labelled:
+        columns = ["log loss", "accuracy", *columns]
+    rows = []
+    for each in tuning.prompts:
+        figures = [
+            f"{each.information:.3f}",
+            f"{each.label_mass:.3f}",
+            f"{each.n_tokens:.0f}",
+        ]
+        if each.log_loss is not None and each.accuracy is not None:
+            figures = [f"{each.log_loss:.3f}", f"{each.accuracy:.3f}", *figures]
+        rows.append([each.name, *figures])
+    return figures_table(columns, rows)
+
+
+def _conclusion(tuning: PromptTuning) -> str:
+    best, current = tuning.prompts[0], tuning.current
+    texts = f"{tuning.n_texts:,} {'labelled ' * tuning.is_labelled}texts"
+    if best.name == CURRENT:
+        return f"On {texts}, no other prompt is better than the current one."
+    if current is None:
+        return f"On {texts}, {best.name!r} is the best prompt."
+    if tuning.is_labelled:
+        said = (
+            f"after calibration, its log loss is {best.log_loss:.3f} nats, against "
+            f"{current.log_loss:.3f} for the current one"
+        )
+    else:
+        said = (
+            f"its predictions carry {best.information:.3f} nats of information about "
+            f"the text, against {current.information:.3f} for the current one"
+        )
+    cost = best.n_tokens / current.n_tokens
+    return (
+        f"On {texts}, {best.name!r} is the best prompt: {said}, at {cost:.2f} times "
+        "the tokens."
+    )
