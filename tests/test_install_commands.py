@@ -23,6 +23,9 @@ DECLARED = {
 # Here, commands that are wrong on purpose; there, the template of all messages.
 EXCEPT = {"tests/test_install_commands.py", "classify/errors.py"}
 
+# What some models' tokenizers need, in whatever version.
+OF_MODELS = {"sentencepiece", "protobuf"}
+
 COMMAND = re.compile(r"\bpip install((?: +(?:'[^'\n]+'|[-\w.*/<>=~\[\]]+))+)")
 ARGUMENT = re.compile(r"'([^']+)'|(\S+)")
 PLACEHOLDER = re.compile(r"[A-Z_]+")
@@ -55,6 +58,8 @@ def fault_of(wanted: str) -> str | None:
     if canonicalize_name(requirement.name) == NAME:
         unknown = requirement.extras - EXTRAS.keys()
         return f"no such extra: {', '.join(sorted(unknown))}" if unknown else None
+    if text in OF_MODELS:
+        return None
     declared = DECLARED.get(canonicalize_name(requirement.name))
     if declared is None:
         return "not a dependency"
