@@ -9,6 +9,7 @@ from classify.engines import FakeEngine, read
 from classify.errors import AnswerError, ConfigError, ScriptEndedError
 from classify.scoring import (
     LabelLogprobs,
+    average_masses,
     drive,
     exact,
     generate,
@@ -354,3 +355,16 @@ def test_an_answer_of_bounds_is_checked_like_any_other():
         assert message in str(score)
     [(_, score)] = drive([exact(prompt)], FakeEngine([good]))
     assert score.mass.lower[0] == -1.0
+
+
+@given(word_paths(), st.sampled_from([0.0, 0.1, 1e-3]), prompts_ids)
+def test_averages_are_those_of_probabilities_and_bounds_hold(paths, tolerance, asked):
+    strategies = [exact(scorable(paths, ids), tolerance=tolerance) for ids in asked]
+    found = average_masses([run(strategy).mass for strategy in strategies])
+    expected = np.mean([np.exp(truth(paths, ids)) for ids in asked], axis=0)
+    assert (np.exp(found.lower) <= expected + 1e-12).all()
+    assert (expected <= np.exp(found.upper) + 1e-12).all()
+    left = expected.sum() - np.exp(found.lower).sum()
+    assert left <= found.unresolved + 1e-12
+    if tolerance == 0.0:
+        np.testing.assert_allclose(np.exp(found.estimate), expected, atol=1e-12)

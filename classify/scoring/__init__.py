@@ -4,6 +4,7 @@ A *strategy* is a generator function, one call for each text: it yields requests
 sent their results. The *driver* keeps many of them in flight over one engine.
 """
 
+from classify.scoring.averaging import average_masses, log_mean_exp
 from classify.scoring.driver import Flight, drive, score_prompts
 from classify.scoring.result import LabelLogprobs, NodeRead, TextScore
 from classify.scoring.strategies import Strategy, exact, generate, make_strategy
@@ -14,9 +15,11 @@ __all__ = [
     "NodeRead",
     "Strategy",
     "TextScore",
+    "average_masses",
     "drive",
     "exact",
     "generate",
+    "log_mean_exp",
     "make_strategy",
     "score_prompts",
 ]

@@ -1,0 +1,58 @@
+"""The average of several looks at one text: chains of thought, or several prompts.
+
+Probabilities are averaged, not their logarithms: p(label) = 1/n * sum over i of
+p_i(label) is the probability of the label where look i is drawn at random. Bounds and
+unresolved mass are averaged with them: since every p_i lies between its bounds, the
+average lies between theirs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.trie import LabelMass
+
+__all__ = ["average_masses", "log_mean_exp"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def log_mean_exp(values: npt.ArrayLike) -> FloatArray:
+    """Return the logarithm of the mean of probabilities, over the first axis.
+
+    Parameters
+    ----------
+    values : array-like of float, shape (n, …)
+        Log-probabilities in nats; -inf is a probability of 0.
+
+    Returns
+    -------
+    ndarray of float64, shape (…)
+
+    Examples
+    --------
+    >>> np.exp(log_mean_exp(np.log([[0.2, 0.8], [0.4, 0.6]]))).round(3).tolist()
+    [0.3, 0.7]
+    """
+    stacked = np.asarray(values, dtype=np.float64)
+    total = np.logaddexp.reduce(stacked, axis=0)
+    return np.asarray(total - np.log(len(stacked)), dtype=np.float64)
+
+
+def average_masses(masses: Sequence[LabelMass]) -> LabelMass:
+    """Return the average of label masses, in probability.
+
+    Parameters
+    ----------
+    masses : sequence of LabelMass
+        At least one; of the same labels, in the same order.
+    """
+    if len(masses) == 1:
+        return masses[0]
+    return LabelMass(
+        log_mean_exp([mass.estimate for mass in masses]),
+        log_mean_exp([mass.lower for mass in masses]),
+        log_mean_exp([mass.upper for mass in masses]),
+        float(np.mean([mass.unresolved for mass in masses])),
+    )
