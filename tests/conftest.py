@@ -25,6 +25,12 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def self_checks(tmp_path_factory):
+    """Keep the user's cache out of it; what one test has checked, others need not."""
+    os.environ["CLASSIFY_SELF_CHECKS"] = str(tmp_path_factory.mktemp("checks"))
+
+
 @pytest.fixture(scope="session")
 def vllm_engines(tmp_path_factory):
     """Give vLLM engines by name (`tests.vllm_engines`); one is alive at a time."""

@@ -14,6 +14,7 @@ from classify.engines.transformers.fused import FusedDecoder
 from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.packing import pack_weights
+from classify.engines.transformers.passed_checks import PassedChecks
 from classify.engines.transformers.selfcheck import ReadMode, fault_on_sample
 from classify.engines.transformers.weights import (
     choose_device,
@@ -32,7 +33,10 @@ class TransformersEngine:
     Reads of many nodes of a text go through in one forward pass under a tree mask;
     keys and values are kept for reads that follow; ids that all prompts begin with
     are computed once. All of it is compared with plain forward passes when the engine
-    is made, and slower ways are taken where they differ (`read_mode`).
+    is made, and slower ways are taken where they differ (`read_mode`). `load` remembers
+    which comparisons a model's architecture and configuration have passed, in the
+    user's cache folder; the environment variable ``CLASSIFY_SELF_CHECKS`` names another
+    folder, or is ``off``.
 
     Parameters
     ----------
@@ -46,6 +50,8 @@ class TransformersEngine:
         quarter of the free memory on an accelerator.
     fused : FusedDecoder, optional
         A faster form of the model; `load` makes it, where there is one.
+    passed : PassedChecks, optional
+        Comparisons that models like this one have passed; `load` knows them.
 
     Attributes
     ----------
@@ -73,6 +79,7 @@ class TransformersEngine:
         batch_size: int | Literal["auto"] = "auto",
         cache_bytes: int | None = None,
         fused: FusedDecoder | None = None,
+        passed: PassedChecks | None = None,
     ) -> None:
         if batch_size != "auto" and (
             isinstance(batch_size, bool)
@@ -86,7 +93,7 @@ class TransformersEngine:
         network = Network(model, fused)
         budget = Budget(network, batch_size)
         with torch.inference_mode():
-            modes = Modes(network)
+            modes = Modes(network, passed)
         self._shared = SharedModel(
             network,
             budget,
@@ -155,7 +162,12 @@ class TransformersEngine:
                 pack_weights(weights)
             # Here the model computes for the first time.
             return cls(
-                weights, batch_size=batch_size, cache_bytes=cache_bytes, fused=fused
+                weights,
+                batch_size=batch_size,
+                cache_bytes=cache_bytes,
+                fused=fused,
+                # Code that comes with a model may change under the same name.
+                passed=None if trust_remote_code else PassedChecks.of(weights),
             )
 
     @property

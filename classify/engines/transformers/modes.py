@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import Any
 
 from classify.engines.transformers.network import Network
+from classify.engines.transformers.passed_checks import Check, PassedChecks
 from classify.engines.transformers.selfcheck import (
     ReadMode,
     check_causal,
@@ -45,6 +46,8 @@ class Modes:
     ----------
     network : Network
         The model; compared with itself at once.
+    passed : PassedChecks, optional
+        Comparisons that need not be made.
 
     Attributes
     ----------
@@ -52,8 +55,10 @@ class Modes:
         The way for texts of usual length.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, passed: PassedChecks | None = None) -> None:
         self._network = network
+        self._passed = passed or PassedChecks("", None)
+        # Always: damaged weights fail it too.
         check_causal(network)
         self.usual: ReadMode = self._choose()
         self._lengths = _lengths_of_check(network.context_length)
@@ -82,11 +87,22 @@ class Modes:
         )
         return mode
 
-    def _fault(self, mode: ReadMode, *text: Any, **how: bool) -> str | None:
+    def _fault(
+        self, mode: ReadMode, token_ids: tuple[int, ...] = (), **at: Any
+    ) -> str | None:
         """Say what is wrong with a way, on a sample or a text of some length."""
-        find: Any = fault_at_length if text else fault_on_sample
-        fault: str | None = find(self._network, mode, *text, **how)
-        if fault is None or mode != "tree" or self._network.fused is None:
+        fused = mode == "tree" and self._network.fused is not None
+        check = Check("fused tree" if fused else mode, **at)
+        if self._passed.imply(check):
+            return None
+        if at:
+            fault = fault_at_length(self._network, mode, token_ids, **at)
+        else:
+            fault = fault_on_sample(self._network, mode)
+        if fault is None:
+            self._passed.add(check)
+            return None
+        if not fused:
             return fault
         _logger.info(
             "%s is read with its own forward pass: with ours, %s.",
@@ -94,7 +110,7 @@ class Modes:
             fault,
         )
         self._network.give_up_fused()
-        return self._fault(mode, *text, **how)
+        return self._fault(mode, token_ids, **at)
 
     def for_text(
         self, token_ids: tuple[int, ...], length: int, n_nodes: int = 0
@@ -132,7 +148,9 @@ class Modes:
         """Whether what was kept of a text below the edge may be used above it."""
         key = (mode, n_nodes, edge)
         if key not in self._across:
-            fault = self._fault(mode, token_ids, edge + 1, n_nodes, across=True)
+            fault = self._fault(
+                mode, token_ids, length=edge + 1, n_nodes=n_nodes, across=True
+            )
             self._across[key] = fault is None
         return self._across[key]
 
@@ -148,7 +166,9 @@ class Modes:
         lengths = self._lengths[: bisect_left(self._lengths, length) + 1]
 
         def fault_at(at: int) -> str | None:
-            return self._fault(mode, token_ids, at, n_nodes, across=False)
+            return self._fault(
+                mode, token_ids, length=at, n_nodes=n_nodes, across=False
+            )
 
         fault = fault_at(lengths[-1])
         if fault is None:
