@@ -69,7 +69,9 @@ class Setting(NamedTuple):
     has_variable : bool, default=False
         Whether an environment variable, ``CLASSIFY_NAME``, can hold it.
     option : str, default=""
-        The option, where it is not called like the setting.
+        The option, where it is not called like the setting; its short form behind it.
+    panel : str, default=""
+        The heading that it stands under in help, where that is not its dataclass's.
     read : callable, default=None
         Makes the value of what a file or a command holds; raises ValueError if it is
         not allowed.
@@ -82,6 +84,7 @@ class Setting(NamedTuple):
     common: tuple[str, ...] = ()
     has_variable: bool = False
     option: str = ""
+    panel: str = ""
     read: Callable[[Any], Any] | None = None
 
 

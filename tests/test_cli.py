@@ -11,9 +11,10 @@ import classify
 from classify.cli import app
 from classify.cli.console import Notes, reported_errors
 from classify.cli.given import Given
-from classify.cli.options import split_labels, task_of
+from classify.cli.options import split_labels
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, bars, results_table
+from classify.cli.task import task_of
 from classify.engines.vllm.speculation import SpeculationFigures
 from classify.errors import (
     ConfigError,
@@ -345,7 +346,7 @@ def test_debug_shows_the_traceback(tickets):
 def test_exit_codes(capsys, error, code, sentence):
     with (
         pytest.raises(typer.Exit) as exit,
-        reported_errors(debug=False, interrupted="Stopped."),
+        reported_errors(debug=False, interrupted=lambda: "Stopped."),
     ):
         raise error
     assert exit.value.exit_code == code

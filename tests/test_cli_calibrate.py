@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from classify import LabelCalibrator, ZeroShotClassifier
 from classify.artefact import Artefact
 from classify.cli import app
-from classify.cli.calibrate import parse_prior
+from classify.cli.fitting import parse_prior
 from classify.errors import DataError
 from classify.jobs import CalibrationWishes, ScoredTexts, fit_artefact
 from tests.labelled_tickets import LABELS, draw, write
@@ -303,11 +303,11 @@ def test_what_becomes_of_long_texts_is_no_other_prompt(fitted, fresh):
         ),
         (
             ("--label-column", "label", "--target-risk", 1),
-            "--target-risk must lie between 0 and 1, both excluded. Got 1 instead.",
+            "--target-risk must be a number above 0 and below 1. Got 1 instead.",
         ),
         (
             ("--label-column", "label", "--target-risk", 0.1, "--min-label-mass", 2),
-            "--min-label-mass must be above 0 and at most 1. Got 2 instead.",
+            "--min-label-mass must be a number above 0 and at most 1. Got 2 instead.",
         ),
         (
             ("--prior", "billing=much"),
@@ -529,7 +529,7 @@ def test_another_prompt_is_refused_and_can_be_forced(fitted, fresh):
         ),
         (
             ("--threshold", 2),
-            "--threshold must be a probability, from 0 to 1. Got 2 instead.",
+            "--threshold must be a number from 0 to 1. Got 2 instead.",
         ),
         (("--force",), "--force is for --calibration: give it, or drop --force."),
     ],

@@ -171,7 +171,7 @@ def test_the_slot_and_the_end_of_an_answer_are_shown(thinker):
             ["--template-argument", "messages=[]"],
             (
                 "Error: --template-argument must be a mapping of names to values, "
-                "strftime_now a date such as 2026-11-29 or null. "
+                "strftime_now a date such as 2026-11-29. "
                 "Got {'messages': []} instead.\n"
             ),
         ),

@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from classify.calibration import METHODS
 from classify.cli import app
-from classify.cli.choices import CHOICES
+from classify.cli.fitting import FitOptions
 from classify.cli.given import Given
-from classify.cli.options import task_of
+from classify.cli.groups import JobOptions, Reading
+from classify.cli.task import task_of
 from classify.cli.uses import USES
 from classify.engines.choice import ENGINES
 from classify.parameters import settings_of
-from classify.prompts import PromptTemplate
-from classify.spec import Scoring
+from classify.spec import ModelSpec
 from classify.tables.formats import FormatName
 from tests.option_values import parameters_of
 
@@ -46,18 +46,13 @@ def refused(*arguments, **options):
 
 
 def test_choices_are_those_of_the_code():
-    def allowed(spec, name):
-        return settings_of(spec)[name].allowed.values
+    def allowed(group, name):
+        return settings_of(group)[name].allowed.values
 
-    assert {
-        "engine": ("auto", *ENGINES),
-        "input_format": get_args(FormatName),
-        "options": allowed(PromptTemplate, "options"),
-        "output_format": get_args(FormatName),
-        "strategy": allowed(Scoring, "strategy"),
-        "too_long": allowed(PromptTemplate, "too_long"),
-    } == {name: CHOICES[name] for name in CHOICES if name != "method"}
-    assert sorted(CHOICES["method"]) == sorted(METHODS)
+    assert allowed(ModelSpec, "engine") == ("auto", *ENGINES)
+    assert allowed(Reading, "input_format") == get_args(FormatName)
+    assert allowed(JobOptions, "output_format") == get_args(FormatName)
+    assert sorted(allowed(FitOptions, "method")) == sorted(METHODS)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,12 @@ import re
 from dataclasses import fields
 
 import pytest
+from typer.main import get_command
 
 from classify import PromptTemplate, Verbalizer, ZeroShotClassifier
+from classify.cli import app
+from classify.cli.options import options_of
+from classify.cli.task import task_options
 from classify.config import Task
 from classify.errors import ConfigError, InputError
 from classify.parameters import settings_of
@@ -103,3 +107,56 @@ def test_a_task_file_says_what_the_default_says(kind, name):
     settings, _ = in_a_file(kind, name, default)
     assert Task.parse(settings) == Task()
     assert Task.parse(settings).given == settings.keys()
+
+
+# ------------------------------------------------------------------------ command line
+
+COMMANDS = get_command(app).commands
+SHOWN = [(kind, name) for kind, name in KEYS if settings_of(kind)[name].help]
+
+
+def options(command):
+    """Return the options of a command by the names of their parameters."""
+    return {each.name: each for each in COMMANDS[command].params}
+
+
+@pytest.mark.parametrize(("kind", "name"), SHOWN)
+def test_the_command_line_has_each_setting_with_its_help_and_default(kind, name):
+    setting, option = settings_of(kind)[name], options("predict")[name]
+    assert option.help.startswith(setting.help)
+    spelled = setting.option or f"--{name.replace('_', '-')}"
+    assert [*option.opts, *option.secondary_opts] == re.split("[ /]", spelled)
+    variable = f"CLASSIFY_{name.upper()}" if setting.has_variable else None
+    assert option.envvar == variable
+    assert option.is_flag == (True in setting.allowed.values)
+    default = getattr(kind(), name)
+    if not setting.default and not option.is_flag and default not in (None, ""):
+        assert option.default == str(default)
+
+
+def test_every_setting_with_a_heading_is_one_that_every_command_has():
+    headings = ("Model", "Prompt", "Scoring")
+    asking = {each.name for each in task_options(panels=headings)}
+    for command in ("predict", "tune", "calibrate", "evaluate"):
+        assert asking <= options(command).keys(), command
+    assert {name for kind, name in SHOWN if kind is not Task} <= asking
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_of_a_command_have_one_meaning(command):
+    function = inspect.unwrap(COMMANDS[command].callback)
+    groups = [
+        each.annotation
+        for each in inspect.signature(function).parameters.values()
+        if each.annotation.__module__.startswith("classify.cli")
+        and hasattr(each.annotation, "__dataclass_fields__")
+    ]
+    names = [each.name for group in groups for each in options_of(group)]
+    assert len(names) == len(set(names))
+    assert not set(names) & {name for _, name in SHOWN}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_at_most_ten_parameters_of_its_own(command):
+    function = inspect.unwrap(COMMANDS[command].callback)
+    assert len(inspect.signature(function).parameters) <= 10

@@ -2,24 +2,25 @@
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 misuse
 or bad input, 130 interrupted.
-
-What is heavy (pandas, torch, …) is imported inside commands, so that help is quick.
 """
 
+import inspect
 import signal
 from typing import Annotated
 
 import typer
 
 from classify import __version__
-from classify.cli.audit_labels import LABELS_HELP, labels_command
-from classify.cli.calibrate import CALIBRATE_HELP, calibrate_command
 from classify.cli.command import Command, Group
-from classify.cli.demo import DEMO_HELP, demo_command
-from classify.cli.doctor import DOCTOR_HELP, doctor_command
-from classify.cli.evaluate import EVALUATE_HELP, evaluate_command
-from classify.cli.predict import PREDICT_HELP, predict_command
-from classify.cli.tune import TUNE_HELP, tune_command
+from classify.cli.commands import (
+    calibrate,
+    demo,
+    doctor,
+    evaluate,
+    labels,
+    predict,
+    tune,
+)
 
 __all__ = ["app", "main"]
 
@@ -40,48 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(
-    "demo",
-    cls=Command,
-    help=DEMO_HELP,
-    short_help="Classify bundled tickets, or write files to try things on.",
-)(demo_command)
-app.command(
-    "predict",
-    cls=Command,
-    help=PREDICT_HELP,
-    short_help="Label the rows of a CSV file, or one text.",
-)(predict_command)
-app.command(
-    "labels",
-    cls=Command,
-    help=LABELS_HELP,
-    short_help="Show how label words become tokens.",
-)(labels_command)
-app.command(
-    "tune",
-    cls=Command,
-    help=TUNE_HELP,
-    short_help="Find the prompt that suits the model, on some dozens of texts.",
-)(tune_command)
-app.command(
-    "calibrate",
-    cls=Command,
-    help=CALIBRATE_HELP,
-    short_help="Learn from labelled texts how far probabilities can be trusted.",
-)(calibrate_command)
-app.command(
-    "evaluate",
-    cls=Command,
-    help=EVALUATE_HELP,
-    short_help="Measure labels and probabilities on labelled texts.",
-)(evaluate_command)
-app.command(
-    "doctor",
-    cls=Command,
-    help=DOCTOR_HELP,
-    short_help="Show what is installed, load an engine, and test its answers.",
-)(doctor_command)
+for _command in (demo, predict, labels, tune, calibrate, evaluate, doctor):
+    app.command(cls=Command, short_help=inspect.unwrap(_command).__doc__)(_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,29 +1,10 @@
 """`classify labels`: what the model will be asked, before anything is spent."""
 
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import typer
-
-from classify.cli.console import Notes, reported_errors
-from classify.cli.given import Given
-from classify.cli.options import (
-    AnswerPrefixOption,
-    ChatOption,
-    DebugOption,
-    LabelsFileOption,
-    LabelsOption,
-    ModelOption,
-    OptionsOption,
-    RevisionOption,
-    SystemOption,
-    TaskOption,
-    TemplateArgumentsOption,
-    TemplateOption,
-    TrustOption,
-    task_of,
-)
+from classify.cli.console import Notes
 from classify.cli.terminal import print_json
-from classify.cli.uses import refuse_unused, task_facts
+from classify.config import Task
 from classify.errors import ConfigError
 from classify.markup import readable_piece
 from classify.tracking import common_prefix_length
@@ -34,16 +15,7 @@ if TYPE_CHECKING:
 
     from classify.label_audit import LabelAudit
 
-__all__ = ["LABELS_HELP", "SharedPrefix", "labels_command", "shared_prefixes"]
-
-LABELS_HELP = """Example:
-
-$ classify labels --labels "New,New York,Boston"
-
-Show the tokens of each label word after the prompt, which words begin alike,
-and how much there is to read. Only the tokenizer is loaded. Labels that the
-model could not tell apart are an error.
-"""
+__all__ = ["SharedPrefix", "print_labels", "shared_prefixes"]
 
 _MOST_SHARED = 12
 _THINKING = {
@@ -53,41 +25,21 @@ _THINKING = {
 }
 
 
-def labels_command(
-    context: typer.Context,
-    labels: LabelsOption = None,
-    labels_file: LabelsFileOption = None,
-    task: TaskOption = None,
-    template: TemplateOption = None,
-    system: SystemOption = None,
-    chat: ChatOption = None,
-    options: OptionsOption = None,
-    answer_prefix: AnswerPrefixOption = None,
-    template_arguments: TemplateArgumentsOption = None,
-    model: ModelOption = None,
-    revision: RevisionOption = None,
-    trust_remote_code: TrustOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    debug: DebugOption = False,
-) -> None:
-    """Show how label words become tokens."""
-    with reported_errors(debug=debug), Notes() as notes:
-        given = Given.of(context)
-        chosen = task_of(given)
-        refuse_unused(given, task_facts(chosen))
-        if chosen.labels is None:
-            raise ConfigError(
-                "There are no labels: give --labels, --labels-file, or a --task that "
-                "has them."
-            )
-        if chosen.model.model == "demo":
-            notes.note("Using the bundled demo model's tokenizer: choose with --model.")
-        with notes.waiting("Loading the tokenizer …"):
-            audit = chosen.classifier().audit()
-        if as_json:
-            print_json(_as_json(audit))
-        else:
-            _print(audit, notes)
+def print_labels(task: Task, notes: Notes, *, as_json: bool) -> None:
+    """Find the tokens of a task's labels, and print them."""
+    if task.labels is None:
+        raise ConfigError(
+            "There are no labels: give --labels, --labels-file, or a --task that has "
+            "them."
+        )
+    if task.model.model == "demo":
+        notes.note("Using the bundled demo model's tokenizer: choose with --model.")
+    with notes.waiting("Loading the tokenizer …"):
+        audit = task.classifier().audit()
+    if as_json:
+        print_json(_as_json(audit))
+    else:
+        _print(audit, notes)
 
 
 class SharedPrefix(NamedTuple):

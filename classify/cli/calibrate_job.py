@@ -1,8 +1,6 @@
 """What `classify calibrate` does, and what it says of the result."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +12,7 @@ from classify.calibration.checks import target_prior
 from classify.calibration.methods import LABELLED_METHODS
 from classify.cli.console import Notes
 from classify.cli.figures import figures_table
+from classify.cli.fitting import FitOptions
 from classify.cli.labelled_csv import (
     checked_rows,
     file_names,
@@ -30,7 +29,7 @@ from classify.given_calibrator import warn_of_tolerance
 from classify.jobs import CalibrationFit, CalibrationWishes, fit_artefact
 from classify.tables.table import Table as InputTable
 
-__all__ = ["LabelSource", "calibrate_tables"]
+__all__ = ["calibrate_tables"]
 
 _FIGURES = {
     "log_loss": "Log loss (nats)",
@@ -46,79 +45,29 @@ _HARM_FACTOR, _HARM_NATS = 1.1, 0.01
 _LABEL_COLUMN = "label"
 
 
-@dataclass(frozen=True)
-class LabelSource:
-    """Which column has the true labels.
-
-    Attributes
-    ----------
-    column : str or None
-        None: the column ``label``, if the table has one.
-    left_out : bool
-        Read no labels.
-    """
-
-    column: str | None = None
-    left_out: bool = False
-
-    def column_in(self, table: InputTable) -> str | None:
-        """Return the column in a table; None for texts alone."""
-        if self.left_out or self.column is not None:
-            return self.column
-        return _LABEL_COLUMN if _LABEL_COLUMN in table.columns else None
-
-    def report(self, column: str | None, notes: Notes) -> None:
-        """Say which column it is, where no option does."""
-        if self.left_out or self.column is not None:
-            return
-        if column is None:
-            notes.note(
-                f"There is no column {_LABEL_COLUMN!r}, so only the texts are used: if "
-                "there are true labels, name their column with --label-column."
-            )
-        else:
-            notes.note(
-                f"The true labels are taken from the column {column!r}: leave them out "
-                "with --no-label-column."
-            )
-
-    def needed_for(self, wish: str) -> ConfigError:
-        """Return the error where something needs labels, and there are none."""
-        why = (
-            "--no-label-column leaves them out: drop one of the two."
-            if self.left_out
-            else f"there is no column {_LABEL_COLUMN!r}: name their column with "
-            "--label-column."
-        )
-        return ConfigError(f"{wish} needs true labels, and {why}")
-
-
 def calibrate_tables(
     task: Task,
     wishes: CalibrationWishes,
     table: InputTable,
     unlabelled: InputTable | None,
+    options: FitOptions,
     notes: Notes,
-    *,
-    labels: LabelSource,
-    output: Path,
-    overwrite: bool,
 ) -> None:
     """Fit a calibration to a table, say what it does, and write it."""
+    output = options.output
     check_place(output, table, unlabelled)
-    label_column = labels.column_in(table)
+    label_column = _label_column(options, table)
     if isinstance(wishes.prior, Mapping) and task.labels is not None:
         target_prior(wishes.prior, np.array(task.labels.names), None)
     if label_column is None:
-        for wish in _in_need_of_labels(wishes):
-            raise labels.needed_for(wish)
+        _check_unlabelled(options)
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
     rows = checked_rows(task, table, notes, label_column=label_column)
-    if not overwrite and task.labels is not None:
+    if not options.overwrite and task.labels is not None:
         names, is_labelled = list(task.labels.names), label_column is not None
         check_calibration(output, wishes, names, is_labelled=is_labelled)
-    labels.report(label_column, notes)
+    _report_column(options, label_column, notes)
     more = None
     if unlabelled is not None:
         more = checked_rows(task, unlabelled, notes, label_column=None)
@@ -150,16 +99,51 @@ def calibrate_tables(
     notes.say(f"Written to {where}.")
 
 
-def _in_need_of_labels(wishes: CalibrationWishes) -> Iterator[str]:
+def _label_column(options: FitOptions, table: InputTable) -> str | None:
+    """Return the column with the true labels; None for texts alone."""
+    if options.no_label_column or options.label_column is not None:
+        return options.label_column
+    return _LABEL_COLUMN if _LABEL_COLUMN in table.columns else None
+
+
+def _report_column(options: FitOptions, column: str | None, notes: Notes) -> None:
+    """Say which column has the true labels, where no option does."""
+    if options.no_label_column or options.label_column is not None:
+        return
+    if column is None:
+        notes.note(
+            f"There is no column {_LABEL_COLUMN!r}, so only the texts are used: if "
+            "there are true labels, name their column with --label-column."
+        )
+    else:
+        notes.note(
+            f"The true labels are taken from the column {column!r}: leave them out "
+            "with --no-label-column."
+        )
+
+
+def _check_unlabelled(options: FitOptions) -> None:
+    """Raise ConfigError if something that is asked for needs labels."""
+    for wish in _in_need_of_labels(options):
+        why = (
+            "--no-label-column leaves them out: drop one of the two."
+            if options.no_label_column
+            else f"there is no column {_LABEL_COLUMN!r}: name their column with "
+            "--label-column."
+        )
+        raise ConfigError(f"{wish} needs true labels, and {why}")
+
+
+def _in_need_of_labels(options: FitOptions) -> Iterator[str]:
     """Yield the options that cannot do without labels."""
-    if wishes.target_risk is not None:
+    if options.target_risk is not None:
         yield "--target-risk"
-    if wishes.sets is not None:
+    if options.sets is not None:
         yield "--sets"
-    if wishes.prior == "labels":
+    if options.prior == "labels":
         yield "--prior labels"
-    if wishes.method in LABELLED_METHODS:
-        yield f"--method {wishes.method}"
+    if options.method in LABELLED_METHODS:
+        yield f"--method {options.method}"
 
 
 def _harms(fit: CalibrationFit) -> Iterator[str]:

@@ -1,19 +1,97 @@
-"""How commands look: help whose flags have no type, and usage without braces."""
+"""From a function to a command: option groups, errors as one sentence, and its help."""
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
-from classify.cli.console import reported_errors
+from classify.cli.console import Notes, reported_errors
+from classify.cli.given import Given
+from classify.cli.groups import Session
+from classify.cli.options import Option, options_of
 from classify.errors import ConfigError
 
-__all__ = ["Command", "Group"]
+__all__ = ["Command", "Group", "as_command"]
 
 # What most people need comes first.
 _PANELS = (
     *("Labels", "Data", "Model", "Prompt", "Calibration", "Calibration and decisions"),
     *("Scoring", "Job", "File format", "Other"),
 )
+
+
+def as_command(
+    text: str,
+    *settings: Option,
+    interrupted: Callable[[Mapping[str, Any]], str] = lambda _: "Interrupted.",
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function into one that typer makes a command of.
+
+    Each parameter of the function whose type is a dataclass of settings is a group of
+    options. It may have `given`, all that was given, and `notes`, for stderr. Every
+    command has the options of `Session`.
+
+    Parameters
+    ----------
+    text : str
+        What help shows; the function's docstring says it in a line.
+    *settings : Option
+        Further options, which the function reads from `given`.
+    interrupted : callable, optional
+        What to say at Ctrl-C; called with the values of the options.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(function).parameters
+        groups: dict[str, Any] = {
+            name: each.annotation
+            for name, each in own.items()
+            if is_dataclass(each.annotation) and each.annotation is not Given
+        }
+
+        @functools.wraps(function)
+        def run(context: typer.Context, **values: Any) -> None:
+            with (
+                reported_errors(
+                    debug=bool(values["debug"]),
+                    interrupted=lambda: interrupted(values),
+                ),
+                Notes(quiet=bool(values["quiet"])) as notes,
+            ):
+                given = Given.of(context)
+                made = {name: given.group(kind) for name, kind in groups.items()}
+                known = values | made | {"given": given, "notes": notes}
+                function(**{name: known[name] for name in own})
+
+        options = [
+            *settings,
+            *(each for kind in groups.values() for each in options_of(kind)),
+            *options_of(Session),
+        ]
+        taken = (*groups, "given", "notes")
+        run.__doc__ = text
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(
+                    "context",
+                    inspect.Parameter.KEYWORD_ONLY,
+                    annotation=typer.Context,
+                ),
+                *(
+                    each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+                    for name, each in own.items()
+                    if name not in taken
+                ),
+                *(each.parameter() for each in options),
+            ]
+        )
+        return run
+
+    return decorate
 
 
 class _Plain:

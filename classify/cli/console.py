@@ -153,7 +153,7 @@ class _OnceHandler(logging.Handler):
 
 @contextmanager
 def reported_errors(
-    *, debug: bool, interrupted: str = "Interrupted."
+    *, debug: bool, interrupted: Callable[[], str] = lambda: "Interrupted."
 ) -> Iterator[None]:
     """Turn exceptions into one sentence on stderr and an exit code.
 
@@ -161,14 +161,14 @@ def reported_errors(
     ----------
     debug : bool
         Let exceptions through, with their traceback.
-    interrupted : str
+    interrupted : callable, optional
         What to say at Ctrl-C.
     """
     try:
         with spelled_by(as_option):
             yield
     except KeyboardInterrupt:
-        _fail(interrupted, 130)
+        _fail(interrupted(), 130)
     except BrokenPipeError:
         # Whoever read stdout has had enough; python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,8 +10,9 @@ from classify import __version__
 from classify.calibration import LabelCalibrator
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
-from classify.cli.decision_options import Rules
+from classify.cli.decisions import Rules
 from classify.cli.figures import figures_table
+from classify.cli.fitting import EvaluateOptions
 from classify.cli.labelled_csv import checked_rows, file_names, scored_texts
 from classify.cli.loading import load_classifier
 from classify.cli.overwriting import check_report, replacing
@@ -38,20 +39,18 @@ def evaluate_table(
     task: Task,
     rules: Rules,
     table: Table,
+    options: EvaluateOptions,
     notes: Notes,
-    *,
-    label_column: str,
-    report: Path | None,
-    overwrite: bool,
 ) -> None:
     """Evaluate a table, print the figures, and write the report."""
+    report = options.report
     if report is not None:
         check_matplotlib()
         _check_folder(report)
-        if not overwrite:
+        if not options.overwrite:
             check_report(report)
         where = replacing(report / "report.html", "an earlier report")
-    rows = checked_rows(task, table, notes, label_column=label_column)
+    rows = checked_rows(task, table, notes, label_column=options.label_column)
     classifier = load_classifier(task, notes, force=rules.force)
     texts = scored_texts(classifier, rows, notes)
     calibrator = _calibrator_of(classifier)

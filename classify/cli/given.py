@@ -1,14 +1,16 @@
-"""What a command was given, and whether it was typed or came from the environment."""
+"""What a command was given, on the command line or by the environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import typer
 
-from classify.cli.choices import CHOICES, check_choice
+from classify.cli.options import Option, options_of
 
 __all__ = ["Given"]
+
+_Group = TypeVar("_Group")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,7 @@ class Given:
     Attributes
     ----------
     values : mapping of str to Any
-        Of all parameters, by name.
+        Of all parameters, by name, as they were typed.
     spelled : mapping of str to str
         How each of them is typed: ``{"as_json": "--json"}``.
     typed : frozenset of str
@@ -34,14 +36,14 @@ class Given:
 
     @classmethod
     def of(cls, context: typer.Context) -> "Given":
-        """Return what a command was given, or raise ConfigError for a bad choice."""
+        """Return what a command was given."""
         sources: dict[str, set[str]] = {}
         for name in context.params:
             source = context.get_parameter_source(name)
             sources.setdefault(source.name if source else "", set()).add(name)
         parameters = {each.name or "": each for each in context.command.params}
         variables = sources.get("ENVIRONMENT", set())
-        given = cls(
+        return cls(
             values=context.params,
             spelled={
                 name: max(each.opts, key=len) for name, each in parameters.items()
@@ -49,15 +51,14 @@ class Given:
             typed=frozenset(sources.get("COMMANDLINE", set())),
             environment={name: str(parameters[name].envvar) for name in variables},
         )
-        for name in CHOICES.keys() & context.params.keys():
-            check_choice(name, context.params[name], shown=given.shown(name))
-        return given
 
-    def fields_of(self, kind: type, *, but: str = "") -> dict[str, Any]:
-        """Return those of the values that are fields of a dataclass."""
-        names = {each.name for each in fields(kind)} - {but}
-        return {name: value for name, value in self.values.items() if name in names}
+    def read(self, option: Option) -> Any:
+        """Return the value of an option, or raise ConfigError."""
+        shown = self.environment.get(option.name, self.spelled[option.name])
+        return option.read(self.values[option.name], shown)
 
-    def shown(self, name: str) -> str:
-        """Return what a message calls a parameter: its option, or its variable."""
-        return self.environment.get(name, self.spelled[name])
+    def group(self, kind: type[_Group]) -> _Group:
+        """Return a dataclass of settings with the values that were given."""
+        names = self.typed | self.environment.keys()
+        options = (each for each in options_of(kind) if each.name in names)
+        return kind(**{each.name: self.read(each) for each in options})

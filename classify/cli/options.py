@@ -1,220 +1,176 @@
-"""The options that commands share, and how they change a task."""
+"""From the settings of a dataclass to the options of a command, and back."""
 
 import csv
-import re
-from collections.abc import Iterable, Mapping
+import inspect
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 import typer
 
-from classify.cli.choices import completion
-from classify.cli.engine_options import (
-    parse_engine_options,
-    parse_speculation,
-    parse_template_arguments,
-)
-from classify.cli.given import Given
 from classify.errors import ConfigError
+from classify.labels import LabelSet
+from classify.parameters import Setting, listed, settings_of
 
-if TYPE_CHECKING:
-    from classify.config import Task
+__all__ = ["Option", "options_of", "parse_pairs", "parse_speculation", "split_labels"]
 
-__all__ = ["split_labels", "task_of"]
-
-# Settings that concern a server alone, and those that a server has itself.
-_OF_SERVERS = ("url", "api_key_env")
-_OF_MODELS_HERE = ("dtype", "device")
-
-_LABELS, _PROMPT, _MODEL, _OTHER = "Labels", "Prompt", "Model", "Other"
-
-LabelsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--labels",
-        metavar="NAME,NAME",
-        help="Label names, with commas between them and no spaces, or all in quotes.",
-        rich_help_panel=_LABELS,
-    ),
-]
-LabelsFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--labels-file",
-        metavar="FILE",
-        help="YAML file with the labels: names, descriptions, words.",
-        rich_help_panel=_LABELS,
-    ),
-]
-TaskOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--task",
-        metavar="FILE",
-        help="YAML file with labels, prompt and more; options override it.",
-        rich_help_panel=_LABELS,
-    ),
-]
-TemplateOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT",
-        help="Prompt with {text}, {labels} or {column}; \\n is a line break.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-SystemOption = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="System prompt.", rich_help_panel=_PROMPT),
-]
-ChatOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--chat/--no-chat",
-        help="Use the model's chat template, or a plain prompt.",
-        show_default="chat if the model has a template",
-        rich_help_panel=_PROMPT,
-    ),
-]
-OptionsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOW",
-        help="How {labels} are listed: auto, inline, lines, verbatim or none.",
-        show_default="auto",
-        autocompletion=completion("options"),
-        rich_help_panel=_PROMPT,
-    ),
-]
-AnswerPrefixOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT",
-        help="Words put before the label in the answer, such as 'Category:'.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-TemplateArgumentsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--template-argument",
-        metavar="KEY=VALUE",
-        help="Variable of the chat template, such as thinking=false. Can be repeated.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Folder or Hugging Face id of a causal language model.",
-        show_default="the demo model",
-        envvar="CLASSIFY_MODEL",
-        autocompletion=completion("model"),
-        rich_help_panel=_MODEL,
-    ),
-]
-RevisionOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Revision of a hub model: a branch, tag or commit.",
-        rich_help_panel=_MODEL,
-    ),
-]
-TrustOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--trust-remote-code",
-        help="Run code that comes with the model.",
-        show_default=False,
-        rich_help_panel=_MODEL,
-    ),
-]
-DebugOption = Annotated[
-    bool,
-    typer.Option(
-        "--debug", help="Show the traceback of an error.", rich_help_panel=_OTHER
-    ),
-]
+_EXAMPLES = {
+    "--engine-option": "max_model_len=4096",
+    "--speculation": "method=draft_model,model=FOLDER",
+    "--template-argument": "thinking=false",
+}
 
 
-def task_of(given: Given) -> "Task":
-    """Return the task that a command was given.
+class Option(NamedTuple):
+    """A setting as an option of the command line.
 
-    An option beats the task file, which beats the environment. Of the environment
-    counts only what concerns the engine that is used.
+    Attributes
+    ----------
+    name : str
+        Of the setting, which is the name of the parameter.
+    setting : Setting
+    types : frozenset of type
+        What the value may be.
+    default : Any
+        The setting's own; None where it is made anew for each.
+    panel : str
+        The heading that it stands under in help.
     """
-    from classify.config import Task
 
-    path = given.values.get("task")
-    task = Task.parse({}) if path is None else Task.from_yaml(path)
-    of_engine = dict(task.model.engine_options or {})
-    in_file = {*task.given, *of_engine}
-    typed = _settings(given, given.typed)
-    environment = _settings(given, given.environment.keys() - in_file)
-    engine = _engine_of(typed, task, environment, has_url="url" in of_engine)
-    for name in _OF_MODELS_HERE if engine == "server" else _OF_SERVERS:
-        environment.pop(name, None)
-    changes = {**environment, **typed, "engine": engine}
-    of_engine.update(parse_engine_options(changes.pop("engine_options", ())))
-    for name in _OF_SERVERS:
-        if name in changes:
-            of_engine[name] = changes.pop(name)
-    return task.changed({**changes, "engine_options": of_engine or None})
+    name: str
+    setting: Setting
+    types: frozenset[Any]
+    default: Any
+    panel: str
 
+    @property
+    def is_flag(self) -> bool:
+        """Whether it takes no value."""
+        return True in self.setting.allowed.values
 
-def _settings(given: Given, names: Iterable[str]) -> dict[str, Any]:
-    """Return what of some parameters belongs to a task, by the task's own names."""
-    from classify.config import Task, labels_from_yaml
-    from classify.parameters import settings_of
-    from classify.prompts import PromptTemplate
-    from classify.spec import ModelSpec, Scoring
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it may be given several times."""
+        return self.setting.metavar == "KEY=VALUE"
 
-    kinds = (Task, PromptTemplate, Scoring, ModelSpec)
-    known = {*_OF_SERVERS, *(name for kind in kinds for name in settings_of(kind))}
-    settings = {name: given.values[name] for name in names if name in known}
-    if {"labels", "labels_file"} <= set(names):
-        raise ConfigError("Give --labels or --labels-file, not both.")
-    if "labels" in settings:
-        settings["labels"] = split_labels(settings["labels"])
-    if "labels_file" in names:
-        settings["labels"] = labels_from_yaml(given.values["labels_file"])
-    for name in ("template", "system", "answer_prefix"):
-        if name in settings:
-            settings[name] = _unescaped(settings[name])
-    if "calibration" in settings:
-        settings["calibration"] = str(settings["calibration"])
-    if str(settings.get("batch_size")).isdecimal():
-        settings["batch_size"] = int(settings["batch_size"])
-    if "template_arguments" in settings:
-        settings["template_arguments"] = parse_template_arguments(
-            settings["template_arguments"]
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All its values, if they are a few words."""
+        return () if self.is_flag else tuple(map(str, self.setting.allowed.values))
+
+    def parameter(self) -> inspect.Parameter:
+        """Return the parameter of which typer makes this option."""
+        setting, shown = self.setting, self._default_shown()
+        option = typer.Option(
+            *(setting.option or "--" + self.name.replace("_", "-")).split(),
+            metavar=None if self.is_flag else setting.metavar,
+            help=setting.help,
+            show_default=setting.default or shown is not None,
+            envvar=f"CLASSIFY_{self.name.upper()}" if setting.has_variable else None,
+            autocompletion=None if self.is_flag else self._complete,
+            rich_help_panel=self.panel,
         )
-    if "speculation" in settings:
-        settings["speculation"] = parse_speculation(settings["speculation"])
-    return settings
+        kind: Any = bool if self.is_flag else list[str] if self.is_repeated else str
+        return inspect.Parameter(
+            self.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=shown,
+            annotation=Annotated[kind | None, option],
+        )
+
+    def read(self, typed: Any, shown: str) -> Any:
+        """Return the value of what was typed, or raise ConfigError.
+
+        Parameters
+        ----------
+        typed : str, bool or sequence of str
+        shown : str
+            What messages call the option.
+        """
+        if self.choices:
+            return self._chosen(typed, shown)
+        value, allowed = self._parsed(typed, shown), self.setting.allowed
+        if self.setting.read is None and not allowed.holds(value):
+            says = (allowed.written or allowed.says).removesuffix(" or null")
+            got = typed if isinstance(value, int | float) else repr(value)
+            raise ConfigError(f"{shown} must be {says}. Got {got} instead.")
+        return Path(value) if Path in self.types else value
+
+    def _parsed(self, typed: Any, shown: str) -> Any:
+        """Return what was typed as a value of one of the types, if it can be."""
+        if self.is_repeated:
+            return parse_pairs(typed, shown)
+        if self.is_flag:
+            return typed
+        if LabelSet in self.types:
+            return split_labels(typed, shown)
+        if Mapping in self.types:
+            return parse_speculation(typed)
+        for kind in (int, float):
+            if kind in self.types:
+                try:
+                    return kind(typed)
+                except ValueError:
+                    continue
+        return typed
+
+    def _chosen(self, typed: str, shown: str) -> str:
+        if (value := typed.strip().lower()) in self.choices:
+            return value
+        near = get_close_matches(typed.lower(), self.choices, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"{shown} must be {listed(self.choices)}. Got {typed!r} instead.{hint}"
+        )
+
+    def _default_shown(self) -> str | None:
+        """Return the default as it would be typed, if help shows it."""
+        hidden = self.setting.default or self.is_flag or self.is_repeated
+        return None if hidden or self.default in (None, "") else str(self.default)
+
+    def _complete(self, incomplete: str) -> Iterator[str]:
+        values = self.choices or self.setting.common
+        return (value for value in values if value.startswith(incomplete))
 
 
-def _engine_of(
-    typed: Mapping[str, Any],
-    task: "Task",
-    environment: Mapping[str, Any],
-    *,
-    has_url: bool,
-) -> str:
-    """Return the engine's name; a URL means a server, if no engine is named."""
-    in_file = task.model.engine if "engine" in task.given else None
-    named: str | None = typed.get("engine", in_file)
-    if named in (None, "auto") and ("url" in typed or has_url):
-        return "server"
-    if named is not None:
-        return named
-    named = environment.get("engine", "auto")
-    return "server" if named == "auto" and "url" in environment else str(named)
+def options_of(
+    kind: Any, *, panel: str = "", but: Collection[str] = ()
+) -> tuple[Option, ...]:
+    """Return the options of a dataclass of settings, in the order of its fields.
+
+    Parameters
+    ----------
+    kind : type
+    panel : str, default=""
+        The heading in help of settings that name none.
+    but : collection of str, default=()
+        Names to leave out.
+    """
+    of_fields: dict[str, Field[Any]] = {each.name: each for each in fields(kind)}
+    return tuple(
+        Option(
+            name,
+            setting,
+            _types(get_args(of_fields[name].type)[0]),
+            None if of_fields[name].default is MISSING else of_fields[name].default,
+            setting.panel or panel,
+        )
+        for name, setting in settings_of(kind).items()
+        if setting.help and name not in but
+    )
 
 
-def split_labels(listed: str, option: str = "--labels") -> list[str]:
+def _types(annotation: Any) -> frozenset[Any]:
+    is_union = get_origin(annotation) in (Union, UnionType)
+    members = get_args(annotation) if is_union else (annotation,)
+    return frozenset(get_origin(each) or each for each in members)
+
+
+def split_labels(typed: str, option: str = "--labels") -> list[str]:
     r"""Split label names at commas, as in a line of CSV.
 
     Examples
@@ -223,17 +179,63 @@ def split_labels(listed: str, option: str = "--labels") -> list[str]:
     ['billing', 'returns, refunds']
     """
     try:
-        names = next(csv.reader([listed], skipinitialspace=True, strict=True), [])
+        names = next(csv.reader([typed], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
         raise ConfigError(
-            f"{option} {listed!r} cannot be split: {error}. Put a name that holds a "
+            f"{option} {typed!r} cannot be split: {error}. Put a name that holds a "
             "comma in double quotes, and double the quotes within."
         ) from None
     return [name.strip() for name in names]
 
 
-def _unescaped(text: str) -> str:
-    # A shell hands over \n as it is typed.
-    return re.sub(
-        r"\\([nt\\])", lambda found: {"n": "\n", "t": "\t"}.get(found[1], "\\"), text
-    )
+def parse_speculation(text: str) -> str | dict[str, Any]:
+    """Return what ``--speculation`` says: a method's name, or a mapping.
+
+    Examples
+    --------
+    >>> parse_speculation("ngram")
+    'ngram'
+    >>> parse_speculation("method=eagle,model=head,num_speculative_tokens=3")
+    {'method': 'eagle', 'model': 'head', 'num_speculative_tokens': 3}
+    >>> parse_speculation('{"method": "mtp"}')
+    {'method': 'mtp'}
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            parsed: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"--speculation {text!r} is not JSON: {error}. Or give it as "
+                "method=NAME,KEY=VALUE."
+            ) from None
+        return parsed
+    if "=" not in text:
+        return text.strip()
+    return parse_pairs(text.split(","), "--speculation")
+
+
+def parse_pairs(texts: Iterable[str], option: str) -> dict[str, Any]:
+    """Return the names and values that an option gives, each as ``KEY=VALUE``.
+
+    Values are JSON where they can be, else text.
+
+    Examples
+    --------
+    >>> texts = ["seed=3", "enforce-eager=true", "quantization=fp8"]
+    >>> parse_pairs(texts, "--engine-option")
+    {'seed': 3, 'enforce_eager': True, 'quantization': 'fp8'}
+    """
+    pairs: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if option != "--template-argument":  # a template's names are its own
+            key = key.replace("-", "_")
+        if not equals or not key.isidentifier():
+            example = f", such as {_EXAMPLES[option]}" if option in _EXAMPLES else ""
+            raise ConfigError(f"{option} {text!r} must be KEY=VALUE{example}.")
+        try:
+            pairs[key] = json.loads(value)
+        except json.JSONDecodeError:
+            pairs[key] = value.strip()
+    return pairs

@@ -6,9 +6,7 @@ is somebody's work, and stays unless --overwrite is given.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from classify.errors import DataError, InputError
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TUNED",
-    "OverwriteOption",
     "check_calibration",
     "check_log",
     "check_place",
@@ -31,15 +28,6 @@ __all__ = [
 
 # The first line of a task file that classify tune writes.
 TUNED = "# Written by classify tune."
-
-OverwriteOption = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace files that something else than this command has written.",
-        rich_help_panel="Data",
-    ),
-]
 
 
 def check_rows(

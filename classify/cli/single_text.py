@@ -8,7 +8,7 @@ import pandas as pd
 
 from classify.cells import no_text, text_of
 from classify.cli.console import Notes
-from classify.cli.decision_options import Rules
+from classify.cli.decisions import Rules
 from classify.cli.loading import load_classifier
 from classify.cli.tables import bars
 from classify.cli.terminal import print_json

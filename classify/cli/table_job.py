@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 import typer
 
 from classify.cli.console import Notes, Progress
-from classify.cli.decision_options import Rules
+from classify.cli.decisions import Rules
+from classify.cli.groups import JobOptions, Reading, is_stream
 from classify.cli.interruption import graceful_interruption
 from classify.cli.job_log import JobLog, Watchers
-from classify.cli.job_options import JobOptions, Reading, is_stream
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import load_classifier, with_text_column
 from classify.cli.overwriting import check_log, check_rows, replacing
@@ -45,11 +45,16 @@ _MOST_SHOWN = 500
 
 
 def predict_table(
-    task: Task, rules: Rules, reading: Reading, options: JobOptions, notes: Notes
+    task: Task,
+    rules: Rules,
+    sources: Sequence[str],
+    reading: Reading,
+    options: JobOptions,
+    notes: Notes,
 ) -> None:
     """Classify a table; write or show it; report what became of its rows."""
     limit = None if options.max_errors is None else ErrorLimit.parse(options.max_errors)
-    table = reading.table()
+    table = reading.table(sources)
     task = with_text_column(task, table, notes)
     job = Classification(
         classifier=task.classifier(),

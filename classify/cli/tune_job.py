@@ -1,13 +1,13 @@
 """What `classify tune` does, and the table that it prints."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from rich.table import Table as Shown
 
 from classify.atomic import atomic_file
 from classify.cli.console import Notes
 from classify.cli.figures import figures_table
+from classify.cli.fitting import TuneOptions
 from classify.cli.job_progress import JobProgress
 from classify.cli.labelled_csv import checked_rows
 from classify.cli.loading import load_classifier
@@ -23,24 +23,21 @@ __all__ = ["tune_table"]
 def tune_table(
     task: Task,
     table: Table,
+    options: TuneOptions,
     notes: Notes,
-    *,
-    output: Path | None,
-    overwrite: bool,
-    label_column: str | None,
-    n_texts: int,
 ) -> None:
     """Compare prompts on a table's texts, print the table, and write the task."""
+    output = options.output
     if output is not None:
         check_place(output, table)
-        if not overwrite:
+        if not options.overwrite:
             check_tuned(output)
         where = replacing(output, "an earlier one")
     # It was fitted behind another prompt.
     calibration = task.calibration
     task = task.changed({"calibration": None})
     labels = task.labels
-    labelled = checked_rows(task, table, notes, label_column=label_column)
+    labelled = checked_rows(task, table, notes, label_column=options.label_column)
     classifier = load_classifier(task, notes)
     assert labels is not None, "checked"
     with JobProgress(notes) as progress:
@@ -49,7 +46,7 @@ def tune_table(
             labelled.rows,
             None if labelled.labels is None else labelled.labels.tolist(),
             labels=labels,
-            n_texts=n_texts,
+            n_texts=options.n_texts,
             begins=lambda n_reads: progress.begins(n_reads, 0),
             progress=lambda n_reads: progress.progressed(n_reads, 0),
         )

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from classify.cli.given import Given
+from classify.cli.groups import JobOptions, OneText, Reading
+from classify.cli.options import options_of
 from classify.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,20 +30,18 @@ class Use(NamedTuple):
     sentence: str
 
 
+def _names(group: type) -> tuple[str, ...]:
+    return tuple(each.name for each in options_of(group))
+
+
 USES: Mapping[str, Use] = {
     "files are read": Use(
-        (
-            *("labels_column", "text_column", "as_table", "output", "output_format"),
-            *("probabilities", "input_format", "encoding", "separator", "quote_char"),
-            *("escape_char", "limit", "sample", "shard", "restart", "keep_job"),
-            "overwrite",
-            *("max_errors", "cache", "dry_run", "log_json", "ray", "workers"),
-        ),
+        ("labels_column", "text_column", *_names(Reading), *_names(JobOptions)),
         "{option} is for files, and here one text is classified: name a file, or drop "
         "{option}.",
     ),
     "one text is read": Use(
-        ("text", "as_json"),
+        _names(OneText),
         "{option} is for one text, and here files are read: leave the file out, or "
         "drop {option}.",
     ),

@@ -95,11 +95,13 @@ class Task:
     labels: Annotated[
         LabelSet | None,
         Setting(
-            "",
+            "Label names, with commas between them and no spaces, or all in quotes.",
             optional(
                 instance_of("a LabelSet", LabelSet),
                 written="a list of names, or a mapping of names to descriptions",
             ),
+            metavar="NAME,NAME",
+            panel="Labels",
             read=_label_set,
         ),
     ] = None
@@ -126,10 +128,12 @@ class Task:
             "A file that classify calibrate wrote.",
             optional(TEXT, written="the path of a file of classify calibrate, or null"),
             metavar="FILE",
+            panel="Calibration and decisions",
         ),
     ] = None
     text_column: Annotated[
-        str, Setting("Column with the texts.", TEXT, metavar="COLUMN")
+        str,
+        Setting("Column with the texts.", TEXT, metavar="COLUMN", panel="Data"),
     ] = "text"
     labels_column: Annotated[
         str | None,
@@ -137,6 +141,7 @@ class Task:
             "Column with each row's candidate labels, as a|b|c.",
             optional(TEXT),
             metavar="COLUMN",
+            panel="Labels",
         ),
     ] = None
     model: ModelSpec = field(default_factory=ModelSpec)
@@ -178,17 +183,18 @@ class Task:
         Parameters
         ----------
         changes : mapping
-            Keys of a task, or of its prompt.
+            Keys of a task, of its prompt, or of its verbalizer.
 
         Raises
         ------
         InputError
             A value is not allowed; the sentence names the option.
         """
-        of_prompt = changes.keys() & settings_of(PromptTemplate).keys()
-        settings = {key: changes[key] for key in changes if key not in of_prompt}
-        if of_prompt:
-            settings["prompt"] = {key: changes[key] for key in of_prompt}
+        settings = dict(changes)
+        for name, kind in (("prompt", PromptTemplate), ("verbalizer", Verbalizer)):
+            own = [key for key in changes if key in settings_of(kind)]
+            if own:
+                settings[name] = {key: settings.pop(key) for key in own}
         changed = _with(self, settings, _Wording("the options", _option_name))
         return replace(changed, given=self.given | changes.keys())
 
@@ -237,8 +243,13 @@ class _Wording(NamedTuple):
 
 def _option_name(key: str) -> str:
     name = key.rpartition(".")[2]
-    setting = settings_of(PromptTemplate).get(name)
-    return (setting and setting.option) or "--" + name.replace("_", "-")
+    kinds = (Task, PromptTemplate, Verbalizer, Scoring, ModelSpec)
+    options = {
+        each: setting.option
+        for kind in kinds
+        for each, setting in settings_of(kind).items()
+    }
+    return options.get(name) or "--" + name.replace("_", "-")
 
 
 def _task(settings: Mapping[str, Any], wording: _Wording) -> Task:

@@ -1,0 +1,135 @@
+"""What is decided from probabilities: the options, and the rules that they ask for."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from classify.errors import ConfigError
+from classify.parameters import BOOLEAN, Setting, number
+
+if TYPE_CHECKING:
+    from classify.artefact import Artefact
+    from classify.config import Task
+    from classify.decision import SelectiveClassifier, SplitConformalSets
+
+__all__ = ["SHARE", "DecisionOptions", "Rules"]
+
+SHARE = number("above 0 and below 1", lambda value: 0.0 < value < 1.0)
+_PROBABILITY = number("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
+
+_setting = partial(Setting, panel="Calibration and decisions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What is decided from probabilities.
+
+    Attributes
+    ----------
+    selective : SelectiveClassifier or None
+        The threshold that a calibration was fitted with, or one as given.
+    is_promised : bool
+        Whether the threshold keeps a risk that was fitted.
+    sets : SplitConformalSets or None
+    force : bool
+        Use the calibration whatever it was fitted on.
+    """
+
+    selective: "SelectiveClassifier | None" = None
+    is_promised: bool = False
+    sets: "SplitConformalSets | None" = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionOptions:
+    """The options that turn probabilities into decisions."""
+
+    force: Annotated[
+        bool,
+        _setting(
+            "Use the calibration even if it was fitted on another model or prompt.",
+            BOOLEAN,
+        ),
+    ] = False
+    threshold: Annotated[
+        float | None,
+        _setting(
+            "Abstain where the most likely label has a probability below P.",
+            _PROBABILITY,
+            metavar="P",
+        ),
+    ] = None
+    target_risk: Annotated[
+        float | None,
+        _setting(
+            "Abstain where the calibration says so, to keep the share of wrong labels "
+            "at R.",
+            SHARE,
+            metavar="R",
+        ),
+    ] = None
+    sets: Annotated[
+        float | None,
+        _setting(
+            "Add sets of labels that hold the true one with probability LEVEL.",
+            SHARE,
+            metavar="LEVEL",
+        ),
+    ] = None
+
+    def rules(self, task: "Task") -> Rules:
+        """Return what is to be decided, or raise ConfigError; no model is loaded."""
+        if self.threshold is not None and self.target_risk is not None:
+            raise ConfigError("Give --threshold or --target-risk, not both.")
+        self._check_calibrated(task)
+        if task.calibration is not None and task.labels is None:
+            raise ConfigError(
+                "A calibration belongs to labels: give --labels, --labels-file, or a "
+                "--task that has them."
+            )
+        artefact = None if task.calibration is None else _loaded(task.calibration)
+        selective = sets = None
+        if self.threshold is not None:
+            selective = _fixed(self.threshold, task)
+        elif artefact is not None and self.target_risk is not None:
+            selective = artefact.selective_for(self.target_risk)
+        if artefact is not None and self.sets is not None:
+            sets = artefact.sets_for(self.sets)
+        return Rules(
+            selective=selective,
+            is_promised=self.target_risk is not None,
+            sets=sets,
+            force=self.force,
+        )
+
+    def _check_calibrated(self, task: "Task") -> None:
+        if task.calibration is not None:
+            return
+        for option, value in (
+            ("--target-risk", self.target_risk),
+            ("--sets", self.sets),
+        ):
+            if value is not None:
+                raise ConfigError(
+                    f"{option} needs labelled texts: fit it with classify calibrate … "
+                    f"{option} {value:g}, and give the file as --calibration."
+                )
+
+
+def _loaded(path: str) -> "Artefact":
+    from classify.artefact import Artefact
+
+    return Artefact.load(path)
+
+
+def _fixed(threshold: float, task: "Task") -> "SelectiveClassifier":
+    """Return the rule that accepts a probability from `threshold` on."""
+    from classify.decision import SelectiveClassifier
+
+    if task.labels is None:
+        raise ConfigError(
+            "--threshold needs to know all labels in advance: give --labels as well as "
+            "--labels-column."
+        )
+    return SelectiveClassifier.at(threshold, sorted(task.labels.names))

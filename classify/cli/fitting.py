@@ -1,0 +1,226 @@
+"""The options of `classify calibrate`, `evaluate` and `tune` alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from classify.cli.decisions import SHARE
+from classify.cli.groups import Overwrite, data_setting
+from classify.cli.options import split_labels
+from classify.errors import ConfigError
+from classify.parameters import BOOLEAN, TEXT, Setting, number, one_of
+
+if TYPE_CHECKING:
+    from classify.jobs import CalibrationWishes
+
+__all__ = ["EvaluateOptions", "FitOptions", "TuneOptions", "parse_prior"]
+
+# As `classify.calibration` lists them, which takes seconds to import; a test compares.
+_METHODS = (
+    *("auto", "temperature", "bias", "affine", "vector", "matrix", "isotonic"),
+    *("prior_matching", "batch", "content_free", "domain", "pmi", "none"),
+)
+_TRUE_LABELS = "Column with the true labels; rows where it is empty are left out."
+
+_setting = partial(Setting, panel="Calibration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What labels are compared with, and where the report goes."""
+
+    label_column: Annotated[str, data_setting(_TRUE_LABELS, TEXT, metavar="COLUMN")] = (
+        "label"
+    )
+    report: Annotated[
+        Path | None,
+        data_setting(
+            "Write report.html, report.json and predictions.csv there.",
+            TEXT,
+            metavar="DIR",
+        ),
+    ] = None
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """On which texts prompts are compared, and where the best one goes."""
+
+    output: Annotated[
+        Path | None,
+        data_setting(
+            "Write a task file with the best prompt there.",
+            TEXT,
+            metavar="FILE",
+            option="--output -o",
+        ),
+    ] = None
+    overwrite: Overwrite = False
+    label_column: Annotated[
+        str | None,
+        data_setting(
+            "Column with the true labels, if there are any.", TEXT, metavar="COLUMN"
+        ),
+    ] = None
+    n_texts: Annotated[
+        int,
+        data_setting(
+            "Texts to score with each prompt; drawn at random if there are more.",
+            number("from 2", lambda value: value >= 2, whole=True),
+            metavar="N",
+        ),
+    ] = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What is fitted to labelled texts, and where it goes."""
+
+    label_column: Annotated[
+        str | None,
+        data_setting(
+            _TRUE_LABELS, TEXT, metavar="COLUMN", default="label, if there is one"
+        ),
+    ] = None
+    no_label_column: Annotated[
+        bool,
+        data_setting(
+            "Leave the labels in the file out, and use its texts alone.", BOOLEAN
+        ),
+    ] = False
+    output: Annotated[
+        Path,
+        data_setting(
+            "Write the calibration to a file, as JSON.",
+            TEXT,
+            metavar="FILE",
+            option="--output -o",
+        ),
+    ] = Path("calibration.json")
+    overwrite: Overwrite = False
+    method: Annotated[
+        str,
+        _setting(
+            "auto, or one of temperature, bias, affine, vector, matrix, isotonic (with "
+            "labels), prior_matching, batch, content_free, domain, pmi (without) and "
+            "none.",
+            one_of(*_METHODS),
+        ),
+    ] = "auto"
+    prior: Annotated[
+        str,
+        _setting(
+            "Share of each label among your texts: uniform, labels (as in the file), "
+            "or billing=0.7,shipping=0.3.",
+            TEXT,
+            metavar="SHARES",
+            common=("uniform", "labels"),
+        ),
+    ] = "uniform"
+    unlabeled: Annotated[
+        str | None,
+        _setting(
+            "More texts without labels, to learn what the model prefers.",
+            TEXT,
+            metavar="FILE",
+        ),
+    ] = None
+    target_risk: Annotated[
+        float | None,
+        _setting(
+            "Fit a threshold, so that at most a share R of the answers is wrong.",
+            SHARE,
+            metavar="R",
+        ),
+    ] = None
+    min_label_mass: Annotated[
+        float | None,
+        _setting(
+            "Also abstain where the label mass is below M.",
+            number("above 0 and at most 1", lambda value: 0.0 < value <= 1.0),
+            metavar="M",
+        ),
+    ] = None
+    sets: Annotated[
+        float | None,
+        _setting(
+            "Fit sets of labels that hold the true one with probability LEVEL.",
+            SHARE,
+            metavar="LEVEL",
+        ),
+    ] = None
+    force: Annotated[
+        bool,
+        _setting(
+            "Write the calibration even if it does harm; fit --method isotonic to few "
+            "labels.",
+            BOOLEAN,
+        ),
+    ] = False
+
+    def facts(self) -> dict[str, bool]:
+        """Return what the method says about which options have an effect."""
+        without_prior = ("none", "temperature", "matrix", "isotonic")
+        without_texts = ("none", "temperature", "content_free", "domain", "pmi")
+        return {
+            "the method has a prior": self.method not in without_prior,
+            "the method reads more texts": self.method not in without_texts,
+            "a risk is kept": self.target_risk is not None,
+        }
+
+    def wishes(self) -> "CalibrationWishes":
+        """Return what is to be fitted, or raise ConfigError."""
+        if self.label_column is not None and self.no_label_column:
+            raise ConfigError("Give --label-column or --no-label-column, not both.")
+        prior = parse_prior(self.prior)
+        from classify.jobs import CalibrationWishes
+
+        return CalibrationWishes(
+            method=self.method,
+            prior=prior,
+            target_risk=self.target_risk,
+            min_label_mass=self.min_label_mass,
+            sets=self.sets,
+            force=self.force,
+        )
+
+
+def parse_prior(text: str) -> str | Mapping[str, float]:
+    """Return what ``--prior`` says: a word, or a share for each label.
+
+    Examples
+    --------
+    >>> parse_prior("uniform")
+    'uniform'
+    >>> parse_prior("billing=0.7, shipping=0.3")
+    {'billing': 0.7, 'shipping': 0.3}
+    """
+    if "=" not in text:
+        return _prior_word(text.strip())
+    prior = {}
+    for pair in split_labels(text, "--prior"):
+        name, _, share = pair.rpartition("=")
+        try:
+            prior[name.strip()] = float(share)
+        except ValueError:
+            raise ConfigError(
+                f"--prior {text!r} must be uniform, labels, or LABEL=SHARE,LABEL=SHARE "
+                f"with numbers. Got {share!r} for {name.strip()!r}."
+            ) from None
+    return prior
+
+
+def _prior_word(word: str) -> str:
+    words = ("uniform", "labels")
+    if word in words:
+        return word
+    near = get_close_matches(word, words, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(
+        "--prior must be uniform, labels, or a share for each label, such as "
+        f"billing=0.7,shipping=0.3. Got {word!r} instead.{hint}"
+    )

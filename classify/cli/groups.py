@@ -1,0 +1,261 @@
+"""The options that commands share, beside those that change a task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from classify.parameters import BOOLEAN, TEXT, Setting, number, one_of
+
+if TYPE_CHECKING:
+    from classify.tables.table import Table
+
+__all__ = [
+    "JobOptions",
+    "OneText",
+    "Overwrite",
+    "Reading",
+    "Session",
+    "data_setting",
+    "is_stream",
+]
+
+_FROM_1 = number("from 1", lambda value: value >= 1, whole=True)
+# As `classify.tables.formats` lists them; a test compares them.
+_FORMAT = one_of("csv", "tsv", "jsonl", "parquet")
+
+data_setting = partial(Setting, panel="Data")
+_format_setting = partial(Setting, panel="File format")
+_job_setting = partial(Setting, panel="Job")
+
+Overwrite = Annotated[
+    bool,
+    data_setting("Replace files that this command did not write.", BOOLEAN),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """How a command speaks."""
+
+    quiet: Annotated[
+        bool,
+        Setting(
+            "No notes, progress or summary on stderr.", BOOLEAN, option="--quiet -q"
+        ),
+    ] = False
+    debug: Annotated[bool, Setting("Show the traceback of an error.", BOOLEAN)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files are read, and which of their rows."""
+
+    limit: Annotated[
+        int | None, data_setting("Only the first N rows.", _FROM_1, metavar="N")
+    ] = None
+    sample: Annotated[
+        int | None, data_setting("Only N rows, drawn at random.", _FROM_1, metavar="N")
+    ] = None
+    shard: Annotated[
+        str | None,
+        data_setting(
+            "Only the I-th of N equal parts of the rows.", TEXT, metavar="I/N"
+        ),
+    ] = None
+    input_format: Annotated[
+        str | None,
+        _format_setting(
+            "csv, tsv, jsonl or parquet, whatever the names of the files say.", _FORMAT
+        ),
+    ] = None
+    encoding: Annotated[
+        str,
+        _format_setting(
+            "Encoding of the input; the output is UTF-8.",
+            TEXT,
+            common=("utf-8", "utf-16", "cp1252", "latin-1"),
+        ),
+    ] = "utf-8"
+    separator: Annotated[
+        str | None,
+        _format_setting(
+            "Between the fields of a CSV file.",
+            TEXT,
+            metavar="CHAR",
+            default="a comma, or a tab in .tsv",
+        ),
+    ] = None
+    quote_char: Annotated[
+        str, _format_setting("Around fields of a CSV file.", TEXT, metavar="CHAR")
+    ] = '"'
+    escape_char: Annotated[
+        str | None,
+        _format_setting(
+            "Before a quote inside a field, if such quotes are not doubled.",
+            TEXT,
+            metavar="CHAR",
+        ),
+    ] = None
+
+    def facts(self, sources: Sequence[str]) -> dict[str, bool]:
+        """Return what files say about which options have an effect."""
+        from classify.tables.opening import input_formats
+
+        formats = input_formats(list(sources), self.input_format)
+        return {
+            "a file is CSV": not formats.isdisjoint({"csv", "tsv"}),
+            "a file is text": formats != {"parquet"},
+        }
+
+    def table(self, sources: Sequence[str]) -> "Table":
+        """Open files, or raise InputError."""
+        from classify.jobs import open_table, parse_shard, select_rows
+
+        shard = None if self.shard is None else parse_shard(self.shard)
+        table = open_table(
+            list(sources),
+            encoding=self.encoding,
+            separator=self.separator,
+            quote_char=self.quote_char,
+            escape_char=self.escape_char,
+            input_format=self.input_format,
+        )
+        return select_rows(table, limit=self.limit, sample=self.sample, shard=shard)
+
+    def whole(self) -> "Reading":
+        """Return the same for all rows."""
+        return replace(self, limit=None, sample=None, shard=None)
+
+    @property
+    def selection(self) -> Mapping[str, str]:
+        """What of it changes which rows are read, and what their cells hold."""
+        names = ("encoding", "separator", "quote_char", "escape_char")
+        rows = ("limit", "sample", "shard")
+        return {name: repr(getattr(self, name)) for name in (*names, *rows)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """Where results go, and how a job over files is run."""
+
+    output: Annotated[
+        Path | None,
+        data_setting(
+            "Write rows and results to a file: .csv, .tsv, .jsonl or .parquet; all but "
+            "the last also .gz or .zst. '-' is stdout.",
+            TEXT,
+            metavar="OUT",
+            default="a table on a terminal, CSV into a pipe",
+            option="--output -o",
+        ),
+    ] = None
+    overwrite: Overwrite = False
+    as_table: Annotated[
+        bool,
+        data_setting(
+            "Show a table, also where stdout is no terminal.", BOOLEAN, option="--table"
+        ),
+    ] = False
+    probabilities: Annotated[
+        bool, data_setting("Add a column p(LABEL) for each label.", BOOLEAN)
+    ] = False
+    output_format: Annotated[
+        str | None, _format_setting("The same, for the output.", _FORMAT)
+    ] = None
+    restart: Annotated[
+        bool,
+        _job_setting(
+            "Start over, and throw away what an earlier run has finished.", BOOLEAN
+        ),
+    ] = False
+    keep_job: Annotated[
+        bool,
+        _job_setting(
+            "Keep OUT.job, the folder with the finished parts, at the end.", BOOLEAN
+        ),
+    ] = False
+    max_errors: Annotated[
+        str | None,
+        _job_setting(
+            "Stop when more rows than this cannot be classified.",
+            TEXT,
+            metavar="N|P%",
+            default="any number",
+        ),
+    ] = None
+    cache: Annotated[
+        Path | None,
+        _job_setting(
+            "Keep scores in a folder, and look them up there: for texts that occur "
+            "again in other jobs. At most 10 GiB.",
+            TEXT,
+            metavar="DIR",
+            has_variable=True,
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool,
+        _job_setting(
+            "Only say how many rows, tokens and reads there are, and how long they "
+            "will take, measured on a sample.",
+            BOOLEAN,
+        ),
+    ] = False
+    log_json: Annotated[
+        Path | None,
+        _job_setting(
+            "Append the progress to FILE, as JSON lines.", TEXT, metavar="FILE"
+        ),
+    ] = None
+    ray: Annotated[
+        str | None,
+        _job_setting(
+            "Score on a Ray cluster: auto (the one running on this machine), "
+            "HOST:PORT, or local, which starts one.",
+            TEXT,
+            metavar="ADDRESS",
+            common=("auto", "local"),
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        _job_setting(
+            "Engines on the Ray cluster.",
+            _FROM_1,
+            metavar="N",
+            default="one per GPU, or one per two CPUs",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneText:
+    """A text that is classified instead of files."""
+
+    text: Annotated[
+        str | None,
+        data_setting("Classify this text instead of a file.", TEXT, metavar="TEXT"),
+    ] = None
+    as_json: Annotated[
+        bool,
+        data_setting(
+            "Print JSON for one text: that of --text, or stdin.",
+            BOOLEAN,
+            option="--json",
+        ),
+    ] = False
+
+
+def is_stream(output: Path) -> bool:
+    """Return whether an output is stdout, a pipe or a device: nothing to put in place.
+
+    Examples
+    --------
+    >>> is_stream(Path("-")), is_stream(Path("out.csv"))
+    (True, False)
+    """
+    return str(output) == "-" or (
+        output.exists() and not output.is_file() and not output.is_dir()
+    )

@@ -1,0 +1,165 @@
+"""The task that a command was given, and the options that make it."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from classify.cli.given import Given
+from classify.cli.options import Option, options_of
+from classify.config import Task, labels_from_yaml
+from classify.errors import ConfigError
+from classify.parameters import TEXT, Setting, settings_of
+from classify.prompts import PromptTemplate
+from classify.spec import ModelSpec, Scoring
+from classify.verbalizer import Verbalizer
+
+__all__ = ["task_of", "task_options"]
+
+# Settings that concern a server alone, and those that a server has itself.
+_OF_SERVERS = ("url", "api_key_env")
+_OF_MODELS_HERE = ("dtype", "device")
+
+_LABELS = "Labels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TaskFiles:
+    """Files that hold a task, or its labels."""
+
+    labels_file: Annotated[
+        str | None,
+        Setting(
+            "YAML file with the labels: names, descriptions, words.",
+            TEXT,
+            metavar="FILE",
+            panel=_LABELS,
+        ),
+    ] = None
+    task: Annotated[
+        str | None,
+        Setting(
+            "YAML file with labels, prompt and more; options override it.",
+            TEXT,
+            metavar="FILE",
+            panel=_LABELS,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ServerOptions:
+    """Of the engine that runs elsewhere; they go into `engine_options`."""
+
+    url: Annotated[
+        str | None,
+        Setting(
+            "A running vLLM server, such as http://localhost:8000; --model names its "
+            "tokenizer.",
+            TEXT,
+            metavar="URL",
+            has_variable=True,
+        ),
+    ] = None
+    api_key_env: Annotated[
+        str | None,
+        Setting(
+            "Environment variable that holds the server's API key.",
+            TEXT,
+            has_variable=True,
+        ),
+    ] = None
+
+
+def _options() -> dict[str, Option]:
+    model = options_of(ModelSpec, panel="Model")
+    of_server = options_of(_ServerOptions, panel="Model")
+    at = 1 + [each.name for each in model].index("engine")
+    labels, *of_task = options_of(Task)
+    options = (
+        *(labels, *options_of(_TaskFiles), *of_task),
+        *options_of(PromptTemplate, panel="Prompt"),
+        *options_of(Verbalizer, panel="Prompt"),
+        *options_of(Scoring, panel="Scoring"),
+        *(*model[:at], *of_server, *model[at:]),
+    )
+    return {each.name: each for each in options}
+
+
+_OPTIONS = _options()
+
+
+def task_options(*names: str, panels: Collection[str] = ()) -> list[Option]:
+    """Return options that change a task: those of these names and under these headings.
+
+    `task_of` reads them.
+    """
+    return [
+        each for each in _OPTIONS.values() if each.name in names or each.panel in panels
+    ]
+
+
+def task_of(given: Given) -> Task:
+    """Return the task that a command was given.
+
+    An option beats the task file, which beats the environment. Of the environment
+    counts only what concerns the engine that is used.
+    """
+    path = given.values.get("task")
+    task = Task.parse({}) if path is None else Task.from_yaml(path)
+    of_engine = dict(task.model.engine_options or {})
+    in_file = {*task.given, *of_engine}
+    typed = _settings(given, given.typed)
+    environment = _settings(given, given.environment.keys() - in_file)
+    engine = _engine_of(typed, task, environment, has_url="url" in of_engine)
+    for name in _OF_MODELS_HERE if engine == "server" else _OF_SERVERS:
+        environment.pop(name, None)
+    changes = {**environment, **typed, "engine": engine}
+    of_engine.update(changes.pop("engine_options", {}))
+    for name in _OF_SERVERS:
+        if name in changes:
+            of_engine[name] = changes.pop(name)
+    return task.changed({**changes, "engine_options": of_engine or None})
+
+
+def _settings(given: Given, names: Collection[str]) -> dict[str, Any]:
+    """Return what of some parameters belongs to a task, by the task's own names."""
+    if {"labels", "labels_file"} <= set(names):
+        raise ConfigError("Give --labels or --labels-file, not both.")
+    files = settings_of(_TaskFiles)
+    settings = {
+        name: given.read(option)
+        for name, option in _OPTIONS.items()
+        if name in names and name not in files
+    }
+    for name in settings.keys() & settings_of(PromptTemplate).keys():
+        if isinstance(settings[name], str):
+            settings[name] = _unescaped(settings[name])
+    if "labels_file" in names:
+        settings["labels"] = labels_from_yaml(given.values["labels_file"])
+    return settings
+
+
+def _engine_of(
+    typed: Mapping[str, Any],
+    task: Task,
+    environment: Mapping[str, Any],
+    *,
+    has_url: bool,
+) -> str:
+    """Return the engine's name; a URL means a server, if no engine is named."""
+    in_file = task.model.engine if "engine" in task.given else None
+    named: str | None = typed.get("engine", in_file)
+    if named in (None, "auto") and ("url" in typed or has_url):
+        return "server"
+    if named is not None:
+        return named
+    named = environment.get("engine", "auto")
+    return "server" if named == "auto" and "url" in environment else str(named)
+
+
+def _unescaped(text: str) -> str:
+    # A shell hands over \n as it is typed.
+    return re.sub(
+        r"\\([nt\\])", lambda found: {"n": "\n", "t": "\t"}.get(found[1], "\\"), text
+    )
