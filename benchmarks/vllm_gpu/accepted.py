@@ -116,6 +116,7 @@ def generate(model: Path, speculation: dict[str, Any] | None) -> list[Any]:
     inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
     outputs = llm.generate(inputs, asked, use_tqdm=False)
     if speculation is not None:
+        print(machine(llm))
         print(speculation_figures(llm.get_metrics()))
     found = [
         (list(one.token_ids), tracked_logprobs(one) if at % 4 != 3 else {})
@@ -133,7 +134,6 @@ def main() -> None:
     plain = generate(model, None)
     eagle = {"method": "eagle", "model": str(head), "num_speculative_tokens": 3}
     drafted = generate(model, eagle)
-    print(machine())
     same = sum(a == b for (a, _), (b, _) in zip(plain, drafted, strict=True))
     worst = max(
         float(np.abs(np.array(values[token]) - other[token]).max())

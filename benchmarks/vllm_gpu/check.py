@@ -39,7 +39,7 @@ def main() -> None:
         gpu_memory_utilization=0.3,
         enforce_eager=True,
     )
-    print(f"{machine()}; {options.dtype}; speculation: {asked}")
+    print(f"{machine(engine.llm)}; {options.dtype}; speculation: {asked}")
     for case in self_test(engine):
         print(f"  {case.name}: {case.difference:.2g} {case.problem}")
     texts = pd.read_csv(tickets_csv())["text"]

@@ -74,7 +74,7 @@ def main() -> None:
         engine_options=how,
     )
     engine: Any = classifier.load_engine()
-    print(machine())
+    print(machine(engine.llm))
     folder = Path(tempfile.mkdtemp(prefix="classify-job-"))
     texts = write_csv(folder / "in.csv", options.rows, options.words)
     scorer = classifier.scorer()

@@ -97,7 +97,7 @@ def main() -> None:
     ]
     llm = start(options.shape, scheduling_policy="priority")
     engine = VllmEngine(llm)
-    print(f"{machine()}; {trie}; window {engine.window}")
+    print(f"{machine(llm)}; {trie}; window {engine.window}")
     seeds = iter(range(10**6))
 
     def prompts() -> list[list[int]]:

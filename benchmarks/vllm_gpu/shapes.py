@@ -12,6 +12,8 @@ import numpy as np
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A function of this file is sent to the workers.
+os.environ.setdefault("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
 
 SHAPES = {
     # hidden, intermediate, layers, heads, key-value heads
@@ -65,11 +67,17 @@ def eagle_folder(shape: str) -> str:
 
 
 def start(shape: str, **options: Any) -> Any:
-    """Start vLLM with tracking on dummy weights."""
+    """Start vLLM with tracking on dummy weights, as the engine starts it.
+
+    CLASSIFY_BENCH_HEAD=model: with logits in the type of the weights.
+    """
     from classify.engines.vllm import tracked_llm
+    from classify.engines.vllm.starting import with_float32_head
 
     cpu = os.environ.get("CLASSIFY_BENCH_CPU")
-    return tracked_llm(
+    if os.environ.get("CLASSIFY_BENCH_HEAD") != "model":
+        options["hf_overrides"] = with_float32_head
+    llm = tracked_llm(
         model=model_folder(shape),
         load_format="dummy",
         skip_tokenizer_init=True,
@@ -78,6 +86,21 @@ def start(shape: str, **options: Any) -> Any:
         **({"enforce_eager": True} if cpu else {"gpu_memory_utilization": 0.85}),
         **options,
     )
+    llm.collective_rpc(make_steps_differ)
+    return llm
+
+
+def make_steps_differ(worker: Any) -> None:
+    """Make the logits of dummy weights depend on the tokens, as trained ones do.
+
+    vLLM's dummy weights, norms included, are at most a thousandth: all tokens are then
+    equally likely at every step, and a wrong step's values would look right.
+    """
+    for name, weight in worker.model_runner.model.named_parameters():
+        if name.endswith("norm.weight"):
+            weight.data.fill_(1.0)
+        elif name.endswith("lm_head.weight"):
+            weight.data.mul_(50.0)
 
 
 def random_prompts(seed: int, n: int, length: int) -> list[list[int]]:
@@ -98,11 +121,15 @@ def best(work: Callable[[int], Any], rounds: int = 3) -> float:
     return min(timed(lambda at=at: work(at)) for at in range(rounds))
 
 
-def machine() -> str:
-    """Return device and versions in a line."""
+def machine(llm: Any) -> str:
+    """Return device, versions, model runner and head in a line."""
     import torch
     import vllm
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    runner = os.environ.get("VLLM_USE_V2_MODEL_RUNNER", "default")
-    return f"{device}, vllm {vllm.__version__}, torch {torch.__version__}, V2={runner}"
+    [runner, *_] = llm.collective_rpc("tracking_runner")
+    head = str(llm.llm_engine.vllm_config.model_config.head_dtype)
+    return (
+        f"{device}, vllm {vllm.__version__}, torch {torch.__version__}, runner "
+        f"{runner.upper()}, logits in {head.removeprefix('torch.')}"
+    )

@@ -46,7 +46,7 @@ def main() -> None:
         assert config is not None
         config["model"] = eagle_folder(options.shape)
     llm = start(options.shape, speculative_config=config, disable_log_stats=False)
-    print(f"{machine()}; speculation: {options.method}")
+    print(f"{machine(llm)}; speculation: {options.method}")
     from vllm import SamplingParams
 
     plain = {

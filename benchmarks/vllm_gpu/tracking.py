@@ -22,7 +22,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     llm = start(options.shape)
-    print(machine())
+    print(machine(llm))
     from vllm import SamplingParams
 
     from classify.engines.vllm import tracked_sampling_params

@@ -11,6 +11,7 @@ import torch
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from classify.engines.transformers.fused import FusedDecoder
+from classify.engines.transformers.head import float32_head
 from classify.engines.transformers.masks import MaskMaker
 from classify.engines.transformers.packing import pack_weights
 from classify.engines.transformers.slots import Bools, Ints, SlotCache
@@ -253,9 +254,9 @@ class Network:
             arguments["attention_mask"] = mask
         if cache is not None:
             arguments[self._cache_name] = cache
-        output = self.model(
-            input_ids=torch.from_numpy(token_ids).to(self.device), **arguments
-        )
+        inputs = torch.from_numpy(token_ids).to(self.device)
+        with float32_head(self.model):
+            output = self.model(input_ids=inputs, **arguments)
         # Some models ignore logits_to_keep.
         return output.logits[:, -keep:], _cache_of(output, self._cache_name)
 

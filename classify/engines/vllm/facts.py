@@ -13,9 +13,11 @@ def described(llm: Any) -> dict[str, str]:
     model = config.model_config
     [runner, *_] = llm.collective_rpc("tracking_runner")
     dtype = str(model.dtype).removeprefix("torch.")
+    head = str(model.head_dtype).removeprefix("torch.")
     return {
         "model": str(model.model),
         "weights": f"{dtype} on {config.device_config.device_type}",
+        "logits": f"computed in {head}",
         "runner": f"vLLM's {runner.upper()}",
         "context": f"{int(model.max_model_len) - 1:,} tokens",
         "keys and values": f"room for {kv_tokens(config):,} tokens",

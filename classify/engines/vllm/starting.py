@@ -23,10 +23,11 @@ from classify.engines.vllm.speculation import check_installed
 from classify.errors import ConfigError, EngineError, ModelLoadError
 from classify.wording import parameter
 
-__all__ = ["lora_request_of", "start"]
+__all__ = ["lora_request_of", "start", "with_float32_head"]
 
 # vLLM looks at every attribute of some of torch's modules.
 _DEPRECATED = "`torch.distributed.reduce_op` is deprecated"
+_FLOAT32 = ("float32", "float")  # as vLLM spells it
 
 
 def start(
@@ -92,15 +93,38 @@ def start(
         chosen["max_num_seqs"] = batch_size
     if lora is not None:
         chosen["enable_lora"] = True
-    eager = options.get("enforce_eager", chosen.get("enforce_eager", False))
+    if options.get("quantization") is None:
+        chosen["hf_overrides"] = with_float32_head
+    asked = {**chosen, **options}
+    variables = _environment(platform, asked)
+    with _children_with(variables), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", re.escape(_DEPRECATED), FutureWarning)
+        return _started(model, asked, sorted(options))
+
+
+def _environment(platform: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the environment of vLLM's processes must hold."""
     variables = {"PYTHONWARNINGS": _warnings_of_children()}
+    if str(options["dtype"]) in _FLOAT32:
+        # vLLM's attention kernels for float32 multiply in TF32 otherwise, with 10 bits.
+        variables["TRITON_F32_DEFAULT"] = os.environ.get("TRITON_F32_DEFAULT", "ieee")
+    eager = options.get("enforce_eager", False)
     if platform == "cpu" and eager and "TORCH_COMPILE_DISABLE" not in os.environ:
         # vLLM compiles its sampler even so: on a CPU that is half a minute of C++ at
         # the first start, to count a few numbers.
         variables["TORCH_COMPILE_DISABLE"] = "1"
-    with _children_with(variables), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", re.escape(_DEPRECATED), FutureWarning)
-        return _started(model, {**chosen, **options}, sorted(options))
+    return variables
+
+
+def with_float32_head(config: Any) -> Any:
+    """Return a model's configuration in which vLLM computes logits in float32.
+
+    In bfloat16 they lie on a grid of an eighth of a nat. A quantized model's head may
+    be quantized too, which vLLM cannot compute so.
+    """
+    if getattr(config, "quantization_config", None) is None:
+        config.update({"head_dtype": "float32"})
+    return config
 
 
 def _warnings_of_children() -> str:
