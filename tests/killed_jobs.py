@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from classify import ZeroShotClassifier
-from classify.engines import FakeEngine
+from classify.engines import FakeEngine, clear_engines
 from classify.jobs import JobRun, open_table, run_job
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import job_of, make
@@ -158,6 +158,9 @@ class Forks:
 
 
 def _serve():
+    # To import torch takes five seconds of each child otherwise.
+    ZeroShotClassifier(LABELS, device="cpu").load_engine()
+    clear_engines()
     for line in sys.stdin:
         child = os.fork()
         if not child:
