@@ -31,10 +31,6 @@ LABELS = ["billing", "shipping", "refund"]
 # Two parts with few texts, soon finished, and others that take a while.
 N_ROWS, N_EASY, N_EASY_TEXTS = 5200, 4096, 100
 TEXTS = [f"Parcel {n % N_EASY_TEXTS if n < N_EASY else n}?" for n in range(N_ROWS)]
-ECHO = [
-    *(sys.executable, "-c"),
-    "import time; print('up', flush=True); print(input(), flush=True); time.sleep(999)",
-]
 
 
 # -------------------------------------------------------------------- without any model
@@ -46,7 +42,7 @@ def test_children_get_no_sigint_and_sigterm_as_ever(way):
     code = f"""
 import multiprocessing, os, signal, subprocess
 from classify.engines.vllm.interrupts import children_without_interrupts
-from tests.test_vllm_interrupts import ECHO, echo_with_a_lock
+from tests.echoing import ECHO, echo_with_a_lock
 
 with children_without_interrupts():
     if {way!r} == "exec":
@@ -84,17 +80,6 @@ except KeyboardInterrupt:
     )
     lines = ["still here", f"{-signal.SIGTERM}", "interrupted"]
     assert done.stdout.splitlines() == lines, done.stderr
-
-
-def echo_with_a_lock(told):
-    """As vLLM's engine process does: with a handler, and a lock of its own."""
-    import multiprocessing
-
-    signal.signal(signal.SIGINT, lambda *_: os._exit(3))
-    multiprocessing.get_context("spawn").Lock()
-    told.send("up")
-    told.send(told.recv())
-    time.sleep(999)
 
 
 def test_an_interrupt_while_children_are_started_comes_through():
