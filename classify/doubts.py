@@ -20,6 +20,7 @@ MIN_SHARE = 0.95
 MAX_TRUE_SHARE = 0.9
 # Below the greatest of these, a label is not the likelier answer; mean label mass.
 _OTHER_ANSWERS = {0.01: "nearly all", 0.1: "most", 0.5: "more than half"}
+MAX_DOUBTFUL_MASS = max(_OTHER_ANSWERS)
 
 
 def doubt_label_mass(mean: float) -> bool:

@@ -1,11 +1,13 @@
 """Rows to scores: a prompted model, the labels it may answer, and how it is read."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from classify.calibration import PROBE_METHODS, fingerprint_of
 from classify.demo import located
 from classify.encoding import Row, candidate_sets, columns_of
+from classify.engines import generate
 from classify.errors import AnswerError, DataError, InputError, RowError
 from classify.labels import LabelSet
 from classify.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
@@ -17,9 +19,13 @@ from classify.prompts.probes import (
 )
 from classify.scoring import LabelLogprobs, Strategy, make_strategy
 from classify.spec import Scoring
+from classify.tracking import TrackedRequest
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["RowScorer", "ScoredRows", "text_error"]
+
+# Tokens that are shown, and those of each text that their means are computed from.
+_N_LIKELIEST, _N_TOP = 5, 20
 
 
 @dataclass(frozen=True, eq=True)
@@ -122,6 +128,35 @@ class RowScorer:
             probe_rows(probes, self.model.template.fields),
             refuse=lambda at, error: type(error)(f"Probe {probes[at]!r}: {error}"),
         ).scores
+
+    def likeliest_tokens(
+        self,
+        rows: Sequence[Row | InputError],
+        candidates: Sequence[LabelSet | InputError] | None = None,
+    ) -> list[tuple[str, float]]:
+        """Return the tokens that an answer would most probably begin with.
+
+        Returns
+        -------
+        list of (str, float)
+            Their text and mean probability over the rows, likeliest first; a row that
+            cannot be asked is left out.
+        """
+        encoded = self.encode(rows, candidates)
+        prompts = [each for each in encoded if isinstance(each, ScorablePrompt)]
+        engine = self.model.load_engine()
+        n_top = min(_N_TOP, engine.vocab_size)
+        requests = [
+            TrackedRequest(prompt.token_ids, top_logprobs=n_top) for prompt in prompts
+        ]
+        mean: dict[int, float] = {}
+        for [answer] in generate(engine, requests):
+            for token_id, logprob in answer.top_logprobs[0].items():
+                share = math.exp(logprob) / len(prompts)
+                mean[token_id] = mean.get(token_id, 0.0) + share
+        likeliest = sorted(mean, key=lambda each: -mean[each])[:_N_LIKELIEST]
+        pieces = self.model.load_tokenizer().pieces(likeliest)
+        return [(piece, mean[at]) for piece, at in zip(pieces, likeliest, strict=True)]
 
     def fingerprint(self) -> dict[str, str]:
         """Return what a calibration of these scores depends on; see `fingerprint_of`.

@@ -1,16 +1,21 @@
 """Warnings of one label for nearly all texts, and of little label mass."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from classify import PromptTemplate, ZeroShotClassifier
 from classify.cli import app
 from classify.decision import SelectiveClassifier
-from classify.demo import tickets_csv
+from classify.demo import located, tickets_csv
 from classify.doubts import doubt_label_mass, doubt_one_label
 from classify.engines import FakeEngine
+from classify.errors import DataError
 from classify.jobs import Classification, open_table, run_job, stream_rows
 from classify.report import Evaluation
 from tests.posteriors import scores_of
@@ -174,3 +179,46 @@ def test_the_demo_model_gives_no_reason(caplog):
     tickets = pd.read_csv(tickets_csv())["text"]
     ZeroShotClassifier(["billing", "shipping", "refund"]).predict(tickets)
     assert not caplog.messages
+
+
+def test_what_the_model_would_rather_say_is_that_of_full_passes():
+    labels = ["quux", "zebra"]
+    clf = ZeroShotClassifier(labels, engine="transformers", dtype="float32")
+    rows = [{"text": text} for text in ("Where is my parcel?", "I was charged twice.")]
+    scorer = clf.scorer()
+    model = AutoModelForCausalLM.from_pretrained(located("demo")).float().eval()
+    mean = np.zeros(model.config.vocab_size)
+    for prompt in scorer.encode(rows, None):
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt.token_ids])).logits[0, -1]
+        mean += torch.softmax(logits.double(), dim=-1).numpy() / len(rows)
+    best = np.argsort(-mean)[:5]
+    found = scorer.likeliest_tokens([*rows, DataError("Row 3 has no text.")])
+    pieces = scorer.model.load_tokenizer().pieces(best.tolist())
+    assert [piece for piece, _ in found] == list(pieces)
+    np.testing.assert_allclose([p for _, p in found], mean[best], rtol=1e-4)
+
+
+LIKELIEST = (
+    r"The model's answers are most likely to begin with "
+    r"'[^']+' \(\d\.\d\d\)(, '[^']+' \(\d\.\d\d\)){4}\. If these are other words for "
+    r"the labels, add them as label words; if they introduce an answer, put that text "
+    r"into --answer-prefix\."
+)
+
+
+@pytest.mark.parametrize("labels", ["xylophone,zebra", "billing,shipping"])
+@pytest.mark.parametrize("mode", ["a file", "a table", "one text"])
+def test_commands_show_what_the_model_would_rather_say(labels, mode, tmp_path):
+    source = tmp_path / "rows.csv"
+    source.write_text("text\nWhere is my parcel?\n")
+    modes = {
+        "a file": [source, "-o", tmp_path / "out.csv"],
+        "a table": [source, "--table"],
+        "one text": ["--text", "Where is my parcel?"],
+    }
+    arguments = ["predict", *map(str, modes[mode]), "--labels", labels]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    said = " ".join(result.stderr.split())
+    assert bool(re.search(LIKELIEST, said)) == (labels == "xylophone,zebra"), said

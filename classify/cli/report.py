@@ -1,13 +1,18 @@
 """The summary of a job, on stderr."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from classify.cli.console import Notes
+from classify.encoding import Row
 from classify.engines.vllm.speculation import SpeculationFigures
+from classify.errors import AnswerError, EngineError, InputError
 from classify.jobs import Outcome
+from classify.labels import LabelSet
+from classify.markup import readable_piece
+from classify.scored_rows import RowScorer
 
-__all__ = ["report_summary", "warn_of_rows"]
+__all__ = ["report_likeliest", "report_summary", "warn_of_rows"]
 
 _MOST_LABELS = 12
 _MOST_REASONS = 5
@@ -55,6 +60,29 @@ def report_summary(
         )
     where = "the column error" if outcome.errors is None else str(outcome.errors)
     warn_of_rows(summary.reasons, notes, "without a label", where=f"; see {where}")
+
+
+def report_likeliest(
+    scorer: RowScorer,
+    rows: Sequence[Row | InputError],
+    notes: Notes,
+    *,
+    candidates: Sequence[LabelSet | InputError] | None = None,
+) -> None:
+    """Say what a model begins its answers with, where labels have little mass."""
+    try:
+        likeliest = scorer.likeliest_tokens(rows, candidates)
+    except (AnswerError, EngineError, InputError):
+        return  # it explains results, which do not depend on it
+    listed = ", ".join(
+        f"{readable_piece(piece)!r} ({probability:.2f})"
+        for piece, probability in likeliest
+    )
+    notes.say(
+        f"The model's answers are most likely to begin with {listed}. If these are "
+        "other words for the labels, add them as label words; if they introduce an "
+        "answer, put that text into --answer-prefix."
+    )
 
 
 def warn_of_rows(

@@ -2,17 +2,21 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from classify.cells import no_text, text_of
+from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
 from classify.cli.loading import load_classifier
+from classify.cli.report import report_likeliest
 from classify.cli.tables import bars
 from classify.cli.terminal import print_json
 from classify.config import Task
+from classify.doubts import MAX_DOUBTFUL_MASS
 from classify.errors import AnswerError, ConfigError, DataError, InputError
 from classify.frames import candidates_of_frame
 
@@ -65,6 +69,7 @@ def predict_text(
     }
     if as_json or not sys.stdout.isatty():
         print_json(result)
+        _report_mass(classifier, result, notes)
         return
     console = notes.results()
     console.print(bars(probabilities, console))
@@ -77,6 +82,15 @@ def predict_text(
         f"label mass {result['label_mass']:.4f}, unresolved "
         f"{result['unresolved']:.2g}{cut}"
     )
+    _report_mass(classifier, result, notes)
+
+
+def _report_mass(
+    classifier: ZeroShotClassifier, result: Mapping[str, Any], notes: Notes
+) -> None:
+    """Say what the model would answer where that is none of the labels."""
+    if result["label_mass"] < MAX_DOUBTFUL_MASS:
+        report_likeliest(classifier.scorer(), [{"text": result["text"]}], notes)
 
 
 def _listed_sets(frame: pd.DataFrame) -> dict[str, Any]:

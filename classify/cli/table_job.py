@@ -17,10 +17,11 @@ from classify.cli.job_log import JobLog, Watchers
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import load_classifier, with_text_column
 from classify.cli.overwriting import check_log, check_rows, replacing
-from classify.cli.report import report_summary
+from classify.cli.report import report_likeliest, report_summary
 from classify.cli.tables import ShownRow, on_one_line, results_table
 from classify.cli.terminal import streams_elsewhere, visible
 from classify.config import Task
+from classify.doubts import MAX_DOUBTFUL_MASS
 from classify.engines import Engine
 from classify.engines.vllm.speculation import SpeculationFigures
 from classify.errors import ConfigError, EngineError
@@ -36,12 +37,15 @@ from classify.jobs import (
     run_job,
     stream_rows,
 )
+from classify.jobs.chunk_texts import ChunkTexts
 from classify.tables.table import Table
 
 __all__ = ["predict_table"]
 
 # More than anybody reads on a terminal; the rest belongs into a file.
 _MOST_SHOWN = 500
+# Rows whose answers are looked at where the labels have little mass.
+_N_ASKED = 16
 
 
 def predict_table(
@@ -166,14 +170,27 @@ def _report(
         renamed=job.renamed(table.columns),
         speculation=_speculation_figures(engine),
     )
+    summary = outcome.summary
+    is_doubtful = summary.n_scored and summary.mean_label_mass < MAX_DOUBTFUL_MASS
+    if is_doubtful and engine is not None and table.resumable:
+        _report_likeliest(job, table, notes)
     if where is not None:
         notes.say(f"Written to {where}.")
     if outcome.errors is not None:
         notes.say(f"The rows without a label are listed in {outcome.errors}.")
     if outcome.folder is not None:
         notes.note(f"The parts of the job are in {outcome.folder}.")
-    if outcome.summary.n_rows and not outcome.summary.n_scored:
+    if summary.n_rows and not summary.n_scored:
         raise typer.Exit(1)
+
+
+def _report_likeliest(job: Classification, table: Table, notes: Notes) -> None:
+    """Say what the model begins its answers to the first rows with."""
+    chunk = next(table.chunks(_N_ASKED))
+    texts = ChunkTexts.of(chunk, job.classifier.scorer(), job.columns, b"")
+    report_likeliest(
+        job.classifier.scorer(), texts.rows, notes, candidates=texts.candidates
+    )
 
 
 def _report_stop(outcome: Outcome, table: Table, notes: Notes) -> None:
