@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from classify.errors import LabelError
+from classify.errors import InputError, LabelError
 from classify.label_names import (
     check_string,
     normal_form,
@@ -181,22 +181,24 @@ class LabelSet(Sequence[Label]):
 
         Raises
         ------
-        ConfigError
-            The file cannot be read, is not YAML, or repeats a key.
-        LabelError
-            It holds no labels, or ones that cannot be used.
+        InputError
+            The file cannot be read, is not YAML, repeats a key, or holds no labels or
+            ones that cannot be used.
         """
-        from classify.yaml_files import read_yaml  # kept out of `import classify`
+        # Kept out of `import classify`.
+        from classify.yaml_files import check_declared, read_yaml
 
         content = read_yaml(path, "label file")
         if isinstance(content, Mapping) and "labels" in content:
             content = content["labels"]
+        file = f"label file {str(path)!r}"
         if content is None:
-            raise LabelError(f"There are no labels in {str(path)!r}. {_ALLOWED}")
-        for name in content if isinstance(content, Mapping) else ():
-            # YAML reads an unquoted yes or 1 as a boolean or a number.
-            check_string(name, "A label's name")
-        return cls.parse(content)
+            raise LabelError(f"There are no labels in {file}: list their names.")
+        try:
+            check_declared(content)
+            return cls.parse(content)
+        except InputError as cause:
+            raise type(cause)(f"L{file[1:]}: {cause}") from None
 
     def subset(self, names: Iterable[str]) -> "LabelSet":
         """Return the labels of these names, in this set's order.

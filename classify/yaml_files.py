@@ -1,13 +1,14 @@
 """YAML files that people write, and their mistakes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from classify.errors import ConfigError
+from classify.errors import ConfigError, InputError
 
-__all__ = ["read_yaml"]
+__all__ = ["check_declared", "read_yaml"]
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -61,3 +62,43 @@ def read_yaml(path: str | Path, what: str) -> Any:
             f"The {named} is not YAML{line}: {problem}. Text with ': ', '#' or braces "
             "in it needs quotes."
         ) from None
+
+
+def check_declared(labels: Any) -> None:
+    """Raise InputError if YAML has read a label or word as something else than text."""
+    for name in _names_of(labels):
+        if isinstance(name, bool):
+            spelled = "yes, on or true" if name else "no, off or false"
+            raise InputError(
+                f"a label or word is a boolean: YAML reads {spelled} so. Put it in "
+                f'quotes, such as "{spelled.partition(",")[0]}".'
+            )
+        if not isinstance(name, str | Mapping):
+            raise InputError(
+                f"a label or word is {name!r}, which is no string. Put it in quotes, "
+                f'such as "{name}".'
+            )
+
+
+def _names_of(value: Any) -> list[Any]:
+    """Return the names and words in a declaration of labels, of whatever type."""
+    if isinstance(value, Mapping):
+        entries = [*value.values()]
+        names = [*value]
+    elif isinstance(value, list | tuple):
+        entries, names = [], []
+        for item in value:
+            if isinstance(item, Mapping) and "name" in item:
+                names.append(item["name"])
+                entries.append(item)
+            elif isinstance(item, Mapping):
+                names.extend(item)
+                entries.extend(item.values())
+            else:
+                names.append(getattr(item, "name", item))
+    else:
+        return []
+    for entry in entries:
+        words = entry.get("words") if isinstance(entry, Mapping) else entry
+        names.extend(words if isinstance(words, list | tuple) else ())
+    return names

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from classify import Label, LabelSet, PromptTemplate, Verbalizer
-from classify.config import Task, labels_from_yaml
+from classify.config import Task
 from classify.demo import tickets_yaml
 from classify.errors import ConfigError, InputError, LabelError, PromptError
 
@@ -381,17 +381,19 @@ def test_numbers_must_be_quoted(written):
         'quotes, such as "1".',
         InputError,
     ):
-        labels_from_yaml(path)
+        LabelSet.from_yaml(path)
 
 
 @pytest.mark.parametrize(
     "content", ["[a, b]", "{a: null, b: null}", "labels: [a, b]\nmodel: m", "- a\n- b"]
 )
 def test_label_files(written, content):
-    assert labels_from_yaml(written(content)) == LabelSet.parse(["a", "b"])
+    assert LabelSet.from_yaml(written(content)) == LabelSet.parse(["a", "b"])
 
 
 def test_a_label_file_without_labels(written):
     path = written("")
-    with raises(f"There are no labels in label file '{path}': list their names."):
-        labels_from_yaml(path)
+    with raises(
+        f"There are no labels in label file '{path}': list their names.", LabelError
+    ):
+        LabelSet.from_yaml(path)

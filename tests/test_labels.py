@@ -5,11 +5,15 @@ import pandas as pd
 import pytest
 
 from classify import Label, LabelSet
-from classify.errors import ConfigError, LabelError
+from classify.errors import ConfigError, InputError, LabelError
 
 
 def raises(message: str):
     return pytest.raises(LabelError, match=r"^" + re.escape(message) + "$")
+
+
+def raises_input(message: str):
+    return pytest.raises(InputError, match=r"^" + re.escape(message) + "$")
 
 
 def test_words_default_to_the_name():
@@ -80,9 +84,9 @@ def test_labels_need_an_order_that_stays(value, message):
 def test_keys_of_yaml_that_are_no_strings_name_no_numbers(tmp_path):
     path = tmp_path / "labels.yaml"
     path.write_text("yes: agreed\nno: refused\n")
-    with raises(
-        "A label's name must be a string. Got True of type bool instead. Write it in "
-        "quotes."
+    with raises_input(
+        f"Label file '{path}': a label or word is a boolean: YAML reads yes, on or "
+        'true so. Put it in quotes, such as "yes".'
     ):
         LabelSet.from_yaml(path)
 
@@ -140,7 +144,7 @@ def test_a_key_that_occurs_twice_is_not_the_last_one(tmp_path):
 def test_empty_yaml(tmp_path):
     path = tmp_path / "labels.yaml"
     path.write_text("labels:\n")
-    with pytest.raises(LabelError, match=r"^There are no labels in"):
+    with raises(f"There are no labels in label file '{path}': list their names."):
         LabelSet.from_yaml(path)
 
 

@@ -11,7 +11,6 @@ from classify.calibration import LabelCalibrator
 from classify.calibration.checks import target_prior
 from classify.calibration.methods import LABELLED_METHODS
 from classify.cli.console import Notes
-from classify.cli.figures import figures_table
 from classify.cli.fitting import FitOptions
 from classify.cli.labelled_csv import (
     checked_rows,
@@ -21,7 +20,7 @@ from classify.cli.labelled_csv import (
 )
 from classify.cli.loading import load_classifier
 from classify.cli.overwriting import check_calibration, check_place, replacing
-from classify.cli.tables import facts_table
+from classify.cli.tables import facts_table, figures_table
 from classify.config import Task
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ClassifyError, ConfigError

@@ -11,12 +11,11 @@ from classify.calibration import LabelCalibrator
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
-from classify.cli.figures import figures_table
 from classify.cli.fitting import EvaluateOptions
 from classify.cli.labelled_csv import checked_rows, file_names, scored_texts
 from classify.cli.loading import load_classifier
 from classify.cli.overwriting import check_report, replacing
-from classify.cli.tables import facts_table
+from classify.cli.tables import facts_table, figures_table
 from classify.config import Task
 from classify.errors import DataError
 from classify.jobs import evaluate, selection_of

@@ -17,7 +17,7 @@ from classify.cli.job_log import JobLog, Watchers
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import load_classifier, with_text_column
 from classify.cli.overwriting import check_log, check_rows, replacing
-from classify.cli.report import report_likeliest, report_summary
+from classify.cli.report import report_estimate, report_likeliest, report_summary
 from classify.cli.tables import ShownRow, on_one_line, results_table
 from classify.cli.terminal import streams_elsewhere, visible
 from classify.config import Task
@@ -82,8 +82,6 @@ def predict_table(
         )
         job = job.with_classifier(classifier)
         if options.dry_run:
-            from classify.cli.dry_run import report_estimate
-
             report_estimate(job, table, notes)
             return
         # A model is a million objects, which every collection would look through; and

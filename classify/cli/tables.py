@@ -10,7 +10,15 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["ShownRow", "bar", "bars", "facts_table", "on_one_line", "results_table"]
+__all__ = [
+    "ShownRow",
+    "bar",
+    "bars",
+    "facts_table",
+    "figures_table",
+    "on_one_line",
+    "results_table",
+]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _BAR_CELLS = 6
@@ -134,6 +142,27 @@ def bars(probabilities: Mapping[str, float], console: Console) -> Table:
             Text(bar(probability, 24), style=_color(probability) if not at else "dim"),
             f"{probability:.4f}",
         )
+    return table
+
+
+def figures_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table of figures.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Names of the columns behind the first, which names the figure.
+    rows : sequence of sequences of str
+        A name, and a figure for each column.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0)
+    )
+    table.add_column("", style="bold", no_wrap=True)
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

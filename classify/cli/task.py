@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from classify.cli.given import Given
 from classify.cli.options import Option, options_of
-from classify.config import Task, labels_from_yaml
+from classify.config import Task
 from classify.errors import ConfigError
+from classify.labels import LabelSet
 from classify.parameters import TEXT, Setting, settings_of
 from classify.prompts import PromptTemplate
 from classify.spec import ModelSpec, Scoring
@@ -136,7 +137,7 @@ def _settings(given: Given, names: Collection[str]) -> dict[str, Any]:
         if isinstance(settings[name], str):
             settings[name] = _unescaped(settings[name])
     if "labels_file" in names:
-        settings["labels"] = labels_from_yaml(given.values["labels_file"])
+        settings["labels"] = LabelSet.from_yaml(given.values["labels_file"])
     return settings
 
 

@@ -6,12 +6,12 @@ from rich.table import Table as Shown
 
 from classify.atomic import atomic_file
 from classify.cli.console import Notes
-from classify.cli.figures import figures_table
 from classify.cli.fitting import TuneOptions
 from classify.cli.job_progress import JobProgress
 from classify.cli.labelled_csv import checked_rows
 from classify.cli.loading import load_classifier
 from classify.cli.overwriting import TUNED, check_place, check_tuned, replacing
+from classify.cli.tables import figures_table
 from classify.config import Task, task_yaml
 from classify.prompts.candidates import CURRENT
 from classify.tables.table import Table

@@ -16,12 +16,12 @@ from classify.parameters import TEXT, Setting, instance_of, optional, settings_o
 from classify.prompts import PromptTemplate
 from classify.spec import ModelSpec, Scoring
 from classify.verbalizer import Verbalizer
-from classify.yaml_files import read_yaml
+from classify.yaml_files import check_declared, read_yaml
 
 if TYPE_CHECKING:
     from classify.classifier import ZeroShotClassifier
 
-__all__ = ["Task", "labels_from_yaml"]
+__all__ = ["Task"]
 
 _Settings = TypeVar("_Settings")
 
@@ -29,43 +29,8 @@ _Settings = TypeVar("_Settings")
 def _label_set(value: Any) -> LabelSet | None:
     if value is None or isinstance(value, LabelSet):
         return value
-    for name in _names_of(value):
-        if isinstance(name, bool):
-            spelled = "yes, on or true" if name else "no, off or false"
-            raise InputError(
-                f"a label or word is a boolean: YAML reads {spelled} so. Put it in "
-                f'quotes, such as "{spelled.partition(",")[0]}".'
-            )
-        if not isinstance(name, str | Mapping):
-            raise InputError(
-                f"a label or word is {name!r}, which is no string. Put it in quotes, "
-                f'such as "{name}".'
-            )
+    check_declared(value)
     return LabelSet.parse(value)
-
-
-def _names_of(value: Any) -> list[Any]:
-    """Return the names and words in a declaration of labels, of whatever type."""
-    if isinstance(value, Mapping):
-        entries = [*value.values()]
-        names = [*value]
-    elif isinstance(value, list | tuple):
-        entries, names = [], []
-        for item in value:
-            if isinstance(item, Mapping) and "name" in item:
-                names.append(item["name"])
-                entries.append(item)
-            elif isinstance(item, Mapping):
-                names.extend(item)
-                entries.extend(item.values())
-            else:
-                names.append(getattr(item, "name", item))
-    else:
-        return []
-    for entry in entries:
-        words = entry.get("words") if isinstance(entry, Mapping) else entry
-        names.extend(words if isinstance(words, list | tuple) else ())
-    return names
 
 
 def _prompt_settings(value: Any) -> Any:
@@ -210,23 +175,6 @@ class Task:
             **vars(self.scoring),
             **vars(self.model),
         )
-
-
-def labels_from_yaml(path: str | Path) -> LabelSet:
-    """Read labels from a YAML file: a list, a mapping, or a file with a `labels` key.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, is not YAML, or holds no labels.
-    """
-    content = read_yaml(path, "label file")
-    if isinstance(content, Mapping) and "labels" in content:
-        content = content["labels"]
-    where = f"label file {str(path)!r}"
-    if content is None:
-        raise ConfigError(f"There are no labels in {where}: list their names.")
-    return _task({"labels": content}, _Wording(where, str)).labels or LabelSet(())
 
 
 class _Wording(NamedTuple):
