@@ -44,6 +44,10 @@ def test_import_loads_nothing_heavy():
     assert loaded & HEAVY == set()
 
 
+def test_classes_of_vllm_are_imported_when_they_are_used():
+    assert modules_loaded_by("import classify.engines.vllm") & HEAVY == set()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -4,18 +4,10 @@ The oracle of most tests is vLLM itself, asked for the log-probabilities of the 
 vocabulary; the tiny models have a slow reference of their own besides.
 """
 
-import re
-
 import numpy as np
 import pytest
 
 from classify.engines import generate, read
-from classify.engines.vllm import (
-    top_logprobs,
-    tracked_logprobs,
-    tracked_sampling_params,
-)
-from classify.errors import InputError
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
 from tests.tiny_models import VOCAB, make_reference, random_prompt, random_tree
 from tests.vllm_engines import TINY, TINY_ENGINES
@@ -37,7 +29,9 @@ def stock(**options):
 
 
 def tracking(token_ids, **options):
-    return tracked_sampling_params(
+    from classify.engines.vllm import SamplingParams
+
+    return SamplingParams(
         track_token_ids=token_ids, detokenize=False, ignore_eos=True, **options
     )
 
@@ -66,26 +60,33 @@ def repeating_prompts(n, vocab=VOCAB, *, most=70):
 IDS = (50, 3, 17, 3, 60, 0)
 
 
-def as_tracked(completion, full, ids=IDS, n_top=0):
-    values = tracked_logprobs(completion)
-    assert values.keys() == set(ids)
+def as_tracked(completion, full, ids=IDS):
+    values = completion.tracked_logprobs
+    assert list(values) == list(dict.fromkeys(ids))
     for token, column in values.items():
         np.testing.assert_allclose(column, [step[token] for step in full], **CLOSE)
-    for top, step in zip(top_logprobs(completion), full, strict=True):
-        likeliest = sorted(step.values(), reverse=True)[:n_top]
-        np.testing.assert_allclose(list(top.values()), likeliest, **CLOSE)
-        np.testing.assert_allclose([step[t] for t in top], likeliest, **CLOSE)
 
 
-def as_top(completion, full):
+def as_top(completion, full, n=3):
     for token, found, step in zip(
         completion.token_ids, completion.logprobs, full, strict=True
     ):
-        likeliest = sorted(step, key=step.__getitem__, reverse=True)[:3]
+        likeliest = sorted(step, key=step.__getitem__, reverse=True)[:n]
         assert found.keys() == {token, *likeliest}
         for one, value in found.items():
             assert value.logprob == pytest.approx(step[one], abs=1e-5)
-        assert found[token].rank == 1 + sum(v > step[token] for v in step.values())
+            assert value.rank == 1 + sum(v > step[one] for v in step.values())
+
+
+def as_only_tracked(completion, full, ids=IDS):
+    as_tracked(completion, full, ids)
+    assert completion.logprobs is None
+    assert completion.cumulative_logprob is None
+
+
+def as_both(completion, full, ids, n):
+    as_tracked(completion, full, ids)
+    as_top(completion, full, n)
 
 
 def as_upstream(completion, full):
@@ -99,19 +100,20 @@ def as_upstream(completion, full):
 
 def as_nothing(completion, full):
     assert completion.logprobs is None
+    assert completion.tracked_logprobs is None
 
 
 KINDS = {
-    "tracks": (lambda **o: tracking(IDS, **o), as_tracked),
+    "tracks": (lambda **o: tracking(IDS, **o), as_only_tracked),
     "asks top-k": (lambda **o: stock(logprobs=3, **o), as_top),
     "both": (
-        lambda **o: tracking((8, 9), top_logprobs=5, **o),
-        lambda completion, full: as_tracked(completion, full, (8, 9), 5),
+        lambda **o: tracking((8, 9), logprobs=5, **o),
+        lambda completion, full: as_both(completion, full, (8, 9), 5),
     ),
     "neither": (stock, as_nothing),
     "tracks all": (
         lambda **o: tracking(range(VOCAB), **o),
-        lambda completion, full: as_tracked(completion, full, range(VOCAB)),
+        lambda completion, full: as_only_tracked(completion, full, range(VOCAB)),
     ),
     "upstream's ids": (
         lambda **o: stock(logprob_token_ids=sorted(set(IDS)), **o),
@@ -119,7 +121,11 @@ KINDS = {
     ),
     "tracks none": (
         lambda **o: tracking([], **o),
-        lambda completion, full: as_tracked(completion, full, ()),
+        lambda completion, full: as_only_tracked(completion, full, ()),
+    ),
+    "tracks, and asks for the sampled": (
+        lambda **o: tracking([7], logprobs=0, **o),
+        lambda completion, full: as_both(completion, full, [7], 0),
     ),
 }
 
@@ -239,7 +245,7 @@ def test_seeds_and_draws(vllm_engine):
 
 def check_against(reference, prompt, token_ids, completion):
     expected = reference.tracked(prompt, token_ids, set(IDS))
-    values = tracked_logprobs(completion)
+    values = completion.tracked_logprobs
     assert values.keys() == expected.keys()
     for token, column in expected.items():
         np.testing.assert_allclose(values[token], column, **NEAR)
@@ -341,7 +347,7 @@ def test_any_number_of_ids_beside_top_k_and_neighbours(vllm_engine, n_ids):
     lists = [rng.permutation(vocab)[:n_ids].tolist() for _ in prompts]
     options = {"temperature": 0.0, "max_tokens": 6}
     parameters = [
-        tracking(lists[0], top_logprobs=7, **options),
+        tracking(lists[0], logprobs=7, **options),
         stock(logprobs=3, **options),
         tracking(lists[2], **options),
         tracking(lists[3][:1], **options),
@@ -354,47 +360,18 @@ def test_any_number_of_ids_beside_top_k_and_neighbours(vllm_engine, n_ids):
         ]
         for [right] in ask(vllm_engine, prompts, stock(logprobs=-1, **options))
     ]
-    as_tracked(found[0][0], full[0], lists[0], 7)
+    as_both(found[0][0], full[0], lists[0], 7)
     as_top(found[1][0], full[1])
-    as_tracked(found[2][0], full[2], lists[2])
-    as_tracked(found[3][0], full[3], lists[3][:1])
+    as_only_tracked(found[2][0], full[2], lists[2])
+    as_only_tracked(found[3][0], full[3], lists[3][:1])
 
 
 @on("vllm demo", "vllm demo, ngram")
-def test_an_id_outside_the_vocabulary_is_an_error_of_its_request_alone(vllm_engine):
-    prompts = repeating_prompts(3, vllm_engine.vocab_size)
+def test_stock_requests_may_ask_for_more_than_there_is(vllm_engine):
+    prompts = repeating_prompts(2, vllm_engine.vocab_size)
     options = {"temperature": 0.0, "max_tokens": 4}
-    good, bad = tracking([5, 6], **options), tracking([5, 4096], **options)
-    [first], [wrong], [second] = ask(vllm_engine, prompts, [good, bad, good])
-    message = (
-        "track_token_ids holds 4096, which is outside the vocabulary of the model: "
-        "leave it out."
-    )
-    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        tracked_logprobs(wrong)
-    [[alone], [again]] = ask(vllm_engine, [prompts[0], prompts[2]], good)
-    for beside, answer in ((first, alone), (second, again)):
-        for token, values in tracked_logprobs(answer).items():
-            np.testing.assert_allclose(tracked_logprobs(beside)[token], values, **CLOSE)
-
-
-@on("vllm demo", "vllm demo, ngram")
-def test_more_top_tokens_than_there_are_are_an_error_of_their_request(vllm_engine):
-    prompts = repeating_prompts(4, vllm_engine.vocab_size)
-    options = {"temperature": 0.0, "max_tokens": 4}
-    good, bad = tracking([5, 6], **options), tracking([5], top_logprobs=5000, **options)
-    [first], [wrong], [second] = ask(vllm_engine, prompts[:3], [good, bad, good])
-    message = (
-        "top_logprobs must be at most the vocabulary size, 4096. Got 5000 instead."
-    )
-    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        top_logprobs(wrong)
-    assert len(tracked_logprobs(wrong)[5]) == 4
-    # What stock requests ask for is all that there is, alone and beside tracked ones.
-    for parameters in ([stock(logprobs=5000, **options)], [good, stock(logprobs=5000)]):
+    good, many = tracking([5, 6], **options), stock(logprobs=5000, **options)
+    # What they get is all that there is, alone and with tracked ones in the batch.
+    for parameters in ([many], [good, many]):
         *_, [all_of_them] = ask(vllm_engine, prompts[: len(parameters)], parameters)
         assert len(all_of_them.logprobs[0]) == 4096
-    [[alone], [again]] = ask(vllm_engine, [prompts[0], prompts[2]], good)
-    for beside, answer in ((first, alone), (second, again)):
-        for token, values in tracked_logprobs(answer).items():
-            np.testing.assert_allclose(tracked_logprobs(beside)[token], values, **CLOSE)

@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 
 from classify.demo import model_folder
 from classify.engines.vllm.engine import VllmEngine
-from classify.engines.vllm.parameters import tracked_llm
 from tests.tiny_models import make_model
 
 TINY = "llama_wide_heads"
@@ -63,9 +62,11 @@ def _demo(speculation):
 
 
 def _demo_with_eagle(folder):
+    from classify.engines.vllm import LLM
+
     # As people make their own LLM, and then an engine around it.
     head = _eagle_head(folder / "demo_eagle", model_folder())
-    llm = tracked_llm(
+    llm = LLM(
         model=str(model_folder()),
         dtype="float32",
         enforce_eager=True,

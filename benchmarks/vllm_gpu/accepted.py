@@ -81,17 +81,11 @@ def table_head(folder: Path, model: Path) -> Path:
 
 def generate(model: Path, speculation: dict[str, Any] | None) -> list[Any]:
     """Return tokens and tracked values of some prompts, alone and side by side."""
-    from vllm import SamplingParams
-
-    from classify.engines.vllm import (
-        tracked_llm,
-        tracked_logprobs,
-        tracked_sampling_params,
-    )
+    from classify.engines.vllm import LLM, SamplingParams
     from classify.engines.vllm.speculation import speculation_figures
 
     on_cpu = bool(os.environ.get("CLASSIFY_BENCH_CPU"))
-    llm = tracked_llm(
+    llm = LLM(
         model=str(model),
         skip_tokenizer_init=True,
         dtype="float32",
@@ -110,17 +104,15 @@ def generate(model: Path, speculation: dict[str, Any] | None) -> list[Any]:
             asked.append(SamplingParams(temperature=0.0, logprobs=5, **plain))
             continue
         ids = random.integers(0, VOCAB, N_TRACKED).tolist()
-        asked.append(
-            tracked_sampling_params(track_token_ids=ids, temperature=0.0, **plain)
-        )
+        asked.append(SamplingParams(track_token_ids=ids, temperature=0.0, **plain))
     inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
     outputs = llm.generate(inputs, asked, use_tqdm=False)
     if speculation is not None:
         print(machine(llm))
         print(speculation_figures(llm.get_metrics()))
     found = [
-        (list(one.token_ids), tracked_logprobs(one) if at % 4 != 3 else {})
-        for at, one in enumerate(output.outputs[0] for output in outputs)
+        (list(one.token_ids), one.tracked_logprobs or {})
+        for one in (output.outputs[0] for output in outputs)
     ]
     llm.llm_engine.engine_core.shutdown()
     return found

@@ -71,13 +71,13 @@ def start(shape: str, **options: Any) -> Any:
 
     CLASSIFY_BENCH_HEAD=model: with logits in the type of the weights.
     """
-    from classify.engines.vllm import tracked_llm
+    from classify.engines.vllm import LLM
     from classify.engines.vllm.starting import with_float32_head
 
     cpu = os.environ.get("CLASSIFY_BENCH_CPU")
     if os.environ.get("CLASSIFY_BENCH_HEAD") != "model":
         options["hf_overrides"] = with_float32_head
-    llm = tracked_llm(
+    llm = LLM(
         model=model_folder(shape),
         load_format="dummy",
         skip_tokenizer_init=True,

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="tokens to generate")
     parser.add_argument("--values", type=Path, default=Path("values.json"))
     options = parser.parse_args()
-    from classify.engines.vllm import tracked_logprobs, tracked_sampling_params
+    from classify.engines.vllm import SamplingParams
     from classify.engines.vllm.speculation import speculation_figures
 
     config: dict[str, Any] | None = {
@@ -47,7 +47,6 @@ def main() -> None:
         config["model"] = eagle_folder(options.shape)
     llm = start(options.shape, speculative_config=config, disable_log_stats=False)
     print(f"{machine(llm)}; speculation: {options.method}")
-    from vllm import SamplingParams
 
     plain = {
         "max_tokens": options.tokens,
@@ -56,7 +55,7 @@ def main() -> None:
         "detokenize": False,
     }
     ids = np.random.default_rng(1).integers(0, 128_000, N_TRACKED).tolist()
-    tracked = tracked_sampling_params(track_token_ids=ids, **plain)
+    tracked = SamplingParams(track_token_ids=ids, **plain)
     untracked = SamplingParams(**plain)
     outputs: list[Any] = []
 
@@ -78,7 +77,7 @@ def main() -> None:
         print(speculation_figures(llm.get_metrics()))
     llm.llm_engine.engine_core.shutdown()
     found = [
-        (list(one.token_ids), {str(k): v for k, v in tracked_logprobs(one).items()})
+        (list(one.token_ids), {str(k): v for k, v in one.tracked_logprobs.items()})
         for one in (output.outputs[0] for output in outputs)
     ]
     if options.method == "none":

@@ -23,9 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     llm = start(options.shape)
     print(machine(llm))
-    from vllm import SamplingParams
-
-    from classify.engines.vllm import tracked_sampling_params
+    from classify.engines.vllm import SamplingParams
 
     ids = np.random.default_rng(1).integers(0, VOCAB, 1000)
 
@@ -38,7 +36,7 @@ def main() -> None:
         }
         if kind.startswith("tracked"):
             n = int(kind.split()[1])
-            return tracked_sampling_params(track_token_ids=ids[:n].tolist(), **plain)
+            return SamplingParams(track_token_ids=ids[:n].tolist(), **plain)
         if kind == "full":
             # As people ask for it: a dict of an object per token of the vocabulary.
             return SamplingParams(logprobs=-1, **plain)

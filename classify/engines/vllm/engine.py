@@ -45,13 +45,11 @@ _SECONDS_TO_END = 15.0
 class VllmEngine:
     """Answer requests with vLLM, many at once, with tracking in its workers.
 
-    Made with `VllmEngine.load`, or around an ``LLM`` from
-    `classify.engines.vllm.tracked_llm`.
+    Made with `VllmEngine.load`, or around a `classify.engines.vllm.LLM`.
 
     Parameters
     ----------
-    llm : vllm.LLM
-        From `tracked_llm`.
+    llm : classify.engines.vllm.LLM
     lora_request : vllm.lora.request.LoRARequest, optional
         An adapter for every request.
 

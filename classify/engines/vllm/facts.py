@@ -8,7 +8,7 @@ __all__ = ["described", "kv_tokens", "stop_token_ids"]
 
 
 def described(llm: Any) -> dict[str, str]:
-    """Return what an ``LLM`` from `tracked_llm` runs, in words, by name."""
+    """Return what a `classify.engines.vllm.LLM` runs, in words, by name."""
     config = llm.llm_engine.vllm_config
     model = config.model_config
     [runner, *_] = llm.collective_rpc("tracking_runner")

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classify.engines.vllm.parameters import (
-    require_vllm,
-    top_logprobs,
-    tracked_logprobs,
-    tracked_sampling_params,
-)
+from classify.engines.vllm.parameters import require_vllm
 from classify.errors import EngineError
 from classify.wording import parameter
 
@@ -66,22 +61,21 @@ def self_test(engine: "VllmEngine") -> list[SelfTestCase]:
     """Ask the questions, alone and in mixed batches; return how they were answered."""
     llm = engine.llm
     prompts = _prompts(engine)
-    expected = _ask(llm, prompts, [_full()] * len(prompts))
+    expected = _ask(llm, prompts, [_asking(logprobs=-1)] * len(prompts))
     tolerance = _TOLERANCE.get(
         str(llm.llm_engine.model_config.dtype).removeprefix("torch."), _COARSE_TOLERANCE
     )
     ids = list(range(0, engine.vocab_size, max(1, engine.vocab_size // 200)))
-    tracked = _tracked(ids)
-    beside = _tracked(ids[:7], top=3)
-    plain = require_vllm().SamplingParams(logprobs=2, **_OPTIONS)
-    nothing = require_vllm().SamplingParams(**_OPTIONS)
+    tracked = _asking(track_token_ids=ids)
+    beside = _asking(track_token_ids=ids[:7], logprobs=3)
+    none = _asking(track_token_ids=[])
     return [
         _case("alone", llm, prompts[:1], [tracked], expected, tolerance),
         _case(
             "beside requests that ask for top logprobs, both and neither",
             llm,
             prompts,
-            [tracked, plain, beside, nothing, _tracked([])],
+            [tracked, _asking(logprobs=2), beside, _asking(), none],
             expected,
             tolerance,
         ),
@@ -96,12 +90,10 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def _tracked(ids: list[int], top: int = 0) -> Any:
-    return tracked_sampling_params(track_token_ids=ids, top_logprobs=top, **_OPTIONS)
+def _asking(**options: Any) -> Any:
+    from classify.engines.vllm import SamplingParams
 
-
-def _full() -> Any:
-    return require_vllm().SamplingParams(logprobs=-1, **_OPTIONS)
+    return SamplingParams(**_OPTIONS, **options)
 
 
 def _prompts(engine: "VllmEngine") -> list[list[int]]:
@@ -129,12 +121,12 @@ def _case(
     tolerance: float,
 ) -> SelfTestCase:
     worst = 0.0
-    answers = _ask(llm, prompts, parameters)
-    for asked, answer, right in zip(parameters, answers, expected, strict=False):
-        try:
-            values = _values(asked, answer)
-        except EngineError as error:
-            return SelfTestCase(name, float("nan"), str(error))
+    try:
+        answers = _ask(llm, prompts, parameters)
+    except EngineError as error:
+        return SelfTestCase(name, float("nan"), str(error))
+    for answer, right in zip(answers, expected, strict=False):
+        values = _values(answer)
         if len(values) != len(answer.token_ids):
             problem = f"{len(values)} steps for {len(answer.token_ids)} tokens"
             return SelfTestCase(name, float("nan"), problem)
@@ -148,18 +140,16 @@ def _case(
     return SelfTestCase(name, worst, problem)
 
 
-def _values(asked: Any, answer: Any) -> list[dict[int, float]]:
+def _values(answer: Any) -> list[dict[int, float]]:
     """Return what an answer says of each step, whatever was asked."""
-    if asked.logprobs is None:
-        return [{} for _ in answer.token_ids]
-    if asked.extra_args is None:
-        return [
-            {token: one.logprob for token, one in step.items()}
-            for step in answer.logprobs
-        ]
-    tracked = tracked_logprobs(answer)
-    top = top_logprobs(answer)
+    likeliest = (
+        [{}] * len(answer.token_ids) if answer.logprobs is None else answer.logprobs
+    )
     return [
-        {**{token: values[step] for token, values in tracked.items()}, **top[step]}
-        for step in range(len(answer.token_ids))
+        {token: one.logprob for token, one in step.items()}
+        | {
+            token: column[at]
+            for token, column in (answer.tracked_logprobs or {}).items()
+        }
+        for at, step in enumerate(likeliest)
     ]

@@ -18,7 +18,7 @@ from classify.engines.sources import (
 )
 from classify.engines.vllm.forks import check_may_start
 from classify.engines.vllm.interrupts import children_without_interrupts
-from classify.engines.vllm.parameters import require_vllm, tracked_llm
+from classify.engines.vllm.parameters import require_vllm
 from classify.engines.vllm.speculation import check_installed
 from classify.errors import ConfigError, EngineError, ModelLoadError
 from classify.wording import parameter
@@ -150,9 +150,11 @@ def _children_with(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _started(model: str, options: Mapping[str, Any], given: list[str]) -> Any:
     """Return the ``LLM``; `given` are the options that a user named."""
+    from classify.engines.vllm import LLM
+
     try:
         with children_without_interrupts():
-            return tracked_llm(model=model, **options)
+            return LLM(model=model, **options)
     except TypeError as error:
         raise ConfigError(
             f"vLLM does not know one of the options {given}: {error}"
