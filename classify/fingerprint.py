@@ -264,6 +264,8 @@ def _prompt(
     if arguments and recipe.chat:
         digested.append(arguments)
     digested += _new_in_slot(real)
+    if real.closing:
+        digested.append(f"closed by {real.closing}")
     descriptions = {
         label.name: label.description for label in labels if label.description
     }

@@ -4,7 +4,9 @@ Words are never tokenized in isolation. Prompt and word are encoded together, an
 prompt ends where all those encodings, and the prompt's own, still agree: where the
 tokenizer merges across the seam, the seam moves back (the boundary rule). If a path is
 a proper prefix of another, all paths get an end token (the end rule), or "New" would
-keep the mass of "New York". Where that depends on the text, see `AnswerSpace`.
+keep the mass of "New York". Where that depends on the text, see `AnswerSpace`. An
+answer that stands in quotation marks, brackets or a tag ends where these are closed:
+with any token that begins with what closes them, such as the one for `"}`.
 """
 
 import logging
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple
 
+from classify.answer_end import End, choose_end
 from classify.errors import LabelError, PromptError, PromptTooLongError
 from classify.label_audit import LabelAudit, WordAudit
 from classify.labels import LabelSet
@@ -52,8 +55,9 @@ class Verbalizer:
     end : {"auto", "always"}, default="auto"
         When to put an end token behind every path. "auto": when some path is a proper
         prefix of another.
-    end_token : {"auto", "end_of_turn", "eos", "newline"}, default="auto"
-        Which one. "auto": the first that exists, in this order.
+    end_token : {"auto", "closing", "end_of_turn", "eos", "newline"}, default="auto"
+        Which one; "closing" is what closes the quotation marks, brackets or tag that
+        the answer stands in. "auto": the first that exists, in this order.
 
     Raises
     ------
@@ -67,8 +71,8 @@ class Verbalizer:
         "auto"
     )
     end_token: Annotated[
-        Literal["auto", "end_of_turn", "eos", "newline"],
-        Setting("", one_of("auto", "end_of_turn", "eos", "newline")),
+        Literal["auto", "closing", "end_of_turn", "eos", "newline"],
+        Setting("", one_of("auto", "closing", "end_of_turn", "eos", "newline")),
     ] = "auto"
 
     def __post_init__(self) -> None:
@@ -101,13 +105,7 @@ class _Joint(NamedTuple):
     prompt_ids: tuple[int, ...]
     paths: tuple[tuple[int, ...], ...]
     n_given_up: int
-
-
-class _End(NamedTuple):
-    """What is put behind every word: text encoded with it, and control tokens."""
-
-    text: str = ""
-    ids: tuple[int, ...] = ()
+    end: End | None
 
 
 class AnswerSpace:
@@ -149,7 +147,7 @@ class AnswerSpace:
         # What follows the text decides the paths, unless a control token lies between.
         probes = _PROBES if prompt.tail_follows_data else _PROBES[:1]
         contexts = [self._nearest_context(probe) for probe in probes]
-        self._end: _End | None = (
+        self._end: End | None = (
             self._choose_end() if verbalizer.end == "always" else None
         )
         joints = [self._encode_jointly(context, self._end) for context in contexts]
@@ -157,7 +155,7 @@ class AnswerSpace:
             self._end = self._choose_end()
             joints = [self._encode_jointly(context, self._end) for context in contexts]
         self._joint = joints[0]
-        self.trie = self._tries(self._joint.paths)
+        self.trie = self._tries(self._joint.paths, self._joint.end)
         self.per_text = (
             prompt.tail_follows_data
             and any(each.paths != self._joint.paths for each in joints)
@@ -199,7 +197,7 @@ class AnswerSpace:
         ending = self._joint.paths[0][: self._n_spelled_tokens(0)]
         encoded = self.prompt.encode(
             rows,
-            suffix=self._spelled[0][1] + (self._end or _End()).text,
+            suffix=self._spelled[0][1] + (self._end or End()).text,
             max_tokens=context_length - self.trie.tree.max_depth + len(ending),
         )
         prompts = []
@@ -209,7 +207,8 @@ class AnswerSpace:
             trie = self.trie
             if self.per_text or ids[-len(ending) :] != ending:
                 joint = self._joint_of(self.prompt.render(row))
-                token_ids, trie = joint.prompt_ids, self._tries(joint.paths)
+                token_ids = joint.prompt_ids
+                trie = self._tries(joint.paths, joint.end)
                 if len(token_ids) + trie.tree.max_depth > context_length:
                     raise PromptTooLongError(
                         f"The prompt needs {len(token_ids)} tokens and its longest "
@@ -229,8 +228,9 @@ class AnswerSpace:
     def audit(self) -> LabelAudit:
         """Return what the model will be asked, for people to check."""
         tokenizer, tree = self.prompt.tokenizer, self.trie.tree
-        end = self._end or _End()
-        bare = [path[: len(path) - len(end.ids)] for path in self._joint.paths]
+        end = self._end or End()
+        context = self._nearest_context(_PROBES[0])
+        bare = self._encode_jointly(context, None).paths
         words = [
             WordAudit(
                 label=self.labels.names[at],
@@ -273,40 +273,8 @@ class AnswerSpace:
     def _n_spelled_tokens(self, at: int) -> int:
         return len(self._joint.paths[at]) - len(self._end.ids if self._end else ())
 
-    def _choose_end(self) -> _End:
-        wanted, tokenizer = self.verbalizer.end_token, self.prompt.tokenizer
-        eos_id = tokenizer.eos_id
-        candidates: dict[str, _End | None] = {
-            "end_of_turn": self._end_of_turn(),
-            "eos": None if eos_id is None else _End(ids=(eos_id,)),
-            "newline": _End("\n") if tokenizer.writes("\n") else None,
-        }
-        if wanted != "auto":
-            candidates = {wanted: candidates[wanted]}
-        for end in candidates.values():
-            if end is not None:
-                return end
-        if wanted == "auto":
-            raise LabelError(
-                "The answers need an end token, but the tokenizer of "
-                f"{tokenizer.name!r} has no end of turn, no end of sequence and no "
-                "token for a newline: give the labels words of which none begins "
-                "another, and leave out end='always'."
-            )
-        raise LabelError(
-            f"end_token={wanted!r}, but there is none with the tokenizer of "
-            f"{tokenizer.name!r} and this prompt: use end_token='auto'."
-        )
-
-    def _end_of_turn(self) -> _End | None:
-        """Return what the chat template puts behind an answer."""
-        end = self.prompt.slot.end if self.prompt.slot else ""
-        controls = self.prompt.tokenizer.find_controls(end)
-        if not controls:
-            return None
-        text, rest = end[: controls[0][0]], end[controls[0][0] :]
-        [ids] = self.prompt.tokenizer.encode([[Segment(rest, is_data=False)]])
-        return _End(text, ids)
+    def _choose_end(self) -> End:
+        return choose_end(self.prompt, self.labels, self.verbalizer.end_token)
 
     def _joint_of(self, context: Sequence[Segment]) -> _Joint:
         joint = self._encode_jointly(context, self._end)
@@ -314,9 +282,9 @@ class AnswerSpace:
             return self._encode_jointly(context, self._choose_end())
         return joint
 
-    def _encode_jointly(self, context: Sequence[Segment], end: _End | None) -> _Joint:
-        text, end_ids = end or _End()
-        endings = [spelling + text for _, spelling in self._spelled]
+    def _encode_jointly(self, context: Sequence[Segment], end: End | None) -> _Joint:
+        added = end or End()
+        endings = [spelling + added.text for _, spelling in self._spelled]
         alone, *joint = self.prompt.tokenizer.encode(
             [context, *([*context, Segment(each, is_data=True)] for each in endings)],
             add_bos=not self.prompt.is_chat,
@@ -332,14 +300,18 @@ class AnswerSpace:
                 )
         return _Joint(
             prompt_ids=alone[:kept],
-            paths=tuple((*token_ids[kept:], *end_ids) for token_ids in joint),
+            paths=tuple((*token_ids[kept:], *added.ids) for token_ids in joint),
             n_given_up=len(alone) - kept,
+            end=end,
         )
 
-    def _make_trie(self, paths: tuple[tuple[int, ...], ...]) -> LabelTrie:
+    def _make_trie(
+        self, paths: tuple[tuple[int, ...], ...], end: End | None
+    ) -> LabelTrie:
         words = [
-            WordPath(at, spelling.strip(), path)
+            WordPath(at, spelling.strip(), ended)
             for (at, spelling), path in zip(self._spelled, paths, strict=True)
+            for ended in ((path,) if end is None else end.paths(path))
         ]
         self._check_unknown(words)
         return LabelTrie(words, self.labels)

@@ -88,11 +88,26 @@ def slow_label_logprobs(reference, kind, labels, text, *, end=False):
     values = {name: [] for name in words}
     for name, some in words.items():
         for word in some:
-            ids = [*joint[word], tokenizer.eos_token_id] if end else joint[word]
+            ends = []
+            if end and "quoted" in kind:  # with any token that closes the quotation
+                spelled = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+                joint[word] = encode(before + gap(word) + word + '"')[:-1]
+                ends = [
+                    token_id
+                    for token_id, written in enumerate(spelled)
+                    if written[:1] == '"' and not written[1:2].isalnum()
+                ]
+            elif end:
+                ends = [tokenizer.eos_token_id]
+            ids = [*joint[word], *ends[:1]]
             logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
             logprobs = torch.log_softmax(logits.double(), dim=-1)
             values[name].append(
-                sum(float(logprobs[at - 1, ids[at]]) for at in range(shared, len(ids)))
+                sum(
+                    float(logprobs[at - 1, ids[at]])
+                    for at in range(shared, len(joint[word]))
+                )
+                + (float(logprobs[-2, ends].logsumexp(0)) if ends else 0.0)
             )
     return [np.logaddexp.reduce(values[name]) for name in sorted(values)]
 

@@ -1,10 +1,11 @@
 import re
 
+import numpy as np
 import pytest
 
 from classify import LabelSet, PromptTemplate, Verbalizer
 from classify.errors import LabelError, PromptError, PromptTooLongError
-from tests.tiny_tokenizers import byte_level, metaspace, with_tags
+from tests.tiny_tokenizers import byte_level, metaspace, quoting, with_tags
 
 TOKENIZERS = [byte_level, metaspace, with_tags]
 NO_LIMIT = 10**6
@@ -25,6 +26,21 @@ def space_of(
     tokenizer = byte_level() if tokenizer is None else tokenizer
     prompt = PromptTemplate(template, chat=chat, **options).compile(tokenizer, labels)
     return verbalizer.compile(prompt, labels)
+
+
+def leaves_of(trie):
+    """Return each path of a trie, and the label that it belongs to."""
+    labels = np.empty(len(trie.tree.leaves), dtype=int)
+    for label in range(trie.n_labels):
+        edges = np.full(trie.tree.n_nodes, -1.0)
+        for at, leaf in enumerate(trie.tree.leaves):
+            alone = edges.copy()
+            alone[leaf] = -0.5
+            mass = trie.label_mass(trie.log_masses(alone)).estimate
+            base = trie.label_mass(trie.log_masses(edges)).estimate
+            if mass[label] > base[label]:
+                labels[at] = label
+    return list(zip(trie.tree.paths, labels.tolist(), strict=True))
 
 
 def paths_of(space, text="My invoice is wrong."):
@@ -148,6 +164,82 @@ def test_no_such_end():
     )
     with pytest.raises(LabelError, match=r"^" + re.escape(message) + "$"):
         space_of(["a", "b"], end="always", end_token="end_of_turn")
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ('{"label": "', '"'),
+        ("'", "'"),
+        ("`", "`"),
+        ("[", "]"),
+        ("(", ")"),
+        ("{", "}"),
+        ("<", ">"),
+        ("「", "」"),
+        ("“", "”"),
+        ("«", "»"),
+        ("<topic>", "</topic>"),
+    ],
+)
+def test_an_answer_ends_where_its_frame_is_closed(opening, closing, chat):
+    tokenizer = quoting()
+    names = ["refund", "refund status", "billing"]
+    space = space_of(names, "{text}\n", tokenizer, chat=chat, answer_prefix=opening)
+    audit = space.audit()
+    assert audit.end == closing
+    assert {word.label: word.prefix_of for word in audit.words}["refund"] == (
+        "refund status",
+    )
+    [prompt] = space.encode([{"text": "a text"}], NO_LIMIT)
+    before = tokenizer.decode(prompt.token_ids)
+    gap = " " if opening == "<topic>" else ""
+    vocabulary = {token: tokenizer.decode([token]) for token in range(len(tokenizer))}
+    for at, name in enumerate(names):
+        # The path of the joint text, and all tokens with which it may be closed.
+        joint = tokenizer.backend(
+            tokenizer.decode(prompt.token_ids) + gap + name + closing
+        )["input_ids"]
+        *word, last = joint[len(prompt.token_ids) :]
+        ends = {
+            token
+            for token, spelled in vocabulary.items()
+            if token not in tokenizer.control_ids
+            and spelled.startswith(vocabulary[last])
+            and not spelled[len(vocabulary[last]) :][:1].isalnum()
+        }
+        assert last in ends
+        if "\N{REPLACEMENT CHARACTER}" in vocabulary[last]:
+            ends = {last}  # it has several tokens, a part of a character each
+        own = {path for path, label in leaves_of(prompt.trie) if label == at}
+        assert own == {(*word, end) for end in ends}
+    assert before.endswith(opening) or opening == "'"
+
+
+def test_all_tokens_that_close_an_answer_end_it():
+    tokenizer = quoting()
+    space = space_of(["it", "it's", "U.S."], "{text}\n'", tokenizer, end="always")
+    # A word that holds the mark: the end of a turn or text is the end then.
+    assert space.audit().end == "<|end|>"
+    space = space_of(["U.S.", "billing"], '{text}\n"', tokenizer, end="always")
+    ends = {tokenizer.decode(path[-1:]) for path, _ in leaves_of(space.trie)}
+    assert {'"', '"}', '",', '."', '."}'} <= ends
+    space = space_of(["refund", "refund it"], "{text}\n'", tokenizer)
+    ends = {tokenizer.decode(path[-1:]) for path, _ in leaves_of(space.trie)}
+    assert "']" in ends or "'," in ends
+    assert "'s" not in ends
+
+
+def test_other_ends_of_a_frame_on_demand():
+    named = space_of(["New", "New York"], '{text}\n"', end_token="eos").audit()
+    assert named.end == "<|end|>"
+    message = (
+        "end_token='closing', but there is none with the tokenizer of 'byte-level' and "
+        "this prompt: use end_token='auto'."
+    )
+    with pytest.raises(LabelError, match=f"^{re.escape(message)}$"):
+        space_of(["New", "New York"], end_token="closing")
 
 
 def test_several_words_of_a_label():

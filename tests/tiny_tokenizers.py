@@ -240,3 +240,15 @@ def _wrapped(backend: Tokenizer, name: str, *, chat: bool) -> TextTokenizer:
     wrapped.add_special_tokens({"additional_special_tokens": SPECIAL[2:]})
     wrapped.chat_template = CHAT_TEMPLATE if chat else None
     return TextTokenizer(wrapped, name)
+
+
+QUOTING = [
+    """{"label": "refund"}\n{"label": "billing", "by": 'me'}\n["refund"]""",
+    """It's the user's: 'refund', ['billing'], "U.S." and "U.S."} (billing), (it).""",
+] * 8
+
+
+@functools.cache
+def quoting() -> TextTokenizer:
+    """Byte-level BPE that joins what closes quotation marks with what follows."""
+    return _wrapped(_byte_bpe(QUOTING), "quoting", chat=True)

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from classify.errors import PromptTooLongError
-from classify.prompts.parts import Field, Part, fill, separator_behind
+from classify.prompts.parts import (
+    Field,
+    Part,
+    closing_behind,
+    fill,
+    separator_behind,
+)
 from classify.prompts.slot import Slot
 from classify.tokenizer import Segment, Tokenizer
 
@@ -84,6 +90,19 @@ class CompiledPrompt:
         """
         if self.separator is not None:
             return self.separator
+        return separator_behind(self._parts_behind_controls(), word)
+
+    @property
+    def closing(self) -> str:
+        """What closes the bracket, quotation mark or tag that an answer stands in.
+
+        "" where it stands in none.
+        """
+        if self.separator is not None:
+            return ""
+        return closing_behind(self._parts_behind_controls())
+
+    def _parts_behind_controls(self) -> list[Part]:
         parts: list[Part] = []
         for part in reversed(self.parts):
             controls: Sequence[tuple[int, int, int]] = ()
@@ -94,7 +113,7 @@ class CompiledPrompt:
             parts.insert(0, part)
             if controls:
                 break
-        return separator_behind(parts, word)
+        return parts
 
     def render(self, row: Mapping[str, str]) -> list[Segment]:
         """Fill a row's columns in.

@@ -12,6 +12,7 @@ from classify.tokenizer import Segment
 __all__ = [
     "Field",
     "Part",
+    "closing_behind",
     "fill",
     "merge",
     "parse",
@@ -33,6 +34,8 @@ _UNSPACED = (
 
 # Those in one string open and close each other, in one language or another.
 _QUOTATION_MARKS = ('"', "'", "`", "“”„‟", "‘’‚‛", "«»", "‹›")
+_CLOSED_BY = dict(zip("“„‟‘‚‛«»‹›", "”“”’‘’»«›‹", strict=True))
+_OPENING_TAG = re.compile(r"<[A-Za-z_][\w.-]*>$")
 
 
 class Field(NamedTuple):
@@ -166,15 +169,45 @@ def separator_behind(parts: Sequence[Part], word: str) -> str:
     >>> behind('{"topic": "'), behind('The "topic"'), behind("It's the users'")
     ('', ' ', ' ')
     """
-    # Data stands as a letter: what marks it holds says nothing of the prompt's own.
-    text = "".join(
-        "x" if isinstance(part, Field) or part.is_data else part.text for part in parts
-    )
-    line = text.rpartition("\n")[2]
+    line = _last_line(parts)
     name = unicodedata.name(word[0], "")
     if not line or line[-1].isspace() or name.startswith(_UNSPACED) or _opens(line):
         return ""
     return " "
+
+
+def closing_behind(parts: Sequence[Part]) -> str:
+    """Return what closes the bracket, quotation mark or tag that the parts end with.
+
+    "" where they end with none that is open.
+
+    Examples
+    --------
+    >>> def closes(text):
+    ...     return closing_behind([Segment(text, is_data=False)])
+    >>> closes('{"topic": "'), closes("topics: ["), closes("<topic>"), closes("Topic:")
+    ('"', ']', '</topic>', '')
+    """
+    line = _last_line(parts)
+    if tag := _OPENING_TAG.search(line):
+        return f"</{tag[0][1:]}"
+    if not line or not _opens(line):
+        return ""
+    last = line[-1]
+    if any(last in marks for marks in _QUOTATION_MARKS):
+        return _CLOSED_BY.get(last, last)
+    # Unicode has what closes a bracket behind it, or one further.
+    behind = (chr(ord(last) + 1), chr(ord(last) + 2))
+    closing = (each for each in behind if unicodedata.category(each) == "Pe")
+    return ">" if last == "<" else next(closing, "")
+
+
+def _last_line(parts: Sequence[Part]) -> str:
+    # Data stands as a letter: what marks it holds says nothing of the prompt's own.
+    text = "".join(
+        "x" if isinstance(part, Field) or part.is_data else part.text for part in parts
+    )
+    return text.rpartition("\n")[2]
 
 
 def _opens(line: str) -> bool:
