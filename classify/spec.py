@@ -8,9 +8,11 @@ these fields.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from classify.engines.choice import ENGINES, EngineChoice, choose_engine
+from classify.engines.choice import EngineChoice, choose_engine
+from classify.engines.protocol import Engine
+from classify.engines.registry import engine_names
 from classify.parameters import (
     BOOLEAN,
     TEXT,
@@ -25,12 +27,7 @@ from classify.parameters import (
     settings_of,
 )
 
-if TYPE_CHECKING:
-    from classify.engines import Engine
-
 __all__ = ["ModelSpec", "Scoring"]
-
-_ENGINES = ("auto", *ENGINES)
 
 
 def _number_of_text(value: Any) -> Any:
@@ -39,10 +36,10 @@ def _number_of_text(value: Any) -> Any:
 
 
 def _speculation(value: Any) -> Any:
-    from classify.engines.vllm.speculation import speculative_config
+    from classify.engines.speculation import checked_speculation
 
     if isinstance(value, str | Mapping):
-        speculative_config(value)  # refuses what no method can do
+        checked_speculation(value)  # refuses what no method can do
     return value
 
 
@@ -76,14 +73,14 @@ class ModelSpec:
         ),
     ] = "demo"
     engine: Annotated[
-        "str | Engine",
+        str | Engine,
         Setting(
-            f"{listed(_ENGINES)}.",
+            f"{listed(engine_names())}.",
             Allowed(
                 "the name of an engine, or an Engine",
-                lambda value: isinstance(value, str) or hasattr(value, "submit"),
+                lambda value: isinstance(value, str | Engine),
                 "a string",
-                _ENGINES,
+                engine_names(),
             ),
             default="auto: vllm on a GPU",
             has_variable=True,
@@ -173,7 +170,12 @@ class ModelSpec:
     def engine_choice(self) -> EngineChoice:
         """Return the name of the engine that runs the model, and why it is this one."""
         if isinstance(self.engine, str):
-            return choose_engine(self.engine, self.model, device=self.device)
+            return choose_engine(
+                self.engine,
+                self.model,
+                device=self.device,
+                options=self.engine_options,
+            )
         return EngineChoice(self.engine.name, "")
 
     def engine_arguments(self) -> dict[str, Any]:
