@@ -89,7 +89,7 @@ class ModelSpec:
     dtype: Annotated[
         str,
         Setting(
-            "Number format of the weights, such as bfloat16.",
+            "Data type of the weights, such as bfloat16.",
             TEXT,
             default="float32 on a CPU",
             common=("auto", "float32", "bfloat16", "float16"),

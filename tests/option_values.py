@@ -64,6 +64,7 @@ def prepared(folder):
         "max_errors": ["--max-errors", "50%"],
         "method": ["--method", "temperature"],
         "min_label_mass": ["--min-label-mass", "0.001"],
+        "n_texts": ["--n-texts", "4"],
         "no_label_column": ["--no-label-column"],
         "options": ["--options", "lines"],
         "overwrite": ["--overwrite"],
