@@ -22,15 +22,11 @@ from classify.frames import (
     rows_and_candidates,
     rows_of_frame,
 )
-from classify.given_calibrator import (
-    CheckedCalibrator,
-    fit_calibrator,
-    is_fitted,
-    not_fitted,
-)
+from classify.given_calibrator import checked_calibrator, fit_calibrator, is_fitted
 from classify.label_audit import LabelAudit
 from classify.label_values import labels_of_y
 from classify.labels import Labels, LabelSet
+from classify.parameters import settings_of
 from classify.prompted_model import Progress, PromptedModel
 from classify.prompts import PromptTemplate
 from classify.results import row_results
@@ -66,11 +62,19 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The recipe of the prompt; a string is its template. None: a recipe of ours.
     verbalizer : Verbalizer, default=None
         How label words become token paths.
-    strategy : {"exact", "generate"}, default="exact"
-        "exact": walk the trie to `tolerance`; "generate": follow one generated label.
+    strategy : {"exact", "generate", "reason"}, default="exact"
+        "exact": walk the trie to `tolerance`; "generate": follow one generated label;
+        "reason": let the model think first, then "exact".
     tolerance : float, default=1e-3
-        For "exact": how much label mass may stay unresolved, as a share of the
-        resolved. 0 computes every label exactly.
+        Label mass that may stay unresolved, as a share of the resolved; 0: exact.
+    max_reasoning_tokens : int, default=512
+        For "reason": most tokens of a thought. A longer one is cut, and reported.
+    n_chains : int, default=1
+        For "reason": how many thoughts to average; one is greedy, several are sampled.
+    chain_temperature : float, default=0.7
+        For several chains: the temperature at which thoughts are sampled.
+    chain_seed : int, default=0
+        For several chains: the seed of their sampling, the same for every text.
     dtype : str, default="auto"
         Weights' type; "auto": float32 on a CPU, else the checkpoint's.
     device : str, default="auto"
@@ -85,7 +89,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         None: the model's own.
     speculation : str or mapping, default=None
         Speculative decoding, with vLLM: "labels", "ngram", … or ``{"method": "eagle",
-        "model": FOLDER}``; see `classify.engines.speculation`. It changes no
+        "model": FOLDER}``; see `classify.engines.vllm.speculation`. It changes no
         value.
     calibrator : str, Path or LabelCalibrator, default=None
         Corrects the probabilities. The name of a method ("auto", "prior_matching", …)
@@ -123,8 +127,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         engine: str | Engine = "auto",
         prompt: PromptTemplate | str | None = None,
         verbalizer: Verbalizer | None = None,
-        strategy: Literal["exact", "generate"] = "exact",
+        strategy: Literal["exact", "generate", "reason"] = "exact",
         tolerance: float = 1e-3,
+        max_reasoning_tokens: int = 512,
+        n_chains: int = 1,
+        chain_temperature: float = 0.7,
+        chain_seed: int = 0,
         dtype: str = "auto",
         device: str = "auto",
         batch_size: int | Literal["auto"] = "auto",
@@ -142,6 +150,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.verbalizer = verbalizer
         self.strategy = strategy
         self.tolerance = tolerance
+        self.max_reasoning_tokens = max_reasoning_tokens
+        self.n_chains = n_chains
+        self.chain_temperature = chain_temperature
+        self.chain_seed = chain_seed
         self.dtype = dtype
         self.device = device
         self.batch_size = batch_size
@@ -187,7 +199,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def classes_(self) -> npt.NDArray[Any]:
         """Label names, or the values that stand for them, sorted, (n_labels,)."""
-        labels = self._declared_labels()
+        labels = self.scorer().known_labels()
         return np.array(sorted(labels.values or labels.names))
 
     def predict(self, X: Any, *, labels: Any = None) -> npt.NDArray[Any]:
@@ -347,11 +359,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def scorer(self) -> RowScorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""
         model, labels = self._prompted_model(), self._known_labels()
-        return RowScorer(model, labels, Scoring(self.strategy, self.tolerance))
+        return RowScorer(model, labels, self._scoring())
 
     def audit(self) -> LabelAudit:
         """Return how the label words will be read; loads the tokenizer only."""
-        return self._prompted_model().space(self._declared_labels()).audit()
+        return self._prompted_model().space(self.scorer().known_labels()).audit()
 
     def load_engine(self) -> Engine:
         """Return what runs the model, loaded if it was not yet."""
@@ -381,34 +393,21 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return fitted
         return declared
 
-    def _declared_labels(self) -> LabelSet:
-        return self.scorer().known_labels()
-
     def _prompt_template(self) -> PromptTemplate:
         given = self.prompt
         return given if isinstance(given, PromptTemplate) else PromptTemplate(given)
 
     def log_proba_of(self, scores: LabelLogprobs) -> FloatArray:
         """Return class log-probabilities, calibrated if there is a calibrator."""
-        raw = scores.log_proba
-        calibrator = self.fitted_calibrator()
+        raw, calibrator = scores.log_proba, self.fitted_calibrator()
         return raw if calibrator is None else calibrator.transform(scores)
 
     def fitted_calibrator(self) -> LabelCalibrator | None:
         """Return the calibrator to use, checked against what is scored now."""
-        if self.calibrator is None:
-            return None
-        given: Any = self.calibrator
-        if not is_fitted(given):
-            given = getattr(self, "calibrator_", None)
-        if given is None:
-            raise not_fitted(self.calibrator)
-        # Parameters may be set anew at any time; to digest a model takes a moment.
-        checked: CheckedCalibrator | None = getattr(self, "_checked", None)
-        scorer = self.scorer()
-        if checked is None or not checked.holds_for(given, scorer):
-            self._checked = checked = CheckedCalibrator.of(given, scorer)
-        return checked.calibrator
+        return None if self.calibrator is None else checked_calibrator(self)
+
+    def _scoring(self) -> Scoring:
+        return Scoring(**{name: getattr(self, name) for name in settings_of(Scoring)})
 
     def _prompted_model(self) -> PromptedModel:
         wanted = PromptedModel(
@@ -416,5 +415,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             verbalizer=Verbalizer() if self.verbalizer is None else self.verbalizer,
             spec=ModelSpec.of(self),
             tokenizer=self.tokenizer,
+            max_thought_tokens=self._scoring().max_thought_tokens,
         )
         return wanted.kept_by(self)

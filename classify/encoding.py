@@ -5,18 +5,21 @@ and the others go on.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from classify.engines.turns import Shelf
 from classify.errors import InputError, LabelError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
+from classify.reasoned import ReasonedSpace
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
 from classify.wording import parameter
 
-__all__ = ["Row", "RowEncoder", "candidate_sets", "columns_of"]
+__all__ = ["Row", "RowEncoder", "Space", "candidate_sets", "columns_of"]
 
 Row = Mapping[str, str]
+Space: TypeAlias = AnswerSpace | ReasonedSpace
 
 # Compiled label sets that are kept, where candidates differ from text to text.
 _MOST_SPACES = 256
@@ -90,21 +93,31 @@ class RowEncoder:
     template : PromptTemplate
     verbalizer : Verbalizer
     tokenizer : Tokenizer
+    max_thought_tokens : int, default=0
+        How long the model may think before it answers; 0: it does not.
     """
 
     def __init__(
-        self, template: PromptTemplate, verbalizer: Verbalizer, tokenizer: Tokenizer
+        self,
+        template: PromptTemplate,
+        verbalizer: Verbalizer,
+        tokenizer: Tokenizer,
+        max_thought_tokens: int = 0,
     ) -> None:
         self.template = template
         self.verbalizer = verbalizer
         self.tokenizer = tokenizer
-        self._spaces: Shelf[LabelSet, AnswerSpace] = Shelf(_MOST_SPACES)
+        self.max_thought_tokens = max_thought_tokens
+        self._spaces: Shelf[LabelSet, Space] = Shelf(_MOST_SPACES)
 
-    def space(self, labels: LabelSet) -> AnswerSpace:
+    def space(self, labels: LabelSet) -> Space:
         """Return the token paths of these labels behind the prompt; compiled once."""
 
-        def compile_space() -> AnswerSpace:
-            prompt = self.template.compile(self.tokenizer, labels)
+        def compile_space() -> Space:
+            most = self.max_thought_tokens
+            prompt = self.template.compile(self.tokenizer, labels, reasons=most > 0)
+            if most:
+                return ReasonedSpace(self.verbalizer, prompt, labels, most)
             return self.verbalizer.compile(prompt, labels)
 
         return self._spaces.get(labels, compile_space)
@@ -156,7 +169,7 @@ class RowEncoder:
 
 
 def _encode(
-    space: AnswerSpace, rows: Sequence[Row], context_length: int
+    space: Space, rows: Sequence[Row], context_length: int
 ) -> list[ScorablePrompt | InputError]:
     try:
         return list(space.encode(rows, context_length))

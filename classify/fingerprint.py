@@ -56,6 +56,7 @@ def fingerprint_of(
     labels: LabelSet,
     strategy: str,
     tolerance: float,
+    reasoning: Mapping[str, Any] | None = None,
     revision: str | None = None,
     engine_options: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
@@ -78,6 +79,8 @@ def fingerprint_of(
     labels : LabelSet
     strategy : str
     tolerance : float
+    reasoning : mapping, default=None
+        How the model thinks before it answers, if it does.
     revision : str, default=None
         Of a hub model.
     engine_options : mapping, default=None
@@ -96,11 +99,12 @@ def fingerprint_of(
     return {
         "model": "".join([_model(model, revision), *adapters]),
         "tokenizer": _tokenizer(tokenizer),
-        **_prompt(template, tokenizer, labels),
+        **_prompt(template, tokenizer, labels, reasons=reasoning is not None),
         "labels": _named(list(labels.names)),
         "label_words": _digest([words, asdict(verbalizer)]),
         "strategy": strategy,
         "tolerance": repr(float(tolerance)),
+        **({} if reasoning is None else {"reasoning": _json(dict(reasoning))}),
     }
 
 
@@ -239,7 +243,7 @@ def _tokenizer(tokenizer: Tokenizer) -> str:
 
 
 def _prompt(
-    template: PromptTemplate, tokenizer: Tokenizer, labels: LabelSet
+    template: PromptTemplate, tokenizer: Tokenizer, labels: LabelSet, *, reasons: bool
 ) -> dict[str, str]:
     recipe = template.resolved(labels, has_chat_template=tokenizer.has_chat_template)
     compiled = recipe.compile(cast(Tokenizer, _Transcript()), labels)
@@ -258,7 +262,7 @@ def _prompt(
         and not compiled.separator_before("a")
     ):
         digested.append("no space")  # where earlier versions put one
-    real = recipe.compile(tokenizer, labels)
+    real = recipe.compile(tokenizer, labels, reasons=reasons)
     arguments = dict(recipe.template_arguments or {})
     arguments.pop("strftime_now", None)  # a part that explains: shifts outlive a day
     if arguments and recipe.chat:
@@ -266,6 +270,8 @@ def _prompt(
     digested += _new_in_slot(real)
     if real.closing:
         digested.append(f"closed by {real.closing}")
+    if real.thought is not None:
+        digested.append(real.thought._asdict())
     descriptions = {
         label.name: label.description for label in labels if label.description
     }

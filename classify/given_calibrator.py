@@ -21,6 +21,7 @@ from classify.scored_rows import RowScorer, text_error
 
 __all__ = [
     "CheckedCalibrator",
+    "checked_calibrator",
     "fit_calibrator",
     "is_fitted",
     "not_fitted",
@@ -87,11 +88,26 @@ class CheckedCalibrator:
         )
 
 
+def checked_calibrator(owner: Any) -> LabelCalibrator:
+    """Return the calibrator of an estimator, given or fitted, checked once."""
+    given: Any = owner.calibrator
+    if not is_fitted(given):
+        given = getattr(owner, "calibrator_", None)
+    if given is None:
+        raise not_fitted(owner.calibrator)
+    # Parameters may be set anew at any time; to digest a model takes a moment.
+    scorer: RowScorer = owner.scorer()
+    checked: CheckedCalibrator | None = getattr(owner, "_checked", None)
+    if checked is None or not checked.holds_for(given, scorer):
+        owner._checked = checked = CheckedCalibrator.of(given, scorer)
+    return checked.calibrator
+
+
 def warn_of_tolerance(calibrator: LabelCalibrator, scorer: RowScorer) -> None:
     """Log a warning if scores are too coarse for a fitted calibrator."""
     needed = calibrator.required_tolerance_
     scoring = scorer.scoring
-    if scoring.strategy != "exact" or scoring.tolerance <= needed:
+    if scoring.strategy == "generate" or scoring.tolerance <= needed:
         return
     # Rounded down, so that what is advised is enough.
     unit = 10.0 ** math.floor(math.log10(needed))

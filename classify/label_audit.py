@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from classify.markup import escaped, readable_piece, table
 
-__all__ = ["LabelAudit", "WordAudit"]
+__all__ = ["LabelAudit", "ThoughtAudit", "WordAudit"]
 
 # A notebook shows no more words than can be looked through.
 _N_SHOWN_WORDS = 100
@@ -24,6 +24,27 @@ class WordAudit(NamedTuple):
     prefix_of: tuple[str, ...]
 
 
+class ThoughtAudit(NamedTuple):
+    """Where the model thinks before it answers.
+
+    Attributes
+    ----------
+    is_native : bool
+        Whether the model knows thinking; else the prompt asks for it in words.
+    end : str
+        What the model ends its thought with.
+    closing_pieces : tuple of str
+        The tokens from the thought to the answer.
+    max_tokens : int
+        Most tokens of a thought.
+    """
+
+    is_native: bool
+    end: str
+    closing_pieces: tuple[str, ...]
+    max_tokens: int
+
+
 @dataclass(frozen=True)
 class LabelAudit:
     """What the model will be asked, before anything is spent.
@@ -36,7 +57,7 @@ class LabelAudit:
     end : str or None
         The spelling of the end token of every path, or None if none was needed.
     prompt_pieces : tuple of str
-        The last tokens before the answer.
+        The last tokens before the answer; or before the thought, if there is one.
     n_boundary_tokens : int
         How many tokens the prompt's own encoding gave up to the paths.
     bos : tuple of str
@@ -49,13 +70,15 @@ class LabelAudit:
         Tokens of the longest path.
     per_text : bool
         Whether paths depend on the text, and are found for each text.
-    thinking : {"none", "skipped", "closed", "open"} or None
+    thinking : {"none", "skipped", "closed", "open", "first"} or None
         What the chat template does with thinking; see `classify.prompts.slot.Slot`.
         None for a plain prompt.
     answer_end : str or None
         What the chat template writes behind an answer; None for a plain prompt.
     date : str or None
         The date that the chat template writes as today's.
+    thought : ThoughtAudit or None
+        Where the model thinks before it answers, if it does.
     """
 
     words: tuple[WordAudit, ...]
@@ -72,6 +95,7 @@ class LabelAudit:
     thinking: str | None
     answer_end: str | None
     date: str | None
+    thought: ThoughtAudit | None = None
 
     def _repr_html_(self) -> str:
         shown = self.words[:_N_SHOWN_WORDS]
@@ -92,6 +116,9 @@ class LabelAudit:
             f"End token: {'none' if self.end is None else _pieces_html([self.end])}",
             f"Trie: {self.n_nodes} nodes, longest path {self.max_depth} tokens",
         ]
+        if self.thought is not None:
+            closing = _pieces_html(self.thought.closing_pieces)
+            facts.insert(2, f"Thought ends: {closing}")
         if self.per_text:
             facts.append("The words' tokens depend on how a text ends")
         return f"{table('lllll', header, rows)}\n<p>{'<br>'.join(facts)}</p>"

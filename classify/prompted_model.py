@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from classify.demo import located
 from classify.doubts import doubt_label_mass, doubt_one_label
-from classify.encoding import Row, RowEncoder
-from classify.engines import BaseEngine, Engine, load_engine
+from classify.encoding import Row, RowEncoder, Space
+from classify.engines import Engine, load_engine
 from classify.engines.files import Files, files_of
 from classify.engines.turns import Turns
 from classify.errors import ConfigError, InputError, ModelLoadError, RowError
@@ -24,7 +24,7 @@ from classify.prompts import PromptTemplate
 from classify.scoring import LabelLogprobs, Strategy, TextScore, score_prompts
 from classify.spec import ModelSpec
 from classify.tokenizer import Tokenizer, load_tokenizer
-from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
+from classify.verbalizer import ScorablePrompt, Verbalizer
 
 __all__ = ["Progress", "PromptedModel", "Refuse", "ScoredRows"]
 
@@ -62,8 +62,10 @@ class PromptedModel:
     verbalizer: Verbalizer
     spec: ModelSpec
     tokenizer: Tokenizer | None
+    # How long the model may think before it answers; 0: it does not.
+    max_thought_tokens: int = 0
     files: Files = field(init=False)
-    _engine: BaseEngine | None = field(default=None, init=False, compare=False)
+    _engine: Engine | None = field(default=None, init=False, compare=False)
     _engine_pid: int = field(default=0, init=False, compare=False)
     _encoder: RowEncoder | None = field(default=None, init=False, compare=False)
     # Doubts are told once, whatever the number of calls.
@@ -119,7 +121,11 @@ class PromptedModel:
         if not isinstance(spec.engine, str):
             return spec.engine
         kept = self._engine
-        if kept is not None and self._engine_pid == os.getpid() and not kept.closed:
+        if (
+            kept is not None
+            and self._engine_pid == os.getpid()
+            and not getattr(kept, "closed", False)
+        ):
             return kept
         further = spec.engine_options or {}
         for name in further:
@@ -147,7 +153,7 @@ class PromptedModel:
         spec = self.spec
         return files_of(located(spec.model), [spec.engine_options, spec.speculation])
 
-    def space(self, labels: LabelSet) -> AnswerSpace:
+    def space(self, labels: LabelSet) -> Space:
         """Return the token paths of labels behind the prompt; loads the tokenizer."""
         return self._row_encoder().space(labels)
 
@@ -252,7 +258,10 @@ class PromptedModel:
     def _row_encoder(self) -> RowEncoder:
         if self._encoder is None:
             self._encoder = RowEncoder(
-                self.template, self.verbalizer, self.load_tokenizer()
+                self.template,
+                self.verbalizer,
+                self.load_tokenizer(),
+                self.max_thought_tokens,
             )
         return self._encoder
 

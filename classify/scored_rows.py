@@ -72,7 +72,7 @@ class RowScorer:
         candidates = candidate_sets(listed, self.declared)
         return self.model.score(
             self.encode(rows, candidates),
-            self.read_strategy(),
+            make_strategy(self.scoring, track=return_steps),
             columns_of(candidates, self.declared),
             refuse=refuse,
             progress=progress,
@@ -174,6 +174,7 @@ class RowScorer:
             labels=labels,
             strategy=self.scoring.strategy,
             tolerance=self.scoring.tolerance,
+            reasoning=self.scoring.reasoning,
             revision=spec.revision,
             engine_options=spec.engine_options,
         )

@@ -8,11 +8,10 @@ these fields.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from classify.engines.choice import EngineChoice, choose_engine
-from classify.engines.protocol import Engine
-from classify.engines.registry import engine_names
+from classify.engines.choice import ENGINES, EngineChoice, choose_engine
+from classify.errors import ConfigError
 from classify.parameters import (
     BOOLEAN,
     TEXT,
@@ -26,8 +25,14 @@ from classify.parameters import (
     optional,
     settings_of,
 )
+from classify.wording import parameter
+
+if TYPE_CHECKING:
+    from classify.engines import Engine
 
 __all__ = ["ModelSpec", "Scoring"]
+
+_ENGINES = ("auto", *ENGINES)
 
 
 def _number_of_text(value: Any) -> Any:
@@ -36,10 +41,10 @@ def _number_of_text(value: Any) -> Any:
 
 
 def _speculation(value: Any) -> Any:
-    from classify.engines.speculation import checked_speculation
+    from classify.engines.vllm.speculation import speculative_config
 
     if isinstance(value, str | Mapping):
-        checked_speculation(value)  # refuses what no method can do
+        speculative_config(value)  # refuses what no method can do
     return value
 
 
@@ -73,14 +78,14 @@ class ModelSpec:
         ),
     ] = "demo"
     engine: Annotated[
-        str | Engine,
+        "str | Engine",
         Setting(
-            f"{listed(engine_names())}.",
+            f"{listed(_ENGINES)}.",
             Allowed(
                 "the name of an engine, or an Engine",
-                lambda value: isinstance(value, str | Engine),
+                lambda value: isinstance(value, str) or hasattr(value, "submit"),
                 "a string",
-                engine_names(),
+                _ENGINES,
             ),
             default="auto: vllm on a GPU",
             has_variable=True,
@@ -89,7 +94,7 @@ class ModelSpec:
     dtype: Annotated[
         str,
         Setting(
-            "Data type of the weights, such as bfloat16.",
+            "Number format of the weights, such as bfloat16.",
             TEXT,
             default="float32 on a CPU",
             common=("auto", "float32", "bfloat16", "float16"),
@@ -170,12 +175,7 @@ class ModelSpec:
     def engine_choice(self) -> EngineChoice:
         """Return the name of the engine that runs the model, and why it is this one."""
         if isinstance(self.engine, str):
-            return choose_engine(
-                self.engine,
-                self.model,
-                device=self.device,
-                options=self.engine_options,
-            )
+            return choose_engine(self.engine, self.model, device=self.device)
         return EngineChoice(self.engine.name, "")
 
     def engine_arguments(self) -> dict[str, Any]:
@@ -196,15 +196,16 @@ class Scoring:
 
     Examples
     --------
-    >>> Scoring("exact", tolerance=0.0)
-    Scoring(strategy='exact', tolerance=0.0)
+    >>> Scoring("exact", tolerance=0.0).tolerance
+    0.0
     """
 
     strategy: Annotated[
-        Literal["exact", "generate"],
+        Literal["exact", "generate", "reason"],
         Setting(
-            "exact, or generate: one label is generated, the others get bounds.",
-            one_of("exact", "generate"),
+            "exact; generate: one label is generated, the others get bounds; or "
+            "reason: the model thinks first.",
+            one_of("exact", "generate", "reason"),
         ),
     ] = "exact"
     tolerance: Annotated[
@@ -216,6 +217,69 @@ class Scoring:
             read=_number_of_text,
         ),
     ] = 1e-3
+    max_reasoning_tokens: Annotated[
+        int,
+        Setting(
+            "With reason, the most tokens of a thought.",
+            number("at least 1", lambda value: value >= 1, whole=True),
+            metavar="N",
+        ),
+    ] = 512
+    n_chains: Annotated[
+        int,
+        Setting(
+            "With reason, how many thoughts to average: 1 is greedy, several are "
+            "sampled.",
+            number("at least 1", lambda value: value >= 1, whole=True),
+            metavar="N",
+        ),
+    ] = 1
+    chain_temperature: Annotated[
+        float,
+        Setting(
+            "Temperature at which several thoughts are sampled.",
+            number("above 0", lambda value: value > 0.0),
+            metavar="T",
+            read=_number_of_text,
+        ),
+    ] = 0.7
+    chain_seed: Annotated[
+        int,
+        Setting(
+            "Seed with which several thoughts are sampled.",
+            number("at least 0", lambda value: value >= 0, whole=True),
+            metavar="N",
+        ),
+    ] = 0
 
     def __post_init__(self) -> None:
         check_settings(self, "ZeroShotClassifier")
+        reasons = parameter("strategy", "reason")
+        several = f"{parameter('n_chains')} above 1"
+        idle = dict.fromkeys(
+            ("max_reasoning_tokens", "n_chains") * (self.strategy != "reason"), reasons
+        )
+        idle |= dict.fromkeys(
+            ("chain_temperature", "chain_seed") * (self.n_chains == 1), several
+        )
+        for name, needed in idle.items():
+            value = getattr(self, name)
+            if value != getattr(type(self), name):
+                raise ConfigError(
+                    f"{parameter(name)} is for {needed}: give that, or drop "
+                    f"{parameter(name)}."
+                )
+
+    @property
+    def max_thought_tokens(self) -> int:
+        """How long the model may think before it answers; 0: it does not."""
+        return self.max_reasoning_tokens if self.strategy == "reason" else 0
+
+    @property
+    def reasoning(self) -> dict[str, Any] | None:
+        """The settings of thoughts that have an effect; None if there are none."""
+        if self.strategy != "reason":
+            return None
+        sampling = ("chain_temperature", "chain_seed") * (self.n_chains > 1)
+        names = ("max_reasoning_tokens", "n_chains", *sampling)
+        return {name: getattr(self, name) for name in names}

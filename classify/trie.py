@@ -156,6 +156,19 @@ class LabelTrie:
         """Return `node` and the inner nodes below it as long as there is one way on."""
         return self._chains[node]
 
+    def labels_of_tokens(self) -> dict[int, tuple[str, ...]]:
+        """Return the tokens of all words, sorted, and the labels that use each."""
+        owners: dict[int, set[int]] = {}
+        labels = np.searchsorted(self._starts, np.arange(len(self._leaves)), "right")
+        for leaf, label in zip(self._leaves.tolist(), labels - 1, strict=True):
+            for token in self.tree.path(leaf):
+                owners.setdefault(token, set()).add(int(label))
+        names = self.labels.names
+        return {
+            token: tuple(names[at] for at in sorted(owners[token]))
+            for token in sorted(owners)
+        }
+
     def known_leaves(self, masses: NodeMasses) -> npt.NDArray[np.int64]:
         """Return the leaves whose way was read."""
         leaves: npt.NDArray[np.int64] = self._leaves[

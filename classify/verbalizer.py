@@ -21,6 +21,7 @@ from classify.label_audit import LabelAudit, WordAudit
 from classify.labels import LabelSet
 from classify.parameters import BOOLEAN, Setting, check_settings, one_of
 from classify.prompts import CompiledPrompt
+from classify.prompts.closing import ThoughtEnd
 from classify.tokenizer import Segment
 from classify.tracking import common_prefix_length
 from classify.trie import LabelTrie, WordPath, begin_another
@@ -35,11 +36,16 @@ _PROBES = ("a text", "Is it 5", "It works.", 'quoted "', "list:\n", "space ", "æ
 
 
 class ScorablePrompt(NamedTuple):
-    """A prompt's token ids, what may follow it, and whether its text was cut."""
+    """A prompt's token ids, what may follow it, and whether its text was cut.
+
+    Where the model thinks first: how its thoughts end, and the most tokens of one.
+    """
 
     token_ids: tuple[int, ...]
     trie: LabelTrie
     truncated: bool
+    thought_end: ThoughtEnd | None = None
+    max_thought_tokens: int = 0
 
 
 @dataclass(frozen=True)

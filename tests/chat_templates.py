@@ -309,6 +309,15 @@ STYLES = {
     ),
 }
 
+# Shows the channel of a thought, in the last turn.
+CHANNELS_WITH_ANALYSIS = _turns(
+    "'<|start|>user<|message|>' + m.content + '<|end|>'",
+    "('<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' "
+    "if m.thinking and loop.last else '') + "
+    "'<|start|>assistant<|channel|>final<|message|>' + m.content + "
+    "('<|return|>' if loop.last else '<|end|>')",
+    "<|start|>assistant",
+)
 # Templates that cannot be read at an answer, or not with all that was given.
 FORCED = _turns(
     _IM_USER,

@@ -47,6 +47,7 @@ def prepared(folder):
     (folder / "labels.yaml").write_text(json.dumps(list(NAMES)))
     write(folder / "more.csv", draw(6, seed=6))
     _write_calibration(folder / "calibration.json")
+    reason = ["--strategy", "reason", "--max-reasoning-tokens", "3"]
     return {
         **_common(folder),
         "answer_prefix": ["--answer-prefix", "Topic:"],
@@ -54,6 +55,8 @@ def prepared(folder):
         "as_table": ["--table"],
         "cache": ["--cache", folder / "cache"],
         "calibration": ["--calibration", folder / "calibration.json"],
+        "chain_seed": ["--chain-seed", "1", "--n-chains", "2", *reason],
+        "chain_temperature": ["--chain-temperature", "1", "--n-chains", "2", *reason],
         "chat": ["--no-chat"],
         "dry_run": ["--dry-run"],
         "force": ["--force"],
@@ -62,9 +65,10 @@ def prepared(folder):
         "labels_column": ["--labels-column", "which"],
         "log_json": ["--log-json", folder / "log.jsonl"],
         "max_errors": ["--max-errors", "50%"],
+        "max_reasoning_tokens": reason,
         "method": ["--method", "temperature"],
         "min_label_mass": ["--min-label-mass", "0.001"],
-        "n_texts": ["--n-texts", "4"],
+        "n_chains": ["--n-chains", "2", *reason],
         "no_label_column": ["--no-label-column"],
         "options": ["--options", "lines"],
         "overwrite": ["--overwrite"],

@@ -15,7 +15,7 @@ from classify.cli.options import split_labels
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, bars, results_table
 from classify.cli.task import task_of
-from classify.engines.speculation import SpeculationFigures
+from classify.engines.vllm.speculation import SpeculationFigures
 from classify.errors import (
     ConfigError,
     EngineError,
@@ -223,7 +223,7 @@ def test_a_task_file_with_a_typo(tmp_path, tickets):
         (
             "--strategy",
             "best",
-            "--strategy must be exact or generate. Got 'best' instead.",
+            "--strategy must be exact, generate or reason. Got 'best' instead.",
         ),
         (
             "--batch-size",

@@ -19,7 +19,7 @@ from classify.cli.given import Given
 from classify.cli.groups import JobOptions, Reading
 from classify.cli.task import task_of
 from classify.cli.uses import USES
-from classify.engines.registry import engine_names
+from classify.engines.choice import ENGINES
 from classify.parameters import settings_of
 from classify.spec import ModelSpec
 from classify.tables.formats import FormatName
@@ -49,7 +49,7 @@ def test_choices_are_those_of_the_code():
     def allowed(group, name):
         return settings_of(group)[name].allowed.values
 
-    assert allowed(ModelSpec, "engine") == engine_names()
+    assert allowed(ModelSpec, "engine") == ("auto", *ENGINES)
     assert allowed(Reading, "input_format") == get_args(FormatName)
     assert allowed(JobOptions, "output_format") == get_args(FormatName)
     assert sorted(allowed(FitOptions, "method")) == sorted(METHODS)
@@ -70,8 +70,8 @@ def test_choices_are_those_of_the_code():
             "--strategy",
             "exakt",
             (
-                "--strategy must be exact or generate. Got 'exakt' instead. Did you "
-                "mean 'exact'?"
+                "--strategy must be exact, generate or reason. Got 'exakt' instead. "
+                "Did you mean 'exact'?"
             ),
         ),
         (
@@ -97,7 +97,7 @@ def test_a_wrong_choice_is_told_the_right_ones(option, value, sentence):
     ("command", "words", "completed"),
     [
         ("predict", "--engine v", {"vllm"}),
-        ("predict", "--strategy ", {"exact", "generate"}),
+        ("predict", "--strategy ", {"exact", "generate", "reason"}),
         ("predict", "--options l", {"lines"}),
         ("predict", "--input-format j", {"jsonl"}),
         ("predict", "--dtype b", {"bfloat16"}),
@@ -243,7 +243,10 @@ def test_what_is_refused_exists():
         ),
         (
             ("--strategy", "generate", "--tolerance", "0"),
-            "--tolerance is for --strategy exact: give that, or drop --tolerance.",
+            (
+                "--tolerance is for --strategy exact or reason: give one, or drop "
+                "--tolerance."
+            ),
         ),
         (
             ("--template", "{text}:", "--options", "lines"),

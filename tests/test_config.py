@@ -10,9 +10,10 @@ from classify.errors import ConfigError, InputError, LabelError, PromptError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KEYS = (
-    "labels, prompt, verbalizer, strategy, tolerance, calibration, text_column, "
-    "labels_column, model, engine, dtype, device, batch_size, revision, "
-    "trust_remote_code, speculation, engine_options"
+    "labels, prompt, verbalizer, strategy, tolerance, max_reasoning_tokens, n_chains, "
+    "chain_temperature, chain_seed, calibration, text_column, labels_column, model, "
+    "engine, dtype, device, batch_size, revision, trust_remote_code, speculation, "
+    "engine_options"
 )
 
 
@@ -94,6 +95,10 @@ calibration: calibration.json
         "verbalizer": Verbalizer(case_variants=True, end="always", end_token="newline"),
         "strategy": "generate",
         "tolerance": 0.01,
+        "max_reasoning_tokens": 512,
+        "n_chains": 1,
+        "chain_temperature": 0.7,
+        "chain_seed": 0,
         "model": "some/model",
         "engine": "vllm",
         "speculation": {"method": "draft_model", "model": "a/draft"},
@@ -193,7 +198,7 @@ def test_a_string_is_a_template():
         ),
         (
             {"strategy": "best"},
-            "'strategy' must be exact or generate. Got 'best' instead.",
+            "'strategy' must be exact, generate or reason. Got 'best' instead.",
         ),
         ({"model": 7}, "'model' must be a string. Got 7 instead."),
         (

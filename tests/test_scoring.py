@@ -219,7 +219,8 @@ def test_bad_tolerance(tolerance):
 
 def test_unknown_strategy():
     with pytest.raises(
-        ConfigError, match=r"must be one of 'exact', 'generate'\. Got 'guess' instead"
+        ConfigError,
+        match=r"must be one of 'exact', 'generate', 'reason'\. Got 'guess' instead",
     ):
         Scoring("guess")
 

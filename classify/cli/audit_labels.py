@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from classify.label_audit import LabelAudit
+    from classify.label_audit import LabelAudit, ThoughtAudit
 
 __all__ = ["SharedPrefix", "print_labels", "shared_prefixes"]
 
@@ -87,6 +87,7 @@ def _as_json(audit: "LabelAudit") -> dict[str, Any]:
         "thinking": audit.thinking,
         "answer_end": audit.answer_end,
         "date": audit.date,
+        "thought": None if audit.thought is None else audit.thought._asdict(),
     }
 
 
@@ -144,7 +145,9 @@ def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
         n = audit.n_boundary_tokens
         which = "last token merges" if n == 1 else f"last {n} tokens merge"
         facts.append(("Boundary", f"the prompt's {which} with the words, as one path"))
-    if audit.thinking in _THINKING:
+    if audit.thought is not None:
+        facts += _thought_facts(audit.thought)
+    elif audit.thinking in _THINKING:
         facts.append(("Thinking", _THINKING[audit.thinking]))
     if audit.date is not None:
         facts.append(("Date", f"the chat template writes {audit.date} as today's date"))
@@ -165,6 +168,20 @@ def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
     if audit.per_text:
         facts.append(("Note", "the words' tokens depend on how a text ends"))
     return facts
+
+
+def _thought_facts(thought: "ThoughtAudit") -> list[tuple[str, Any]]:
+    from rich.text import Text
+
+    asked = "" if thought.is_native else ", as the prompt asks"
+    says = (
+        f"the model thinks there first{asked}, in at most {thought.max_tokens} tokens"
+    )
+    return [
+        ("Thinking", says),
+        ("Thought ends", _pieces((thought.end,))),
+        ("Label follows", Text("… ") + _pieces(thought.closing_pieces)),
+    ]
 
 
 def _start(audit: "LabelAudit") -> "str | Text":

@@ -29,6 +29,7 @@ _ASKING = task_options(panels=("Model", "Prompt", "Scoring"))
 # Of those, what only the tokenizer is needed for.
 _TOKENS = [
     *(each for each in task_options(panels=("Prompt",)) if each.name != "too_long"),
+    *task_options("strategy", "max_reasoning_tokens"),
     *task_options("model", "revision", "trust_remote_code"),
 ]
 

@@ -10,7 +10,6 @@ from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.engines.choice import choose_engine
 from classify.engines.diagnosis import describe, environment, findings
-from classify.engines.registry import kind_of
 
 __all__ = ["diagnose"]
 
@@ -26,7 +25,7 @@ def diagnose(task: Task, notes: Notes) -> None:
     facts = {**environment(), "auto takes": f"{auto.name}: {auto.reason}"}
     _print(facts.items(), notes)
     further = dict(spec.engine_options or {})
-    if kind_of(chosen.name).lists("self_test"):
+    if chosen.name == "vllm":
         further["self_test"] = False  # it is run below, case by case
     task = task.changed({"engine": chosen.name, "engine_options": further})
     started = time.monotonic()

@@ -1,7 +1,7 @@
 """A prompt recipe joined with a tokenizer: rows in, token ids out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from classify.errors import PromptTooLongError
@@ -13,6 +13,7 @@ from classify.prompts.parts import (
     separator_behind,
 )
 from classify.prompts.slot import Slot
+from classify.prompts.thought import THOUGHT, ThoughtSlot
 from classify.tokenizer import Segment, Tokenizer
 
 __all__ = ["CompiledPrompt", "EncodedPrompts"]
@@ -46,6 +47,8 @@ class CompiledPrompt:
         Where the chat template has the answer written.
     date : str or None
         The date that the chat template writes as today's.
+    thought : ThoughtSlot or None
+        Where the model thinks before it answers: the prompt ends there.
     """
 
     tokenizer: Tokenizer
@@ -55,6 +58,13 @@ class CompiledPrompt:
     slot: Slot | None
     date: str | None
     too_long: str
+    thought: ThoughtSlot | None = None
+
+    def answering(self) -> "CompiledPrompt":
+        """Return what stands before an answer behind a thought, as a prompt."""
+        assert self.thought is not None, "asked where the model thinks"
+        behind = Segment(THOUGHT + self.thought.closing, is_data=False)
+        return replace(self, parts=(behind,), thought=None)
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -11,9 +11,19 @@ from classify.prompts.parts import Part, separator_behind, trimmed
 from classify.prompts.refusals import not_kept, not_led, not_rendered
 from classify.prompts.slot import Chat, Slot, find_slot
 from classify.prompts.thinking import is_open, last_thought
+from classify.prompts.thought import (
+    ThoughtSlot,
+    end_of_thought,
+    find_thought,
+)
 from classify.tokenizer import Segment, Tokenizer
 
-__all__ = ["Layout", "lay_out_chat", "lay_out_plain"]
+__all__ = [
+    "Layout",
+    "lay_out_chat",
+    "lay_out_plain",
+    "lay_out_thought",
+]
 
 # Marks that stand for data while a chat template is rendered, and for the end of the
 # system prompt: private-use characters, which no template and no sane text contains.
@@ -28,6 +38,12 @@ _SWITCHES: Mapping[str, Any] = {
     "reasoning": False,
     "reasoning_effort": "none",
 }
+# Those that turn it on, all at once; and for templates that have levels only.
+_THINKING: tuple[Mapping[str, Any], ...] = (
+    {"enable_thinking": True, "thinking": True, "reasoning": True},
+    {},
+    {"reasoning_effort": "high"},
+)
 _ANOTHER_DAY = "1999-12-31"
 
 Examples = Sequence[tuple[Sequence[Part], str]]
@@ -45,19 +61,24 @@ class Layout(NamedTuple):
         Where the chat template has the answer written.
     date : str or None
         The date that the chat template writes as today's.
+    thought : ThoughtSlot or None
+        Where the model thinks before it answers: `parts` end there.
     """
 
     parts: list[Part]
     separator: str | None
     slot: Slot | None = None
     date: str | None = None
+    thought: ThoughtSlot | None = None
 
 
 def lay_out_plain(
+    tokenizer: Tokenizer,  # noqa: ARG001 all ways to lay a prompt out are called alike
     system: Sequence[Part],
     examples: Examples,
     body: Sequence[Part],
     answer_prefix: str,
+    template_arguments: None = None,  # noqa: ARG001
 ) -> Layout:
     """Write system prompt, examples and body one after the other."""
     prefix = Segment(answer_prefix, is_data=False)
@@ -67,6 +88,44 @@ def lay_out_plain(
         space = separator_behind([*shown, prefix], answer)
         parts += [*shown, prefix, Segment(space + answer, is_data=True), gap]
     return Layout([*parts, *body, prefix], None)
+
+
+def lay_out_thought(
+    tokenizer: Tokenizer,
+    system: Sequence[Part],
+    examples: Examples,
+    body: Sequence[Part],
+    answer_prefix: str,
+    template_arguments: Mapping[str, Any],
+) -> Layout | None:
+    """Render the chat template up to where the model thinks; None if it cannot."""
+    at = _end_of_tags(tokenizer, answer_prefix)
+    prefix = _Prefix(answer_prefix[:at], answer_prefix[at:])
+    messages, held = _written(system, examples, body, prefix)
+    for arguments in _thinking_attempts(template_arguments):
+        try:
+            chat, rendered = _accepted(tokenizer, messages, arguments, len(held))
+        except PromptError:
+            continue  # the conversation is laid out without a thought then, or refused
+        thought = _closed_with(chat, find_thought(chat, _SWITCHES), prefix.head)
+        if thought is not None:
+            break
+    else:
+        return None
+    held = _trimmed(chat, rendered, system, examples, body, prefix)
+    slot = find_slot(chat)._replace(thinking="first")
+    text = rendered.removesuffix(slot.generation_prompt) + thought.opening
+    closing, separator = thought.closing + prefix.words, None
+    if not prefix.words:
+        separator = closing[len(closing.rstrip(" ")) :]
+        closing = closing.rstrip(" ")
+    return Layout(
+        _placed(text, held),
+        separator,
+        slot,
+        _date(chat, rendered),
+        thought._replace(closing=closing),
+    )
 
 
 def lay_out_chat(
@@ -105,11 +164,16 @@ def lay_out_chat(
     best = min(drafts, key=lambda draft: (draft.lead is None, draft.is_forced))
     if best.lead is None:
         raise not_led(best.chat, best.slot, answer_prefix)
-    left, right = _trims(best.chat, best.rendered)
-    shown = [(trimmed(rows, left=left, right=right), word) for rows, word in examples]
-    body = trimmed(body, left=left, right=right)
-    _, held = _written(system, shown, body, prefix)
-    return _placed(best, held)
+    held = _trimmed(best.chat, best.rendered, system, examples, body, prefix)
+    text = best.rendered.removesuffix(best.slot.generation_prompt) + best.lead
+    separator: str | None = None
+    if not prefix.words:
+        bare = text.rstrip(" ")
+        # Behind what the template writes, an answer begins as the template has it.
+        separator = "" if prefix.head else text[len(bare) :]
+        text = text if prefix.head else bare
+    date = _date(best.chat, best.rendered)
+    return Layout(_placed(text, held), separator, best.slot, date)
 
 
 @dataclass(frozen=True)
@@ -150,7 +214,7 @@ class _Draft:
 
 def _attempts(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the arguments to try: thinking off, as they are, and off in other ways."""
-    given = {"strftime_now": datetime.now().astimezone().date().isoformat(), **given}
+    given = _dated(given)
     if _SWITCHES.keys() & given.keys():
         yield dict(given)
         return
@@ -158,6 +222,21 @@ def _attempts(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**given, name: value}
         if not at:
             yield dict(given)
+
+
+def _thinking_attempts(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the arguments to try where the model is to think."""
+    given = _dated(given)
+    if _SWITCHES.keys() & given.keys():
+        yield dict(given)
+        return
+    for switches in _THINKING:
+        yield {**given, **switches}
+
+
+def _dated(given: Mapping[str, Any]) -> dict[str, Any]:
+    today = datetime.now().astimezone().date().isoformat()
+    return {"strftime_now": today, **given}
 
 
 def _written(
@@ -245,26 +324,46 @@ def _trims(chat: Chat, rendered: str) -> tuple[bool, bool]:
     return is_same(f"\n {last['content']}"), is_same(f"{last['content']} \n")
 
 
-def _placed(draft: _Draft, held: Sequence[Part]) -> Layout:
-    """Put what the marks stand for into the text, and the lead behind it."""
-    chat, slot, lead = draft.chat, draft.slot, draft.lead
-    assert lead is not None, "checked"
-    text = draft.rendered.removesuffix(slot.generation_prompt) + lead
-    separator: str | None = None
-    if not draft.prefix.words:
-        bare = text.rstrip(" ")
-        # Behind what the template writes, an answer begins as the template has it.
-        separator = "" if draft.prefix.head else text[len(bare) :]
-        text = text if draft.prefix.head else bare
-    pieces = _MARK.split(text)
-    parts = [
+def _trimmed(
+    chat: Chat,
+    rendered: str,
+    system: Sequence[Part],
+    examples: Examples,
+    body: Sequence[Part],
+    prefix: _Prefix,
+) -> list[Part]:
+    """Return what the marks stand for, with white space cut as the template does."""
+    left, right = _trims(chat, rendered)
+    shown = [(trimmed(rows, left=left, right=right), word) for rows, word in examples]
+    body = trimmed(body, left=left, right=right)
+    return _written(system, shown, body, prefix)[1]
+
+
+def _placed(text: str, held: Sequence[Part]) -> list[Part]:
+    """Put what the marks stand for into a rendered text."""
+    return [
         held[int(piece)] if at % 2 else Segment(piece, is_data=False)
-        for at, piece in enumerate(pieces)
+        for at, piece in enumerate(_MARK.split(text))
     ]
-    today = chat.arguments["strftime_now"]
+
+
+def _date(chat: Chat, rendered: str) -> str | None:
+    """Return the date that the template writes, if it writes one."""
+    today: str = chat.arguments["strftime_now"]
     another = chat.render(chat.messages, generate=True, strftime_now=_ANOTHER_DAY)
-    has_date = another != draft.rendered
-    return Layout(parts, separator, slot, today if has_date else None)
+    return today if another != rendered else None
+
+
+def _closed_with(
+    chat: Chat, thought: ThoughtSlot | None, head: str
+) -> ThoughtSlot | None:
+    """Return the place of a thought, closed with the answer prefix if that says how."""
+    if not head:
+        return thought
+    opening = chat.behind(generate=True) if thought is None else thought.opening
+    if is_open(opening) and not is_open(opening + head):
+        return ThoughtSlot(opening, head, end_of_thought(chat.tokenizer, head))
+    return thought and thought._replace(closing=thought.closing + head)
 
 
 def _end_of_tags(tokenizer: Tokenizer, prefix: str) -> int:

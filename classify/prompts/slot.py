@@ -15,7 +15,7 @@ from classify.errors import PromptError
 from classify.prompts.thinking import is_open, last_thought
 from classify.tokenizer import Tokenizer
 
-__all__ = ["Chat", "Message", "Slot", "find_slot"]
+__all__ = ["Chat", "Message", "Slot", "answer_mark", "find_slot", "shown_thought"]
 
 Message = Mapping[str, Any]
 
@@ -50,15 +50,16 @@ class Slot(NamedTuple):
     end : str
         What the template puts behind an answer, up to and including its last control
         token; "": nothing.
-    thinking : {"none", "skipped", "closed", "open"}
+    thinking : {"none", "skipped", "closed", "open", "first"}
         Whether the template knows no thinking block; knows one, and leaves it out;
-        closes one before the answer; or leaves one open.
+        closes one before the answer; or leaves one open. "first": the model is to
+        think before it answers.
     """
 
     generation_prompt: str
     lead: str | None
     end: str
-    thinking: Literal["none", "skipped", "closed", "open"]
+    thinking: Literal["none", "skipped", "closed", "open", "first"]
 
 
 class Chat(NamedTuple):
@@ -102,7 +103,7 @@ def find_slot(chat: Chat) -> Slot:
     before, is_kept, last = chat.behind(answer).rpartition(_ANSWER)
     inner = chat.behind(answer, more).partition(_NEXT)[0]
     plain = before if is_kept else None
-    reasoned = _reasoned(chat)
+    reasoned = shown_thought(chat)
     lead = _lead(prompt, plain, reasoned)
     # Whether the template writes its generation prompt whatever it is told.
     is_always = chat.behind() == prompt and (lead or prompt).strip() == prompt.strip()
@@ -117,7 +118,7 @@ def find_slot(chat: Chat) -> Slot:
     return Slot(prompt, lead, end, thinking)
 
 
-def _reasoned(chat: Chat) -> tuple[str, str] | None:
+def shown_thought(chat: Chat) -> tuple[str, str] | None:
     """Return what the template puts before a thought, and between it and an answer."""
     for message in _THOUGHTS:
         text = chat.behind({"role": "assistant", **message})
@@ -126,6 +127,13 @@ def _reasoned(chat: Chat) -> tuple[str, str] | None:
             opening, _, closing = before.partition(_THOUGHT)
             return opening, closing
     return None
+
+
+def answer_mark(chat: Chat) -> str:
+    """Return what a template writes before an answer in place of a thought."""
+    answer = chat.behind({"role": "assistant", "content": _ANSWER})
+    _, mark = _apart(chat.behind(generate=True), answer.rpartition(_ANSWER)[0])
+    return mark if last_thought(mark) is None else ""
 
 
 def _lead(

@@ -1,7 +1,7 @@
 """The recipe of a prompt, as people write it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
@@ -18,7 +18,13 @@ from classify.parameters import (
     optional,
 )
 from classify.prompts.compiled import CompiledPrompt
-from classify.prompts.layout import lay_out_chat, lay_out_plain
+from classify.prompts.in_words import lay_out_in_words
+from classify.prompts.layout import (
+    Layout,
+    lay_out_chat,
+    lay_out_plain,
+    lay_out_thought,
+)
 from classify.prompts.parts import Field, fill, merge, parse
 from classify.tokenizer import Segment, Tokenizer
 from classify.wording import parameter
@@ -84,6 +90,8 @@ _PLAIN_TEMPLATES = {
     "lines": "Categories:\n{labels}\n\nText: {text}\nCategory:",
     "none": "Text: {text}\nCategory:",
 }
+# How these end, where no thought is to come before the answer.
+_ENDINGS = ("\n\nAnswer with the category only.", "\nCategory:")
 
 
 def _are_arguments(value: Any) -> bool:
@@ -192,7 +200,7 @@ class PromptTemplate:
     answer_prefix: Annotated[
         str,
         Setting(
-            "Text before the label in the answer, such as 'Category:'.",
+            "Words put before the label in the answer, such as 'Category:'.",
             TEXT,
             metavar="TEXT",
         ),
@@ -200,7 +208,7 @@ class PromptTemplate:
     too_long: Annotated[
         Literal["truncate", "error"],
         Setting(
-            "What to do with a text too long for the model: truncate or error.",
+            "For a text that is too long for the model: truncate or error.",
             one_of("truncate", "error"),
             metavar="WHAT",
         ),
@@ -243,8 +251,17 @@ class PromptTemplate:
                     "{labels} is allowed there, since it is the same for every text."
                 )
 
-    def compile(self, tokenizer: Tokenizer, labels: LabelSet) -> "CompiledPrompt":
+    def compile(
+        self, tokenizer: Tokenizer, labels: LabelSet, *, reasons: bool = False
+    ) -> "CompiledPrompt":
         """Join the recipe with a tokenizer and the labels.
+
+        Parameters
+        ----------
+        tokenizer : Tokenizer
+        labels : LabelSet
+        reasons : bool, default=False
+            Whether the model is to think first: the prompt ends where it begins to.
 
         Raises
         ------
@@ -261,13 +278,15 @@ class PromptTemplate:
             )
         recipe = self.resolved(labels, has_chat_template=tokenizer.has_chat_template)
         recipe._check_arguments()
-        prompt = recipe._compile(tokenizer, labels, _list_options(labels, recipe))
+        listed = _list_options(labels, recipe)
+        prompt = recipe._compile(tokenizer, labels, listed, reasons=reasons)
         if recipe.options != "verbatim":
             return prompt
         # What stands before an answer is known only now.
         words = [label.words[0] for label in labels]
-        listed = "\n".join(prompt.separator_before(word) + word for word in words)
-        return recipe._compile(tokenizer, labels, listed)
+        answered = prompt.answering() if reasons else prompt
+        listed = "\n".join(answered.separator_before(word) + word for word in words)
+        return recipe._compile(tokenizer, labels, listed, reasons=reasons)
 
     def _check_arguments(self) -> None:
         if self.template_arguments and self.chat is False:
@@ -301,9 +320,40 @@ class PromptTemplate:
         return replace(self, template=template, chat=chat, options=options)
 
     def _compile(
-        self, tokenizer: Tokenizer, labels: LabelSet, written: str
+        self, tokenizer: Tokenizer, labels: LabelSet, written: str, *, reasons: bool
     ) -> CompiledPrompt:
         """Join a resolved recipe with a tokenizer and the options as written."""
+        layout = None
+        if self.chat and reasons:
+            layout = self._lay_out(lay_out_thought, tokenizer, labels, written)
+        if layout is None and reasons:
+            recipe = self
+            for ending in _ENDINGS:
+                template = (recipe.template or "").removesuffix(ending)
+                recipe = replace(recipe, template=template)
+            layout = recipe._lay_out(lay_out_in_words, tokenizer, labels, written)
+        elif layout is None:
+            lay_out = lay_out_chat if self.chat else lay_out_plain
+            layout = self._lay_out(lay_out, tokenizer, labels, written)
+        assert layout is not None, "prompts without a native thought have a layout"
+        return CompiledPrompt(
+            tokenizer=tokenizer,
+            parts=tuple(merge(layout.parts)),
+            is_chat=bool(self.chat),
+            separator=layout.separator,
+            slot=layout.slot,
+            date=layout.date,
+            too_long=self.too_long,
+            thought=layout.thought,
+        )
+
+    def _lay_out(
+        self,
+        lay_out: Callable[..., Layout | None],
+        tokenizer: Tokenizer,
+        labels: LabelSet,
+        written: str,
+    ) -> Layout | None:
         template = self.template
         assert template is not None, "resolved"
         listed = Segment(written, is_data=True)
@@ -319,26 +369,8 @@ class PromptTemplate:
             )
             for row, name in self.examples
         ]
-        if self.chat:
-            layout = lay_out_chat(
-                tokenizer,
-                system,
-                examples,
-                body,
-                self.answer_prefix,
-                self.template_arguments or {},
-            )
-        else:
-            layout = lay_out_plain(system, examples, body, self.answer_prefix)
-        return CompiledPrompt(
-            tokenizer=tokenizer,
-            parts=tuple(merge(layout.parts)),
-            is_chat=bool(self.chat),
-            separator=layout.separator,
-            slot=layout.slot,
-            date=layout.date,
-            too_long=self.too_long,
-        )
+        arguments = (self.template_arguments or {}) if self.chat else None
+        return lay_out(tokenizer, system, examples, body, self.answer_prefix, arguments)
 
 
 def _list_options(labels: LabelSet, recipe: PromptTemplate) -> str:

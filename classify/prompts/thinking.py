@@ -7,7 +7,7 @@ Models differ in how they spell them: ``<think>``, ``[THINK]``, ``<|START_THINKI
 import re
 from typing import NamedTuple
 
-__all__ = ["Thought", "is_open", "last_thought"]
+__all__ = ["Thought", "first_tag", "is_open", "last_thought", "opening_tag"]
 
 _WORDS = (
     r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|cot|reflection|scratchpad"
@@ -90,6 +90,35 @@ def is_open(text: str) -> bool:
     """Return whether a text ends inside a thinking block."""
     thought = last_thought(text)
     return thought is not None and thought.is_open
+
+
+def first_tag(text: str) -> tuple[int, int] | None:
+    r"""Return where the first tag that names thinking begins and ends.
+
+    Examples
+    --------
+    >>> first_tag("\n</think>\n\n")
+    (1, 9)
+    """
+    match = _TAG.search(text)
+    return match and match.span()
+
+
+def opening_tag(text: str) -> int:
+    r"""Return where the opening of a block ends, and a thought would begin.
+
+    Examples
+    --------
+    >>> opening_tag("<think>\n\n</think>")
+    8
+    >>> opening_tag("<|channel>thought\n<channel|>")
+    18
+    """
+    match = _TAG.search(text) or _NAMED.search(text)
+    if match is None:
+        return 0
+    # One line break belongs to the opening, and another to what closes the block.
+    return match.end() + text.startswith("\n", match.end())
 
 
 def _with_space(text: str, match: re.Match[str]) -> str:

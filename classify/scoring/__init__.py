@@ -6,20 +6,31 @@ sent their results. The *driver* keeps many of them in flight over one engine.
 
 from classify.scoring.averaging import average_masses, log_mean_exp
 from classify.scoring.driver import Flight, drive, score_prompts
+from classify.scoring.reasoning import Chain, Reasoning, Trajectory
 from classify.scoring.result import LabelLogprobs, NodeRead, TextScore
-from classify.scoring.strategies import Strategy, exact, generate, make_strategy
+from classify.scoring.strategies import (
+    Strategy,
+    exact,
+    generate,
+    make_strategy,
+    reason,
+)
 
 __all__ = [
+    "Chain",
     "Flight",
     "LabelLogprobs",
     "NodeRead",
+    "Reasoning",
     "Strategy",
     "TextScore",
+    "Trajectory",
     "average_masses",
     "drive",
     "exact",
     "generate",
     "log_mean_exp",
     "make_strategy",
+    "reason",
     "score_prompts",
 ]

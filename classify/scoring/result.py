@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from classify.errors import InputError
 from classify.markup import table
+from classify.scoring.reasoning import Reasoning
 from classify.tracking import EdgeBounds, EdgeLogprobs
 from classify.trie import LabelMass
 from classify.verbalizer import ScorablePrompt
@@ -55,6 +56,9 @@ class TextScore:
         Nodes read.
     n_rounds : int
         Requests sent one after the other.
+    reasoning : Reasoning or None
+        What the model thought first, if it did. `edges` are those behind the first
+        chain, and `mass` is the average of all.
     """
 
     prompt: ScorablePrompt
@@ -62,6 +66,7 @@ class TextScore:
     mass: LabelMass
     n_reads: int
     n_rounds: int
+    reasoning: Reasoning | None = None
 
     @classmethod
     def of(
@@ -120,7 +125,11 @@ class LabelLogprobs:
     n_reads : ndarray of int64, shape (n_texts,)
         Trie nodes read.
     steps : tuple of tuple of NodeRead, length n_texts, or None
-        The reads of each text, if they were asked for.
+        The reads of each text, if they were asked for; behind the first of several
+        chains of thought.
+    reasoning : tuple of Reasoning, length n_texts, or None
+        What the model thought first about each text, if it did. Labels are in the order
+        of `classes`.
     """
 
     values: FloatArray
@@ -131,6 +140,7 @@ class LabelLogprobs:
     truncated: npt.NDArray[np.bool_]
     n_reads: npt.NDArray[np.int64]
     steps: tuple[tuple[NodeRead, ...], ...] | None = None
+    reasoning: tuple[Reasoning, ...] | None = None
 
     @classmethod
     def of(
@@ -145,6 +155,7 @@ class LabelLogprobs:
         column = {name: at for at, name in enumerate(classes)}
         values, lower, upper = np.full((3, n_texts, len(classes)), -np.inf)
         columns_of: dict[int, npt.NDArray[np.int64]] = {}
+        reasoning = []
         for at, score in enumerate(scores):
             labels = score.prompt.trie.labels
             columns = columns_of.get(id(labels))
@@ -154,6 +165,8 @@ class LabelLogprobs:
             values[at, columns] = score.mass.estimate
             lower[at, columns] = score.mass.lower
             upper[at, columns] = score.mass.upper
+            if score.reasoning is not None:
+                reasoning.append(score.reasoning.in_columns(columns, len(classes)))
         return cls(
             values=values,
             classes=np.array(classes, dtype=np.str_),
@@ -163,6 +176,7 @@ class LabelLogprobs:
             truncated=np.array([s.prompt.truncated for s in scores], dtype=np.bool_),
             n_reads=np.array([s.n_reads for s in scores], dtype=np.int64),
             steps=tuple(score.steps() for score in scores) if return_steps else None,
+            reasoning=tuple(reasoning) if reasoning else None,
         )
 
     def __len__(self) -> int:
@@ -180,6 +194,7 @@ class LabelLogprobs:
             self.truncated[chosen],
             self.n_reads[chosen],
             None if self.steps is None else tuple(self.steps[at] for at in chosen),
+            self.reasoning and tuple(self.reasoning[at] for at in chosen),
         )
 
     def __repr__(self) -> str:

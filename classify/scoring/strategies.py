@@ -12,12 +12,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from classify.errors import AnswerError
+from classify.scoring.averaging import average_masses
+from classify.scoring.reasoning import Chain, Reasoning
 from classify.scoring.result import TextScore
 from classify.spec import Scoring
 from classify.tracking import ReadRequest, TrackedGeneration, TrackedRequest, updated
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["Strategy", "exact", "generate", "make_strategy"]
+__all__ = ["Strategy", "exact", "generate", "make_strategy", "reason"]
 
 Strategy: TypeAlias = Generator[ReadRequest | TrackedRequest, Any, TextScore]
 
@@ -113,8 +115,68 @@ def generate(prompt: ScorablePrompt) -> Strategy:
     )
 
 
-def make_strategy(scoring: Scoring) -> Callable[[ScorablePrompt], Strategy]:
-    """Return the strategy of a spec, to be called with each prompt."""
+def reason(
+    prompt: ScorablePrompt, *, scoring: Scoring, track: bool = False
+) -> Strategy:
+    """Let the model think first, then read the labels where its answer begins.
+
+    Each of `scoring.n_chains` thoughts is closed, by the model or when it has no more
+    tokens, and `exact` reads the labels behind it. Their probabilities are averaged.
+
+    Parameters
+    ----------
+    prompt : ScorablePrompt
+        With the end of thoughts.
+    scoring : Scoring
+    track : bool, default=False
+        Track the tokens of the label words at every step of the thoughts.
+
+    Returns
+    -------
+    TextScore
+    """
+    assert prompt.thought_end is not None, "compiled for this strategy"
+    is_sampled = scoring.n_chains > 1
+    tracked = np.unique(prompt.trie.tree.tokens[1:]).tolist() if track else None
+    generations: tuple[TrackedGeneration, ...] = yield TrackedRequest(
+        prompt.token_ids,
+        track_token_ids=tracked,
+        max_tokens=prompt.max_thought_tokens,
+        temperature=float(scoring.chain_temperature) if is_sampled else 0.0,
+        n=int(scoring.n_chains),
+        seed=int(scoring.chain_seed) if is_sampled else None,
+        stop_token_ids=prompt.thought_end.stop_token_ids,
+    )
+    chains, masses = [], []
+    scores: dict[tuple[int, ...], TextScore] = {}  # what was thought alike is read once
+    for generation in generations:
+        thought = prompt.thought_end.close(generation)
+        behind = prompt.token_ids + thought.token_ids + thought.closing_token_ids
+        if behind not in scores:
+            slot = prompt._replace(token_ids=behind)
+            scores[behind] = yield from exact(slot, tolerance=float(scoring.tolerance))
+        masses.append(scores[behind].mass)
+        chains.append(Chain.of(prompt, thought, masses[-1].estimate, generation))
+    read = list(scores.values())
+    return TextScore(
+        prompt,
+        edges=read[0].edges,
+        mass=average_masses(masses),
+        n_reads=sum(score.n_reads for score in read),
+        n_rounds=1 + sum(score.n_rounds for score in read),
+        reasoning=Reasoning(tuple(chains)),
+    )
+
+
+def make_strategy(
+    scoring: Scoring, *, track: bool = False
+) -> Callable[[ScorablePrompt], Strategy]:
+    """Return the strategy of a spec, to be called with each prompt.
+
+    With `track`, label tokens are tracked while the model thinks.
+    """
+    if scoring.strategy == "reason":
+        return functools.partial(reason, scoring=scoring, track=track)
     if scoring.strategy == "exact":
         return functools.partial(exact, tolerance=float(scoring.tolerance))
     return generate

@@ -1,0 +1,192 @@
+"""What a model thought before it answered, and how its thoughts differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.prompts.closing import ClosedThought
+from classify.tracking import TrackedGeneration
+from classify.verbalizer import ScorablePrompt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Chain", "Reasoning", "Trajectory"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# Between the thoughts of several chains, where they are one text.
+_BETWEEN = "\n\n---\n\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Label tokens at every step of a thought.
+
+    Attributes
+    ----------
+    logprobs : ndarray of float64, shape (n_steps, n_tracked)
+        Entry (j, t) = log p(tracked[t] | prompt, the first j tokens of the thought) in
+        nats, over the full vocabulary.
+    tracked : tuple of str, length n_tracked
+        The tokens of all label words.
+    labels : tuple of tuple of str, length n_tracked
+        The labels whose words have each of them.
+    tokens : tuple of str, length n_steps
+        What the model generated, step by step.
+    """
+
+    logprobs: FloatArray
+    tracked: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    tokens: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        prompt: ScorablePrompt,
+        token_ids: Sequence[int],
+        tracked: dict[int, list[float]],
+    ) -> "Trajectory":
+        """Name the tokens of what was tracked along a thought."""
+        assert prompt.thought_end is not None
+        tokenizer = prompt.thought_end.prompt.tokenizer
+        owners = prompt.trie.labels_of_tokens()
+        rows = [tracked[token][: len(token_ids)] for token in owners]
+        return cls(
+            np.array(rows, dtype=np.float64).T.reshape(len(token_ids), len(owners)),
+            tokenizer.pieces(list(owners)),
+            tuple(owners.values()),
+            tokenizer.pieces(token_ids),
+        )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row for each step: its token, and a column for each tracked one."""
+        import pandas as pd  # takes half a second, for those who ask for it
+
+        frame = pd.DataFrame(self.logprobs, columns=list(self.tracked))
+        frame.index.name = "step"
+        frame.insert(0, "token", list(self.tokens), allow_duplicates=True)
+        return frame
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """One thought, and what the labels are behind it.
+
+    Attributes
+    ----------
+    text : str
+    token_ids : tuple of int
+        What the model generated; empty where a score was read from a file.
+    closing_token_ids : tuple of int
+        What was put behind these, before the label.
+    n_tokens : int
+        How many tokens were generated.
+    cut : bool
+        Whether the thought was cut, because it had no more tokens.
+    logprobs : ndarray of float64, shape (n_labels,)
+        log p(label | prompt, thought) in nats.
+    trajectory : Trajectory or None
+        The label tokens step by step, if steps were asked for.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    closing_token_ids: tuple[int, ...]
+    n_tokens: int
+    cut: bool
+    logprobs: FloatArray
+    trajectory: Trajectory | None = None
+
+    @classmethod
+    def of(
+        cls,
+        prompt: ScorablePrompt,
+        thought: ClosedThought,
+        logprobs: FloatArray,
+        generation: TrackedGeneration,
+    ) -> "Chain":
+        """Join a thought with the label log-probabilities behind it."""
+        trajectory, tracked = None, generation.tracked_logprobs
+        if tracked is not None:
+            trajectory = Trajectory.of(prompt, thought.token_ids, tracked)
+        return cls(
+            text=thought.text,
+            token_ids=thought.token_ids,
+            closing_token_ids=thought.closing_token_ids,
+            n_tokens=len(thought.token_ids),
+            cut=thought.cut,
+            logprobs=logprobs,
+            trajectory=trajectory,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reasoning:
+    """The thoughts about one text.
+
+    Attributes
+    ----------
+    chains : tuple of Chain
+    """
+
+    chains: tuple[Chain, ...]
+
+    @property
+    def text(self) -> str:
+        """The thoughts, with a line ``---`` between those of several chains."""
+        return _BETWEEN.join(chain.text for chain in self.chains)
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens were generated, in all chains."""
+        return sum(chain.n_tokens for chain in self.chains)
+
+    @property
+    def cut(self) -> bool:
+        """Whether a thought was cut."""
+        return any(chain.cut for chain in self.chains)
+
+    @property
+    def agreement(self) -> float:
+        """Share of the chains of which the likeliest label is that of the average."""
+        logprobs = self._logprobs
+        best = np.logaddexp.reduce(logprobs, axis=0).argmax()
+        return float((logprobs.argmax(axis=1) == best).mean())
+
+    @property
+    def standard_error(self) -> FloatArray:
+        """Shape (n_labels,): standard error of the averaged class probabilities.
+
+        Of q = mean of p(label) / mean of M, M the label mass, over n sampled chains:
+        sqrt(sum over chains of (p(label) - q M)**2 / (n (n - 1))) / mean of M, the
+        standard error of a ratio. NaN for a single chain, and without label mass.
+        """
+        logprobs, n_chains = self._logprobs, len(self.chains)
+        peak = logprobs.max(initial=-np.inf)
+        if n_chains < 2 or np.isneginf(peak):
+            return np.full(logprobs.shape[1], np.nan)
+        p = np.exp(logprobs - peak)
+        mass = p.sum(axis=1, keepdims=True)
+        rest = p - p.mean(axis=0) / mass.mean() * mass
+        variance = (rest**2).sum(axis=0) / (n_chains * (n_chains - 1))
+        return np.asarray(np.sqrt(variance) / mass.mean(), dtype=np.float64)
+
+    @property
+    def _logprobs(self) -> FloatArray:
+        return np.array(
+            [chain.logprobs for chain in self.chains]
+        )  # (n_chains, n_labels)
+
+    def in_columns(self, columns: npt.NDArray[np.int64], n_columns: int) -> "Reasoning":
+        """Return these with labels in other columns, and -inf where there is none."""
+        chains = []
+        for chain in self.chains:
+            logprobs = np.full(n_columns, -np.inf)
+            logprobs[columns] = chain.logprobs
+            chains.append(replace(chain, logprobs=logprobs))
+        return Reasoning(tuple(chains))
