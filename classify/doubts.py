@@ -41,8 +41,7 @@ def doubt_label_mass(mean: float) -> bool:
             logger.warning(
                 "The mean label mass is %.2g: the model puts %s of its probability on "
                 "answers other than the labels, and the labels share what is left. "
-                "%s, or label words that it would use itself. (What it would rather "
-                "say: see notebooks/02_what_the_model_sees.ipynb.)",
+                "%s, or label words that it would use itself.",
                 mean,
                 share,
                 _remedies(),

@@ -8,7 +8,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import classify
-from classify.cli import app
+from classify.cli import app, spin_briefly
 from classify.cli.console import Notes, reported_errors
 from classify.cli.given import Given
 from classify.cli.options import split_labels
@@ -460,3 +460,20 @@ def test_warnings_are_shown_once_and_even_if_quiet(capsys):
         notes.note("A note.")
     logger.warning("Too late.")
     assert capsys.readouterr().err == "Warning: The mass is 0.1.\n"
+
+
+# --------------------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "10000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_threads_sleep_soon_unless_told_otherwise(given, used):
+    environment = dict(given)
+    spin_briefly(environment)
+    assert environment == used

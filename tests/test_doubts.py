@@ -72,8 +72,7 @@ def test_little_label_mass(mean, share, caplog):
         (
             f"The mean label mass is {mean:.2g}: the model puts {share} of its "
             "probability on answers other than the labels, and the labels share what "
-            f"is left. {TRY}, or label words that it would use itself. (What it would "
-            "rather say: see notebooks/02_what_the_model_sees.ipynb.)"
+            f"is left. {TRY}, or label words that it would use itself."
         )
     ]
 
