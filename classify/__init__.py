@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from classify.metrics import (
         ReliabilityDisplay,
         RiskCoverageDisplay,
+        TrackDisplay,
         calibration_error,
     )
     from classify.prompts import PromptTemplate
     from classify.scoring import LabelLogprobs
     from classify.tuning import tune_prompt
     from classify.verbalizer import Verbalizer
+    from classify.word_tracking import track
 
 __version__ = VERSION
 
@@ -38,10 +40,12 @@ __all__ = [
     "RiskCoverageDisplay",
     "SelectiveClassifier",
     "SplitConformalSets",
+    "TrackDisplay",
     "Verbalizer",
     "ZeroShotClassifier",
     "__version__",
     "calibration_error",
+    "track",
     "tune_prompt",
 ]
 
@@ -57,9 +61,11 @@ _HOMES = {
     "RiskCoverageDisplay": "classify.metrics",
     "SelectiveClassifier": "classify.decision",
     "SplitConformalSets": "classify.decision",
+    "TrackDisplay": "classify.metrics",
     "Verbalizer": "classify.verbalizer",
     "ZeroShotClassifier": "classify.classifier",
     "calibration_error": "classify.metrics",
+    "track": "classify.word_tracking",
     "tune_prompt": "classify.tuning",
 }
 

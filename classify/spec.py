@@ -30,7 +30,7 @@ from classify.wording import parameter
 if TYPE_CHECKING:
     from classify.engines import Engine
 
-__all__ = ["ModelSpec", "Scoring"]
+__all__ = ["Generation", "ModelSpec", "Scoring"]
 
 _ENGINES = ("auto", *ENGINES)
 
@@ -283,3 +283,66 @@ class Scoring:
         sampling = ("chain_temperature", "chain_seed") * (self.n_chains > 1)
         names = ("max_reasoning_tokens", "n_chains", *sampling)
         return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How text is generated: parameters of `track`.
+
+    Raises
+    ------
+    ConfigError
+        A value is not allowed.
+
+    Examples
+    --------
+    >>> Generation(max_tokens=8)
+    Generation(max_tokens=8, temperature=0.0, n=1, seed=None)
+    """
+
+    max_tokens: Annotated[
+        int,
+        Setting(
+            "Maximum number of tokens to generate.",
+            number("from 1", lambda value: value >= 1, whole=True),
+            metavar="N",
+            panel="Generation",
+        ),
+    ] = 64
+    temperature: Annotated[
+        float,
+        Setting(
+            "0 takes the likeliest token; above 0, tokens are drawn.",
+            number("from 0", lambda value: value >= 0.0),
+            metavar="NUMBER",
+            panel="Generation",
+            read=_number_of_text,
+        ),
+    ] = 0.0
+    n: Annotated[
+        int,
+        Setting(
+            "Generations for each text; above 1 needs a temperature.",
+            number("from 1", lambda value: value >= 1, whole=True),
+            metavar="N",
+            panel="Generation",
+        ),
+    ] = 1
+    seed: Annotated[
+        int | None,
+        Setting(
+            "Seed of the draws.",
+            optional(number("from 0", lambda value: value >= 0, whole=True)),
+            metavar="N",
+            panel="Generation",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_settings(self, "track")
+        if self.n > 1 and self.temperature == 0.0:
+            raise ConfigError(
+                f"{parameter('n', self.n)} needs a temperature above 0: without it, "
+                f"all generations would be the same. Set {parameter('temperature')} "
+                "too."
+            )

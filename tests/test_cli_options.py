@@ -391,7 +391,8 @@ def example_of(command):
 def test_the_examples_of_help_work_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("demo", "--files").exit_code == 0
-    commands = ["demo", "predict", "labels", "tune", "calibrate", "evaluate", "doctor"]
+    commands = ["demo", "predict", "labels", "tune", "calibrate", "evaluate"]
+    commands += ["track", "doctor"]
     assert sorted(commands) == sorted(COMMANDS)
     for command in ("", *commands):
         fewer = ["--limit", "120"] if command in ("calibrate", "evaluate") else []

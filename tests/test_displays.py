@@ -1,16 +1,19 @@
+import re
 import subprocess
 import sys
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from scipy.stats import binomtest
 
-from classify.errors import InputError
+from classify.errors import DataError, InputError
 from classify.metrics import (
     ReliabilityDisplay,
     RiskCoverageDisplay,
+    TrackDisplay,
     aurc_score,
     calibration_error,
 )
@@ -194,3 +197,34 @@ except MissingDependencyError as error:
         "Displays are drawn with matplotlib, which is not installed. Install it with: "
         "pip install 'classify-lm[plots]'"
     )
+
+
+def test_a_curve_a_word_and_a_step_a_token():
+    words = [f"word {at}" for at in range(6)]
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "row": 3,
+            "generation": np.repeat([0, 1], 4 * len(words)),
+            "step": np.tile(np.repeat(np.arange(4), len(words)), 2),
+            "token": np.tile(np.repeat([" a", "$x$", "\n", "."], len(words)), 2),
+            "word": words * 8,
+            "logprob": -rng.exponential(size=8 * len(words)),
+        }
+    )
+    display = TrackDisplay.from_frame(frame, row=3, generation=1)
+    lines = [line for line in display.ax_.lines if line.get_gid()]
+    values = frame["logprob"].to_numpy().reshape(2, 4, len(words))[1]
+    for line, column in zip(lines, values.T, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), column)
+    assert legend_of(display.ax_) == words
+    styles = {(line.get_color(), line.get_linestyle()) for line in lines}
+    assert len(styles) == len(words)
+    display.figure_.set_size_inches((5.0, 4.0))
+    assert_nothing_overlaps(display.figure_)
+    message = (
+        "The table has no generation 0 of row 0: it was set aside, or has another "
+        "number."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        TrackDisplay.from_frame(frame)

@@ -1,4 +1,4 @@
-"""The command line: demo, predict, labels, tune, calibrate, evaluate and doctor.
+"""The command line: demo, predict, labels, tune, calibrate, evaluate, track, doctor.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 misuse
 or bad input, 130 interrupted.
@@ -21,6 +21,7 @@ from classify.cli.commands import (
     evaluate,
     labels,
     predict,
+    track,
     tune,
 )
 
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, predict, labels, tune, calibrate, evaluate, doctor):
+for _command in (demo, predict, labels, tune, calibrate, evaluate, track, doctor):
     app.command(cls=Command, short_help=inspect.unwrap(_command).__doc__)(_command)
 
 

@@ -20,7 +20,7 @@ __all__ = ["Command", "Group", "as_command"]
 # What most people need comes first.
 _PANELS = (
     *("Labels", "Data", "Model", "Prompt", "Calibration", "Calibration and decisions"),
-    *("Scoring", "Job", "File format", "Other"),
+    *("Scoring", "Generation", "Job", "File format", "Other"),
 )
 
 

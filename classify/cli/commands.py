@@ -13,14 +13,24 @@ import typer
 from classify.cli.command import as_command
 from classify.cli.console import Notes
 from classify.cli.decisions import DecisionOptions
-from classify.cli.fitting import EvaluateOptions, FitOptions, TuneOptions
+from classify.cli.fitting import EvaluateOptions, FitOptions, TrackOptions, TuneOptions
 from classify.cli.given import Given
 from classify.cli.groups import JobOptions, OneText, Reading, is_stream
 from classify.cli.task import task_of, task_options
 from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
+from classify.spec import Generation
 
-__all__ = ["calibrate", "demo", "doctor", "evaluate", "labels", "predict", "tune"]
+__all__ = [
+    "calibrate",
+    "demo",
+    "doctor",
+    "evaluate",
+    "labels",
+    "predict",
+    "track",
+    "tune",
+]
 
 _LABELS = task_options("labels", "labels_file", "task")
 _TEXT_COLUMN = task_options("text_column")
@@ -31,6 +41,25 @@ _TOKENS = [
     *(each for each in task_options(panels=("Prompt",)) if each.name != "too_long"),
     *task_options("strategy", "max_reasoning_tokens"),
     *task_options("model", "revision", "trust_remote_code"),
+]
+
+_FREE_WORDING: dict[str, dict[str, Any]] = {
+    "template": {
+        "help": "Prompt with {text} or {column}; \\n is a line break.",
+        "default": "the text alone",
+    },
+    "answer_prefix": {"help": "Words that the answer begins with, such as 'Sure:'."},
+}
+# Of a prompt, what there is without labels; a text is set aside rather than cut.
+_FREE_PROMPT = [
+    each._replace(
+        setting=each.setting._replace(**_FREE_WORDING.get(each.name, {})),
+        default="error" if each.name == "too_long" else each.default,
+    )
+    for each in task_options(
+        *("template", "system", "chat"),
+        *("answer_prefix", "too_long", "template_arguments"),
+    )
 ]
 
 _SOURCE = "A file, or a pattern such as 'part-*.csv'; '-' is stdin."
@@ -300,6 +329,53 @@ def evaluate(
     from classify.cli.evaluate_job import evaluate_table
 
     evaluate_table(task, rules, reading.table([source]), options, notes)
+
+
+@as_command(
+    """Example:
+
+$ classify track --text "Where is my parcel?" --words "parcel,card"
+
+Let the model go on from texts as it likes, and follow how likely it finds
+some words at every step. There are no labels, and nothing is classified.
+
+Of a file, the output has a row for each text, step and word: row (of the
+input, from 1), generation (with --n), step, token (generated there), word,
+logprob (natural logarithm of the probability that the next token begins the
+word) and error (why a text was set aside).
+""",
+    *_TEXT_COLUMN,
+    *task_options(panels=("Model",)),
+    *_FREE_PROMPT,
+)
+def track(
+    given: Given,
+    notes: Notes,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXTS", help=_SOURCE, show_default=False),
+    ] = None,
+    *,
+    options: TrackOptions,
+    generation: Generation,
+    reading: Reading,
+) -> None:
+    """Follow how likely words are while the model goes on from a text."""
+    if bool(sources) == (options.text is not None):
+        raise ConfigError("Name a file with texts, or give --text, and not both.")
+    words, task = options.spellings(), task_of(given)
+    refuse_unused(
+        given, task_facts(task) | {"values are written": bool(options.output)}
+    )
+    from classify.cli.track_job import track_table, track_text
+
+    if options.text is not None:
+        refuse_unused(given, {"files are read": False})
+        track_text(task, words, options, generation, notes)
+        return
+    refuse_unused(given, reading.facts(sources or []))
+    table = reading.table(sources or [])
+    track_table(task, words, table, options, generation, notes)
 
 
 @as_command(

@@ -1,4 +1,4 @@
-"""The options of `classify calibrate`, `evaluate` and `tune` alone."""
+"""The options of `classify calibrate`, `evaluate`, `track` and `tune` alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ from classify.parameters import BOOLEAN, TEXT, Setting, number, one_of
 if TYPE_CHECKING:
     from classify.jobs import CalibrationWishes
 
-__all__ = ["EvaluateOptions", "FitOptions", "TuneOptions", "parse_prior"]
+__all__ = [
+    "EvaluateOptions",
+    "FitOptions",
+    "TrackOptions",
+    "TuneOptions",
+    "parse_prior",
+]
 
 # As `classify.calibration` lists them, which takes seconds to import; a test compares.
 _METHODS = (
@@ -44,6 +50,48 @@ class EvaluateOptions:
         ),
     ] = None
     overwrite: Overwrite = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackOptions:
+    """Which words are tracked, in which texts, and where the values go."""
+
+    words: Annotated[
+        str | None,
+        data_setting(
+            "Words to track, such as yes,no; several spellings as 'yes|Yes,no|No'.",
+            TEXT,
+            metavar="WORDS",
+        ),
+    ] = None
+    text: Annotated[
+        str | None,
+        data_setting("Show one text instead of a file.", TEXT, metavar="TEXT"),
+    ] = None
+    output: Annotated[
+        Path | None,
+        data_setting(
+            "Write the values to a file: .csv, .tsv, .jsonl or .parquet. '-' is "
+            "stdout.",
+            TEXT,
+            metavar="OUT",
+            default="CSV to stdout; a table for --text",
+            option="--output -o",
+        ),
+    ] = None
+    overwrite: Overwrite = False
+
+    def spellings(self) -> dict[str, list[str]]:
+        """Return the spellings of each word, the first of which is its name."""
+        if self.words is None:
+            raise ConfigError("There are no words: give --words, such as yes,no.")
+        spelled: dict[str, list[str]] = {}
+        for listed in split_labels(self.words, "--words"):
+            name, *others = [each.strip() for each in listed.split("|")]
+            if name in spelled:
+                raise ConfigError(f"--words has {name!r} twice: leave one out.")
+            spelled[name] = [name, *others]
+        return spelled
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ is somebody's work, and stays unless --overwrite is given.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TUNED",
     "check_calibration",
+    "check_columns",
     "check_log",
     "check_place",
     "check_report",
@@ -37,21 +39,26 @@ def check_rows(
     from classify.jobs.output import errors_path
     from classify.jobs.results import ERRORS_HEADER
 
-    if _has_content(output):
-        wanted = [*table.columns, *job.kinds(table.columns)]
-        found = _columns(output, written)
-        if not found:
-            raise _refusal(output, f"exists and cannot be read as {written.name}")
-        if found != wanted:
-            raise _refusal(
-                output,
-                f"exists and has other columns ({', '.join(found)}) than this command "
-                "writes",
-            )
+    check_columns(output, [*table.columns, *job.kinds(table.columns)], written)
     errors = errors_path(output)
     if _has_content(errors) and not _starts(errors).startswith(ERRORS_HEADER):
         raise _refusal(
             errors, "would be replaced by a list of rows, and is something else"
+        )
+
+
+def check_columns(output: Path, wanted: Sequence[str], written: "OutputFormat") -> None:
+    """Raise DataError if a file is there with other columns than these."""
+    if not _has_content(output):
+        return
+    found = _columns(output, written)
+    if not found:
+        raise _refusal(output, f"exists and cannot be read as {written.name}")
+    if found != [*wanted]:
+        raise _refusal(
+            output,
+            f"exists and has other columns ({', '.join(found)}) than this command "
+            "writes",
         )
 
 

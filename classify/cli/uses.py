@@ -57,6 +57,9 @@ USES: Mapping[str, Use] = {
     "a task file is written": Use(
         ("overwrite",), "{option} is for --output: give it, or drop {option}."
     ),
+    "values are written": Use(
+        ("overwrite",), "{option} is for --output: give it, or drop {option}."
+    ),
     "a report is written": Use(
         ("overwrite",), "{option} is for --report: give it, or drop {option}."
     ),

@@ -18,6 +18,7 @@ from classify.metrics.risk_coverage import (
 )
 from classify.metrics.risk_coverage_display import RiskCoverageDisplay
 from classify.metrics.smooth import smooth_calibration_error
+from classify.metrics.track_display import TrackDisplay
 
 __all__ = [
     "BootstrapInterval",
@@ -25,6 +26,7 @@ __all__ = [
     "ReliabilityDisplay",
     "RiskCoverageCurve",
     "RiskCoverageDisplay",
+    "TrackDisplay",
     "augrc_score",
     "aurc_score",
     "bootstrap_interval",

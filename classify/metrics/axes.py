@@ -53,7 +53,11 @@ def axes_for_curves(ax: "Axes | None") -> "Axes":
 def next_style(ax: "Axes") -> CurveStyle:
     """Return the style after those of the curves that are drawn already."""
     n_curves = sum(line.get_gid() == CURVE for line in ax.lines)
-    return _STYLES[n_curves % len(_STYLES)]
+    n_styles = len(_STYLES)
+    style = _STYLES[n_curves % n_styles]
+    # From the fifth curve on, the colours come again with other lines.
+    other = _STYLES[(n_curves + n_curves // n_styles) % n_styles]
+    return style._replace(line=other.line)
 
 
 def put_legend_above(ax: "Axes") -> None:

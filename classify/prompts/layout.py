@@ -23,6 +23,7 @@ __all__ = [
     "lay_out_chat",
     "lay_out_plain",
     "lay_out_thought",
+    "lay_out_turn",
 ]
 
 # Marks that stand for data while a chat template is rendered, and for the end of the
@@ -174,6 +175,28 @@ def lay_out_chat(
         text = text if prefix.head else bare
     date = _date(best.chat, best.rendered)
     return Layout(_placed(text, held), separator, best.slot, date)
+
+
+def lay_out_turn(
+    tokenizer: Tokenizer,
+    system: Sequence[Part],
+    examples: Examples,
+    body: Sequence[Part],
+    template_arguments: Mapping[str, Any],
+) -> Layout:
+    """Render the chat template to where the model goes on, as it likes.
+
+    Raises
+    ------
+    PromptError
+        The template refuses the roles, or drops a part.
+    """
+    prefix = _Prefix("", "")
+    messages, held = _written(system, examples, body, prefix)
+    arguments = _dated(template_arguments)
+    chat, rendered = _accepted(tokenizer, messages, arguments, len(held))
+    held = _trimmed(chat, rendered, system, examples, body, prefix)
+    return Layout(_placed(rendered, held), None, None, _date(chat, rendered))
 
 
 @dataclass(frozen=True)

@@ -270,14 +270,9 @@ class PromptTemplate:
             unknown label, a chat template that cannot render the roles or loses the
             text.
         """
-        if self.chat is True and not tokenizer.has_chat_template:
-            raise PromptError(
-                f"The tokenizer of {tokenizer.name!r} has no chat template, which "
-                f"{parameter('chat', True)} needs: use {parameter('chat', False)}, or "
-                "a chat model."
-            )
+        self.check_tokenizer(tokenizer)
         recipe = self.resolved(labels, has_chat_template=tokenizer.has_chat_template)
-        recipe._check_arguments()
+        recipe.check_tokenizer(tokenizer)
         listed = _list_options(labels, recipe)
         prompt = recipe._compile(tokenizer, labels, listed, reasons=reasons)
         if recipe.options != "verbatim":
@@ -287,6 +282,16 @@ class PromptTemplate:
         answered = prompt.answering() if reasons else prompt
         listed = "\n".join(answered.separator_before(word) + word for word in words)
         return recipe._compile(tokenizer, labels, listed, reasons=reasons)
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Raise PromptError where a chat template is needed and there is none."""
+        if self.chat is True and not tokenizer.has_chat_template:
+            raise PromptError(
+                f"The tokenizer of {tokenizer.name!r} has no chat template, which "
+                f"{parameter('chat', True)} needs: use {parameter('chat', False)}, or "
+                "a chat model."
+            )
+        self._check_arguments()
 
     def _check_arguments(self) -> None:
         if self.template_arguments and self.chat is False:

@@ -1,0 +1,182 @@
+"""What `classify track` does: a table of values for files, one on screen for a text."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from classify.atomic import atomic_file
+from classify.cli.console import Notes
+from classify.cli.fitting import TrackOptions
+from classify.cli.groups import is_stream
+from classify.cli.job_progress import JobProgress
+from classify.cli.loading import load_classifier, with_text_column
+from classify.cli.overwriting import check_columns, check_place
+from classify.cli.report import warn_of_rows
+from classify.cli.tables import figures_table, on_one_line
+from classify.config import Task
+from classify.encoding import Row
+from classify.errors import AnswerError, DataError, InputError
+from classify.prompted_model import PromptedModel
+from classify.rows import rows_of_cells, rows_of_texts
+from classify.spec import Generation
+from classify.tables.chunk import joined
+from classify.tables.python_tables import frame_table
+from classify.tables.table import Table
+from classify.tables.writing import OutputFormat, output_format
+from classify.verbalizer import Verbalizer
+from classify.word_tracking import TrackedWords, track_rows
+
+__all__ = ["track_table", "track_text"]
+
+_CHUNK_ROWS = 8192
+
+Spellings = Mapping[str, Sequence[str]]
+
+
+def track_text(
+    task: Task,
+    words: Spellings,
+    options: TrackOptions,
+    generation: Generation,
+    notes: Notes,
+) -> None:
+    """Track words over one text, and show or write the values."""
+    rows = rows_of_texts([options.text], _free(task).prompt.fields)
+    written = _checked_output(options, generation)
+    tracked = _tracked(task, rows, words, generation, notes)
+    for error in tracked.errors.values():
+        raise error
+    if written is not None:
+        _write(_values(tracked, np.arange(1), generation), options.output, written)
+        return
+    names = [word.name for word in tracked.words]
+    for several in tracked.generations.values():
+        for one in several:
+            shown = [
+                [on_one_line(repr(token)), *(f"{value:.3f}" for value in values)]
+                for token, values in zip(one.tokens, one.logprobs, strict=True)
+            ]
+            notes.results(in_files=80).print(figures_table(names, shown))
+
+
+def track_table(
+    task: Task,
+    words: Spellings,
+    table: Table,
+    options: TrackOptions,
+    generation: Generation,
+    notes: Notes,
+) -> None:
+    """Track words over a table's texts, and write the values."""
+    task = with_text_column(_free(task), table, notes)
+    column_of = {
+        name: task.text_column if name == "text" else name
+        for name in task.prompt.fields
+    }
+    for name, column in column_of.items():
+        table.check_column(column, f"for the prompt's {{{name}}}", "text_column")
+    written = _checked_output(options, generation, table)
+    chunk = joined([table.no_rows(), *table.chunks(_CHUNK_ROWS)])
+    cells = rows_of_cells({each: chunk.cells(c) for each, c in column_of.items()})
+    numbered: dict[int, Row | InputError] = dict(
+        zip(chunk.numbers.tolist(), cells, strict=True)
+    )
+    numbered |= {each.number: DataError(each.reason) for each in chunk.unreadable}
+    if not numbered:
+        raise DataError(f"There are no rows in {table.name}.")
+    numbers = np.array(sorted(numbered))
+    rows = [numbered[number] for number in numbers.tolist()]
+    tracked = _tracked(task, rows, words, generation, notes)
+    if not tracked.generations:
+        first = next(iter(tracked.errors.values()))
+        kind = AnswerError if isinstance(first, AnswerError) else DataError
+        raise kind(f"None of the {len(rows):,} rows can be used: {first}")
+    frame = _values(tracked, numbers, generation)
+    _write(frame, options.output or Path("-"), written or output_format("-"))
+    reasons = Counter(str(error) for error in tracked.errors.values())
+    warn_of_rows(reasons, notes, "set aside")
+    if tracked.truncated:
+        notes.warn(f"{len(tracked.truncated):,} texts were cut to fit the model.")
+    if options.output is not None and not is_stream(options.output):
+        notes.say(f"Values of {len(tracked.generations):,} texts: {options.output}")
+
+
+def _free(task: Task) -> Task:
+    """Return the task with the text alone as its prompt, unless it has another."""
+    changes = {} if task.prompt.template else {"template": "{text}"}
+    if "too_long" not in task.given:
+        changes["too_long"] = "error"
+    return task.changed(changes) if changes else task
+
+
+def _tracked(
+    task: Task,
+    rows: Sequence[Row | InputError],
+    words: Spellings,
+    generation: Generation,
+    notes: Notes,
+) -> TrackedWords:
+    task = _free(task)
+    load_classifier(task, notes)
+    model = PromptedModel(
+        template=task.prompt, verbalizer=Verbalizer(), spec=task.model, tokenizer=None
+    )
+    with JobProgress(notes) as progress:
+        progress.begins(len(rows), 0)
+        tracked = track_rows(
+            rows,
+            words,
+            model,
+            generation,
+            progress=lambda n_rows: progress.progressed(n_rows, 0),
+        )
+    for word in tracked.words:
+        if not word.is_whole:
+            pieces = " or ".join(map(repr, word.pieces))
+            notes.note(f"{word.name!r} is tracked by its first token: {pieces}.")
+    return tracked
+
+
+def _columns(generation: Generation) -> list[str]:
+    several = ["generation"] if generation.n > 1 else []
+    return ["row", *several, "step", "token", "word", "logprob", "error"]
+
+
+def _checked_output(
+    options: TrackOptions, generation: Generation, *inputs: Table
+) -> OutputFormat | None:
+    """Return how the values are written, or raise InputError; None: they are shown."""
+    output = options.output
+    if output is None:
+        return None
+    written = output_format(output)
+    if not is_stream(output):
+        check_place(output, *inputs)
+        if not options.overwrite:
+            check_columns(output, _columns(generation), written)
+    return written
+
+
+def _values(
+    tracked: TrackedWords,
+    numbers: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+    generation: Generation,
+) -> pd.DataFrame:
+    """Return the table of values, with rows as they are numbered in the input."""
+    frame = tracked.to_frame().reindex(columns=_columns(generation))
+    frame["row"] = numbers[frame["row"].to_numpy(dtype=np.int64)] + 1
+    return frame
+
+
+def _write(frame: pd.DataFrame, output: Path | None, written: OutputFormat) -> None:
+    chunk = joined([*frame_table(frame).chunks(max(len(frame), 1))])
+    header, part = written.header(chunk.columns, ()), written.encode(chunk, {}, {})
+    if output is None or str(output) == "-":
+        written.assemble([part], header, sys.stdout.buffer)
+        return
+    with atomic_file(output) as file:
+        written.assemble([part], header, file)

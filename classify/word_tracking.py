@@ -1,0 +1,408 @@
+"""Chosen words at every step of a free generation: how likely each one is there.
+
+There are no labels. A word's value is log p(the next token begins the word), in nats,
+over the full vocabulary, before any temperature: the sum over the first tokens that the
+word has behind a space and without one, and over those of its further spellings.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.encoding import Row
+from classify.errors import AnswerError, InputError, RowError
+from classify.prompted_model import Progress, PromptedModel, Refuse
+from classify.prompts import PromptTemplate
+from classify.prompts.compiled import CompiledPrompt
+from classify.prompts.free import compile_free
+from classify.scoring.driver import drive
+from classify.scoring.result import TextScore
+from classify.scoring.strategies import Strategy
+from classify.spec import Generation, ModelSpec
+from classify.tokenizer import Tokenizer
+from classify.tracking import TrackedGeneration, TrackedRequest, common_prefix_length
+from classify.verbalizer import Verbalizer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TrackedText", "TrackedWord", "TrackedWords", "track", "track_rows"]
+
+Words = Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+class TrackedWord(NamedTuple):
+    """A word, and the tokens that begin it.
+
+    Attributes
+    ----------
+    name : str
+    token_ids : tuple of int
+        The first token of each spelling, behind a space and without; each once.
+    pieces : tuple of str
+        Their text.
+    is_whole : bool
+        Whether these tokens are the whole word. If not, its value is that of its
+        beginning, which other words may share.
+    """
+
+    name: str
+    token_ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    is_whole: bool
+
+
+class TrackedText(NamedTuple):
+    """One generation.
+
+    Attributes
+    ----------
+    text : str
+    tokens : tuple of str, length n_steps
+        The text of each generated token, the one that ends it included.
+    logprobs : ndarray of float64, shape (n_steps, n_words)
+        log p(the next token begins the word | prompt, earlier tokens), in nats.
+    finish_reason : {"stop", "length"}
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    logprobs: npt.NDArray[np.float64]
+    finish_reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedWords:
+    """What `track` returns.
+
+    Attributes
+    ----------
+    words : tuple of TrackedWord
+    generations : dict of int to tuple of TrackedText
+        By position of the text, without those that have an error.
+    errors : dict of int to InputError or AnswerError
+        Why the others were set aside.
+    truncated : tuple of int
+        Positions of the texts that were cut to fit the model.
+    """
+
+    words: tuple[TrackedWord, ...]
+    generations: dict[int, tuple[TrackedText, ...]]
+    errors: dict[int, RowError]
+    truncated: tuple[int, ...] = ()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a table with a row for each text, step and word.
+
+        Returns
+        -------
+        DataFrame
+            ``row`` (position of the text), ``generation`` (where there are several of
+            a text), ``step`` (from 0), ``token`` (generated there), ``word`` and
+            ``logprob``. A text that was set aside has one row with its ``error``, a
+            column that is there only if there is such a text.
+        """
+        import pandas as pd
+
+        names = [word.name for word in self.words]
+        parts = [
+            pd.DataFrame(
+                {
+                    "row": at,
+                    "generation": number,
+                    "step": np.repeat(np.arange(len(one.tokens)), len(names)),
+                    "token": np.repeat(np.array(one.tokens, dtype=object), len(names)),
+                    "word": names * len(one.tokens),
+                    "logprob": one.logprobs.ravel(),
+                }
+            )
+            for at, several in self.generations.items()
+            for number, one in enumerate(several)
+        ]
+        errors = {at: str(error) for at, error in self.errors.items()}
+        if errors:
+            aside = {"row": [*errors], "error": [*errors.values()]}
+            parts.append(pd.DataFrame(aside))
+        columns = ["row", "generation", "step", "token", "word", "logprob"]
+        if all(len(several) == 1 for several in self.generations.values()):
+            columns.remove("generation")
+        columns += ["error"] * bool(errors)
+        if not parts:
+            return pd.DataFrame(columns=columns)
+        frame = pd.concat(parts, ignore_index=True)[columns]
+        kinds = {name: "Int64" for name in ("generation", "step") if errors}
+        kinds = {name: kind for name, kind in kinds.items() if name in columns}
+        return frame.astype(kinds).sort_values("row", kind="stable", ignore_index=True)
+
+
+def track(
+    texts: Any,
+    words: Words,
+    *,
+    model: str = "demo",
+    prompt: PromptTemplate | str | None = None,
+    max_tokens: int = 64,
+    temperature: float = 0.0,
+    n: int = 1,
+    seed: int | None = None,
+    on_error: Literal["raise", "set_aside"] = "raise",
+    tokenizer: Tokenizer | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> TrackedWords:
+    """Generate freely, and follow how likely chosen words are at every step.
+
+    Parameters
+    ----------
+    texts : sequence of str, Series, array or DataFrame
+        Texts; or rows with the columns that the prompt needs.
+    words : sequence of str, or mapping of str to str or sequence of str
+        The words, or names with their spellings: ``{"yes": ["yes", "Yes"]}``.
+        A word of several tokens is tracked by its first token.
+    model : str, default="demo"
+        A Hugging Face hub id or a local folder.
+    prompt : PromptTemplate or str, default=None
+        The recipe of the prompt. None or a string: its template, ``{text}`` by
+        default; then a text that does not fit the model is an error.
+    max_tokens : int, default=64
+        Maximum number of tokens to generate.
+    temperature : float, default=0.0
+        0 takes the likeliest token. Values are those before any temperature.
+    n : int, default=1
+        Generations for each text; above 1 needs a temperature.
+    seed : int, default=None
+        Seed of the draws; each text has draws of its own.
+    on_error : {"raise", "set_aside"}, default="raise"
+        What becomes of a text that cannot be used.
+    tokenizer : Tokenizer, default=None
+        None: the model's own.
+    progress : callable, default=None
+        Called with the number of texts finished since the last call.
+    **options
+        Further settings of `ModelSpec`, as `ZeroShotClassifier` takes them:
+        ``engine``, ``dtype``, ``device``, ``speculation``, ….
+
+    Returns
+    -------
+    TrackedWords
+
+    Raises
+    ------
+    InputError
+        Two words begin with the same token, a word has no token, or a text cannot be
+        used.
+
+    Examples
+    --------
+    >>> from classify import track
+    >>> tracked = track(["Where is my parcel?"], ["parcel", "card"], max_tokens=2)
+    >>> tracked.to_frame().columns.tolist()
+    ['row', 'step', 'token', 'word', 'logprob']
+    """
+    from classify.frames import rows_and_candidates
+
+    if not isinstance(prompt, PromptTemplate):
+        prompt = PromptTemplate(prompt or "{text}", too_long="error")
+    generation = Generation(
+        max_tokens=max_tokens, temperature=temperature, n=n, seed=seed
+    )
+    rows, _ = rows_and_candidates(texts, None, prompt.fields)
+    return track_rows(
+        rows,
+        words,
+        PromptedModel(
+            template=prompt,
+            verbalizer=Verbalizer(),
+            spec=ModelSpec(model=model, **options),
+            tokenizer=tokenizer,
+        ),
+        generation,
+        refuse=_refuse if on_error == "raise" else None,
+        progress=progress,
+    )
+
+
+def track_rows(
+    rows: Sequence[Row | InputError],
+    words: Words,
+    model: PromptedModel,
+    generation: Generation,
+    *,
+    refuse: Refuse | None = None,
+    progress: Progress | None = None,
+) -> TrackedWords:
+    """Follow words over rows; see `track`.
+
+    Parameters
+    ----------
+    rows : sequence of mapping or InputError
+    words : sequence or mapping
+    model : PromptedModel
+    generation : Generation
+    refuse : callable, default=None
+        Makes the exception that a row with an error raises. None: it is set aside.
+    progress : callable, default=None
+    """
+    tokenizer = model.load_tokenizer()
+    tracked = _tracked_words(words, tokenizer)
+    prompt = compile_free(model.template, tokenizer)
+    errors: dict[int, RowError] = {}
+    generations: dict[int, tuple[TrackedText, ...]] = {}
+
+    def set_aside(at: int, error: RowError) -> None:
+        if refuse is not None:
+            raise refuse(at, error) from error
+        errors[at] = error
+
+    engine = model.load_engine()
+    room = engine.context_length - generation.max_tokens + 1
+    requests: dict[int, TrackedRequest] = {}
+    truncated = []
+    for at, row in enumerate(rows):
+        encoded = _encoded(prompt, row, room)
+        if isinstance(encoded, InputError):
+            set_aside(at, encoded)
+            continue
+        token_ids, is_cut = encoded
+        truncated += [at] * is_cut
+        seed = generation.seed
+        requests[at] = TrackedRequest(
+            token_ids,
+            [token for word in tracked for token in word.token_ids],
+            max_tokens=generation.max_tokens,
+            temperature=generation.temperature,
+            n=generation.n,
+            # The draws of a text have seeds one after the other.
+            seed=None if seed is None else seed + at * generation.n,
+        )
+    if errors and progress is not None:
+        progress(len(errors))
+    places = [*requests]
+    for which, answer in drive(map(_asking, requests.values()), engine):
+        at = places[which]
+        if isinstance(answer, InputError | AnswerError):
+            set_aside(at, answer)
+        else:
+            several = cast("tuple[TrackedGeneration, ...]", answer)
+            generations[at] = tuple(
+                _tracked_text(one, tracked, tokenizer) for one in several
+            )
+        if progress is not None:
+            progress(1)
+    return TrackedWords(
+        tracked,
+        dict(sorted(generations.items())),
+        dict(sorted(errors.items())),
+        tuple(at for at in truncated if at in generations),
+    )
+
+
+def _refuse(at: int, error: RowError) -> Exception:
+    return type(error)(
+        f"Text {at}: {error} Pass on_error='set_aside' to go on with the other texts."
+    )
+
+
+def _asking(request: TrackedRequest) -> Strategy:
+    """Ask one thing, and return the answer."""
+    # The driver hands on whatever a strategy returns.
+    answer: Any = yield request
+    return cast("TextScore", answer)
+
+
+def _encoded(
+    prompt: CompiledPrompt, row: Row | InputError, room: int
+) -> tuple[tuple[int, ...], bool] | InputError:
+    """Return the tokens of a row's prompt and whether it was cut, or its error."""
+    if isinstance(row, InputError):
+        return row
+    try:
+        encoded = prompt.encode([row], suffix="", max_tokens=room)
+    except InputError as error:
+        return error
+    return encoded.token_ids[0], encoded.truncated[0]
+
+
+def _tracked_text(
+    generation: TrackedGeneration, words: Sequence[TrackedWord], tokenizer: Tokenizer
+) -> TrackedText:
+    columns = generation.tracked_logprobs
+    assert columns is not None, "tracked"
+    values = [
+        np.logaddexp.reduce([columns[token] for token in word.token_ids], axis=0)
+        for word in words
+    ]
+    return TrackedText(
+        text=tokenizer.decode(generation.token_ids),
+        tokens=tokenizer.pieces(generation.token_ids),
+        logprobs=np.array(values).T,
+        finish_reason=generation.finish_reason,
+    )
+
+
+def _tracked_words(words: Words, tokenizer: Tokenizer) -> tuple[TrackedWord, ...]:
+    """Return the words with the tokens that begin them, or raise InputError."""
+    if isinstance(words, str) or not words:
+        raise InputError(
+            f"words must be a sequence of words, such as ['yes', 'no']. Got {words!r}."
+        )
+    spelled: Mapping[str, str | Sequence[str]] = (
+        words if isinstance(words, Mapping) else {word: word for word in words}
+    )
+    if len(spelled) < len(words):
+        twice = next(word for word in words if [*words].count(word) > 1)
+        raise InputError(f"The word {twice!r} is given twice: leave one out.")
+    found = []
+    owners: dict[int, TrackedWord] = {}
+    for name, spellings in spelled.items():
+        if isinstance(spellings, str):
+            spellings = [spellings]
+        word = _tracked_word(name, spellings, tokenizer)
+        for token, piece in zip(word.token_ids, word.pieces, strict=True):
+            if other := owners.get(token):
+                raise InputError(
+                    f"The words {other.name!r} and {name!r} begin with the same token, "
+                    f"{piece!r}, so that they could not be told apart: leave one out, "
+                    "or make them spellings of one word."
+                )
+            owners[token] = word
+        found.append(word)
+    return tuple(found)
+
+
+def _tracked_word(
+    name: str, spellings: Sequence[str], tokenizer: Tokenizer
+) -> TrackedWord:
+    firsts: dict[int, bool] = {}
+    for spelling in spellings:
+        if not isinstance(spelling, str) or not spelling.strip():
+            raise InputError(
+                f"The word {name!r} has a spelling without characters, {spelling!r}: "
+                "leave it out."
+            )
+        for tokens in _tokenized(spelling.strip(), tokenizer):
+            if not tokens or tokens[0] == tokenizer.unknown_id:
+                raise InputError(
+                    f"The tokenizer of {tokenizer.name!r} has no token for the start "
+                    f"of {spelling!r}: leave it out."
+                )
+            firsts[tokens[0]] = firsts.get(tokens[0], True) and len(tokens) == 1
+    ids = tuple(firsts)
+    return TrackedWord(name, ids, tokenizer.pieces(ids), all(firsts.values()))
+
+
+def _tokenized(word: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
+    """Yield the tokens of a word behind a space, and at the start of a line."""
+    encode = tokenizer.encode_text
+    for before, space in (("a", " "), ("\n", "")):
+        alone, joint = encode(before), encode(before + space + word)
+        shared = common_prefix_length([alone, joint])
+        apart = joint[shared:] if shared == len(alone) else encode(space + word)
+        tokens = list(apart)
+        # A space of its own begins any word.
+        while tokens and not tokenizer.pieces(tokens[:1])[0].strip():
+            del tokens[0]
+        yield tokens
