@@ -89,7 +89,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         None: the model's own.
     speculation : str or mapping, default=None
         Speculative decoding, with vLLM: "labels", "ngram", … or ``{"method": "eagle",
-        "model": FOLDER}``; see `classify.engines.vllm.speculation`. It changes no
+        "model": FOLDER}``; see `classify.engines.speculation`. It changes no
         value.
     calibrator : str, Path or LabelCalibrator, default=None
         Corrects the probabilities. The name of a method ("auto", "prior_matching", …)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from classify.demo import located
 from classify.doubts import doubt_label_mass, doubt_one_label
 from classify.encoding import Row, RowEncoder, Space
-from classify.engines import Engine, load_engine
+from classify.engines import BaseEngine, Engine, load_engine
 from classify.engines.files import Files, files_of
 from classify.engines.turns import Turns
 from classify.errors import ConfigError, InputError, ModelLoadError, RowError
@@ -65,7 +65,7 @@ class PromptedModel:
     # How long the model may think before it answers; 0: it does not.
     max_thought_tokens: int = 0
     files: Files = field(init=False)
-    _engine: Engine | None = field(default=None, init=False, compare=False)
+    _engine: BaseEngine | None = field(default=None, init=False, compare=False)
     _engine_pid: int = field(default=0, init=False, compare=False)
     _encoder: RowEncoder | None = field(default=None, init=False, compare=False)
     # Doubts are told once, whatever the number of calls.
@@ -121,11 +121,7 @@ class PromptedModel:
         if not isinstance(spec.engine, str):
             return spec.engine
         kept = self._engine
-        if (
-            kept is not None
-            and self._engine_pid == os.getpid()
-            and not getattr(kept, "closed", False)
-        ):
+        if kept is not None and self._engine_pid == os.getpid() and not kept.closed:
             return kept
         further = spec.engine_options or {}
         for name in further:

@@ -8,9 +8,11 @@ these fields.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from classify.engines.choice import ENGINES, EngineChoice, choose_engine
+from classify.engines.choice import EngineChoice, choose_engine
+from classify.engines.protocol import Engine
+from classify.engines.registry import engine_names
 from classify.errors import ConfigError
 from classify.parameters import (
     BOOLEAN,
@@ -27,12 +29,7 @@ from classify.parameters import (
 )
 from classify.wording import parameter
 
-if TYPE_CHECKING:
-    from classify.engines import Engine
-
 __all__ = ["Generation", "ModelSpec", "Scoring"]
-
-_ENGINES = ("auto", *ENGINES)
 
 
 def _number_of_text(value: Any) -> Any:
@@ -41,10 +38,10 @@ def _number_of_text(value: Any) -> Any:
 
 
 def _speculation(value: Any) -> Any:
-    from classify.engines.vllm.speculation import speculative_config
+    from classify.engines.speculation import checked_speculation
 
     if isinstance(value, str | Mapping):
-        speculative_config(value)  # refuses what no method can do
+        checked_speculation(value)  # refuses what no method can do
     return value
 
 
@@ -78,14 +75,14 @@ class ModelSpec:
         ),
     ] = "demo"
     engine: Annotated[
-        "str | Engine",
+        str | Engine,
         Setting(
-            f"{listed(_ENGINES)}.",
+            f"{listed(engine_names())}.",
             Allowed(
                 "the name of an engine, or an Engine",
-                lambda value: isinstance(value, str) or hasattr(value, "submit"),
+                lambda value: isinstance(value, str | Engine),
                 "a string",
-                _ENGINES,
+                engine_names(),
             ),
             default="auto: vllm on a GPU",
             has_variable=True,
@@ -94,7 +91,7 @@ class ModelSpec:
     dtype: Annotated[
         str,
         Setting(
-            "Number format of the weights, such as bfloat16.",
+            "Data type of the weights, such as bfloat16.",
             TEXT,
             default="float32 on a CPU",
             common=("auto", "float32", "bfloat16", "float16"),
@@ -175,7 +172,12 @@ class ModelSpec:
     def engine_choice(self) -> EngineChoice:
         """Return the name of the engine that runs the model, and why it is this one."""
         if isinstance(self.engine, str):
-            return choose_engine(self.engine, self.model, device=self.device)
+            return choose_engine(
+                self.engine,
+                self.model,
+                device=self.device,
+                options=self.engine_options,
+            )
         return EngineChoice(self.engine.name, "")
 
     def engine_arguments(self) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def prepared(folder):
         "method": ["--method", "temperature"],
         "min_label_mass": ["--min-label-mass", "0.001"],
         "n_chains": ["--n-chains", "2", *reason],
+        "n_texts": ["--n-texts", "4"],
         "no_label_column": ["--no-label-column"],
         "options": ["--options", "lines"],
         "overwrite": ["--overwrite"],

@@ -15,7 +15,7 @@ from classify.cli.options import split_labels
 from classify.cli.report import report_summary
 from classify.cli.tables import ShownRow, bars, results_table
 from classify.cli.task import task_of
-from classify.engines.vllm.speculation import SpeculationFigures
+from classify.engines.speculation import SpeculationFigures
 from classify.errors import (
     ConfigError,
     EngineError,

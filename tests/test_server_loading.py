@@ -316,9 +316,10 @@ def test_engines_are_loaded_by_name_and_shared(small, folder):
     other.close()
 
 
-def test_auto_is_never_a_server():
+def test_auto_is_a_server_where_its_address_is_given():
     assert choose_engine("auto", "m", device="cpu").name == "transformers"
-    assert choose_engine("server", "m") == ("server", "")
+    for name in ("auto", "server"):
+        assert choose_engine(name, "m", options={"url": BASE}) == ("server", "")
 
 
 OPTIONS = {
@@ -376,8 +377,8 @@ def test_an_option_that_is_not_allowed_is_refused(folder, case):
 
 def test_a_model_object_has_no_name():
     message = (
-        "The server engine needs the name of the model that the server runs: give a "
-        "folder or a hub id, not a object."
+        "The server engine loads models by name: give a folder or a hub id, not an "
+        "object of type object."
     )
     with pytest.raises(ConfigError, match=whole(message)):
         load_engine("server", object(), url=BASE)

@@ -2,7 +2,10 @@
 
 import inspect
 import re
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 from typer.main import get_command
@@ -13,7 +16,16 @@ from classify.cli.options import options_of
 from classify.cli.task import task_options
 from classify.config import Task
 from classify.errors import ConfigError, InputError
-from classify.parameters import settings_of
+from classify.parameters import (
+    BOOLEAN,
+    TEXT,
+    Setting,
+    instance_of,
+    number,
+    one_of,
+    optional,
+    settings_of,
+)
 from classify.spec import ModelSpec, Scoring
 
 GROUPS = (ModelSpec, Scoring, PromptTemplate, Verbalizer)
@@ -160,3 +172,66 @@ def test_options_of_a_command_have_one_meaning(command):
 def test_a_command_has_at_most_ten_parameters_of_its_own(command):
     function = inspect.unwrap(COMMANDS[command].callback)
     assert len(inspect.signature(function).parameters) <= 10
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Settings of every kind, as one adds them."""
+
+    n_chains: Annotated[
+        int, Setting("Chains.", number("from 1", lambda n: n >= 1, whole=True))
+    ] = 1
+    budget: Annotated[
+        int | None,
+        Setting("Tokens.", optional(number("from 1", lambda n: n >= 1, whole=True))),
+    ] = None
+    share: Annotated[float, Setting("Share.", number("from 0", lambda x: x >= 0))] = 0.5
+    kept: Annotated[bool, Setting("Kept.", BOOLEAN)] = False
+    answer: Annotated[str, Setting("Answer.", one_of("text", "code"))] = "text"
+    folder: Annotated[Path | None, Setting("Folder.", TEXT)] = None
+    pairs: Annotated[
+        Mapping[str, Any] | None,
+        Setting("Pairs.", instance_of("a mapping", Mapping), metavar="KEY=VALUE"),
+    ] = None
+    hidden: Annotated[int, Setting("", number("", lambda n: True, whole=True))] = 3
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "value"),
+    [
+        ("n_chains", "8", 8),
+        ("budget", "512", 512),
+        ("share", "1e-3", 0.001),
+        ("share", "2", 2.0),
+        ("kept", True, True),
+        ("answer", " Code", "code"),
+        ("folder", "a/b", Path("a/b")),
+        ("pairs", ["a=1", "b-c=x"], {"a": 1, "b_c": "x"}),
+    ],
+)
+def test_an_option_is_read_as_its_setting_is_typed(name, typed, value):
+    options = {each.name: each for each in options_of(Chains)}
+    assert sorted(options) == sorted({*settings_of(Chains)} - {"hidden"})
+    read = options[name].read(typed, "--x")
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "sentence"),
+    [
+        ("n_chains", "0", "--x must be a whole number from 1. Got 0 instead."),
+        ("n_chains", "1.5", "--x must be a whole number from 1. Got '1.5' instead."),
+        ("budget", "x", "--x must be a whole number from 1. Got 'x' instead."),
+        ("share", "nan", "--x must be a number from 0. Got nan instead."),
+        (
+            "answer",
+            "cod",
+            "--x must be text or code. Got 'cod' instead. Did you mean 'code'?",
+        ),
+        ("pairs", ["a"], "--x 'a' must be KEY=VALUE."),
+    ],
+)
+def test_an_option_that_its_setting_does_not_allow(name, typed, sentence):
+    options = {each.name: each for each in options_of(Chains)}
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        options[name].read(typed, "--x")

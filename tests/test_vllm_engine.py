@@ -9,7 +9,7 @@ import pytest
 
 from classify import PromptTemplate, ZeroShotClassifier
 from classify.demo import model_folder, tickets_csv
-from classify.engines import read
+from classify.engines import load_engine, read
 from classify.engines.vllm.engine import VllmEngine
 from classify.errors import ConfigError, EngineError, InputError, ModelLoadError
 from classify.jobs import Classification, RowColumns, open_table, run_job
@@ -31,8 +31,8 @@ REFUSED = {
         {},
         ConfigError,
         (
-            "The vllm engine loads models by name: give a folder or a hub id, not a "
-            "object."
+            "The vllm engine loads models by name: give a folder or a hub id, not "
+            "an object of type object."
         ),
     ),
     "an unknown option": (
@@ -63,7 +63,7 @@ def test_what_cannot_be_started_is_refused(case):
     pytest.importorskip("vllm")
     arguments, options, kind, message = REFUSED[case]
     with pytest.raises(kind, match=f"^{re.escape(message)}$"):
-        VllmEngine.load(*arguments, **options)
+        load_engine("vllm", *arguments, **options)
 
 
 @pytest.mark.slow

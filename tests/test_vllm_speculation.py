@@ -12,8 +12,8 @@ import pytest
 
 from classify import ZeroShotClassifier
 from classify.demo import tickets_csv
+from classify.engines.speculation import SpeculationFigures
 from classify.engines.vllm.speculation import (
-    SpeculationFigures,
     check_installed,
     method_of,
     speculation_figures,
@@ -129,7 +129,7 @@ ERRORS = {
     "two configurations": (
         {"speculative_config": {}, "method": "ngram", "model": "x"},
         (
-            "speculation has speculative_config and beside it method, model: put "
+            "speculation has speculative_config and also method, model: put "
             "everything into speculative_config, or nothing."
         ),
     ),

@@ -63,8 +63,8 @@ class DecisionOptions:
     target_risk: Annotated[
         float | None,
         _setting(
-            "Abstain where the calibration says so, to keep the share of wrong labels "
-            "at R.",
+            "Abstain by the calibration's threshold, so that at most a share R of the "
+            "labels is wrong.",
             SHARE,
             metavar="R",
         ),

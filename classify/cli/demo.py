@@ -14,6 +14,7 @@ from classify.demo import (
     tickets_csv,
     tickets_yaml,
 )
+from classify.engines.registry import fallback
 from classify.errors import ConfigError
 
 __all__ = ["classify_tickets", "write_files"]
@@ -23,8 +24,8 @@ _LABELS = f'--labels "{",".join(TICKET_LABELS)}"'
 
 def classify_tickets(notes: Notes) -> None:
     """Classify the bundled tickets, and show the command that does so with a file."""
-    # vLLM takes longer to start than the tickets take.
-    task = Task.parse({"labels": list(TICKET_LABELS), "engine": "transformers"})
+    # What "auto" takes on a GPU takes longer to start than the tickets take.
+    task = Task.parse({"labels": list(TICKET_LABELS), "engine": fallback().name})
     predict_table(
         task, Rules(), [str(tickets_csv())], Reading(), JobOptions(as_table=True), notes
     )

@@ -10,6 +10,7 @@ from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.engines.choice import choose_engine
 from classify.engines.diagnosis import describe, environment, findings
+from classify.engines.registry import kind_of
 
 __all__ = ["diagnose"]
 
@@ -25,7 +26,7 @@ def diagnose(task: Task, notes: Notes) -> None:
     facts = {**environment(), "auto takes": f"{auto.name}: {auto.reason}"}
     _print(facts.items(), notes)
     further = dict(spec.engine_options or {})
-    if chosen.name == "vllm":
+    if kind_of(chosen.name).lists("self_test"):
         further["self_test"] = False  # it is run below, case by case
     task = task.changed({"engine": chosen.name, "engine_options": further})
     started = time.monotonic()

@@ -136,9 +136,7 @@ class FitOptions:
     ] = None
     no_label_column: Annotated[
         bool,
-        data_setting(
-            "Leave the labels in the file out, and use its texts alone.", BOOLEAN
-        ),
+        data_setting("Ignore the labels in the file, and use only its texts.", BOOLEAN),
     ] = False
     output: Annotated[
         Path,
@@ -204,8 +202,8 @@ class FitOptions:
     force: Annotated[
         bool,
         _setting(
-            "Write the calibration even if it does harm; fit --method isotonic to few "
-            "labels.",
+            "Write the calibration even if it makes things worse; allow --method "
+            "isotonic with few labels.",
             BOOLEAN,
         ),
     ] = False

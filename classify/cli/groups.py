@@ -31,7 +31,7 @@ _job_setting = partial(Setting, panel="Job")
 
 Overwrite = Annotated[
     bool,
-    data_setting("Replace files that this command did not write.", BOOLEAN),
+    data_setting("Replace files even if this command did not write them.", BOOLEAN),
 ]
 
 
@@ -67,7 +67,7 @@ class Reading:
     input_format: Annotated[
         str | None,
         _format_setting(
-            "csv, tsv, jsonl or parquet, whatever the names of the files say.", _FORMAT
+            "csv, tsv, jsonl or parquet, whatever the file extensions.", _FORMAT
         ),
     ] = None
     encoding: Annotated[
@@ -81,19 +81,22 @@ class Reading:
     separator: Annotated[
         str | None,
         _format_setting(
-            "Between the fields of a CSV file.",
+            "Character between the fields of a CSV file.",
             TEXT,
             metavar="CHAR",
             default="a comma, or a tab in .tsv",
         ),
     ] = None
     quote_char: Annotated[
-        str, _format_setting("Around fields of a CSV file.", TEXT, metavar="CHAR")
+        str,
+        _format_setting(
+            "Character around the fields of a CSV file.", TEXT, metavar="CHAR"
+        ),
     ] = '"'
     escape_char: Annotated[
         str | None,
         _format_setting(
-            "Before a quote inside a field, if such quotes are not doubled.",
+            "Character before a quote inside a field, if quotes are not doubled.",
             TEXT,
             metavar="CHAR",
         ),
@@ -155,20 +158,18 @@ class JobOptions:
     as_table: Annotated[
         bool,
         data_setting(
-            "Show a table, also where stdout is no terminal.", BOOLEAN, option="--table"
+            "Show a table even if stdout is not a terminal.", BOOLEAN, option="--table"
         ),
     ] = False
     probabilities: Annotated[
         bool, data_setting("Add a column p(LABEL) for each label.", BOOLEAN)
     ] = False
     output_format: Annotated[
-        str | None, _format_setting("The same, for the output.", _FORMAT)
+        str | None, _format_setting("The same for the output.", _FORMAT)
     ] = None
     restart: Annotated[
         bool,
-        _job_setting(
-            "Start over, and throw away what an earlier run has finished.", BOOLEAN
-        ),
+        _job_setting("Start over, and discard what an earlier run finished.", BOOLEAN),
     ] = False
     keep_job: Annotated[
         bool,
@@ -188,8 +189,8 @@ class JobOptions:
     cache: Annotated[
         Path | None,
         _job_setting(
-            "Keep scores in a folder, and look them up there: for texts that occur "
-            "again in other jobs. At most 10 GiB.",
+            "Cache scores in a folder, for texts that occur again in other jobs. At "
+            "most 10 GiB.",
             TEXT,
             metavar="DIR",
             has_variable=True,
@@ -198,8 +199,8 @@ class JobOptions:
     dry_run: Annotated[
         bool,
         _job_setting(
-            "Only say how many rows, tokens and reads there are, and how long they "
-            "will take, measured on a sample.",
+            "Only estimate the numbers of rows, tokens and reads and the time they "
+            "take, from a sample.",
             BOOLEAN,
         ),
     ] = False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from classify.cli.console import Notes, Progress, clock
 from classify.cli.pace import Pace
-from classify.engines.vllm.speculation import SpeculationFigures
+from classify.engines.speculation import SpeculationFigures
 from classify.jobs import JobWatcher, Summary
 
 if TYPE_CHECKING:

@@ -94,9 +94,11 @@ class Option(NamedTuple):
         if self.choices:
             return self._chosen(typed, shown)
         value, allowed = self._parsed(typed, shown), self.setting.allowed
-        if self.setting.read is None and not allowed.holds(value):
+        # What is read further is checked where it is read, numbers excepted.
+        is_number = isinstance(value, int | float)
+        if (is_number or self.setting.read is None) and not allowed.holds(value):
             says = (allowed.written or allowed.says).removesuffix(" or null")
-            got = typed if isinstance(value, int | float) else repr(value)
+            got = typed if is_number else repr(value)
             raise ConfigError(f"{shown} must be {says}. Got {got} instead.")
         return Path(value) if Path in self.types else value
 

@@ -7,7 +7,7 @@ import typer
 
 from classify.cli.console import Notes, clock
 from classify.encoding import Row
-from classify.engines.vllm.speculation import SpeculationFigures
+from classify.engines.speculation import SpeculationFigures
 from classify.errors import AnswerError, EngineError, InputError
 from classify.jobs import Classification, Outcome, estimate_job
 from classify.labels import LabelSet

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from classify.engines.registry import is_engine_option
 from classify.wording import NO_VALUE
 
 __all__ = ["as_option"]
@@ -13,17 +14,6 @@ _OTHER_NAMES = {
     "n_workers": "--workers",
     "template_arguments": "--template-argument",
     "y": "--label-column",
-}
-# Those that are given with --engine-option.
-_OF_ENGINES = {
-    "api_key",
-    "cache_bytes",
-    "lora",
-    "patience",
-    "retries",
-    "self_test",
-    "served_model_name",
-    "timeout",
 }
 
 
@@ -39,7 +29,7 @@ def as_option(name: str, value: object) -> str:
     >>> as_option("served_model_name", NO_VALUE), as_option("prior", {"a": 0.5})
     ('--engine-option served_model_name=…', '--prior a=0.5')
     """
-    if name in _OF_ENGINES:
+    if is_engine_option(name):
         shown = "…" if value is NO_VALUE else _typed(value)
         return f"--engine-option {name}={shown}"
     option = _OTHER_NAMES.get(name, f"--{name.replace('_', '-')}")

@@ -23,7 +23,8 @@ from classify.cli.terminal import streams_elsewhere, visible
 from classify.config import Task
 from classify.doubts import MAX_DOUBTFUL_MASS
 from classify.engines import Engine
-from classify.engines.vllm.speculation import SpeculationFigures
+from classify.engines.protocol import with_defaults
+from classify.engines.speculation import SpeculationFigures
 from classify.errors import ConfigError, EngineError
 from classify.jobs import (
     Classification,
@@ -205,10 +206,7 @@ def _report_stop(outcome: Outcome, table: Table, notes: Notes) -> None:
 
 def _speculation_figures(engine: Engine | None) -> SpeculationFigures | None:
     """Return how well tokens were drafted, where the engine drafts any."""
-    figures: SpeculationFigures | None = getattr(
-        engine, "speculation_figures", lambda: None
-    )()
-    return figures
+    return None if engine is None else with_defaults(engine).speculation_figures()
 
 
 class _Piped:

@@ -8,6 +8,13 @@ from typing import Annotated, Any
 from classify.cli.given import Given
 from classify.cli.options import Option, options_of
 from classify.config import Task
+from classify.engines.kinds import SETTINGS
+from classify.engines.registry import (
+    AUTO,
+    candidates,
+    command_line_options,
+    selected_by,
+)
 from classify.errors import ConfigError
 from classify.labels import LabelSet
 from classify.parameters import TEXT, Setting, settings_of
@@ -16,10 +23,6 @@ from classify.spec import ModelSpec, Scoring
 from classify.verbalizer import Verbalizer
 
 __all__ = ["task_of", "task_options"]
-
-# Settings that concern a server alone, and those that a server has itself.
-_OF_SERVERS = ("url", "api_key_env")
-_OF_MODELS_HERE = ("dtype", "device")
 
 _LABELS = "Labels"
 
@@ -48,33 +51,18 @@ class _TaskFiles:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ServerOptions:
-    """Of the engine that runs elsewhere; they go into `engine_options`."""
-
-    url: Annotated[
-        str | None,
-        Setting(
-            "A running vLLM server, such as http://localhost:8000; --model names its "
-            "tokenizer.",
-            TEXT,
-            metavar="URL",
-            has_variable=True,
-        ),
-    ] = None
-    api_key_env: Annotated[
-        str | None,
-        Setting(
-            "Environment variable that holds the server's API key.",
-            TEXT,
-            has_variable=True,
-        ),
-    ] = None
-
-
 def _options() -> dict[str, Option]:
     model = options_of(ModelSpec, panel="Model")
-    of_server = options_of(_ServerOptions, panel="Model")
+    of_engines = [
+        Option(
+            each.name,
+            Setting(each.help, each.allowed, metavar=each.metavar, has_variable=True),
+            frozenset({str}),
+            None,
+            "Model",
+        )
+        for each in command_line_options().values()
+    ]
     at = 1 + [each.name for each in model].index("engine")
     labels, *of_task = options_of(Task)
     options = (
@@ -82,7 +70,7 @@ def _options() -> dict[str, Option]:
         *options_of(PromptTemplate, panel="Prompt"),
         *options_of(Verbalizer, panel="Prompt"),
         *options_of(Scoring, panel="Scoring"),
-        *(*model[:at], *of_server, *model[at:]),
+        *(*model[:at], *of_engines, *model[at:]),
     )
     return {each.name: each for each in options}
 
@@ -112,12 +100,14 @@ def task_of(given: Given) -> Task:
     in_file = {*task.given, *of_engine}
     typed = _settings(given, given.typed)
     environment = _settings(given, given.environment.keys() - in_file)
-    engine = _engine_of(typed, task, environment, has_url="url" in of_engine)
-    for name in _OF_MODELS_HERE if engine == "server" else _OF_SERVERS:
-        environment.pop(name, None)
+    of_engine |= typed.pop("engine_options", {})
+    engine = _engine_of(typed, task, environment, of_engine)
+    possible = candidates(engine, {})
+    for name in [*command_line_options(), *SETTINGS]:
+        if not any(kind.takes(name) for kind in possible):
+            environment.pop(name, None)
     changes = {**environment, **typed, "engine": engine}
-    of_engine.update(changes.pop("engine_options", {}))
-    for name in _OF_SERVERS:
+    for name in command_line_options():
         if name in changes:
             of_engine[name] = changes.pop(name)
     return task.changed({**changes, "engine_options": of_engine or None})
@@ -145,18 +135,18 @@ def _engine_of(
     typed: Mapping[str, Any],
     task: Task,
     environment: Mapping[str, Any],
-    *,
-    has_url: bool,
+    options: Mapping[str, Any],
 ) -> str:
-    """Return the engine's name; a URL means a server, if no engine is named."""
+    """Return the engine's name; an option may select it, if no engine is named."""
     in_file = task.model.engine if "engine" in task.given else None
     named: str | None = typed.get("engine", in_file)
-    if named in (None, "auto") and ("url" in typed or has_url):
-        return "server"
+    selected = selected_by({**options, **typed})
+    if named in (None, AUTO) and selected is not None:
+        return selected.name
     if named is not None:
         return named
-    named = environment.get("engine", "auto")
-    return "server" if named == "auto" and "url" in environment else str(named)
+    named, selected = environment.get("engine", AUTO), selected_by(environment)
+    return selected.name if named == AUTO and selected is not None else str(named)
 
 
 def _unescaped(text: str) -> str:

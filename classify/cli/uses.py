@@ -1,12 +1,14 @@
 """Options that would have no effect: they are refused, not ignored."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from classify.cli.given import Given
 from classify.cli.groups import JobOptions, OneText, Reading
 from classify.cli.options import options_of
+from classify.engines.kinds import SETTINGS
+from classify.engines.registry import candidates, command_line_options, kinds, takers
 from classify.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +36,26 @@ def _names(group: type) -> tuple[str, ...]:
     return tuple(each.name for each in options_of(group))
 
 
+def _of_engines() -> Iterator[tuple[str, Use]]:
+    """Yield the settings and options that some engines have and others have not."""
+    for name in (*command_line_options(), *SETTINGS):
+        others = [kind for kind in kinds() if not kind.takes(name)]
+        if not others:
+            continue
+        having = " or ".join(f"--engine {kind.name}" for kind in takers(name))
+        sentence = f"{{option}} is for {having}: give that, or drop {{option}}."
+        if name in SETTINGS and not any(kind.runs_here for kind in others):
+            titles = " and ".join(kind.title for kind in others)
+            sentence = (
+                f"{{option}} is for a model that runs here, and {titles} has its own: "
+                "drop {option}."
+            )
+        yield f"the engine takes {name}", Use((name,), sentence)
+
+
+_OF_ENGINES = dict(_of_engines())
 USES: Mapping[str, Use] = {
+    **_OF_ENGINES,
     "files are read": Use(
         ("labels_column", "text_column", *_names(Reading), *_names(JobOptions)),
         "{option} is for files, and here one text is classified: name a file, or drop "
@@ -99,19 +120,6 @@ USES: Mapping[str, Use] = {
         ("chain_temperature", "chain_seed"),
         "{option} is for --n-chains above 1: give that, or drop {option}.",
     ),
-    "a server answers": Use(
-        ("url", "api_key_env"),
-        "{option} is for --engine server: give that, or drop {option}.",
-    ),
-    "the model runs here": Use(
-        ("dtype", "device"),
-        "{option} is for a model that runs here, and a server has its own: drop "
-        "{option}.",
-    ),
-    "vLLM may run": Use(
-        ("speculation",),
-        "{option} is for --engine vllm: give that, or drop {option}.",
-    ),
     "the model has revisions": Use(
         ("revision",),
         "{option} is for a model of the Hugging Face hub, and this one is not: "
@@ -163,17 +171,20 @@ def task_facts(task: "Task") -> dict[str, bool]:
 
     written = [task.prompt.template, task.prompt.system]
     parts = [part for text in written for part in parse(text or "")]
-    is_server = task.model.engine == "server"
+    spec = task.model
+    assert isinstance(spec.engine, str), "a task names its engine"
+    engines = candidates(spec.engine, spec.engine_options or {})
     return {
+        **{
+            fact: any(kind.takes(name) for kind in engines for name in use.options)
+            for fact, use in _OF_ENGINES.items()
+        },
         "the prompt has the text": "text" in task.prompt.fields,
         "the prompt lists labels": task.prompt.template is None
         or any(isinstance(part, Field) and part.name == "labels" for part in parts),
         "scores are exact": task.scoring.strategy != "generate",
         "the model thinks first": task.scoring.strategy == "reason",
         "thoughts are sampled": task.scoring.n_chains > 1,
-        "a server answers": is_server,
-        "the model runs here": not is_server,
-        "vLLM may run": task.model.engine in ("auto", "vllm"),
-        "the model has revisions": task.model.model != "demo"
-        and not Path(task.model.model).expanduser().is_dir(),
+        "the model has revisions": spec.model != "demo"
+        and not Path(spec.model).expanduser().is_dir(),
     }

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from classify.engines.choice import choose_engine
     from classify.engines.fake import FakeEngine
     from classify.engines.loading import clear_engines, load_engine
-    from classify.engines.protocol import Engine, check_request
+    from classify.engines.protocol import BaseEngine, Engine, check_request
     from classify.engines.sharing import generate, read
 
 __all__ = [
+    "BaseEngine",
     "Engine",
     "FakeEngine",
     "check_request",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "BaseEngine": "protocol",
     "Engine": "protocol",
     "FakeEngine": "fake",
     "check_request": "protocol",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from classify.tracking import TrackedGeneration, TrackedRequest
 
-__all__ = ["Draft", "pick", "start_drafts"]
+__all__ = ["Generation", "pick", "start_generations"]
 
 
 def pick(
@@ -48,7 +48,7 @@ def pick(
     return min(index, len(values) - 1)
 
 
-class Draft:
+class Generation:
     """One generation in the making.
 
     Parameters
@@ -133,15 +133,15 @@ class Draft:
         )
 
 
-def start_drafts(
+def start_generations(
     request: TrackedRequest, default_stop: frozenset[int] = frozenset()
-) -> list[Draft]:
+) -> list[Generation]:
     """Begin the `n` generations of a request.
 
     The model's own stop tokens (`default_stop`) do not apply to allowed paths: these
     end at their leaves. Stop tokens that the request names apply always.
 
-    Every draft has its own stream of draws, made from the request's seed and its
+    Every generation has its own stream of draws, made from the request's seed and its
     number alone, so that neighbours in a batch change nothing.
     """
     tracked = None
@@ -153,7 +153,7 @@ def start_drafts(
         stop = default_stop if request.allowed is None else frozenset()
     seeds = np.random.SeedSequence(request.seed).spawn(request.n)
     return [
-        Draft(
+        Generation(
             request,
             tracked,
             stop,

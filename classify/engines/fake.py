@@ -7,8 +7,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from classify.engines.decoding import Draft, pick, start_drafts
-from classify.engines.protocol import Request, check_request
+from classify.engines.decoding import Generation, pick, start_generations
+from classify.engines.protocol import BaseEngine, Request, check_request
 from classify.errors import ScriptEndedError
 from classify.tracking import (
     Completed,
@@ -27,7 +27,7 @@ NextLogprobs = Callable[[tuple[int, ...]], npt.ArrayLike]
 _NO_LIMIT = 1 << 20
 
 
-class FakeEngine:
+class FakeEngine(BaseEngine):
     """Answer requests from a script, or from a function; deterministic.
 
     Parameters
@@ -142,9 +142,6 @@ class FakeEngine:
             window=window,
         )
 
-    def __sklearn_clone__(self) -> Self:
-        return self
-
     def __repr__(self) -> str:
         return f"FakeEngine(vocab_size={self.vocab_size})"
 
@@ -184,8 +181,8 @@ class FakeEngine:
         if isinstance(request, ReadRequest):
             return self._read(request)
         return tuple(
-            self._generate(draft)
-            for draft in start_drafts(request, frozenset(self.stop_token_ids))
+            self._generate(generation)
+            for generation in start_generations(request, frozenset(self.stop_token_ids))
         )
 
     def _next_of_script(self, request: Request) -> Answer:
@@ -235,18 +232,20 @@ class FakeEngine:
             lists[node] = {int(token): float(logprobs[token]) for token in likeliest}
         return EdgeBounds.of_lists(request.tree, lists, self.vocab_size)
 
-    def _generate(self, draft: Draft) -> TrackedGeneration:
-        request = draft.request
-        while draft.finish_reason is None:
-            logprobs = self._logprobs((*request.prompt_token_ids, *draft.token_ids))
-            allowed = draft.allowed
+    def _generate(self, generation: Generation) -> TrackedGeneration:
+        request = generation.request
+        while generation.finish_reason is None:
+            logprobs = self._logprobs(
+                (*request.prompt_token_ids, *generation.token_ids)
+            )
+            allowed = generation.allowed
             values = logprobs if allowed is None else logprobs[allowed]
-            index = pick(values, request.temperature, draft.uniform())
+            index = pick(values, request.temperature, generation.uniform())
             # Stable, so that of equals the lower id comes first.
             top = np.argsort(-logprobs, kind="stable")[: request.top_logprobs]
-            draft.append(
+            generation.append(
                 index if allowed is None else int(allowed[index]),
-                logprobs[np.array(draft.tracked or [], dtype=np.int64)],
+                logprobs[np.array(generation.tracked or [], dtype=np.int64)],
                 {int(token): float(logprobs[token]) for token in top},
             )
-        return draft.finished()
+        return generation.finished()

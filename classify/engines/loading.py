@@ -6,18 +6,23 @@ in whatever thread, as long as the model's files are the same. A forked child lo
 own.
 """
 
-import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from classify.engines import forks  # noqa: F401 notes what a fork leaves behind
-from classify.engines.choice import ENGINES, choose_engine
+from classify.engines.choice import choose_engine
 from classify.engines.files import files_of
-from classify.engines.protocol import Engine
+from classify.engines.kinds import SETTINGS, EngineKind
+from classify.engines.protocol import BaseEngine
+from classify.engines.registry import (
+    fallback,
+    kind_of,
+    kinds_with_option,
+    takers,
+)
 from classify.engines.turns import LOADING, Shelf
 from classify.errors import ConfigError, MissingDependencyError, ModelLoadError
 from classify.wording import parameter
@@ -29,7 +34,7 @@ _logger = logging.getLogger(__name__)
 # A second model beside the first is common (a comparison); more are a mistake in
 # memory.
 _MOST_KEPT = 2
-_loaded: Shelf[tuple[object, ...], Engine] = Shelf(_MOST_KEPT, making=LOADING)
+_loaded: Shelf[tuple[object, ...], BaseEngine] = Shelf(_MOST_KEPT, making=LOADING)
 _told: set[tuple[str, str]] = set()
 
 
@@ -44,7 +49,7 @@ def load_engine(
     revision: str | None = None,
     speculation: str | Mapping[str, Any] | None = None,
     **options: Any,
-) -> Engine:
+) -> BaseEngine:
     """Load an engine by name; equal arguments give the engine loaded before.
 
     It is loaded again if it was closed, if files of the model, of an adapter or of a
@@ -68,7 +73,7 @@ def load_engine(
     revision : str, default=None
         Revision of a hub model.
     speculation : str or mapping, default=None
-        Speculative decoding, for vLLM; see `classify.engines.vllm.speculation`.
+        Speculative decoding, for vLLM; see `classify.engines.speculation`.
     **options
         Further options of the engine: those of `TransformersEngine.load`, of
         `VllmEngine.load`, or of `ServerEngine.load`.
@@ -81,32 +86,33 @@ def load_engine(
     Raises
     ------
     ConfigError
-        No engine has this name, or the engine has no such option.
+        No engine has this name, or the engine has no such option, or not this value
+        of it.
     MissingDependencyError
         The engine needs a package that is not installed.
     ModelLoadError
         The model cannot be loaded, or is none that predicts next tokens.
     """
-    name, reason = choose_engine(name, model, device=device)
-    options.update(
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
-        trust_remote_code=trust_remote_code,
-        revision=revision,
-    )
-    if speculation is not None:
-        options["speculation"] = speculation
+    name, reason = choose_engine(name, model, device=device, options=options)
+    settings = {
+        "dtype": dtype,
+        "device": device,
+        "batch_size": batch_size,
+        "trust_remote_code": trust_remote_code,
+        "revision": revision,
+        "speculation": speculation,
+    }
+    given = {**settings, **options}
     # A model object is known by its identity: the engine keeps it alive.
     what = str(model) if isinstance(model, str | Path) else id(model)
-    files = files_of(model, options)
-    key = (os.getpid(), name, what, _frozen(options), files)
+    files = files_of(model, given)
+    key = (os.getpid(), name, what, _frozen(given), files)
 
-    def load() -> Engine:
+    def load() -> BaseEngine:
         # Engines of the same model as it was before take up memory only.
         _loaded.drop(lambda other: other[:-1] == key[:-1])
-        engine = _load(name, model, options, reason)
-        if files_of(model, options) != files:
+        engine = _load(name, model, given, reason)
+        if files_of(model, given) != files:
             engine.close()
             raise ModelLoadError(
                 f"The files of the model {str(model)!r} changed while it was being "
@@ -114,7 +120,7 @@ def load_engine(
             )
         return engine
 
-    return _loaded.get(key, load, good=lambda engine: not _is_closed(engine))
+    return _loaded.get(key, load, good=lambda engine: not engine.closed)
 
 
 def clear_engines() -> None:
@@ -122,27 +128,24 @@ def clear_engines() -> None:
     _loaded.drop()
 
 
-def _is_closed(engine: Engine) -> bool:
-    return bool(getattr(engine, "closed", False))
-
-
-def _load(name: str, model: Any, options: dict[str, Any], reason: str) -> Engine:
+def _load(name: str, model: Any, given: Mapping[str, Any], reason: str) -> BaseEngine:
     """Load an engine; `reason` is why "auto" chose it, empty where it was named."""
-    module, attribute = ENGINES[name]
+    kind, last = kind_of(name), fallback()
     try:
-        load = getattr(import_module(module), attribute).load
-        _check_options(name, load, options, reason)
-        engine = cast(Engine, load(model, **options))
+        engine = kind.load(model, **_options(kind, model, given, reason))
     except MissingDependencyError as error:
-        if name == "transformers" or not reason:
+        if kind is last or not reason:
             raise
-        _logger.warning("The transformers engine is used instead of vllm. %s", error)
-        return _load("transformers", model, options, "vLLM cannot be used")
+        _logger.warning(
+            "The %s engine is used instead of %s. %s", last.name, name, error
+        )
+        why = f"{kind.title} cannot be used"
+        return _load(last.name, model, given, why)
     except ModelLoadError as error:
-        if name == "vllm" and reason:
+        if kind is not last and reason:
             error.add_note(
-                f"{parameter('engine', 'auto')} took vLLM here: try "
-                f"{parameter('engine', 'transformers')}."
+                f"{parameter('engine', 'auto')} took {kind.title} here: try "
+                f"{last.named()}."
             )
         raise
     if reason and (name, reason) not in _told:
@@ -151,27 +154,38 @@ def _load(name: str, model: Any, options: dict[str, Any], reason: str) -> Engine
     return engine
 
 
-def _check_options(
-    name: str, load: Callable[..., Any], options: Mapping[str, Any], reason: str
-) -> None:
-    """Raise ConfigError where an engine's `load` does not know an option."""
-    known = inspect.signature(load).parameters
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values()):
-        return  # it says itself what it does not know
-    which = f"The {name} engine" + (f" (auto: {reason})" if reason else "")
-    if "speculation" in options and "speculation" not in known:
-        raise ConfigError(
-            f"{which} has no speculative decoding: use {parameter('engine', 'vllm')}, "
-            f"or leave {parameter('speculation')} out."
-        )
-    unknown = sorted(set(options) - set(known))
+def _options(
+    kind: EngineKind, model: Any, given: Mapping[str, Any], reason: str
+) -> dict[str, Any]:
+    """Return what an engine's `load` gets, or raise ConfigError for what it may not."""
+    which = f"The {kind.name} engine" + (f" (auto: {reason})" if reason else "")
+    options = dict(given)
+    for setting, sentence in kind.refused.items():
+        value = options.pop(setting, SETTINGS[setting])
+        if value != SETTINGS[setting]:
+            others = " or ".join(each.named() for each in takers(setting))
+            named = {"setting": parameter(setting), "value": value, "others": others}
+            raise ConfigError(sentence.format(which=which, **named))
+    unknown = sorted(
+        name for name in options if name not in SETTINGS and not kind.takes_option(name)
+    )
     if unknown:
-        named = inspect.signature(load_engine).parameters
-        own = ", ".join(sorted(set(known) - set(named)))
+        own = ", ".join(sorted(each.name for each in kind.options))
         raise ConfigError(
             f"{which} has no option {', '.join(map(repr, unknown))}. Its options are "
-            f"{own}; those of vLLM need {parameter('engine', 'vllm')}."
+            f"{own}{_elsewhere(unknown)}."
         )
+    kind.check_model(model)
+    kind.check_values(options)
+    return options
+
+
+def _elsewhere(unknown: list[str]) -> str:
+    """Return which engine has options that another does not know."""
+    for kind in kinds_with_option(unknown[0]):
+        if all(kind.takes_option(name) for name in unknown):
+            return f"; those of {kind.title} need {kind.named()}"
+    return ""
 
 
 def _frozen(value: Any) -> Any:

@@ -2,25 +2,36 @@
 
 The seam has one shape for all engines: `submit` hands a request over and returns at
 once, `poll` makes progress and returns what is finished. That is enough for an engine
-that computes a batch at each `poll` (transformers), one that runs thousands of requests
-side by side (vLLM) and one that waits for a network (server). Requests may finish in
-any order, and more may be submitted while others run.
+that computes a batch at each `poll`, one that runs thousands of requests side by side
+and one that waits for a network. Requests may finish in any order, and more may be
+submitted while others run.
 
-Whoever asks an engine opens a line of their own (`classify.engines.sharing`): that is
-how several threads share one.
+`Engine` is what an engine must have, `BaseEngine` adds all else that callers use, with
+defaults. Callers open a line of their own (`classify.engines.sharing`): that is how
+several threads share an engine.
 """
 
 import operator
 from collections.abc import MutableSequence, Sequence, Set
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from classify.engines.answers import Request
+from classify.engines.speculation import SpeculationFigures
 from classify.errors import InputError
 from classify.tracking import Completed, ReadRequest, TokenTree, TrackedRequest
 
-__all__ = ["Engine", "Request", "check_request", "withdrawn"]
+__all__ = [
+    "BaseEngine",
+    "Engine",
+    "Finding",
+    "Line",
+    "Request",
+    "check_request",
+    "with_defaults",
+    "withdrawn",
+]
 
 
 @runtime_checkable
@@ -37,13 +48,6 @@ class Engine(Protocol):
         Most tokens, prompt and continuation together, that the model takes.
     window : int
         How many texts a driver should keep in flight to keep this engine busy.
-    asynchronous : bool, optional
-        True if requests that are submitted while others run join them, so that there
-        is no batch to wait for. Absent, it is false: an engine that computes a batch at
-        each `poll`, whose values may depend on its make-up in their last digits.
-    open_line : callable, optional
-        Returns a `classify.engines.sharing.Line`. Absent, callers take turns at
-        `submit` and `poll`, and no two threads are in them at the same time.
     """
 
     name: str
@@ -78,6 +82,164 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the model. The engine cannot be used afterwards."""
         ...
+
+
+class Line(Protocol):
+    """One caller's way to an engine, for one thread at a time.
+
+    Attributes
+    ----------
+    asynchronous : bool
+        See `BaseEngine`.
+    """
+
+    asynchronous: bool
+
+    def submit(self, request: Request) -> int:
+        """Take a request and return its ticket, as `Engine.submit` does."""
+        ...
+
+    def poll(self) -> list[Completed]:
+        """Wait for answers to this line's requests; [] if it has none in flight.
+
+        Raises
+        ------
+        EngineError
+            The model failed, or the engine was closed. This line's requests in flight
+            are lost.
+        """
+        ...
+
+    def withdraw(self, tickets: Set[int]) -> set[int]:
+        """Take back those of these requests that were not begun; return them."""
+        ...
+
+    def forget_reads(self) -> None:
+        """Drop what is kept of earlier texts, so that values do not depend on them.
+
+        What is computed behind keys and values of other texts can differ in its last
+        digits from what is computed alone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up what is in flight; safe at any time, more than once."""
+        ...
+
+
+class Finding(NamedTuple):
+    """A result of an engine's self-test.
+
+    Attributes
+    ----------
+    name : str
+        What was tested.
+    detail : str
+        How it went.
+    is_fault : bool
+        Whether the engine should not be used.
+    """
+
+    name: str
+    detail: str
+    is_fault: bool
+
+
+class BaseEngine(Engine):
+    """An engine with defaults for all that is not needed to answer requests.
+
+    Attributes
+    ----------
+    asynchronous : bool, default=False
+        True if requests that are submitted while others run join them, so that there
+        is no batch to wait for. False: it computes a batch at each `poll`, and values
+        may depend on its make-up in their last digits.
+    closed : bool, default=False
+        Whether it cannot be used any more, after `close` or because its model died.
+
+    Examples
+    --------
+    An engine of one's own needs the attributes and methods of `Engine`:
+
+    >>> from classify.engines import FakeEngine
+    >>> class Logged(BaseEngine):
+    ...     name = "logged"
+    ...
+    ...     def __init__(self, engine):
+    ...         self._engine, self.window = engine, engine.window
+    ...         self.vocab_size = engine.vocab_size
+    ...         self.context_length = engine.context_length
+    ...
+    ...     def submit(self, request):
+    ...         print(len(request.prompt_token_ids), "tokens")
+    ...         return self._engine.submit(request)
+    ...
+    ...     def poll(self):
+    ...         return self._engine.poll()
+    ...
+    ...     def close(self):
+    ...         self._engine.close()
+    >>> engine = Logged(FakeEngine.uniform(vocab_size=4, context_length=100))
+    >>> engine.describe(), engine.asynchronous
+    ({'context': '100 tokens'}, False)
+    """
+
+    asynchronous: bool = False
+    closed: bool = False
+
+    def open_line(self) -> Line | None:
+        """Return a line of one's own.
+
+        None: callers take turns at `submit` and `poll`, and no two threads are in them
+        at the same time.
+        """
+        return None
+
+    def free_memory(self) -> None:
+        """Drop what is kept of earlier requests; it costs time only."""
+        return
+
+    def describe(self) -> dict[str, str]:
+        """Return what runs and how much fits, in words, by name."""
+        return {"context": f"{self.context_length:,} tokens"}
+
+    def findings(self) -> list[Finding]:
+        """Test the engine: compare what it answers with what it must."""
+        return []
+
+    def speculation_figures(self) -> SpeculationFigures | None:
+        """Return how many drafted tokens were accepted; None without speculation."""
+        return None
+
+    def __sklearn_clone__(self) -> Self:
+        """Return this engine: clones of an estimator share the loaded model."""
+        return self
+
+
+def with_defaults(engine: Engine) -> BaseEngine:
+    """Return an engine that has all that callers use.
+
+    Itself, if its class inherits from `BaseEngine`; else one that stands for it, with
+    the defaults for whatever it lacks.
+    """
+    if isinstance(engine, BaseEngine):
+        return engine
+    # What it lacks, the engine has.
+    return _Completed(engine)  # type: ignore[abstract]
+
+
+class _Completed(BaseEngine):
+    """An engine whose class does not inherit from `BaseEngine`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattribute__(self, name: str) -> Any:
+        engine = object.__getattribute__(self, "_engine")
+        try:
+            return getattr(engine, name)
+        except AttributeError:
+            return object.__getattribute__(self, name)
 
 
 def _check_token_ids(

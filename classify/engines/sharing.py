@@ -8,11 +8,19 @@ goes away takes nothing from the others.
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
 from weakref import finalize
 
 from classify.engines.answers import Answer, checked_answer
-from classify.engines.protocol import Engine, Request, check_request, withdrawn
+from classify.engines.protocol import (
+    BaseEngine,
+    Engine,
+    Line,
+    Request,
+    check_request,
+    with_defaults,
+    withdrawn,
+)
 from classify.engines.turns import Turns
 from classify.errors import AnswerError, EngineError, InputError
 from classify.tracking import (
@@ -23,44 +31,9 @@ from classify.tracking import (
     TrackedRequest,
 )
 
-__all__ = ["Exchange", "Line", "SharedLine", "generate", "open_line", "read"]
+__all__ = ["Exchange", "SharedLine", "generate", "open_line", "read"]
 
 CLOSED = "This engine was closed: load it again."
-
-
-class Line(Protocol):
-    """One caller's way to an engine, for one thread at a time."""
-
-    def submit(self, request: Request) -> int:
-        """Take a request and return its ticket, as `Engine.submit` does."""
-        ...
-
-    def poll(self) -> list[Completed]:
-        """Wait for answers to this line's requests; [] if it has none in flight.
-
-        Raises
-        ------
-        EngineError
-            The model failed, or the engine was closed. This line's requests in flight
-            are lost.
-        """
-        ...
-
-    def withdraw(self, tickets: Set[int]) -> set[int]:
-        """Take back those of these requests that were not begun; return them."""
-        ...
-
-    def forget_reads(self) -> None:
-        """Drop what is kept of earlier texts, so that values do not depend on them.
-
-        What is computed behind keys and values of other texts can differ in its last
-        digits from what is computed alone.
-        """
-        ...
-
-    def close(self) -> None:
-        """Give up what is in flight; safe at any time, more than once."""
-        ...
 
 
 def open_line(engine: Engine) -> Line:
@@ -75,18 +48,16 @@ def open_line(engine: Engine) -> Line:
     [True]
     >>> line.close()
     """
-    own: Callable[[], Line] | None = getattr(engine, "open_line", None)
+    full = with_defaults(engine)
+    own = full.open_line()
     if own is not None:
-        return own()
+        return own
     exchange = _exchange_of(engine)
-    if getattr(engine, "asynchronous", False):
-        return SharedLine(
-            exchange,
-            submit=engine.submit,
-            poll=engine.poll,
-            closed=lambda: bool(getattr(engine, "closed", False)),
-        )
-    return _BatchLine(engine, exchange)
+    if not full.asynchronous:
+        return _BatchLine(full, exchange)
+    return SharedLine(
+        exchange, submit=full.submit, poll=full.poll, closed=lambda: full.closed
+    )
 
 
 def _run(engine: Engine, requests: Sequence[Request]) -> list[object]:
@@ -185,6 +156,8 @@ class SharedLine:
     closed : callable
         Whether the engine has been closed.
     """
+
+    asynchronous = True
 
     def __init__(
         self,
@@ -316,8 +289,10 @@ class _BatchLine:
     batch holds requests of one line only.
     """
 
-    def __init__(self, engine: Engine, exchange: Exchange) -> None:
-        self._engine: Any = engine
+    asynchronous = False
+
+    def __init__(self, engine: BaseEngine, exchange: Exchange) -> None:
+        self._engine = engine
         self._exchange = exchange
         self._tickets = itertools.count()
         self._held: deque[tuple[int, Request]] = deque()
@@ -343,16 +318,14 @@ class _BatchLine:
 
     def forget_reads(self) -> None:
         """Let the engine drop what it keeps of earlier texts."""
-        free_memory = getattr(self._engine, "free_memory", None)
-        if free_memory is not None:
-            self._exchange.turns.run(free_memory)
+        self._exchange.turns.run(self._engine.free_memory)
 
     def close(self) -> None:
         """Give up what has not been answered."""
         self._held.clear()
 
     def _batch(self) -> list[Completed]:
-        if getattr(self._engine, "closed", False):
+        if self._engine.closed:
             self._held.clear()
             raise EngineError(CLOSED)
         self._answer_what_was_left()

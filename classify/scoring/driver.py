@@ -67,6 +67,11 @@ class Flight(Generic[Key]):
         """How many texts are in flight."""
         return len(self._waiting) + len(self._refused)
 
+    @property
+    def asynchronous(self) -> bool:
+        """Whether texts that begin while others are read join them."""
+        return self._line.asynchronous
+
     def __bool__(self) -> bool:
         """Whether `poll` has more to return, now or later."""
         return bool(self._waiting or self._refused or self._coming)
@@ -125,7 +130,7 @@ class Flight(Generic[Key]):
             del self._waiting[ticket]
 
     def forget_reads(self) -> None:
-        """Drop what is kept of earlier texts; see `classify.engines.sharing.Line`."""
+        """Drop what is kept of earlier texts; see `classify.engines.protocol.Line`."""
         self._line.forget_reads()
 
     def close(self) -> None:

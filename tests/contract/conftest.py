@@ -14,12 +14,22 @@ from classify.engines import FakeEngine
 from classify.engines.server import ServerEngine
 from classify.engines.transformers import TransformersEngine
 from tests.serving import SmallServer, VllmServer, a_folder_with
+from tests.tiny_engine import TinyEngine
 from tests.tiny_models import make_model, make_reference
 from tests.vllm_engines import TINY, TINY_ENGINES
 
 
 def _fake(reference):
     return FakeEngine.from_function(
+        reference.logprobs,
+        reference.vocab_size,
+        context_length=128,
+        stop_token_ids=reference.stop_token_ids,
+    )
+
+
+def _tiny(reference):
+    return TinyEngine(
         reference.logprobs,
         reference.vocab_size,
         context_length=128,
@@ -53,6 +63,7 @@ def _transformers(architecture, **options):
 ENGINES = {
     # name: (architecture of the model behind it, how to make it)
     "fake": ("llama", _fake),
+    "tiny": ("llama", _tiny),
     "server": ("llama", _server),
     "transformers": ("llama", _transformers("llama")),
     "transformers, fused": ("llama", _fused),

@@ -4,8 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
-from classify.engines import Engine, generate, read
+from classify.engines import BaseEngine, Engine, generate, read
+from classify.engines.protocol import Finding, with_defaults
+from classify.engines.sharing import open_line
+from classify.engines.speculation import SpeculationFigures
 from classify.errors import InputError
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
 from tests.tiny_models import VOCAB, random_prompt, random_tree
@@ -30,11 +34,66 @@ def assert_edges(got, expected):
     np.testing.assert_allclose(got[known], expected[known], **CLOSE)
 
 
+# The whole protocol
+
+
 def test_is_an_engine(engine):
     assert isinstance(engine, Engine)
+    assert isinstance(engine, BaseEngine)
+    assert with_defaults(engine) is engine
     assert engine.vocab_size == VOCAB
     assert engine.window >= 1
-    assert engine.__sklearn_clone__() is engine
+    assert engine.asynchronous in (True, False)
+    assert engine.closed is False
+    assert clone(engine) is engine
+
+
+def test_says_what_runs_and_finds_nothing_wrong(engine):
+    facts = engine.describe()
+    assert facts["context"] == f"{engine.context_length:,} tokens"
+    assert all(type(value) is str and value for value in facts.values())
+    findings = engine.findings()
+    assert {type(finding) for finding in findings} <= {Finding}
+    assert [finding for finding in findings if finding.is_fault] == []
+
+
+def test_figures_of_speculation_are_counts_or_none(engine):
+    one(engine, TrackedRequest(PROMPT, max_tokens=2))
+    figures = engine.speculation_figures()
+    if figures is not None:
+        assert isinstance(figures, SpeculationFigures)
+        assert 0 <= figures.n_accepted_tokens <= figures.n_draft_tokens
+
+
+def test_freeing_memory_changes_no_value(engine, reference):
+    tree = random_tree(n_paths=15)
+    rounds = [(0,), tuple(tree.inner_nodes[1:].tolist())]
+    for nodes in rounds:
+        [edges] = read(engine, [ReadRequest(PROMPT, tree, nodes)])
+        assert_edges(edges, reference.edges(PROMPT, tree, nodes))
+        engine.free_memory()
+
+
+def test_a_line_gives_up_what_it_likes(engine, reference):
+    line, tree = open_line(engine), random_tree()
+    assert line.asynchronous is engine.asynchronous
+    prompts = [random_prompt(5, n) for n in range(4)]
+    waiting = {line.submit(ReadRequest(each, tree, (0,))): each for each in prompts}
+    for ticket in line.withdraw({max(waiting)}):
+        del waiting[ticket]
+    while waiting:
+        done = line.poll()
+        assert done
+        for ticket, edges in done:
+            prompt = waiting.pop(ticket)
+            assert_edges(edges, reference.edges(prompt, tree, (0,)))
+    assert line.poll() == []
+    line.forget_reads()
+    line.submit(ReadRequest(PROMPT, tree, (0,)))
+    line.close()
+    line.close()
+    [edges] = read(engine, [ReadRequest(PROMPT, tree, (0,))])
+    assert_edges(edges, reference.edges(PROMPT, tree, (0,)))
 
 
 # Tracking

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from classify.engines.answers import Answer, Request, checked_answer
-from classify.engines.decoding import start_drafts
+from classify.engines.decoding import start_generations
 from classify.engines.server.completions import choice_of
 from classify.engines.server.connection import Connection, RequestFailedError
-from classify.engines.server.generation import generate_draft
+from classify.engines.server.generation import run_generation
 from classify.engines.server.reading import read_nodes, together
 from classify.engines.server.retrying import Patience
 from classify.errors import AnswerError, EngineError
@@ -87,9 +87,11 @@ class ServedCompletions:
         if isinstance(request, ReadRequest):
             answer = await read_nodes(ask, request)
         else:
-            drafts = start_drafts(request)
+            generations = start_generations(request)
             answer = tuple(
-                await together(generate_draft(ask, draft) for draft in drafts)
+                await together(
+                    run_generation(ask, generation) for generation in generations
+                )
             )
         return checked_answer(request, answer)
 

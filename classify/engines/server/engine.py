@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
 
-import numpy as np
-
 from classify.engines.answers import Answer, Request
 from classify.engines.home import Home
-from classify.engines.protocol import check_request
+from classify.engines.protocol import BaseEngine, Finding, check_request
 from classify.engines.server.address import authorization, base_url
 from classify.engines.server.asking import SHORT, ServedCompletions
 from classify.engines.server.connection import Connection
@@ -35,7 +33,7 @@ _CONCURRENCY = 64
 _HIGHEST_TEMPERATURE = 2.0
 
 
-class ServerEngine:
+class ServerEngine(BaseEngine):
     """Answer requests with a vLLM server, many at once.
 
     Made with `ServerEngine.load`.
@@ -100,8 +98,6 @@ class ServerEngine:
         retries: int = 5,
         patience: float = 300.0,
         self_test: bool = True,
-        dtype: str = "auto",
-        device: str = "auto",
         batch_size: int | str = "auto",
         trust_remote_code: bool = False,  # noqa: ARG003
         revision: str | None = None,
@@ -132,8 +128,6 @@ class ServerEngine:
         self_test : bool, default=True
             Compare tracked values with values that the server computes apart, before
             the first text, and refuse a server that answers wrong.
-        dtype, device : str, default="auto"
-            The server's own; anything but "auto" is refused.
         batch_size : int or "auto", default="auto"
             Most requests at once; "auto" is 64.
         trust_remote_code : bool, default=False
@@ -148,7 +142,7 @@ class ServerEngine:
         Raises
         ------
         ConfigError
-            An option is not allowed, or the server has no such model.
+            An address or a key is not allowed, or the server has no such model.
         ModelLoadError
             The model's ``config.json`` cannot be read.
         MissingDependencyError
@@ -157,9 +151,7 @@ class ServerEngine:
             The server cannot be reached, refuses the key, or answers wrong.
         """
         base = base_url(url)
-        name = _name_of(model)
-        _refuse_choices(dtype=dtype, device=device)
-        _check_numbers(timeout=timeout, retries=retries, patience=patience)
+        name = str(model)
         concurrency = _concurrency(batch_size)
         headers = authorization(base, api_key_env)
         vocab_size = vocabulary_size(name, revision)
@@ -194,9 +186,6 @@ class ServerEngine:
         """Requests sent to the server so far, each try counted."""
         return self._connection.n_requests
 
-    def __sklearn_clone__(self) -> Self:
-        return self
-
     def __repr__(self) -> str:
         if self.closed:
             return "ServerEngine(closed)"
@@ -219,6 +208,13 @@ class ServerEngine:
             context_length=self.context_length,
         )
         return self._connection.start(cases).result()
+
+    def findings(self) -> list[Finding]:
+        """Return the results of `self_test`."""
+        return [
+            Finding(case.name, case.said(), bool(case.problem))
+            for case in self.self_test()
+        ]
 
     def open_line(self) -> ServerLine:
         """Return a line of one's own; see `classify.engines.sharing`."""
@@ -300,35 +296,6 @@ async def _version(connection: Connection) -> str:
     if isinstance(body, Mapping) and "version" in body:
         return str(body["version"])
     return "of unknown version"
-
-
-def _name_of(model: Any) -> str:
-    if not isinstance(model, str | Path):
-        raise ConfigError(
-            "The server engine needs the name of the model that the server runs: give "
-            f"a folder or a hub id, not a {type(model).__name__}."
-        )
-    return str(model)
-
-
-def _refuse_choices(**choices: str) -> None:
-    for option, value in choices.items():
-        if value != "auto":
-            raise ConfigError(
-                f"{option} is {value!r}, but the server has chosen its own already: "
-                f"leave {option} out, or start the server with it."
-            )
-
-
-def _check_numbers(*, timeout: float, retries: int, patience: float) -> None:
-    for option, value, low in (
-        ("timeout", timeout, 1e-3),
-        ("retries", retries, 0),
-        ("patience", patience, 0),
-    ):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not np.isfinite(value) or value < low:
-            raise ConfigError(f"{option} must be a number from {low:g}. Got {value!r}.")
 
 
 def _concurrency(batch_size: Any) -> int:

@@ -11,50 +11,54 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from classify.engines.decoding import Draft, pick
+from classify.engines.decoding import Generation, pick
 from classify.engines.server.completions import Ask, completion, free
 from classify.engines.server.reading import in_parts, together, top_of_each, values_at
 from classify.errors import AnswerError
 from classify.tracking import TrackedGeneration
 
-__all__ = ["generate_draft"]
+__all__ = ["run_generation"]
 
 
-async def generate_draft(ask: Ask, draft: Draft) -> TrackedGeneration:
+async def run_generation(ask: Ask, generation: Generation) -> TrackedGeneration:
     """Make one generation of a request."""
-    if draft.allowed is None:
-        await _generate_freely(ask, draft)
+    if generation.allowed is None:
+        await _generate_freely(ask, generation)
     else:
-        await _walk(ask, draft)
-    return draft.finished()
+        await _walk(ask, generation)
+    return generation.finished()
 
 
-async def _walk(ask: Ask, draft: Draft) -> None:
+async def _walk(ask: Ask, generation: Generation) -> None:
     """Choose among the children of each node, from their values."""
-    request = draft.request
-    tracked = draft.tracked or []
-    while draft.finish_reason is None:
-        allowed = draft.allowed
+    request = generation.request
+    tracked = generation.tracked or []
+    while generation.finish_reason is None:
+        allowed = generation.allowed
         assert allowed is not None
         children = allowed.tolist()
-        prompt = [*request.prompt_token_ids, *draft.token_ids]
+        prompt = [*request.prompt_token_ids, *generation.token_ids]
         ids = sorted({*tracked, *children})
         values = await values_at(ask, prompt, ids)
         index = pick(
-            [values[token] for token in children], request.temperature, draft.uniform()
+            [values[token] for token in children],
+            request.temperature,
+            generation.uniform(),
         )
         chosen = children[index]
         top: dict[int, float] = {}
         if request.top_logprobs:
             [top] = await top_of_each(ask, prompt, [chosen], request.top_logprobs)
-        draft.append(chosen, _row(values, tracked), top)
+        generation.append(chosen, _row(values, tracked), top)
 
 
-async def _generate_freely(ask: Ask, draft: Draft) -> None:
-    request = draft.request
-    prompt, tracked = request.prompt_token_ids, draft.tracked or []
+async def _generate_freely(ask: Ask, generation: Generation) -> None:
+    request = generation.request
+    prompt, tracked = request.prompt_token_ids, generation.tracked or []
     parts = in_parts(tracked)
-    token_ids, values, stopped = await _chosen(ask, draft, parts[0] if parts else [])
+    token_ids, values, stopped = await _chosen(
+        ask, generation, parts[0] if parts else []
+    )
     rest = [token for part in parts[1:] for token in part]
     if rest:
         more = await together(
@@ -67,20 +71,20 @@ async def _generate_freely(ask: Ask, draft: Draft) -> None:
         top = await top_of_each(ask, prompt, token_ids, request.top_logprobs)
     for step, token in enumerate(token_ids):
         row = _row(values[step], tracked) if tracked else np.empty(0)
-        draft.append(token, row, dict(top[step]))
+        generation.append(token, row, dict(top[step]))
     if stopped:
-        draft.finish_reason = "stop"
+        generation.finish_reason = "stop"
 
 
 async def _chosen(
-    ask: Ask, draft: Draft, ids: list[int]
+    ask: Ask, generation: Generation, ids: list[int]
 ) -> tuple[list[int], list[dict[int, float]], bool]:
     """Return the tokens, the values beside them, and whether a stop token ended it."""
-    request = draft.request
+    request = generation.request
     token_ids: list[int] = []
     values: list[dict[int, float]] = []
     while True:
-        uniform = draft.uniform()
+        uniform = generation.uniform()
         choice = await ask(
             free(
                 [*request.prompt_token_ids, *token_ids],

@@ -14,7 +14,7 @@ __all__ = ["ServerLine"]
 
 
 class ServerLine:
-    """A line to a server; see `classify.engines.sharing.Line`.
+    """A line to a server; see `classify.engines.protocol.Line`.
 
     Callers share nothing here but the connection, which is made for many threads.
 
@@ -25,6 +25,8 @@ class ServerLine:
     closed : callable
         Whether the engine was closed.
     """
+
+    asynchronous = True
 
     def __init__(
         self, start: Callable[[Request], Future[Answer]], closed: Callable[[], bool]

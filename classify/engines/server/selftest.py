@@ -64,6 +64,14 @@ class SelfTestCase:
     problem: str
     harm: str = ""
 
+    def said(self) -> str:
+        """Return how it was answered, in words."""
+        if self.problem or self.harm:
+            return self.problem or self.harm
+        if math.isnan(self.difference):
+            return "right"
+        return f"off by at most {self.difference:.1e} nats"
+
 
 @dataclass(frozen=True, slots=True)
 class _Question:

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import torch
 
-from classify.engines.decoding import Draft, start_drafts
+from classify.engines.decoding import Generation, start_generations
 from classify.engines.home import Home
 from classify.engines.protocol import Request, check_request, withdrawn
 from classify.engines.sharing import CLOSED
@@ -105,12 +105,14 @@ class SharedModel:
 
 
 class Desk:
-    """A line to the model; see `classify.engines.sharing.Line`.
+    """A line to the model; see `classify.engines.protocol.Line`.
 
     Parameters
     ----------
     shared : SharedModel
     """
+
+    asynchronous = False
 
     def __init__(self, shared: SharedModel) -> None:
         self._shared = shared
@@ -209,11 +211,12 @@ class Desk:
 
     def _generate_batch(self) -> list[Completed]:
         batch = self._next_generations()
-        drafts = [
-            start_drafts(request, self._shared.stop_token_ids) for _, request in batch
+        generations = [
+            start_generations(request, self._shared.stop_token_ids)
+            for _, request in batch
         ]
         try:
-            self._run_generations(drafts, [request for _, request in batch])
+            self._run_generations(generations, [request for _, request in batch])
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
@@ -223,16 +226,18 @@ class Desk:
         done = {ticket for ticket, _ in batch}
         self._generations = [one for one in self._generations if one[0] not in done]
         return [
-            Completed(ticket, tuple(draft.finished() for draft in group))
-            for (ticket, _), group in zip(batch, drafts, strict=True)
+            Completed(ticket, tuple(generation.finished() for generation in group))
+            for (ticket, _), group in zip(batch, generations, strict=True)
         ]
 
     def _run_generations(
-        self, drafts: Sequence[Sequence[Draft]], requests: Sequence[TrackedRequest]
+        self,
+        generations: Sequence[Sequence[Generation]],
+        requests: Sequence[TrackedRequest],
     ) -> None:
         longest = max(requests, key=_length)
         mode = self._shared.modes.for_text(longest.prompt_token_ids, _length(longest))
-        generate_batch(self._shared.network, drafts, mode)
+        generate_batch(self._shared.network, generations, mode)
 
     def _next_generations(self) -> list[tuple[int, TrackedRequest]]:
         """Take requests of similar length, the longest first, that fit one batch."""
@@ -240,15 +245,15 @@ class Desk:
         first = waiting[0][1]
         mode = self._shared.modes.for_text(first.prompt_token_ids, _length(first))
         batch: list[tuple[int, TrackedRequest]] = []
-        n_drafts = 0
+        n_generations = 0
         for ticket, request in waiting:
             if mode != "tree" and len(request.prompt_token_ids) != len(
                 first.prompt_token_ids
             ):
                 continue
-            n_drafts += request.n
+            n_generations += request.n
             if batch and not self._shared.budget.fits_generation(
-                n_drafts, _length(first)
+                n_generations, _length(first)
             ):
                 break
             batch.append((ticket, request))

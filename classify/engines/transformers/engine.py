@@ -5,11 +5,10 @@ from typing import Any, Literal, Self
 
 import torch
 
-from classify.engines.protocol import Request
-from classify.engines.sharing import Line
+from classify.engines.devices import use_threads_that_exist
+from classify.engines.protocol import BaseEngine, Finding, Line, Request
 from classify.engines.transformers.budget import Budget
 from classify.engines.transformers.desk import Desk, SharedModel
-from classify.engines.transformers.devices import use_threads_that_exist
 from classify.engines.transformers.fused import FusedDecoder
 from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
@@ -27,7 +26,7 @@ from classify.tracking import Completed
 __all__ = ["TransformersEngine"]
 
 
-class TransformersEngine:
+class TransformersEngine(BaseEngine):
     """Answer requests with a transformers model on a CPU or one accelerator.
 
     Reads of many nodes of a text go through in one forward pass under a tree mask;
@@ -190,6 +189,20 @@ class TransformersEngine:
             "in flight": f"{self.window} texts",
         }
 
+    def findings(self) -> list[Finding]:
+        """Compare each fast way of reading with plain forward passes.
+
+        A way that is wrong for a model was found out on loading, and is not taken.
+        """
+        return [
+            Finding(
+                f"{mode} reads against plain forward passes",
+                "the same" if fault is None else f"not taken: {fault}",
+                is_fault=False,
+            )
+            for mode, fault in self.faults_of_reading().items()
+        ]
+
     def faults_of_reading(self) -> dict[ReadMode, str | None]:
         """Compare each fast way of reading with plain passes; None: it is right."""
         modes: tuple[ReadMode, ...] = ("tree", "cached")
@@ -202,19 +215,11 @@ class TransformersEngine:
 
         return self._shared.turns.run(compare)
 
-    def __sklearn_clone__(self) -> Self:
-        return self
-
     def __repr__(self) -> str:
         model = (
             type(self._shared.network.model).__name__ if not self.closed else "closed"
         )
         return f"TransformersEngine({model}, read_mode={self.read_mode!r})"
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._shared.closed
 
     def open_line(self) -> Line:
         """Return a line of one's own; see `classify.engines.sharing`."""
@@ -234,6 +239,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model, as soon as the batch that is computed now is done."""
+        self.closed = True
         self._shared.close()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from classify.engines.decoding import Draft, pick
+from classify.engines.decoding import Generation, pick
 from classify.engines.transformers.network import Network, pad_left, row_logsumexp
 from classify.engines.transformers.selfcheck import ReadMode
 from classify.engines.transformers.slots import PAD, PROMPT, Ints, SlotCache
@@ -16,26 +16,26 @@ __all__ = ["generate_batch"]
 
 
 def generate_batch(
-    network: Network, requests: Sequence[Sequence[Draft]], mode: ReadMode
+    network: Network, requests: Sequence[Sequence[Generation]], mode: ReadMode
 ) -> None:
-    """Run the drafts of requests to their ends.
+    """Run the generations of requests to their ends.
 
     Parameters
     ----------
     network : Network
         The model.
-    requests : sequence of sequence of Draft
-        For each request its drafts, which begin with the same prompt. In a mode other
-        than "tree" all prompts must have one length: nothing is padded.
+    requests : sequence of sequence of Generation
+        For each request its generations, which begin with the same prompt. In a mode
+        other than "tree" all prompts must have one length: nothing is padded.
     mode : {"tree", "cached", "uncached"}
         How the network may be called.
     """
-    prompts = [drafts[0].request.prompt_token_ids for drafts in requests]
-    drafts = [draft for group in requests for draft in group]
+    prompts = [generations[0].request.prompt_token_ids for generations in requests]
+    generations = [generation for group in requests for generation in group]
     of_prompt = [i for i, group in enumerate(requests) for _ in group]
     steps: _TreeSteps | _CachedSteps | _UncachedSteps
     if mode == "tree":
-        most = max(draft.request.max_tokens for draft in drafts)
+        most = max(generation.request.max_tokens for generation in generations)
         steps = _TreeSteps(network, prompts, of_prompt, most)
     elif mode == "cached":
         steps = _CachedSteps(network, prompts, of_prompt)
@@ -43,12 +43,18 @@ def generate_batch(
         steps = _UncachedSteps(network, prompts, of_prompt)
     logits = steps.logits
     while True:
-        _choose(logits, drafts)
-        going = [i for i, draft in enumerate(drafts) if draft.finish_reason is None]
+        _choose(logits, generations)
+        going = [
+            i
+            for i, generation in enumerate(generations)
+            if generation.finish_reason is None
+        ]
         if not going:
             return
-        drafts = [drafts[i] for i in going]
-        logits = steps.advance(going, [draft.token_ids[-1] for draft in drafts])
+        generations = [generations[i] for i in going]
+        logits = steps.advance(
+            going, [generation.token_ids[-1] for generation in generations]
+        )
 
 
 class _TreeSteps:
@@ -153,24 +159,28 @@ class _UncachedSteps:
         return self._network(self._token_ids, keep=1)[0][:, 0]
 
 
-def _choose(logits: torch.Tensor, drafts: Sequence[Draft]) -> None:
-    """Append to each draft its next token, chosen from a row of logits, (B, V)."""
+def _choose(logits: torch.Tensor, generations: Sequence[Generation]) -> None:
+    """Append to each generation its next token, chosen from a row of logits, (B, V)."""
     norms = row_logsumexp(logits)
-    tracked = _gather(logits, norms, [draft.tracked or () for draft in drafts])
-    allowed = [draft.allowed for draft in drafts]
+    tracked = _gather(
+        logits, norms, [generation.tracked or () for generation in generations]
+    )
+    allowed = [generation.allowed for generation in generations]
     choices = _gather(logits, norms, [() if ids is None else ids for ids in allowed])
     free = _choose_freely(
-        logits, [i for i, ids in enumerate(allowed) if ids is None], drafts
+        logits, [i for i, ids in enumerate(allowed) if ids is None], generations
     )
-    top = _top(logits, norms, drafts)
-    for i, draft in enumerate(drafts):
+    top = _top(logits, norms, generations)
+    for i, generation in enumerate(generations):
         ids = allowed[i]
         if ids is None:
             token = free[i]
         else:
-            index = pick(choices[i], draft.request.temperature, draft.uniform())
+            index = pick(
+                choices[i], generation.request.temperature, generation.uniform()
+            )
             token = int(ids[index])
-        draft.append(token, tracked[i], top[i])
+        generation.append(token, tracked[i], top[i])
 
 
 def _gather(
@@ -189,17 +199,17 @@ def _gather(
 
 
 def _choose_freely(
-    logits: torch.Tensor, rows: Sequence[int], drafts: Sequence[Draft]
+    logits: torch.Tensor, rows: Sequence[int], generations: Sequence[Generation]
 ) -> dict[int, int]:
     """Choose from the whole vocabulary, for the rows named."""
     chosen: dict[int, int] = {}
-    greedy = [i for i in rows if drafts[i].request.temperature == 0.0]
+    greedy = [i for i in rows if generations[i].request.temperature == 0.0]
     if greedy:
         chosen.update(zip(greedy, logits[greedy].argmax(-1).tolist(), strict=True))
-    sampled = [i for i in rows if drafts[i].request.temperature > 0.0]
+    sampled = [i for i in rows if generations[i].request.temperature > 0.0]
     if sampled:
-        temperatures = [drafts[i].request.temperature for i in sampled]
-        uniforms = [drafts[i].uniform() for i in sampled]
+        temperatures = [generations[i].request.temperature for i in sampled]
+        uniforms = [generations[i].uniform() for i in sampled]
         tokens = _sample(logits[sampled], temperatures, uniforms)
         chosen.update(zip(sampled, tokens, strict=True))
     return chosen
@@ -221,12 +231,12 @@ def _sample(
 
 
 def _top(
-    logits: torch.Tensor, norms: torch.Tensor, drafts: Sequence[Draft]
+    logits: torch.Tensor, norms: torch.Tensor, generations: Sequence[Generation]
 ) -> list[dict[int, float]]:
     """The likeliest tokens of each row that asked for them, most likely first."""
-    most = max(draft.request.top_logprobs for draft in drafts)
+    most = max(generation.request.top_logprobs for generation in generations)
     if not most:
-        return [{} for _ in drafts]
+        return [{} for _ in generations]
     values, ids = logits.topk(most, dim=-1)
     logprobs = (values.float() - norms[:, None]).tolist()
     return [
@@ -234,7 +244,7 @@ def _top(
         for row_ids, row, n in zip(
             ids.tolist(),
             logprobs,
-            (draft.request.top_logprobs for draft in drafts),
+            (generation.request.top_logprobs for generation in generations),
             strict=True,
         )
     ]

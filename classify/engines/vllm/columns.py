@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from classify.engines.vllm.tables import Slots, Trees, to_device
+from classify.engines.vllm.tables import RequestSlots, Trees, to_device
 from classify.engines.vllm.wire import Wanted
 
 __all__ = ["Columns", "Step", "TrackingState"]
@@ -50,7 +50,7 @@ class TrackingState:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._slots = Slots(device)
+        self._slots = RequestSlots(device)
         self._trees = Trees(device)
 
     def add(self, slot: int, wanted: Wanted | None, *, marker: bool = True) -> None:
@@ -100,7 +100,7 @@ class Step:
 
     def __init__(
         self,
-        slots: Slots,
+        slots: RequestSlots,
         trees: Trees,
         slot_of_request: Ints,
         n_rows: Ints,

@@ -9,22 +9,19 @@ from weakref import WeakKeyDictionary, finalize, proxy
 import numpy as np
 
 from classify.engines.home import Home
-from classify.engines.protocol import Request, check_request
+from classify.engines.protocol import BaseEngine, Finding, Request, check_request
 from classify.engines.sharing import CLOSED, Exchange, SharedLine
+from classify.engines.speculation import SpeculationFigures
 from classify.engines.vllm.answers import Waiting
 from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
 from classify.engines.vllm.forks import leave_to_parent_in_forks
 from classify.engines.vllm.liveness import announce_death, dead_engine
 from classify.engines.vllm.parameters import ids_only, sampling_params
 from classify.engines.vllm.reading import Chain, PackedTree, chains_of
-from classify.engines.vllm.speculation import (
-    SpeculationFigures,
-    speculation_figures,
-    speculative_config,
-)
+from classify.engines.vllm.speculation import speculation_figures, speculative_config
 from classify.engines.vllm.starting import lora_request_of, start
 from classify.engines.vllm.wire import Wanted
-from classify.errors import ConfigError, EngineError, InputError
+from classify.errors import EngineError, InputError
 from classify.tracking import (
     Completed,
     ReadRequest,
@@ -42,7 +39,7 @@ _HIGHEST_TEMPERATURE = 2.0  # vLLM refuses any above
 _SECONDS_TO_END = 15.0
 
 
-class VllmEngine:
+class VllmEngine(BaseEngine):
     """Answer requests with vLLM, many at once, with tracking in its workers.
 
     Made with `VllmEngine.load`, or around a `classify.engines.vllm.LLM`.
@@ -84,6 +81,7 @@ class VllmEngine:
         self._kv_tokens = kv_tokens(config)
         self._by_priority = config.scheduler_config.policy == "priority"
         self._mean_length = float(_GUESSED_LENGTH)
+        self.window = self._texts_that_fit()
         self._tickets = itertools.count()
         self._names = itertools.count()
         self._waiting: dict[int, Waiting] = {}
@@ -127,7 +125,7 @@ class VllmEngine:
         revision : str, default=None
             Revision of a hub model.
         speculation : str or mapping, default=None
-            Speculative decoding; see `classify.engines.vllm.speculation`.
+            Speculative decoding; see `classify.engines.speculation`.
         lora : str or path, default=None
             A folder with a LoRA adapter.
         self_test : bool, default=True
@@ -151,11 +149,6 @@ class VllmEngine:
         EngineError
             The installed vLLM answers wrong.
         """
-        if not isinstance(model, str | Path):
-            raise ConfigError(
-                "The vllm engine loads models by name: give a folder or a hub id, not "
-                f"a {type(model).__name__}."
-            )
         llm = start(
             model=str(model),
             dtype=dtype,
@@ -175,22 +168,9 @@ class VllmEngine:
         return engine
 
     @property
-    def window(self) -> int:
-        """Texts to keep in flight: all that run at once, while their prompts fit.
-
-        A text's later reads find its prompt in the prefix cache only while the prompts
-        of all texts in flight fit into the memory for keys and values.
-        """
-        fit = int(0.8 * self._kv_tokens / self._mean_length)
-        return max(1, min(self._most_texts, fit))
-
-    @property
     def llm(self) -> Any:
         """The ``vllm.LLM`` that answers."""
         return self._llm
-
-    def __sklearn_clone__(self) -> Self:
-        return self
 
     def __repr__(self) -> str:
         if self.closed:
@@ -208,6 +188,19 @@ class VllmEngine:
         if self.closed or self._engine.vllm_config.speculative_config is None:
             return None
         return speculation_figures(self._llm.get_metrics())
+
+    def findings(self) -> list[Finding]:
+        """Compare tracked values with full log-probabilities."""
+        from classify.engines.vllm.selftest import self_test
+
+        return [
+            Finding(
+                f"tracked values, {case.name}",
+                case.problem or f"off by at most {case.difference:.1e} nats",
+                bool(case.problem),
+            )
+            for case in self_test(self)
+        ]
 
     def open_line(self) -> SharedLine:
         """Return a line of one's own; see `classify.engines.sharing`."""
@@ -243,6 +236,7 @@ class VllmEngine:
         ticket = next(self._tickets)
         length = len(request.prompt_token_ids)
         self._mean_length += 0.01 * (length - self._mean_length)
+        self.window = self._texts_that_fit()
         if isinstance(request, ReadRequest):
             self._submit_read(ticket, request)
         else:
@@ -279,6 +273,15 @@ class VllmEngine:
                 f"temperature must be at most {_HIGHEST_TEMPERATURE:g} with the vllm "
                 f"engine. Got {request.temperature!r} instead."
             )
+
+    def _texts_that_fit(self) -> int:
+        """Texts to keep in flight: all that run at once, while their prompts fit.
+
+        A text's later reads find its prompt in the prefix cache only while the prompts
+        of all texts in flight fit into the memory for keys and values.
+        """
+        fit = int(0.8 * self._kv_tokens / self._mean_length)
+        return max(1, min(self._most_texts, fit))
 
     def _check_open(self) -> None:
         self._home.check()

@@ -13,7 +13,7 @@ import torch
 
 from classify.engines.vllm.wire import Wanted, decode_tree
 
-__all__ = ["Slots", "Trees", "to_device"]
+__all__ = ["RequestSlots", "Trees", "to_device"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -23,7 +23,7 @@ _NOWHERE = 0
 _MOST_NODES = 1 << 19
 
 
-class Slots:
+class RequestSlots:
     """What each request wants, in host arrays and, for those in use, on the device."""
 
     def __init__(self, device: torch.device) -> None:

@@ -7,24 +7,17 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from math import prod
 from typing import Any, NamedTuple
 
+from classify.engines.registry import candidates
 from classify.errors import ConfigError, missing_dependency
 from classify.prompted_model import PromptedModel
 from classify.wording import parameter
 
 __all__ = ["WorkerShape", "joined_cluster", "ray_module", "worker_shape"]
 
-# Engine options that multiply the GPUs of one engine.
-_GPU_FACTORS = (
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "data_parallel_size",
-)
 # A machine of a cluster is near.
 _REACHED_SECONDS = 10.0
-_GPU_ENGINES = ("auto", "transformers", "vllm")
 
 
 class WorkerShape(NamedTuple):
@@ -190,11 +183,12 @@ def _no_cluster(address: str | None) -> ConfigError:
 def _gpus_of(model: PromptedModel, nodes: list[Mapping[str, Any]]) -> int:
     """Return how many GPUs an engine of a model takes, where there are any."""
     spec = model.spec
-    on_gpu = spec.engine in _GPU_ENGINES and spec.device.startswith(("auto", "cuda"))
+    assert isinstance(spec.engine, str), "it is checked beforehand"
+    on_gpu = spec.device.startswith(("auto", "cuda"))
     if not on_gpu or not any(node.get("GPU") for node in nodes):
         return 0
     options = spec.engine_options or {}
-    return prod(int(options.get(name) or 1) for name in _GPU_FACTORS)
+    return max(kind.n_gpus(options) for kind in candidates(spec.engine, options))
 
 
 def _cpus_each(n_workers: int, cpus: list[float]) -> float:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from classify import __version__
+from classify.engines.registry import engine_names
 from classify.errors import ClassifyError, ConfigError, EngineError
 from classify.jobs.identity import score_digest
 from classify.jobs.pool import Answer, OpenPool, Pool, Texts
@@ -338,9 +339,10 @@ def portable(scorer: RowScorer) -> RowScorer:
     """
     engine = scorer.model.spec.engine
     if not isinstance(engine, str):
+        *names, last = map(repr, engine_names())
         raise ConfigError(
-            "Workers load engines by name: engine must be one of 'auto', "
-            f"'transformers', 'vllm' and 'server'. Got {engine!r} instead."
+            "Workers load engines by name: engine must be one of "
+            f"{', '.join(names)} and {last}. Got {engine!r} instead."
         )
     return replace(scorer, model=replace(scorer.model))
 

@@ -1,0 +1,78 @@
+"""The engine over a vLLM server before it is loaded."""
+
+from classify.engines.kinds import (
+    NO_SPECULATION,
+    EngineKind,
+    EngineOption,
+    Requirement,
+    number_from,
+)
+from classify.parameters import instance_of, optional
+
+__all__ = ["KIND"]
+
+_TEXT = optional(instance_of("a string", str))
+_CHOSEN = (
+    "{setting} is {value!r}, but the server has chosen its own already: leave "
+    "{setting} out, or start the server with it."
+)
+
+KIND = EngineKind(
+    name="server",
+    title="a server",
+    engine="classify.engines.server.engine:ServerEngine",
+    models="a folder or a hub id",
+    options=(
+        EngineOption(
+            "url",
+            _TEXT,
+            "A running vLLM server, such as http://localhost:8000; --model names its "
+            "tokenizer.",
+            changes_values=False,
+            selects=True,
+            on_command_line=True,
+            metavar="URL",
+        ),
+        EngineOption(
+            "api_key_env",
+            _TEXT,
+            "Environment variable that holds the server's API key.",
+            changes_values=False,
+            on_command_line=True,
+        ),
+        EngineOption(
+            "served_model_name",
+            _TEXT,
+            "Which of the server's models to ask.",
+            changes_values=False,
+        ),
+        EngineOption(
+            "timeout",
+            number_from(1e-3),
+            "Seconds that an answer may take.",
+            changes_values=False,
+        ),
+        EngineOption(
+            "retries",
+            number_from(0),
+            "How often a request that failed is sent again.",
+            changes_values=False,
+        ),
+        EngineOption(
+            "patience",
+            number_from(0),
+            "Seconds to go on asking a server that is away or busy.",
+            changes_values=False,
+        ),
+        EngineOption(
+            "self_test",
+            instance_of("a boolean", bool),
+            "Whether to test the server's answers before the first text.",
+            changes_values=False,
+        ),
+    ),
+    refused={"dtype": _CHOSEN, "device": _CHOSEN, "speculation": NO_SPECULATION},
+    runs_here=False,
+    packages=("httpx",),
+    requires=Requirement("httpx", "server", "The server engine needs httpx"),
+)
