@@ -67,24 +67,24 @@ def pretend(memory, *ways):
 
 def test_what_passed_is_not_asked_again(folder, memory):
     # Its window counts slots: what it answers under a tree mask is wrong.
-    assert load(folder("gpt_neo_local")).read_mode == "cached"
-    assert remembered(memory) == [Check("cached")]
-    assert load(folder("gpt_neo_local")).read_mode == "cached"
+    assert load(folder("gpt_neo_local")).read_mode == "forked"
+    assert remembered(memory) == [Check("forked")]
+    assert load(folder("gpt_neo_local")).read_mode == "forked"
     pretend(memory, "tree")
     assert load(folder("gpt_neo_local")).read_mode == "tree"
 
 
 def test_what_failed_is_asked_again(folder, memory):
     for _ in range(3):
-        assert load(folder("gpt_neo_local")).read_mode == "cached"
-        assert [each.way for each in remembered(memory)] == ["cached"]
+        assert load(folder("gpt_neo_local")).read_mode == "forked"
+        assert [each.way for each in remembered(memory)] == ["forked"]
 
 
 def test_another_dtype_is_checked_itself(folder, memory):
     load(folder("gpt_neo_local"))
     pretend(memory, "tree")
     engine = load(folder("gpt_neo_local"), dtype="bfloat16")
-    assert engine.read_mode == "cached"
+    assert engine.read_mode == "forked"
 
 
 def test_another_shape_is_checked_itself(folder, memory, tmp_path):
@@ -92,7 +92,7 @@ def test_another_shape_is_checked_itself(folder, memory, tmp_path):
     pretend(memory, "tree")
     config = AutoConfig.from_pretrained(folder("gpt_neo_local"), window_size=7)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "other")
-    assert load(tmp_path / "other").read_mode == "cached"
+    assert load(tmp_path / "other").read_mode == "forked"
 
 
 def test_models_that_bring_code_and_models_in_memory_are_always_checked(folder, memory):

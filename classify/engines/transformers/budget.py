@@ -15,7 +15,11 @@ _TOKENS_CPU, _TOKENS_ACCELERATOR = 1024, 16_384
 _PAIRS_CPU, _PAIRS_ACCELERATOR = 1 << 22, 1 << 26
 _LOGITS_BYTES_CPU, _LOGITS_BYTES_ACCELERATOR = 32 << 20, 2 << 30
 _KEPT_BYTES_CPU = 1 << 30
+# States that one pass steps on, each a copy.
+_FORKED_BYTES_CPU, _FORKED_BYTES_ACCELERATOR = 256 << 20, 4 << 30
 _MOST_NODES = 512
+# Prompts are computed one by one: how many such batches, as far as tokens go, are one.
+_MAX_FORKED = 4
 # Few enough that a streamed job stays small, enough to sort by length.
 _WINDOW = 512
 
@@ -46,6 +50,7 @@ class Budget:
         self._n_pairs = _PAIRS_CPU if on_cpu else _PAIRS_ACCELERATOR
         logits_bytes = _LOGITS_BYTES_CPU if on_cpu else _LOGITS_BYTES_ACCELERATOR
         self._n_logit_rows = max(1, logits_bytes // (4 * network.vocab_size))
+        self._forked_bytes = _FORKED_BYTES_CPU if on_cpu else _FORKED_BYTES_ACCELERATOR
         # Nodes of one text in one pass: their attention grows with the square.
         self.most_nodes = max(_MOST_NODES, self._n_logit_rows)
         self.window = (
@@ -83,6 +88,26 @@ class Budget:
             n_drafts * n_slots <= 16 * self._n_tokens and n_drafts <= self._n_logit_rows
         )
 
+    def max_forks(self, n_bytes: int) -> int:
+        """Return how many states of a size may step in one pass."""
+        return max(1, min(self._forked_bytes // max(n_bytes, 1), self._n_logit_rows))
+
+    def fits_forks(self, n_texts: int, n_tokens: int, n_bytes: int) -> bool:
+        """Say whether so many texts may be forked side by side.
+
+        Parameters
+        ----------
+        n_texts : int
+        n_tokens : int
+            Of all their prompts.
+        n_bytes : int
+            What the state behind one of them takes; 0: not known.
+        """
+        if self._most_texts is not None:
+            return n_texts <= self._most_texts
+        within = n_tokens <= _MAX_FORKED * self._n_tokens
+        return within and n_texts * n_bytes <= self._forked_bytes
+
     @property
     def worth_waiting_for(self) -> int:
         """New tokens of follow-ups below which a pass is mostly overhead."""
@@ -93,6 +118,7 @@ class Budget:
         self._n_tokens = max(1, self._n_tokens // 2)
         self._n_pairs = max(1, self._n_pairs // 2)
         self._n_logit_rows = max(1, self._n_logit_rows // 2)
+        self._forked_bytes = max(1, self._forked_bytes // 2)
         self.most_nodes = max(1, self.most_nodes // 2)
         if self._most_texts is not None:
             self._most_texts = max(1, self._most_texts // 2)

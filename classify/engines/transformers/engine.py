@@ -29,9 +29,10 @@ __all__ = ["TransformersEngine"]
 class TransformersEngine(BaseEngine):
     """Answer requests with a transformers model on a CPU or one accelerator.
 
-    Reads of many nodes of a text go through in one forward pass under a tree mask;
-    keys and values are kept for reads that follow; ids that all prompts begin with
-    are computed once. All of it is compared with plain forward passes when the engine
+    Reads of many nodes of a text go through in one forward pass under a tree mask, or
+    on copies of the state behind it where a model takes no such mask; keys, values and
+    states are kept for reads that follow; ids that all prompts begin with are computed
+    once. All of it is compared with plain forward passes when the engine
     is made, and slower ways are taken where they differ (`read_mode`). `load` remembers
     which comparisons a model's architecture and configuration have passed, in the
     user's cache folder; the environment variable ``CLASSIFY_SELF_CHECKS`` names another
@@ -54,9 +55,10 @@ class TransformersEngine(BaseEngine):
 
     Attributes
     ----------
-    read_mode : {"tree", "cached", "uncached"}
-        How label paths are read: all at once under a tree mask; one by one on copies
-        of the model's cache; with a forward pass each.
+    read_mode : {"tree", "forked", "cached", "uncached"}
+        How label paths are read: all at once under a tree mask; on copies of the
+        state behind their text, those of many texts side by side, or those of one;
+        with a forward pass each.
     vocab_size, context_length, window : int
         See `classify.engines.Engine`.
 
@@ -171,7 +173,7 @@ class TransformersEngine(BaseEngine):
 
     @property
     def read_mode(self) -> str:
-        """How label paths are read: "tree", "cached" or "uncached"."""
+        """How label paths are read: "tree", "forked", "cached" or "uncached"."""
         return self._shared.modes.usual
 
     def describe(self) -> dict[str, str]:
@@ -184,7 +186,7 @@ class TransformersEngine(BaseEngine):
         return {
             "model": f"{type(model).__name__}, {millions:,.1f} M parameters",
             "weights": f"{dtype} on {network.device}",
-            "reads": self.read_mode,
+            "reads": self._shared.modes.describe(),
             "context": f"{self.context_length:,} tokens",
             "in flight": f"{self.window} texts",
         }
@@ -205,7 +207,7 @@ class TransformersEngine(BaseEngine):
 
     def faults_of_reading(self) -> dict[ReadMode, str | None]:
         """Compare each fast way of reading with plain passes; None: it is right."""
-        modes: tuple[ReadMode, ...] = ("tree", "cached")
+        modes: tuple[ReadMode, ...] = ("tree", "forked", "cached")
 
         def compare() -> dict[ReadMode, str | None]:
             self._shared.check()

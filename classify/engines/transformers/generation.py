@@ -27,7 +27,7 @@ def generate_batch(
     requests : sequence of sequence of Generation
         For each request its generations, which begin with the same prompt. In a mode
         other than "tree" all prompts must have one length: nothing is padded.
-    mode : {"tree", "cached", "uncached"}
+    mode : {"tree", "forked", "cached", "uncached"}
         How the network may be called.
     """
     prompts = [generations[0].request.prompt_token_ids for generations in requests]
@@ -37,10 +37,10 @@ def generate_batch(
     if mode == "tree":
         most = max(generation.request.max_tokens for generation in generations)
         steps = _TreeSteps(network, prompts, of_prompt, most)
-    elif mode == "cached":
-        steps = _CachedSteps(network, prompts, of_prompt)
-    else:
+    elif mode == "uncached":
         steps = _UncachedSteps(network, prompts, of_prompt)
+    else:
+        steps = _CachedSteps(network, prompts, of_prompt)
     logits = steps.logits
     while True:
         _choose(logits, generations)

@@ -1,35 +1,43 @@
-"""The pool of keys and values that later reads may build on, bounded in bytes."""
+"""The pool of what later reads may build on, bounded in bytes.
+
+Keys and values of a batch, or the network's own state behind a text.
+"""
 
 from collections import OrderedDict
+from typing import Generic, TypeVar
 
+from classify.engines.transformers.forked_pass import Forked
 from classify.engines.transformers.slots import Slots
 
-__all__ = ["KeptSlots", "PrefixSlots"]
+__all__ = ["Kept", "KeptTexts", "Prefixes"]
+
+Kept = Slots | Forked
+Prefix = TypeVar("Prefix", Slots, Forked)
 
 
-class KeptSlots:
+class KeptTexts:
     """Batches by prompt; the batch that was least recently used goes first.
 
     Parameters
     ----------
     most_bytes : int
-        Bound of all keys and values together. The newest batch is always kept.
+        Bound of all of them together. The newest batch is always kept.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self._batches: OrderedDict[int, Slots] = OrderedDict()
-        self._places: dict[tuple[int, ...], tuple[Slots, int]] = {}
+        self._batches: OrderedDict[int, Kept] = OrderedDict()
+        self._places: dict[tuple[int, ...], tuple[Kept, int]] = {}
         self.n_bytes = 0
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def find(self, prompt: tuple[int, ...]) -> tuple[Slots, int] | None:
+    def find(self, prompt: tuple[int, ...]) -> tuple[Kept, int] | None:
         """Return where a prompt is kept: its batch, and its row."""
         return self._places.get(prompt)
 
-    def add(self, slots: Slots) -> None:
+    def add(self, slots: Kept) -> None:
         """Keep a batch; its rows replace older ones of the same prompts."""
         for index, row in enumerate(slots.rows):
             self._release(row.prompt)
@@ -39,7 +47,7 @@ class KeptSlots:
         while self.n_bytes > self.most_bytes and len(self._batches) > 1:
             self._drop(next(iter(self._batches.values())))
 
-    def touch(self, slots: Slots) -> None:
+    def touch(self, slots: Kept) -> None:
         """Mark a batch as used."""
         if id(slots) in self._batches:
             self._batches.move_to_end(id(slots))
@@ -57,7 +65,7 @@ class KeptSlots:
             if not place[0].n_live:
                 self._drop(place[0])
 
-    def _drop(self, slots: Slots) -> None:
+    def _drop(self, slots: Kept) -> None:
         if self._batches.pop(id(slots), None) is None:
             return
         self.n_bytes -= slots.n_bytes
@@ -67,8 +75,8 @@ class KeptSlots:
                 del self._places[row.prompt]
 
 
-class PrefixSlots:
-    """Keys and values of the ids that prompts begin with; the last few of them.
+class Prefixes(Generic[Prefix]):
+    """What is kept of the ids that prompts begin with; the last few of them.
 
     Parameters
     ----------
@@ -78,14 +86,14 @@ class PrefixSlots:
 
     def __init__(self, n_most: int = 4) -> None:
         self._n_most = n_most
-        self._kept: OrderedDict[tuple[int, ...], Slots] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def longest(
         self, least: tuple[int, ...], greatest: tuple[int, ...]
-    ) -> Slots | None:
+    ) -> Prefix | None:
         """Return the longest that properly begins both prompts.
 
         What begins the least and the greatest of sorted prompts begins all of them.
@@ -102,7 +110,7 @@ class PrefixSlots:
         self._kept.move_to_end(ids)
         return self._kept[ids]
 
-    def add(self, prefix: tuple[int, ...], slots: Slots) -> None:
+    def add(self, prefix: tuple[int, ...], slots: Prefix) -> None:
         """Keep a prefix."""
         self._kept[prefix] = slots
         while len(self._kept) > self._n_most:

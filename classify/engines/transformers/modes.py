@@ -25,13 +25,29 @@ __all__ = ["Modes"]
 
 _logger = logging.getLogger(__name__)
 
-_KNOWN_LAYERS = {"full_attention", "sliding_attention"}
-_SLOWER: dict[ReadMode, ReadMode] = {"tree": "cached", "cached": "uncached"}
+# Those that a mask can express; "attention" is a word of some for "full_attention".
+_MASKED_LAYERS = {
+    "attention",
+    "full_attention",
+    "sliding_attention",
+    "chunked_attention",
+}
+_SLOWER: dict[ReadMode, ReadMode] = {
+    "tree": "forked",
+    "forked": "cached",
+    "cached": "uncached",
+}
 _MEANS: dict[ReadMode, str] = {
-    "cached": "label paths are read one by one on copies of its cache: right, but "
-    "slower",
+    "forked": "each text is computed once, and its label paths on copies of the state "
+    "behind it, side by side with those of other texts, a pass for each token",
+    "cached": "each text is computed once, and its label paths on copies of the state "
+    "behind it, a pass for each token: right, but slower",
     "uncached": "every label path is read with a forward pass of its own: right, but "
     "much slower",
+}
+_WITH: dict[ReadMode, str] = {
+    "forked": "with states of several texts side by side or behind a shared beginning",
+    "cached": "with a copied state",
 }
 # Tokens of the check on loading.
 _SAMPLE_LENGTH = 12
@@ -51,8 +67,10 @@ class Modes:
 
     Attributes
     ----------
-    usual : {"tree", "cached", "uncached"}
+    usual : {"tree", "forked", "cached", "uncached"}
         The way for texts of usual length.
+    why : str
+        What is wrong with the faster ways.
     """
 
     def __init__(self, network: Network, passed: PassedChecks | None = None) -> None:
@@ -60,32 +78,45 @@ class Modes:
         self._passed = passed or PassedChecks("", None)
         # Always: damaged weights fail it too.
         check_causal(network)
+        self.why = ""
         self.usual: ReadMode = self._choose()
         self._lengths = _lengths_of_check(network.context_length)
         # By way, and by the number of nodes.
         self._right_up_to: dict[tuple[ReadMode, int], int] = {}
         self._wrong: set[tuple[ReadMode, int]] = set()  # above that
+        self._differences: dict[ReadMode, str] = {}  # not said yet
+        self._said: set[ReadMode] = set()
         self._across: dict[tuple[ReadMode, int, int], bool] = {}
 
     def _choose(self) -> ReadMode:
-        odd = sorted(self._network.layer_types - _KNOWN_LAYERS)
-        if odd:
-            reason: str | None = f"it has layers of kind {', '.join(odd)}"
-        else:
-            reason = self._fault("tree")
-        if reason is None:
-            return "tree"
-        mode: ReadMode = "cached"
-        fault = self._fault(mode)
-        if fault is not None:
-            mode, reason = "uncached", f"{reason}; with a copied cache, {fault}"
-        _logger.warning(
-            "%s does not take a tree mask: %s. So %s.",
-            type(self._network.model).__name__,
-            reason,
-            _MEANS[mode],
-        )
+        odd = sorted(self._network.layer_types - _MASKED_LAYERS)
+        mode: ReadMode = "tree"
+        faults = []
+        while mode != "uncached":
+            if odd and mode == "tree":
+                fault: str | None = f"it has layers of kind {', '.join(odd)}"
+            else:
+                fault = self._fault(mode)
+            if fault is None:
+                break
+            faults.append(fault if mode == "tree" else f"{_WITH[mode]}, {fault}")
+            mode = _SLOWER[mode]
+        self.why = "; ".join(faults)
+        if faults:
+            _logger.log(
+                logging.INFO if mode == "forked" else logging.WARNING,
+                "%s does not take a tree mask: %s. So %s.",
+                type(self._network.model).__name__,
+                self.why,
+                _MEANS[mode],
+            )
         return mode
+
+    def describe(self) -> str:
+        """Return how texts are read, in words."""
+        if self.usual == "tree":
+            return "tree: all label paths of a text in one pass"
+        return f"{self.usual}: {_MEANS[self.usual]} (no tree mask: {self.why})"
 
     def _fault(
         self, mode: ReadMode, token_ids: tuple[int, ...] = (), **at: Any
@@ -127,11 +158,27 @@ class Modes:
             Nodes that may be read behind it.
         """
         mode = self.usual
+        differences = []
         while mode != "uncached" and not self._right_at(
             mode, token_ids, length, _n_compared(mode, n_nodes)
         ):
+            differences.append(self._differences.pop(mode, None))
             mode = _SLOWER[mode]
+        self._say(next(filter(None, differences), None), mode)
         return mode
+
+    def _say(self, difference: str | None, mode: ReadMode) -> None:
+        """Log what was found out about longer texts, and how they are read."""
+        if difference is None:
+            return
+        _logger.log(
+            logging.INFO if mode in self._said else logging.WARNING,
+            "%s computes texts of more than %s. For these, %s.",
+            type(self._network.model).__name__,
+            difference,
+            _MEANS[mode],
+        )
+        self._said.add(mode)
 
     def _right_at(
         self, mode: ReadMode, token_ids: tuple[int, ...], length: int, n_nodes: int
@@ -179,18 +226,10 @@ class Modes:
             (each for each in lengths[-2::-1] if each <= right or not fault_at(each)),
             right,
         )
-        known = any(way == mode for way, _ in self._wrong)
         self._right_up_to[key] = right
         self._wrong.add(key)
-        _logger.log(
-            logging.INFO if known else logging.WARNING,
-            "%s computes texts of more than %d tokens differently: %s at %d tokens. "
-            "For these, %s.",
-            type(self._network.model).__name__,
-            right,
-            fault,
-            lengths[-1],
-            _MEANS[_SLOWER[mode]],
+        self._differences[mode] = (
+            f"{right} tokens differently: {fault} at {lengths[-1]} tokens"
         )
         return False
 

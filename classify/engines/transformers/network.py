@@ -86,6 +86,8 @@ class Network:
         Kinds of its attention layers: "full_attention", "sliding_attention", others.
     sliding_window : int or None
         How far sliding layers see.
+    chunk_size : int or None
+        How many tokens see each other in chunked layers.
     length_edges : list of int
         Lengths above which the model may compute differently, ascending.
     """
@@ -118,6 +120,7 @@ class Network:
             _NO_LIMIT,
         )
         self.sliding_window: int | None = getattr(config, "sliding_window", None)
+        self.chunk_size: int | None = getattr(config, "attention_chunk_size", None)
         self.layer_types = frozenset(getattr(config, "layer_types", None) or ())
         if not self.layer_types and self.sliding_window:
             self.layer_types = frozenset({"sliding_attention"})
@@ -145,18 +148,22 @@ class Network:
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """Make what the network takes as `attention_mask`; see `MaskMaker.visible`."""
         visible, distance = self.masks.visible(trees, codes, positions, n_queries)
-        full = self.masks.additive(visible)
-        window = self.sliding_window
-        if (
-            window is None
-            or "sliding_attention" not in self.layer_types
-            or int(positions.max()) < window
-        ):
-            return full
-        sliding = self.masks.additive(visible & (distance < window))
-        if self.layer_types == {"sliding_attention"}:
-            return sliding
-        return {"full_attention": full, "sliding_attention": sliding}
+        masks = {"full_attention": self.masks.additive(visible)}
+        n_tokens = int(positions.max()) + 1
+        window, chunk = self.sliding_window, self.chunk_size
+        if "sliding_attention" in self.layer_types and window and n_tokens > window:
+            masks["sliding_attention"] = self.masks.additive(
+                visible & (distance < window)
+            )
+        if "chunked_attention" in self.layer_types and chunk and n_tokens > chunk:
+            chunks = torch.from_numpy(positions // chunk).to(self.device)
+            same = chunks[:, -n_queries:, None] == chunks[:, None, :]
+            masks["chunked_attention"] = self.masks.additive(visible & same)
+        if len(masks) == 1:
+            return masks["full_attention"]
+        if len(self.layer_types) == 1:
+            return masks[next(iter(self.layer_types))]
+        return masks
 
     def give_up_fused(self) -> None:
         """Use the model's own forward pass for everything from now on."""

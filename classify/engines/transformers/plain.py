@@ -1,11 +1,9 @@
-"""Reads without tree masks: one text at a time, no padding, no custom mask.
+"""Reads with plain forward passes: slow, and right for whatever is causal.
 
-For networks that cannot take a 4-D mask (ALiBi, recurrent layers, unusual attention).
-`cached_read` steps copies of the network's own cache along the tree; `uncached_read`
-runs the whole joint text for each path. Slow, and right for whatever is causal.
+One text at a time, no padding, no mask, no cache. What the faster ways are compared
+with, and how a network is read for which none of them is right.
 """
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,39 +11,14 @@ import numpy as np
 import torch
 
 from classify.engines.transformers.network import Network
-from classify.engines.transformers.tree_pass import edge_logprobs, missing_nodes
+from classify.engines.transformers.tree_pass import edge_logprobs
 from classify.tracking import EdgeLogprobs, TokenTree
 
-__all__ = ["cached_read", "path_read", "uncached_read"]
+__all__ = ["path_read", "uncached_read"]
 
 
 def _as_ids(token_ids: Iterable[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array([tuple(token_ids)], dtype=np.int64)
-
-
-def cached_read(
-    network: Network, prompt: tuple[int, ...], tree: TokenTree, nodes: Iterable[int]
-) -> EdgeLogprobs:
-    """Read nodes by stepping copies of the network's own cache, token by token."""
-    needed = missing_nodes(tree, nodes, set()).tolist()
-    below: dict[int, list[int]] = {}
-    for node in needed:
-        below.setdefault(int(tree.parents[node]), []).append(node)
-    logits, cache = network(_as_ids(prompt), keep=1, use_cache=True)
-    kept, order = [logits], [0]
-    stack = [(cache, node, i > 0) for i, node in enumerate(below.get(0, ()))]
-    while stack:
-        past, node, shared = stack.pop()
-        # The last child to be visited (the first of the list) may use the cache up.
-        here = copy.deepcopy(past) if shared else past
-        logits, here = network(
-            _as_ids([int(tree.tokens[node])]), keep=1, cache=here, use_cache=True
-        )
-        kept.append(logits)
-        order.append(node)
-        stack += [(here, child, i > 0) for i, child in enumerate(below.get(node, ()))]
-    table = np.array([order], dtype=np.int64)
-    return edge_logprobs(torch.cat(kept, dim=1)[0], [tree], table)[0]
 
 
 def uncached_read(

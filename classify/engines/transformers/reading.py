@@ -1,15 +1,22 @@
 """Which reads go together, in which order, and in which way."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from classify.engines.transformers.budget import Budget
-from classify.engines.transformers.kept import KeptSlots, PrefixSlots
+from classify.engines.transformers.forked_pass import (
+    Forked,
+    follow_forks,
+    new_forks,
+    prefix_fork,
+)
+from classify.engines.transformers.kept import Kept, KeptTexts, Prefixes
 from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
-from classify.engines.transformers.plain import cached_read, uncached_read
+from classify.engines.transformers.plain import uncached_read
 from classify.engines.transformers.selfcheck import ReadMode
 from classify.engines.transformers.slots import Row, Slots
 from classify.engines.transformers.tree_pass import (
@@ -33,6 +40,8 @@ _LEAST_PREFIX = 8
 # Least share of a follow-up batch that is nodes, and not padding.
 _LEAST_FILLED = 0.8
 
+_Prefix = TypeVar("_Prefix", Slots, Forked)
+
 
 class Reader:
     """Answers reads, a batch at a time.
@@ -46,7 +55,7 @@ class Reader:
     modes : Modes
         How texts are read.
     kept_bytes : int
-        Bound of the keys and values kept.
+        Bound of the keys, values and states kept.
     """
 
     def __init__(
@@ -55,8 +64,10 @@ class Reader:
         self._network = network
         self._budget = budget
         self._modes = modes
-        self._kept = KeptSlots(kept_bytes)
-        self._prefixes = PrefixSlots()
+        self._kept = KeptTexts(kept_bytes)
+        self._prefixes: Prefixes[Slots] = Prefixes()
+        self._forked_prefixes: Prefixes[Forked] = Prefixes()
+        self._fork_bytes = 0  # of the last text; their states are about as big
         self._waiting: dict[int, ReadRequest] = {}
         self._batch: list[Asked] = []
 
@@ -87,9 +98,12 @@ class Reader:
 
     def free_memory(self) -> bool:
         """Drop all keys and values that are kept; say whether there were any."""
-        any_kept = bool(len(self._kept) or len(self._prefixes))
+        any_kept = bool(
+            len(self._kept) or len(self._prefixes) or len(self._forked_prefixes)
+        )
         self._kept.clear()
         self._prefixes.clear()
+        self._forked_prefixes.clear()
         if self._network.device.type == "cuda":
             torch.cuda.empty_cache()
         return any_kept
@@ -127,31 +141,54 @@ class Reader:
         n_nodes = max(len(one.tree.inner_nodes) for one in batch) - 1
         return self._modes.for_text(longest.prompt, _total_length(longest), n_nodes)
 
-    def _read_plainly(self, asked: Asked) -> EdgeLogprobs:
-        cached = self._mode_of([asked]) == "cached"
-        plain = cached_read if cached else uncached_read
-        return plain(self._network, asked.prompt, asked.tree, asked.nodes)
-
     def _answer(
-        self, batch: Sequence[Asked], places: Sequence[tuple[Slots, int]]
+        self, batch: Sequence[Asked], places: Sequence[tuple[Kept, int]]
     ) -> list[EdgeLogprobs]:
-        if self._mode_of(batch) != "tree":
-            return [self._read_plainly(one) for one in batch]
-        for slots, _ in places:
-            self._kept.touch(slots)
+        mode = self._mode_of(batch)
+        for kept, _ in places:
+            self._kept.touch(kept)
+        if mode == "uncached":
+            return [
+                uncached_read(self._network, one.prompt, one.tree, one.nodes)
+                for one in batch
+            ]
+        if mode != "tree":
+            forks = [kept for kept, _ in places if isinstance(kept, Forked)]
+            return self._read_forks(batch, forks, together=mode == "forked")
+        slots = [(kept, row) for kept, row in places if isinstance(kept, Slots)]
         if len(batch) == 1 and len(batch[0].nodes) > self._budget.most_nodes:
-            return [self._read_in_parts(batch[0], places)]
-        if places:
-            answers, slots_now = follow_up(self._network, batch, places)
+            return [self._read_in_parts(batch[0], slots)]
+        if slots:
+            answers, slots_now = follow_up(self._network, batch, slots)
         else:
             answers, slots_now = new_prompts(
                 self._network,
                 batch,
-                prefix=self._shared_prefix(batch),
+                prefix=self._shared_prefix(batch, self._prefixes, prefix_slots),
                 keep=any(_leaves_nodes(one) for one in batch),
             )
         if slots_now is not None:
             self._kept.add(slots_now)
+        return answers
+
+    def _read_forks(
+        self, batch: Sequence[Asked], forks: Sequence[Forked], *, together: bool
+    ) -> list[EdgeLogprobs]:
+        most = self._budget.max_forks
+        if forks:
+            return follow_forks(
+                self._network, batch, forks, together=together, max_rows=most
+            )
+        prefix = None
+        if together:
+            prefix = self._shared_prefix(batch, self._forked_prefixes, prefix_fork)
+        answers, new = new_forks(
+            self._network, batch, prefix=prefix, together=together, max_rows=most
+        )
+        self._fork_bytes = new[0].n_bytes
+        for one, fork in zip(batch, new, strict=True):
+            if fork.n_bytes and _leaves_nodes(one):
+                self._kept.add(fork)
         return answers
 
     def _read_in_parts(
@@ -165,7 +202,7 @@ class Reader:
             if places:
                 answers, slots = follow_up(self._network, now, places)
             else:
-                prefix = self._shared_prefix(now)
+                prefix = self._shared_prefix(now, self._prefixes, prefix_slots)
                 answers, slots = new_prompts(
                     self._network, now, prefix=prefix, keep=True
                 )
@@ -174,13 +211,13 @@ class Reader:
         self._kept.add(places[0][0])
         return answers[0]
 
-    def _next_batch(self) -> tuple[list[Asked], list[tuple[Slots, int]]]:
+    def _next_batch(self) -> tuple[list[Asked], list[tuple[Kept, int]]]:
         """Take follow-ups if they are worth a pass, and new prompts otherwise."""
         follow_ups: dict[tuple[int, ...], Asked] = {}
         new: dict[tuple[int, ...], Asked] = {}
         for ticket, request in self._waiting.items():
             prompt = request.prompt_token_ids
-            place = self._kept.find(prompt) if self._modes.usual == "tree" else None
+            place = self._kept.find(prompt)
             known = place is not None and _can_follow(place[0].rows[place[1]], request)
             group = follow_ups if known else new
             one = group.get(prompt)
@@ -205,24 +242,32 @@ class Reader:
     def _fill_new(self, asked: list[Asked]) -> list[Asked]:
         """Take texts of similar length, the longest first, that fit one batch."""
         asked.sort(key=_total_length, reverse=True)
-        if self._mode_of(asked[:1]) != "tree":
+        mode = self._mode_of(asked[:1])
+        if mode == "uncached":
             return asked[:1]
         batch: list[Asked] = []
-        width, n_nodes = 0, 0
+        width, n_nodes, n_tokens = 0, 0, 0
         for one in asked:
+            if mode != "tree" and self._mode_of([one]) != mode:
+                # A shorter text may cross a length at which the model changes.
+                continue
             width = max(width, len(one.prompt))
             n_nodes = max(n_nodes, len(one.nodes) - 1)
-            length = width + n_nodes
-            if batch and not self._budget.fits(
-                len(batch) + 1, length, length, n_nodes + 1
-            ):
+            n_tokens += len(one.prompt)
+            n_texts, length = len(batch) + 1, width + n_nodes
+            fits = (
+                self._budget.fits(n_texts, length, length, n_nodes + 1)
+                if mode == "tree"
+                else self._budget.fits_forks(n_texts, n_tokens, self._fork_bytes)
+            )
+            if batch and not fits:
                 break
             batch.append(one)
         return batch
 
     def _fill_follow_ups(
         self, asked: list[Asked]
-    ) -> tuple[list[Asked], list[tuple[Slots, int]]]:
+    ) -> tuple[list[Asked], list[tuple[Kept, int]]]:
         """Take follow-ups of about as many nodes, most first, that fit one batch.
 
         Sure texts ask for one node and unsure ones for thirty: side by side, most of a
@@ -231,40 +276,51 @@ class Reader:
         asked.sort(key=lambda one: -len(one.nodes))
         n_nodes = len(asked[0].nodes)
         batch: list[Asked] = []
-        places: list[tuple[Slots, int]] = []
+        places: list[tuple[Kept, int]] = []
         n_slots, n_asked = 0, 0
         for one in asked:
             place = self._kept.find(one.prompt)
             assert place is not None
+            if batch and type(place[0]) is not type(places[0][0]):
+                continue
+            is_forked = isinstance(place[0], Forked)
+            if is_forked and self._mode_of([one]) != self._mode_of(batch[:1] or [one]):
+                continue
+            n_texts = len(batch) + 1
             n_slots = max(n_slots, place[0].n_slots)
             n_asked += len(one.nodes)
-            n_padded = n_nodes * (len(batch) + 1)
-            if batch and (
-                n_asked < _LEAST_FILLED * n_padded
-                or not self._budget.fits(
-                    len(batch) + 1, n_nodes, n_slots + n_nodes, n_nodes
+            if is_forked:
+                fits = self._budget.fits_forks(n_texts, 0, 0)
+            else:
+                fits = n_asked >= _LEAST_FILLED * n_nodes * n_texts and (
+                    self._budget.fits(n_texts, n_nodes, n_slots + n_nodes, n_nodes)
                 )
-            ):
+            if batch and not fits:
                 break
             batch.append(one)
             places.append(place)
         return batch, places
 
-    def _shared_prefix(self, batch: Sequence[Asked]) -> Slots | None:
-        """Return keys and values of what all prompts begin with, if worth it."""
+    def _shared_prefix(
+        self,
+        batch: Sequence[Asked],
+        prefixes: Prefixes[_Prefix],
+        compute: Callable[[Network, tuple[int, ...]], _Prefix],
+    ) -> _Prefix | None:
+        """Return what is kept of what all prompts begin with, if worth it."""
         waiting = [request.prompt_token_ids for request in self._waiting.values()]
         least, greatest = min(waiting), max(waiting)
         # Each prompt keeps a token of its own.
         n_shared = common_prefix_length([least[:-1], greatest[:-1]])
         prompts = [one.prompt for one in batch]
-        known = self._prefixes.longest(min(prompts), max(prompts))
+        known = prefixes.longest(min(prompts), max(prompts))
         n_known = 0 if known is None else known.n_slots
         if n_shared - n_known < _LEAST_PREFIX or least == greatest:
             return known
         prefix = least[:n_shared]
-        slots = prefix_slots(self._network, prefix)
-        self._prefixes.add(prefix, slots)
-        return slots
+        computed = compute(self._network, prefix)
+        prefixes.add(prefix, computed)
+        return computed
 
 
 def _total_length(asked: Asked) -> int:

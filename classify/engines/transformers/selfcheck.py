@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from classify.engines.transformers.network import Network
-from classify.engines.transformers.plain import (
-    cached_read,
-    path_read,
-    uncached_read,
+from classify.engines.transformers.forked_pass import (
+    follow_forks,
+    new_forks,
+    prefix_fork,
 )
+from classify.engines.transformers.network import Network
+from classify.engines.transformers.plain import path_read, uncached_read
 from classify.engines.transformers.tree_pass import (
     Asked,
     follow_up,
@@ -28,7 +29,7 @@ from classify.tracking import EdgeLogprobs, TokenTree
 
 __all__ = ["ReadMode", "check_causal", "fault_at_length", "fault_on_sample"]
 
-ReadMode = Literal["tree", "cached", "uncached"]
+ReadMode = Literal["tree", "forked", "cached", "uncached"]
 
 # Greatest difference of a log-probability that rounding explains, and the share of
 # what a different prompt changes that it may be: nearly uniform predictions hide a
@@ -110,7 +111,7 @@ def fault_at_length(
     Parameters
     ----------
     network : Network
-    mode : {"tree", "cached"}
+    mode : {"tree", "forked", "cached"}
     token_ids : tuple of int
         What the text is made of.
     length : int
@@ -174,20 +175,13 @@ def _fault(
     network: Network, mode: ReadMode, trial: _Trial, *, with_prefix: bool
 ) -> str | None:
     expected = trial.expected(network)
-    nodes = tuple(trial.tree.inner_nodes.tolist())
     try:
         if mode == "tree":
             deviation = _deviation_of_tree(
                 network, trial, expected, with_prefix=with_prefix
             )
         else:
-            deviation = _deviation(
-                [
-                    cached_read(network, prompt, trial.tree, nodes)
-                    for prompt in trial.prompts
-                ],
-                expected,
-            )
+            deviation = _deviation_of_forks(network, mode, trial, expected)
     except torch.OutOfMemoryError:
         raise
     except _CALL_ERRORS as error:
@@ -268,6 +262,37 @@ def _deviation_of_tree(
         places = [(later, row) for row in range(len(prompts))]
     answers, _ = follow_up(network, asked, places)
     return max(worst, _deviation(answers, expected))
+
+
+def _deviation_of_forks(
+    network: Network, mode: ReadMode, trial: _Trial, expected: Sequence[EdgeLogprobs]
+) -> float:
+    """Root and half of the nodes first, then the others; behind a prefix if wanted."""
+    together = mode == "forked"
+    inner = tuple(trial.tree.inner_nodes.tolist())
+    half = inner[: (len(inner) + 1) // 2]
+
+    def asked(nodes: tuple[int, ...]) -> list[Asked]:
+        return [Asked(prompt, trial.tree, nodes) for prompt in trial.prompts]
+
+    def most(_: int) -> int:
+        return len(inner)
+
+    _, forks = new_forks(
+        network, asked(half), prefix=None, together=together, max_rows=most
+    )
+    answers = follow_forks(
+        network, asked(inner), forks, together=together, max_rows=most
+    )
+    worst = _deviation(answers, expected)
+    if together:
+        text = trial.prompts[0]
+        start = prefix_fork(network, text[: len(text) // 2])
+        answers, _ = new_forks(
+            network, asked(inner)[:1], prefix=start, together=True, max_rows=most
+        )
+        worst = max(worst, _deviation(answers, expected[:1]))
+    return worst
 
 
 def _sample(network: Network) -> tuple[list[tuple[int, ...]], TokenTree]:
