@@ -51,7 +51,7 @@ SETS = {
 }
 TOLERANCE = 1e-3
 # A tweet or a news item is shorter; of a newsgroup's message this is the start.
-_MOST_CHARACTERS = 800
+_MAX_CHARACTERS = 800
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,7 @@ def _score(name: str, data: Path, model: Path) -> ScoredSet:
 
 def _rows(path: Path, n: int) -> list[tuple[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [
-            (r["text"][:_MOST_CHARACTERS], r["label"]) for r in csv.DictReader(file)
-        ]
+        rows = [(r["text"][:_MAX_CHARACTERS], r["label"]) for r in csv.DictReader(file)]
     rows = [(text, label) for text, label in rows if text.strip()]
     order = np.random.default_rng(0).permutation(len(rows))[:n]
     return [rows[at] for at in order]

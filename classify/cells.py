@@ -18,7 +18,7 @@ __all__ = [
     "written_text",
 ]
 
-_MOST_SHOWN = 80
+_MAX_SHOWN = 80
 _EMPTY = "there is no text: it is empty or missing."
 _INVISIBLE_ONLY = "there is no text: it has only invisible characters."
 # Controls, format characters, the three kinds of separators, and marks, which show
@@ -178,8 +178,8 @@ def shown(value: object) -> str:
     ("'parcel'", 81)
     """
     text = repr(value)
-    half = _MOST_SHOWN // 2
-    return text if len(text) <= _MOST_SHOWN else f"{text[:half]}…{text[-half:]}"
+    half = _MAX_SHOWN // 2
+    return text if len(text) <= _MAX_SHOWN else f"{text[:half]}…{text[-half:]}"
 
 
 def _decoded(value: bytes) -> str:

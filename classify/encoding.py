@@ -22,7 +22,7 @@ Row = Mapping[str, str]
 Space: TypeAlias = AnswerSpace | ReasonedSpace
 
 # Compiled label sets that are kept, where candidates differ from text to text.
-_MOST_SPACES = 256
+_MAX_SPACES = 256
 # Rows that are encoded together: enough to keep a tokenizer's threads busy.
 _ENCODED_TOGETHER = 1024
 
@@ -108,7 +108,7 @@ class RowEncoder:
         self.verbalizer = verbalizer
         self.tokenizer = tokenizer
         self.max_thought_tokens = max_thought_tokens
-        self._spaces: Shelf[LabelSet, Space] = Shelf(_MOST_SPACES)
+        self._spaces: Shelf[LabelSet, Space] = Shelf(_MAX_SPACES)
 
     def space(self, labels: LabelSet) -> Space:
         """Return the token paths of these labels behind the prompt; compiled once."""

@@ -22,7 +22,7 @@ import pytest
 
 from classify.engines.decoding import pick
 
-MOST_IDS = 128
+MAX_IDS = 128
 # Actions that `trouble` may return, beside (status, headers, body) and seconds to wait.
 DROP, HALF = "close without an answer", "close in the middle of the answer"
 NEVER = 1e6  # seconds
@@ -225,7 +225,7 @@ class SmallServer:
             raise RefusedError(f"The model `{asked['model']}` does not exist.")
         if len(prompt) + asked["max_tokens"] > self.max_model_len:
             raise RefusedError("The prompt is too long.")
-        if len(ids) > MOST_IDS:
+        if len(ids) > MAX_IDS:
             raise RefusedError(f"Requested logprob_token_ids of length {len(ids)}")
         if not all(0 <= token < self.vocab_size for token in [*prompt, *ids]):
             raise RefusedError(

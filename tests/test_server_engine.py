@@ -19,7 +19,7 @@ from classify.engines.server.retrying import Fault, Patience, Trial, seconds_to_
 from classify.errors import AnswerError, EngineError, InputError
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
 from tests.interrupting import interrupted_inside
-from tests.serving import DROP, HALF, MOST_IDS, NEVER, SmallServer, a_folder_with
+from tests.serving import DROP, HALF, MAX_IDS, NEVER, SmallServer, a_folder_with
 from tests.toy_model import hashed_logprobs
 
 VOCAB = 400
@@ -91,9 +91,9 @@ def test_reads_are_one_request_a_node_for_one_token(serve):
 def test_ids_are_split_into_few_parts_of_much_the_same_length(n):
     parts = in_parts(range(n))
     assert [token for part in parts for token in part] == list(range(n))
-    assert len(parts) == math.ceil(n / MOST_IDS)
+    assert len(parts) == math.ceil(n / MAX_IDS)
     lengths = [len(part) for part in parts]
-    assert not parts or (max(lengths) <= MOST_IDS and max(lengths) - min(lengths) <= 1)
+    assert not parts or (max(lengths) <= MAX_IDS and max(lengths) - min(lengths) <= 1)
 
 
 @pytest.mark.parametrize("n_children", [1, 128, 129, 300])

@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 # A prior of 0 would need an infinite shift.
-_LEAST_SHARE = 1e-6
+_MIN_SHARE = 1e-6
 # From so many rows on it is no accident that all of them sum to 1.
 _TELLING_ROWS = 5
-_MOST_LISTED = 8
+_MAX_LISTED = 8
 
 
 class CalibrationWarning(UserWarning):
@@ -283,7 +283,7 @@ def target_prior(
             f"{parameter('prior')} must hold shares from 0 to 1 that sum to 1. Got "
             f"{values.tolist()} instead, of sum {values.sum():g}."
         )
-    values = np.maximum(values, _LEAST_SHARE)
+    values = np.maximum(values, _MIN_SHARE)
     return np.asarray(values / values.sum(), dtype=np.float64)
 
 
@@ -305,6 +305,6 @@ def _named_prior(name: str, n_labels: int, shares: FloatArray | None) -> FloatAr
 
 def listed(names: Sequence[Any] | npt.NDArray[Any]) -> str:
     """Return names for a message; of many the first few."""
-    shown = [repr(name) for name in np.asarray(names).tolist()[:_MOST_LISTED]]
+    shown = [repr(name) for name in np.asarray(names).tolist()[:_MAX_LISTED]]
     left = len(names) - len(shown)
     return ", ".join(shown) + (f", … ({left} more)" if left else "")

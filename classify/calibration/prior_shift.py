@@ -24,7 +24,7 @@ from classify.parameters import check_parameters, instance_of, number
 
 __all__ = ["PriorShift"]
 
-_LEAST_SHARE = 1e-6
+_MIN_SHARE = 1e-6
 
 
 class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -203,7 +203,7 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
             adapted = normalised(log_proba + np.log(shares) - log_prior)
             found = np.exp(logsumexp(adapted, axis=0) - np.log(len(adapted)))
             # A share of 0 could never come back, and has no logarithm.
-            found = np.maximum(found, _LEAST_SHARE)
+            found = np.maximum(found, _MIN_SHARE)
             found /= found.sum()
             moved, shares = float(np.abs(found - shares).max()), found
             if moved <= self.tol:

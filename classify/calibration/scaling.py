@@ -24,7 +24,7 @@ from classify.calibration.shifts import centred
 __all__ = ["Affine", "Penalty", "affine", "bias", "temperature", "vector"]
 
 # On sets that a scale separates the optimum is at infinity: e^5 is as good as that.
-_MOST_LOG_SCALE = 5.0
+_MAX_LOG_SCALE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ class _Fit:
 
     def solve(self) -> Affine:
         free = np.zeros(self.n_scales + self.n_biases)
-        bounds = [(-_MOST_LOG_SCALE, _MOST_LOG_SCALE)] * self.n_scales
+        bounds = [(-_MAX_LOG_SCALE, _MAX_LOG_SCALE)] * self.n_scales
         found = minimize(
             self.objective,
             free,

@@ -28,7 +28,7 @@ __all__ = [
 # get there: Newton's takes about ten, and the cap is for inputs with no more entropy
 # than rounding leaves them.
 _TOLERANCE = 1e-10
-_MOST_STEPS = 5000
+_MAX_STEPS = 5000
 
 
 class MatchedShift(NamedTuple):
@@ -102,7 +102,7 @@ def prior_matching_shift(
     dual = _Dual(values, prior[known], weights[weights > 0])
     at = dual.point(np.zeros(int(known.sum())))
     n_steps = 0
-    while at.gap > _TOLERANCE and n_steps < _MOST_STEPS:
+    while at.gap > _TOLERANCE and n_steps < _MAX_STEPS:
         fixed = dual.point(dual.fixed_point_step(at))
         newton = dual.point(dual.newton_step(at))
         # Rounding of the values, near the minimum, must not turn Newton's step down.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedPrefix", "print_labels", "shared_prefixes"]
 
-_MOST_SHARED = 12
+_MAX_SHARED = 12
 _THINKING = {
     "skipped": "the model can think; the template leaves the thinking block out",
     "closed": "the model can think; the thinking block is closed before the label",
@@ -160,11 +160,11 @@ def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
     )
     facts.append(("Trie", trie))
     shared = shared_prefixes(audit)
-    for at, prefix in enumerate(shared[:_MOST_SHARED]):
+    for at, prefix in enumerate(shared[:_MAX_SHARED]):
         value = _pieces(prefix.pieces) + Text(f" begins {_listed(prefix.words)}")
         facts.append(("" if at else "Shared", value))
-    if len(shared) > _MOST_SHARED:
-        facts.append(("", f"… {len(shared) - _MOST_SHARED} more; --json lists all"))
+    if len(shared) > _MAX_SHARED:
+        facts.append(("", f"… {len(shared) - _MAX_SHARED} more; --json lists all"))
     if audit.per_text:
         facts.append(("Note", "the words' tokens depend on how a text ends"))
     return facts

@@ -17,8 +17,8 @@ from classify.tables.table import Table
 
 __all__ = ["report_estimate", "report_likeliest", "report_summary", "warn_of_rows"]
 
-_MOST_LABELS = 12
-_MOST_REASONS = 5
+_MAX_LABELS = 12
+_MAX_REASONS = 5
 _SEEN_UNRESOLVED = 0.05
 
 
@@ -92,9 +92,9 @@ def warn_of_rows(
     reasons: Counter[str], notes: Notes, what: str, *, where: str = ""
 ) -> None:
     """Warn of rows that were left out, by reason."""
-    for reason, count in reasons.most_common(_MOST_REASONS):
+    for reason, count in reasons.most_common(_MAX_REASONS):
         notes.warn(f"{_rows(count)} {what}: {reason}")
-    n_more = len(reasons) - _MOST_REASONS
+    n_more = len(reasons) - _MAX_REASONS
     if n_more > 0:
         notes.warn(f"{n_more} more reasons{where}.")
 
@@ -123,8 +123,8 @@ def _counts(outcome: Outcome) -> str:
 
 def _shares(counts: Counter[str]) -> str:
     shares = [f"{name} {count:,}" for name, count in counts.most_common()]
-    if len(shares) > _MOST_LABELS:
-        shares[_MOST_LABELS:] = [f"{len(shares) - _MOST_LABELS} more labels"]
+    if len(shares) > _MAX_LABELS:
+        shares[_MAX_LABELS:] = [f"{len(shares) - _MAX_LABELS} more labels"]
     return ", ".join(shares)
 
 

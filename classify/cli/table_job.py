@@ -44,7 +44,7 @@ from classify.tables.table import Table
 __all__ = ["predict_table"]
 
 # More than anybody reads on a terminal; the rest belongs into a file.
-_MOST_SHOWN = 500
+_MAX_SHOWN = 500
 # Rows whose answers are looked at where the labels have little mass.
 _N_ASKED = 16
 
@@ -286,7 +286,7 @@ class _ShownTable:
             classified.results.get(names.get(field, ""), empty)
             for field in ShownRow._fields[1:]
         ]
-        room = max(0, _MOST_SHOWN - len(self._rows))
+        room = max(0, _MAX_SHOWN - len(self._rows))
         self._n_left_out += max(0, n_rows - room)
         for text, *values in list(zip(texts, *cells, strict=True))[:room]:
             self._rows.append(ShownRow(on_one_line(str(text or "")), *values))

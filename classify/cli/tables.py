@@ -24,7 +24,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _BAR_CELLS = 6
 # Less than this is not worth a reader's eye.
 _SEEN_UNRESOLVED = 0.01
-_MOST_CHARACTERS = 200
+_MAX_CHARACTERS = 200
 # Variation selectors, and skin tones.
 _CHANGERS = re.compile("[\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]")
 
@@ -65,7 +65,7 @@ def on_one_line(text: str) -> str:
     >>> on_one_line("a\n\n b\x1b[31m")
     'a b[31m'
     """
-    start = " ".join(text[:_MOST_CHARACTERS].split())
+    start = " ".join(text[:_MAX_CHARACTERS].split())
     return "".join(
         each for each in start if each.isprintable() and not _CHANGERS.match(each)
     )

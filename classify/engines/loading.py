@@ -33,8 +33,8 @@ _logger = logging.getLogger(__name__)
 
 # A second model beside the first is common (a comparison); more are a mistake in
 # memory.
-_MOST_KEPT = 2
-_loaded: Shelf[tuple[object, ...], BaseEngine] = Shelf(_MOST_KEPT, making=LOADING)
+_MAX_KEPT = 2
+_loaded: Shelf[tuple[object, ...], BaseEngine] = Shelf(_MAX_KEPT, making=LOADING)
 _told: set[tuple[str, str]] = set()
 
 

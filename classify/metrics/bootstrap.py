@@ -13,7 +13,7 @@ from classify.metrics.labelled import check_lengths
 __all__ = ["BootstrapInterval", "bootstrap_interval"]
 
 _METHODS = {"percentile": "percentile", "bca": "BCa"}
-_MOST_INDICES = 4_000_000  # 32 MB
+_MAX_INDICES = 4_000_000  # 32 MB
 
 
 class BootstrapInterval(NamedTuple):
@@ -109,7 +109,7 @@ def bootstrap_interval(
             confidence_level=confidence_level,
             n_resamples=n_resamples,
             # All at once would hold n_resamples times n_texts indices.
-            batch=max(1, _MOST_INDICES // len(rows[0])),
+            batch=max(1, _MAX_INDICES // len(rows[0])),
             method=_METHODS[method],
             rng=np.random.default_rng(random_state),
         ).confidence_interval

@@ -11,7 +11,7 @@ from classify.tables.chunk import InvalidRow, invalid_row
 from classify.tables.content import NO_TABLE
 from classify.tables.csv_records import CsvDialect, CsvRecord, read_records
 from classify.tables.sources import (
-    MOST_CHARACTERS,
+    MAX_CHARACTERS,
     Source,
     encoding_hint,
     marked_bytes,
@@ -59,7 +59,7 @@ class CsvFile:
         dialect: CsvDialect,
         *,
         encoding: str,
-        most_characters: int = MOST_CHARACTERS,
+        most_characters: int = MAX_CHARACTERS,
         is_given: bool = False,
     ) -> None:
         self.source = source

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from classify.errors import DataError
 from classify.tables.chunk import InvalidRow, invalid_row
 from classify.tables.sources import (
-    MOST_CHARACTERS,
+    MAX_CHARACTERS,
     Source,
     encoding_hint,
     marked_bytes,
@@ -55,7 +55,7 @@ class JsonlFile:
         source: Source,
         *,
         encoding: str,
-        most_characters: int = MOST_CHARACTERS,
+        most_characters: int = MAX_CHARACTERS,
     ) -> None:
         self.source = source
         self._encoding = encoding

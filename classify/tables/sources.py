@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 __all__ = [
-    "MOST_CHARACTERS",
+    "MAX_CHARACTERS",
     "FileSource",
     "Source",
     "StreamSource",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 # Of a row: a quote that is never closed shall not read a whole file into memory.
-MOST_CHARACTERS = 1 << 26
+MAX_CHARACTERS = 1 << 26
 
 _BLOCK_BYTES = 1 << 18
 

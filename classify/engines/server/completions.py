@@ -14,7 +14,7 @@ from classify.errors import AnswerError
 
 __all__ = [
     "IMPOSSIBLE",
-    "MOST_IDS",
+    "MAX_IDS",
     "Ask",
     "Completion",
     "choice_of",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 # vLLM's own MAX_LOGPROB_TOKEN_IDS, in all versions from 0.26 to 0.33.
-MOST_IDS = 128
+MAX_IDS = 128
 
 # Sends a request's fields, and returns the answer's one choice.
 Ask = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Mapping[str, Any]]]
@@ -72,7 +72,7 @@ class Completion:
 
 
 def next_token(prompt: Sequence[int], ids: Sequence[int]) -> dict[str, Any]:
-    """Return the fields that ask for log p(id | prompt) of at most `MOST_IDS` ids.
+    """Return the fields that ask for log p(id | prompt) of at most `MAX_IDS` ids.
 
     Examples
     --------
@@ -222,7 +222,7 @@ def prompt_values(choice: Mapping[str, Any]) -> list[dict[int, float]]:
 
 
 def _tracking(ids: Sequence[int]) -> dict[str, Any]:
-    assert len(ids) <= MOST_IDS
+    assert len(ids) <= MAX_IDS
     # `logprobs` must be there, and says nothing beside ids.
     return {"logprobs": 1, "logprob_token_ids": list(ids)} if ids else {}
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from classify.engines.server.completions import (
-    MOST_IDS,
+    MAX_IDS,
     Ask,
     first_values,
     next_token,
@@ -46,7 +46,7 @@ def in_parts(ids: Sequence[int]) -> list[list[int]]:
     >>> [len(part) for part in in_parts(range(300))]
     [100, 100, 100]
     """
-    n_parts = -(-len(ids) // MOST_IDS)
+    n_parts = -(-len(ids) // MAX_IDS)
     bounds = [len(ids) * part // max(n_parts, 1) for part in range(n_parts + 1)]
     return [[int(token) for token in ids[start:end]] for start, end in pairwise(bounds)]
 

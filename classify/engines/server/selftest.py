@@ -20,7 +20,7 @@ import numpy as np
 
 from classify.engines.server.completions import (
     IMPOSSIBLE,
-    MOST_IDS,
+    MAX_IDS,
     Ask,
     completion,
     greedy,
@@ -126,7 +126,7 @@ async def self_test(
         ("tracked values, alone", lambda: _alone(ask, questions)),
         ("the vocabulary", lambda: _vocabulary(ask, vocab_size)),
         (
-            f"tracked values of {min(MOST_IDS, vocab_size)} tokens",
+            f"tracked values of {min(MAX_IDS, vocab_size)} tokens",
             lambda: _many(ask, questions[-1], vocab_size),
         ),
         ("tracked values, beside other requests", lambda: _mixed(ask, questions, harm)),
@@ -204,8 +204,8 @@ async def _alone(ask: Ask, questions: Sequence[_Question]) -> float:
 
 
 async def _many(ask: Ask, question: _Question, vocab_size: int) -> float:
-    others = np.linspace(0, vocab_size - 1, min(MOST_IDS, vocab_size), dtype=int)
-    ids = list(dict.fromkeys([*question.ids, *others.tolist()]))[:MOST_IDS]
+    others = np.linspace(0, vocab_size - 1, min(MAX_IDS, vocab_size), dtype=int)
+    ids = list(dict.fromkeys([*question.ids, *others.tolist()]))[:MAX_IDS]
     return await _tracked(ask, question, ids)
 
 

@@ -17,7 +17,7 @@ _LOGITS_BYTES_CPU, _LOGITS_BYTES_ACCELERATOR = 32 << 20, 2 << 30
 _KEPT_BYTES_CPU = 1 << 30
 # States that one pass steps on, each a copy.
 _FORKED_BYTES_CPU, _FORKED_BYTES_ACCELERATOR = 256 << 20, 4 << 30
-_MOST_NODES = 512
+_MAX_NODES = 512
 # Prompts are computed one by one: how many such batches, as far as tokens go, are one.
 _MAX_FORKED = 4
 # Few enough that a streamed job stays small, enough to sort by length.
@@ -52,7 +52,7 @@ class Budget:
         self._n_logit_rows = max(1, logits_bytes // (4 * network.vocab_size))
         self._forked_bytes = _FORKED_BYTES_CPU if on_cpu else _FORKED_BYTES_ACCELERATOR
         # Nodes of one text in one pass: their attention grows with the square.
-        self.most_nodes = max(_MOST_NODES, self._n_logit_rows)
+        self.most_nodes = max(_MAX_NODES, self._n_logit_rows)
         self.window = (
             _WINDOW if self._most_texts is None else max(4 * self._most_texts, 64)
         )

@@ -39,7 +39,7 @@ _CLASSES = {
 # Rotary positions that depend on nothing but the position.
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
 # Up to so many slots, all scores at once are faster than torch's attention in blocks.
-_MOST_SLOTS = 512
+_MAX_SLOTS = 512
 
 
 class _Layer(NamedTuple):
@@ -232,7 +232,7 @@ class _Layout:
         n_heads, n_keys, width = self._heads
         n_slots = keys.shape[2]
         spread = queries.view(-1, width).index_select(0, self._of_queries)
-        if n_slots > _MOST_SLOTS:
+        if n_slots > _MAX_SLOTS:
             attended = scaled_dot_product_attention(
                 spread.view(n_rows, n_heads, n_queries, width),
                 keys,

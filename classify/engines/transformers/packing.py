@@ -18,8 +18,8 @@ __all__ = ["Packed", "can_pack", "pack_weights"]
 _logger = logging.getLogger(__name__)
 
 # Packed copies stand beside the originals, and must not crowd the memory.
-_MOST_OF_MEMORY = 0.25
-_MOST_BYTES_OF_UNKNOWN = 2 << 30
+_MAX_MEMORY_SHARE = 0.25
+_MAX_BYTES_OF_UNKNOWN = 2 << 30
 
 
 class Packed(NamedTuple):
@@ -121,8 +121,8 @@ def _most_bytes() -> float:
     try:
         n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on every system
-        return _MOST_BYTES_OF_UNKNOWN
-    return _MOST_OF_MEMORY * n_bytes
+        return _MAX_BYTES_OF_UNKNOWN
+    return _MAX_MEMORY_SHARE * n_bytes
 
 
 def _linear_layers(model: nn.Module) -> list[Any]:

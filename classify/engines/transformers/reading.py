@@ -36,9 +36,9 @@ from classify.tracking import (
 __all__ = ["Reader"]
 
 # A shared prefix must save more than its own pass and the copies cost.
-_LEAST_PREFIX = 8
+_MIN_PREFIX = 8
 # Least share of a follow-up batch that is nodes, and not padding.
-_LEAST_FILLED = 0.8
+_MIN_FILLED = 0.8
 
 _Prefix = TypeVar("_Prefix", Slots, Forked)
 
@@ -292,7 +292,7 @@ class Reader:
             if is_forked:
                 fits = self._budget.fits_forks(n_texts, 0, 0)
             else:
-                fits = n_asked >= _LEAST_FILLED * n_nodes * n_texts and (
+                fits = n_asked >= _MIN_FILLED * n_nodes * n_texts and (
                     self._budget.fits(n_texts, n_nodes, n_slots + n_nodes, n_nodes)
                 )
             if batch and not fits:
@@ -315,7 +315,7 @@ class Reader:
         prompts = [one.prompt for one in batch]
         known = prefixes.longest(min(prompts), max(prompts))
         n_known = 0 if known is None else known.n_slots
-        if n_shared - n_known < _LEAST_PREFIX or least == greatest:
+        if n_shared - n_known < _MIN_PREFIX or least == greatest:
             return known
         prefix = least[:n_shared]
         computed = compute(self._network, prefix)

@@ -40,7 +40,7 @@ _TOLERANCES = {
     torch.float16: (0.06, 0.1),
 }
 _COARSE = (0.5, 0.25)  # bfloat16 and below
-_LEAST_TOLERANCE = 1e-5
+_MIN_TOLERANCE = 1e-5
 # Tokens of the text beside the one that is compared.
 _MIN_NEIGHBOUR = 3
 
@@ -208,7 +208,7 @@ def _tolerance(network: Network, effect: float, rounding: float = 0.0) -> float:
         in opposite directions.
     """
     most, share = _TOLERANCES.get(network.dtype, _COARSE)
-    return max(_LEAST_TOLERANCE, min(max(most, 2 * rounding), share * effect))
+    return max(_MIN_TOLERANCE, min(max(most, 2 * rounding), share * effect))
 
 
 def _rounding(

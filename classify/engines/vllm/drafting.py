@@ -19,7 +19,7 @@ __all__ = ["LabelDrafter", "LabelPaths", "repeat_of"]
 # Prompt lookup: the longest and shortest run of tokens to look up.
 _LONGEST_RUN, _SHORTEST_RUN = 4, 2
 # Rows with candidate labels of their own bring a tree each.
-_MOST_TREES = 256
+_MAX_TREES = 256
 
 
 def repeat_of(tokens: npt.NDArray[np.int32], most: int) -> list[int]:
@@ -203,7 +203,7 @@ class LabelDrafter:
                 paths = self._paths.get(tree)
                 if paths is None:
                     paths = self._paths[tree] = LabelPaths(tree)
-                    while len(self._paths) > _MOST_TREES:
+                    while len(self._paths) > _MAX_TREES:
                         del self._paths[next(iter(self._paths))]
             followed = self._followed[name] = _Followed(wanted, paths)
         return followed

@@ -20,7 +20,7 @@ from classify.tracking import EdgeLogprobs, TokenTree
 __all__ = ["Chain", "PackedTree", "add_edges", "chains_of"]
 
 # Chains differ from text to text, but those of one label set are soon all seen.
-_MOST_MADE = 4096
+_MAX_MADE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class PackedTree:
         max_tokens = min(int(self._height[start]), room) if follow else len(chain.nodes)
         key = (chain.nodes, follow, max_tokens)
         if key not in self._made:
-            if len(self._made) >= _MOST_MADE:
+            if len(self._made) >= _MAX_MADE:
                 self._made.clear()
             wanted = Wanted(
                 tree=self._closed if follow else self._open,

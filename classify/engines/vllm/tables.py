@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 # Node 0 of the table of all trees: no children, so nothing is tracked or masked there.
 _NOWHERE = 0
 # From so many nodes on, trees that no request uses are dropped: 12 MB of table.
-_MOST_NODES = 1 << 19
+_MAX_NODES = 1 << 19
 
 
 class RequestSlots:
@@ -137,7 +137,7 @@ class Trees:
         self._of_slot: dict[int, bytes] = {}
         self._on_device = torch.zeros((3, 1), dtype=torch.int64, device=device)
         self._stale = False
-        self._most = _MOST_NODES
+        self._most = _MAX_NODES
 
     def add(self, slot: int, packed: bytes) -> int:
         """Return the node at which the tree begins in the table."""
@@ -164,7 +164,7 @@ class Trees:
             self._append(packed)
         self._widths = {packed: self._widths[packed] for packed in used}
         # Twice what is in use, so that the work done here stays a small share.
-        self._most = max(_MOST_NODES, 2 * self._table.shape[1])
+        self._most = max(_MAX_NODES, 2 * self._table.shape[1])
         return {
             slot: self._starts[packed] - before[packed]
             for slot, packed in self._of_slot.items()
