@@ -11,8 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from classify import PromptTemplate, track
 from classify.demo import model_folder
 from classify.engines import FakeEngine
-from classify.errors import ConfigError, InputError, PromptError
+from classify.engines.server import ServerEngine
+from classify.errors import AnswerError, ConfigError, InputError, PromptError
 from classify.tokenizer import Tokenizer
+from tests.serving import SmallServer, a_folder_with
 from tests.tiny_tokenizers import (
     byte_level,
     legacy_llama,
@@ -22,6 +24,7 @@ from tests.tiny_tokenizers import (
     unigram,
     wrap,
 )
+from tests.toy_model import hashed_logprobs
 
 TEXTS = ["Where is my parcel?", "I was charged twice, and my card is blocked."]
 WORDS = {"parcel": ["parcel", "Parcel"], "card": "card", "shipping": "shipping"}
@@ -250,3 +253,46 @@ def test_settings_are_checked():
     )
     with pytest.raises(PromptError, match=f"^{re.escape(message)}$"):
         track(TEXTS, WORDS, prompt="{text} {labels}")
+
+
+def test_on_a_server(tmp_path):
+    tokenizer = byte_level()
+    n_tokens = len(tokenizer)
+    logprobs = hashed_logprobs(n_tokens)
+    server = SmallServer(logprobs, n_tokens)
+    server.start()
+    folder = a_folder_with(tmp_path / "model", n_tokens)
+    engine = ServerEngine.load(folder, url=server.url, self_test=False)
+    try:
+        options = {"engine": engine, "tokenizer": tokenizer, "max_tokens": 5}
+        tracked = track(["the card"], ["shipping", "billing"], **options)
+    finally:
+        engine.close()
+        server.stop()
+    [one] = tracked.generations[0]
+    ids = list(server.requests[0]["prompt"])
+    for values in one.logprobs:
+        row = logprobs(tuple(ids))
+        for word, value in zip(tracked.words, values, strict=True):
+            expected = np.logaddexp.reduce(row[list(word.token_ids)])
+            assert value == pytest.approx(expected, abs=1e-12)
+        ids.append(int(row.argmax()))
+
+
+def test_an_answer_that_cannot_be_used_sets_its_text_aside_alone():
+    tokenizer = byte_level()
+    n_tokens = len(tokenizer)
+    bad = tokenizer.encode_text("card")[-1]
+
+    def logprobs(token_ids):
+        value = np.nan if bad in token_ids else -np.log(n_tokens)
+        return np.full(n_tokens, value)
+
+    engine = FakeEngine.from_function(logprobs, vocab_size=n_tokens, context_length=99)
+    options = {"engine": engine, "tokenizer": tokenizer, "max_tokens": 2}
+    texts = ["the box", "the card", "a box"]
+    tracked = track(texts, ["shipping"], on_error="set_aside", **options)
+    assert [*tracked.generations] == [0, 2]
+    assert isinstance(tracked.errors[1], AnswerError)
+    with pytest.raises(AnswerError, match=r"^Text 1: .* Pass on_error='set_aside' to"):
+        track(texts, ["shipping"], **options)
