@@ -41,6 +41,16 @@ def vllm_engines(tmp_path_factory):
     engines.close()
 
 
+@pytest.fixture(scope="session")
+def vllm_forks():
+    """Give the process that forks commands and servers with vLLM."""
+    from tests.vllm_forks import VllmForks
+
+    forks = VllmForks()
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
 def vllm_engine(request, vllm_engines):
     """The vLLM engine that a test names: ``parametrize(…, indirect=True)``."""
@@ -78,11 +88,10 @@ def pytest_collection_modifyitems(items):
 def scope_of(nodeid):
     """Return what a test shares with those that run in the same worker."""
     file = nodeid.partition("::")[0]
-    if "vllm, served" in nodeid:
-        return "vllm, served"
-    # vLLM in processes of its own only.
-    if file.endswith(("test_cli_vllm.py", "test_server_vllm.py")):
-        return file
+    # With vLLM in processes of its own only, which are forked from one that imports it.
+    apart = ("test_cli_vllm.py", "test_server_vllm.py", "test_vllm_interrupts.py")
+    if "vllm, served" in nodeid or file.endswith(apart):
+        return "vllm apart"
     return "vllm" if "vllm" in nodeid else file
 
 

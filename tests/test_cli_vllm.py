@@ -24,12 +24,12 @@ ENVIRONMENT = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "COLUMNS": "80"}
 SMALL = ("--engine-option", "max_model_len=512", "--engine-option", "max_num_seqs=64")
 
 
-def run(*arguments, **environment):
+def run(*arguments):
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**ENVIRONMENT, **environment},
+        env=ENVIRONMENT,
         cwd=ROOT,
         timeout=600,
         check=False,
@@ -70,10 +70,17 @@ def test_a_file_with_labels_drafted(tmp_path):
     assert float(figures[4]) > 2
 
 
-def test_the_doctor_finds_nothing_wrong():
+def test_the_doctor_finds_nothing_wrong(tmp_path, vllm_forks):
     # With vLLM's engine in the process of the command, which starts in half the time.
     options = ("--engine", "vllm", "--speculation", "ngram", *SMALL)
-    shown = run("doctor", *options, VLLM_ENABLE_V1_MULTIPROCESSING="0").stdout
+    said, printed = tmp_path / "said", tmp_path / "printed"
+    doctor = vllm_forks.start(
+        *("classify", ["doctor", *options], said),
+        printed=printed,
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+    )
+    assert doctor.wait() == 0, said.read_text()
+    shown = printed.read_text()
     lines = [line.rstrip() for line in shown.splitlines()]
     assert max(map(len, lines)) <= 80
     for line in (

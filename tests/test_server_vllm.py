@@ -27,9 +27,10 @@ VOCAB = 4096
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, vllm_forks):
     log = tmp_path_factory.mktemp("vllm") / "log"
-    with VllmServer(model_folder(), log, "--max-model-len", 512) as running:
+    arguments = (log, "--max-model-len", 512)
+    with VllmServer(vllm_forks, model_folder(), *arguments) as running:
         yield running
 
 
@@ -169,7 +170,7 @@ def test_a_server_killed_under_load_and_started_again_loses_nothing(
     np.testing.assert_allclose(found[columns], expected[columns], rtol=0, atol=1e-5)
 
 
-def test_a_server_that_speculates_and_answers_wrong_is_refused(tmp_path):
+def test_a_server_that_speculates_and_answers_wrong_is_refused(tmp_path, vllm_forks):
     speculation = {
         "method": "ngram",
         "num_speculative_tokens": 4,
@@ -178,7 +179,8 @@ def test_a_server_that_speculates_and_answers_wrong_is_refused(tmp_path):
     }
     arguments = ("--max-model-len", 512)
     arguments += ("--speculative-config", json.dumps(speculation))
-    with VllmServer(model_folder(), tmp_path / "log", *arguments) as server:
+    log = tmp_path / "log"
+    with VllmServer(vllm_forks, model_folder(), log, *arguments) as server:
         try:
             engine = ServerEngine.load(model_folder(), url=server.url)
         except EngineError as error:

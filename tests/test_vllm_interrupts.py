@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import importlib.util
-import json
 import os
 import re
 import signal
@@ -14,14 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from classify.cli import app
-from classify.engines import clear_engines
 from classify.engines.vllm.interrupts import children_without_interrupts
 from tests.interrupting import not_for_ever
 from tests.job_states import n_parts, sql
-from tests.vllm_engines import in_this_process
 
 ROOT = Path(__file__).parents[1]
 NEEDS_VLLM = pytest.mark.skipif(
@@ -106,56 +101,14 @@ def arguments_of(source, output):
     ]
 
 
-# A fork for each command: to import vLLM takes ten seconds.
-COMMANDS = """
-import json, os, sys
-from vllm import LLM
-from classify.cli import main
-from classify.engines.vllm import engine
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        break
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-else:
-    sys.exit()
-arguments, told = json.loads(line)
-os.setsid()
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-sys.argv = ["classify", *arguments]
-main()
-"""
-
-
-@pytest.fixture
-def commands():
-    """A process that forks for each command, which it reads as a line of JSON."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMANDS],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        yield process
-        process.stdin.close()
-
-
 class Command:
     """`classify predict` with vLLM, as a terminal starts it: in a group of its own."""
 
-    def __init__(self, commands, arguments, told):
-        self.commands, self.told = commands, told
+    def __init__(self, forks, arguments, told, *, spawn=False):
+        self.told = told
         told.write_text("")
-        print(json.dumps([arguments, str(told)]), file=commands.stdin, flush=True)
-        self.pid = int(commands.stdout.readline())
-        self.code = None
+        self.forked = forks.start("classify", arguments, told, spawn=spawn)
+        self.pid = self.forked.pid
 
     def __enter__(self):
         return self
@@ -167,10 +120,8 @@ class Command:
 
     def wait(self):
         """Wait for the end; return the exit code."""
-        if self.code is None:
-            with not_for_ever(600):
-                self.code = int(self.commands.stdout.readline())
-        return self.code
+        with not_for_ever(600):
+            return self.forked.wait()
 
     def processes(self):
         """Return its processes that are alive, by what they are called."""
@@ -199,7 +150,7 @@ class Command:
 
     def wait_until(self, condition):
         while not condition():
-            assert Path(f"/proc/{self.pid}").exists(), self.told.read_text()
+            assert self.forked.poll() is None, self.told.read_text()
             time.sleep(0.01)
 
     def wait_until_it_reads(self):
@@ -232,13 +183,6 @@ class Command:
         return told
 
 
-def in_process(source, output):
-    with in_this_process():
-        result = CliRunner().invoke(app, arguments_of(source, output))
-    assert result.exit_code == 0, result.output
-    return result
-
-
 def probabilities(path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -257,7 +201,7 @@ def n_scores(folder):
 @NEEDS_VLLM
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
 def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
-    tmp_path, vllm_engines, commands
+    tmp_path, vllm_forks
 ):
     """One job, broken off again and again, and in the end as if it had not been."""
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -265,7 +209,7 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
     folder = tmp_path / "out.csv.job"
     arguments, n_texts = arguments_of(source, output), N_EASY_TEXTS + N_ROWS - N_EASY
 
-    with Command(commands, arguments, tmp_path / "told") as command:
+    with Command(vllm_forks, arguments, tmp_path / "told", spawn=True) as command:
         command.wait_until(lambda: n_parts(folder))
         os.kill(command.of_vllm()[0], signal.SIGKILL)
         told = command.ended(1)
@@ -276,7 +220,7 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
 
     # Ctrl-C once: what is in flight is finished and saved.
     n_before = n_scores(folder)
-    with Command(commands, arguments, tmp_path / "told") as command:
+    with Command(vllm_forks, arguments, tmp_path / "told", spawn=True) as command:
         command.wait_until_it_reads()
         command.signal(signal.SIGINT)
         told = command.ended(130)
@@ -289,7 +233,7 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
     assert max(n_before, N_EASY_TEXTS) < n_saved < n_texts
 
     # Twice: at once, and what was answered is saved all the same.
-    with Command(commands, arguments, tmp_path / "told") as command:
+    with Command(vllm_forks, arguments, tmp_path / "told") as command:
         command.wait_until_it_reads()
         of_vllm = command.of_vllm()
         for pid in of_vllm:  # so that what is in flight is not finished before
@@ -307,10 +251,10 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
     assert n_saved < n_scores(folder) < n_texts
 
     # And on to the end, which is that of a run that nobody disturbed.
-    vllm_engines.close()  # one engine of vLLM at a time
     for path in (output, tmp_path / "whole.csv"):
-        in_process(source, path)
-    clear_engines()
+        arguments = arguments_of(source, path)
+        with Command(vllm_forks, arguments, tmp_path / "told") as command:
+            command.ended(0)
     ours, labels = probabilities(output)
     expected, expected_labels = probabilities(tmp_path / "whole.csv")
     assert labels == expected_labels

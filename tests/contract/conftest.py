@@ -91,12 +91,12 @@ def engines():
 
 
 @pytest.fixture(scope="session")
-def served_engine(tmp_path_factory):
+def served_engine(tmp_path_factory, vllm_forks):
     """An engine over vLLM's own server, which runs the tiny model."""
     folder = tmp_path_factory.mktemp("served")
     make_model(TINY).save_pretrained(folder)
     options = ("--skip-tokenizer-init", "--max-model-len", 128)
-    with VllmServer(folder, folder / "log", *options) as server:
+    with VllmServer(vllm_forks, folder, folder / "log", *options) as server:
         engine = ServerEngine.load(folder, url=server.url)
         yield engine
         engine.close()
