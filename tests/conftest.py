@@ -91,7 +91,12 @@ def scope_of(nodeid):
     # With vLLM in processes of its own only, which are forked from one that imports it.
     apart = ("test_cli_vllm.py", "test_server_vllm.py", "test_vllm_interrupts.py")
     if "vllm, served" in nodeid or file.endswith(apart):
-        return "vllm apart"
+        return "vllm, forked"
+    # Where a cluster of Ray runs, another test would find it.
+    if file.endswith(
+        ("test_job_ray.py", "test_job_spread.py", "test_cli_threshold.py")
+    ):
+        return "ray"
     return "vllm" if "vllm" in nodeid else file
 
 

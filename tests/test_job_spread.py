@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections import deque
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -248,9 +249,20 @@ def test_without_ray():
     )
 
 
+def a_cluster_runs():
+    """Whether a cluster of Ray runs on this machine, as far as Linux tells."""
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):  # the process has just ended
+            if path.read_text() == "gcs_server\n":
+                return True
+    return False
+
+
 @pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://[::1]:1", "x"])
 def test_no_cluster_answers(address):
     pytest.importorskip("ray")
+    if address == "auto" and a_cluster_runs():
+        pytest.skip("another cluster of Ray runs on this machine")
     with (
         raises(
             f"No cluster of Ray answers at '{address}': begin one with `ray start "
