@@ -207,16 +207,19 @@ LIKELIEST = (
 
 
 @pytest.mark.parametrize("labels", ["xylophone,zebra", "billing,shipping"])
-@pytest.mark.parametrize("mode", ["a file", "a table", "one text"])
+@pytest.mark.parametrize("mode", ["a file", "a table", "one text", "labelled"])
 def test_commands_show_what_the_model_would_rather_say(labels, mode, tmp_path):
     source = tmp_path / "rows.csv"
-    source.write_text("text\nWhere is my parcel?\n")
+    label = labels.partition(",")[0]
+    source.write_text(f"text,label\nWhere is my parcel?,{label}\n")
     modes = {
         "a file": [source, "-o", tmp_path / "out.csv"],
         "a table": [source, "--table"],
         "one text": ["--text", "Where is my parcel?"],
+        "labelled": [source],
     }
-    arguments = ["predict", *map(str, modes[mode]), "--labels", labels]
+    command = "evaluate" if mode == "labelled" else "predict"
+    arguments = [command, *map(str, modes[mode]), "--labels", labels]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     said = " ".join(result.stderr.split())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from classify.cli.console import Notes, clock
+from classify.doubts import MAX_DOUBTFUL_MASS
 from classify.encoding import Row
 from classify.engines.speculation import SpeculationFigures
 from classify.errors import AnswerError, EngineError, InputError
@@ -68,11 +69,15 @@ def report_summary(
 def report_likeliest(
     scorer: RowScorer,
     rows: Sequence[Row | InputError],
+    label_mass: float,
     notes: Notes,
     *,
     candidates: Sequence[LabelSet | InputError] | None = None,
 ) -> None:
     """Say what a model begins its answers with, where labels have little mass."""
+    # With a thought before it, no prompt ends where the answer begins.
+    if label_mass >= MAX_DOUBTFUL_MASS or scorer.scoring.strategy == "reason":
+        return
     try:
         likeliest = scorer.likeliest_tokens(rows, candidates)
     except (AnswerError, EngineError, InputError):

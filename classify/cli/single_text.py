@@ -2,13 +2,11 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from classify.cells import no_text, text_of
-from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
 from classify.cli.loading import load_classifier
@@ -16,7 +14,6 @@ from classify.cli.report import report_likeliest
 from classify.cli.tables import bars
 from classify.cli.terminal import print_json
 from classify.config import Task
-from classify.doubts import MAX_DOUBTFUL_MASS
 from classify.errors import AnswerError, ConfigError, DataError, InputError
 from classify.frames import candidates_of_frame
 
@@ -55,6 +52,7 @@ def predict_text(
         # There is one text: no row to name, and none to go on with.
         raise error.__cause__ or error from None
     row = frame.iloc[0]
+    label_mass = row["label_mass"]
     probabilities = {name: row[f"p({name})"] for name in task.labels.names}
     result: dict[str, Any] = {
         "text": text,
@@ -63,13 +61,13 @@ def predict_text(
         **frame.filter(["abstained"]).iloc[0],
         **_listed_sets(frame),
         "probabilities": probabilities,
-        "label_mass": row["label_mass"],
+        "label_mass": label_mass,
         "unresolved": row["unresolved"],
         "truncated": bool(row["truncated"]),
     }
     if as_json or not sys.stdout.isatty():
         print_json(result)
-        _report_mass(classifier, result, notes)
+        report_likeliest(classifier.scorer(), [{"text": text}], label_mass, notes)
         return
     console = notes.results()
     console.print(bars(probabilities, console))
@@ -79,18 +77,9 @@ def predict_text(
         console.print(f"Set: {row['label_set']}")
     cut = "; the text was cut to fit the model" if result["truncated"] else ""
     notes.note(
-        f"label mass {result['label_mass']:.4f}, unresolved "
-        f"{result['unresolved']:.2g}{cut}"
+        f"label mass {label_mass:.4f}, unresolved {result['unresolved']:.2g}{cut}"
     )
-    _report_mass(classifier, result, notes)
-
-
-def _report_mass(
-    classifier: ZeroShotClassifier, result: Mapping[str, Any], notes: Notes
-) -> None:
-    """Say what the model would answer where that is none of the labels."""
-    if result["label_mass"] < MAX_DOUBTFUL_MASS:
-        report_likeliest(classifier.scorer(), [{"text": result["text"]}], notes)
+    report_likeliest(classifier.scorer(), [{"text": text}], label_mass, notes)
 
 
 def _listed_sets(frame: pd.DataFrame) -> dict[str, Any]:

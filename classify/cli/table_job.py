@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +25,7 @@ from classify.doubts import MAX_DOUBTFUL_MASS
 from classify.engines import Engine
 from classify.engines.protocol import with_defaults
 from classify.engines.speculation import SpeculationFigures
-from classify.errors import ConfigError, EngineError
+from classify.errors import ConfigError, EngineError, InputError
 from classify.jobs import (
     Classification,
     ClassifiedChunk,
@@ -172,7 +172,8 @@ def _report(
     summary = outcome.summary
     is_doubtful = summary.n_scored and summary.mean_label_mass < MAX_DOUBTFUL_MASS
     if is_doubtful and engine is not None and table.resumable:
-        _report_likeliest(job, table, notes)
+        with suppress(InputError):  # the input may be gone by now
+            _report_likeliest(job, table, summary.mean_label_mass, notes)
     if where is not None:
         notes.say(f"Written to {where}.")
     if outcome.errors is not None:
@@ -183,13 +184,14 @@ def _report(
         raise typer.Exit(1)
 
 
-def _report_likeliest(job: Classification, table: Table, notes: Notes) -> None:
+def _report_likeliest(
+    job: Classification, table: Table, label_mass: float, notes: Notes
+) -> None:
     """Say what the model begins its answers to the first rows with."""
     chunk = next(table.chunks(_N_ASKED))
-    texts = ChunkTexts.of(chunk, job.classifier.scorer(), job.columns, b"")
-    report_likeliest(
-        job.classifier.scorer(), texts.rows, notes, candidates=texts.candidates
-    )
+    scorer = job.classifier.scorer()
+    texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
+    report_likeliest(scorer, texts.rows, label_mass, notes, candidates=texts.candidates)
 
 
 def _report_stop(outcome: Outcome, table: Table, notes: Notes) -> None:
