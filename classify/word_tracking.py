@@ -25,6 +25,7 @@ from classify.spec import Generation, ModelSpec
 from classify.tokenizer import Tokenizer
 from classify.tracking import TrackedGeneration, TrackedRequest, common_prefix_length
 from classify.verbalizer import Verbalizer
+from classify.wording import parameter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,6 +260,11 @@ def track_rows(
 
     engine = model.load_engine()
     room = engine.context_length - generation.max_tokens + 1
+    if room < 1:
+        raise InputError(
+            f"{parameter('max_tokens', generation.max_tokens)} is more than the "
+            f"{engine.context_length} tokens that the model takes: give less."
+        )
     requests: dict[int, TrackedRequest] = {}
     truncated = []
     for at, row in enumerate(rows):

@@ -108,3 +108,11 @@ def test_what_makes_no_sense_is_refused(case):
     result = run(*arguments, code=2)
     said = " ".join(result.stderr.split())
     assert re.search(f"Error: {re.escape(message)}$", said)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_values_go_to_stdout(folder, kind):
+    result = run("t.csv", "--words", "card", "--max-tokens", 1, "--output-format", kind)
+    (folder / "found").write_text(result.stdout)
+    found = READERS[kind](folder / "found")
+    assert found["row"].tolist() == [1, 2, 3]

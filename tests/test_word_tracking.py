@@ -248,6 +248,11 @@ def test_settings_are_checked():
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         track(TEXTS, WORDS, n=2)
     message = (
+        "max_tokens=1025 is more than the 1024 tokens that the model takes: give less."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        track(TEXTS, WORDS, max_tokens=1025)
+    message = (
         "The prompt has the placeholder {labels}, but there are no labels here: remove "
         "it."
     )

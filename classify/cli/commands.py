@@ -371,7 +371,7 @@ def track(
 
     if options.text is not None:
         refuse_unused(given, {"files are read": False})
-        track_text(task, words, options, generation, notes)
+        track_text(task, words, options.text, generation, notes)
         return
     refuse_unused(given, reading.facts(sources or []))
     table = reading.table(sources or [])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from classify.cli.decisions import SHARE
-from classify.cli.groups import Overwrite, data_setting
+from classify.cli.groups import OutputFormat, Overwrite, data_setting
 from classify.cli.options import split_labels
 from classify.errors import ConfigError
 from classify.parameters import BOOLEAN, TEXT, Setting, number, one_of
@@ -75,10 +75,11 @@ class TrackOptions:
             "stdout.",
             TEXT,
             metavar="OUT",
-            default="CSV to stdout; a table for --text",
+            default="CSV to stdout",
             option="--output -o",
         ),
     ] = None
+    output_format: OutputFormat = None
     overwrite: Overwrite = False
 
     def spellings(self) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "JobOptions",
     "OneText",
+    "OutputFormat",
     "Overwrite",
     "Reading",
     "Session",
@@ -29,6 +30,9 @@ data_setting = partial(Setting, panel="Data")
 _format_setting = partial(Setting, panel="File format")
 _job_setting = partial(Setting, panel="Job")
 
+OutputFormat = Annotated[
+    str | None, _format_setting("The same for the output.", _FORMAT)
+]
 Overwrite = Annotated[
     bool,
     data_setting("Replace files even if this command did not write them.", BOOLEAN),
@@ -164,9 +168,7 @@ class JobOptions:
     probabilities: Annotated[
         bool, data_setting("Add a column p(LABEL) for each label.", BOOLEAN)
     ] = False
-    output_format: Annotated[
-        str | None, _format_setting("The same for the output.", _FORMAT)
-    ] = None
+    output_format: OutputFormat = None
     restart: Annotated[
         bool,
         _job_setting("Start over, and discard what an earlier run finished.", BOOLEAN),

@@ -38,21 +38,13 @@ Spellings = Mapping[str, Sequence[str]]
 
 
 def track_text(
-    task: Task,
-    words: Spellings,
-    options: TrackOptions,
-    generation: Generation,
-    notes: Notes,
+    task: Task, words: Spellings, text: str, generation: Generation, notes: Notes
 ) -> None:
-    """Track words over one text, and show or write the values."""
-    rows = rows_of_texts([options.text], _free(task).prompt.fields)
-    written = _checked_output(options, generation)
+    """Track words over one text, and show the values."""
+    rows = rows_of_texts([text], _free(task).prompt.fields)
     tracked = _tracked(task, rows, words, generation, notes)
     for error in tracked.errors.values():
         raise error
-    if written is not None:
-        _write(_values(tracked, np.arange(1), generation), options.output, written)
-        return
     names = [word.name for word in tracked.words]
     for several in tracked.generations.values():
         for one in several:
@@ -79,7 +71,12 @@ def track_table(
     }
     for name, column in column_of.items():
         table.check_column(column, f"for the prompt's {{{name}}}", "text_column")
-    written = _checked_output(options, generation, table)
+    output = options.output or Path("-")
+    written = output_format(output, output_format=options.output_format)
+    if not is_stream(output):
+        check_place(output, table)
+        if not options.overwrite:
+            check_columns(output, _columns(generation), written)
     chunk = joined([table.no_rows(), *table.chunks(_CHUNK_ROWS)])
     cells = rows_of_cells({each: chunk.cells(c) for each, c in column_of.items()})
     numbered: dict[int, Row | InputError] = dict(
@@ -96,13 +93,13 @@ def track_table(
         kind = AnswerError if isinstance(first, AnswerError) else DataError
         raise kind(f"None of the {len(rows):,} rows can be used: {first}")
     frame = _values(tracked, numbers, generation)
-    _write(frame, options.output or Path("-"), written or output_format("-"))
+    _write(frame, output, written)
     reasons = Counter(str(error) for error in tracked.errors.values())
     warn_of_rows(reasons, notes, "set aside")
     if tracked.truncated:
         notes.warn(f"{len(tracked.truncated):,} texts were cut to fit the model.")
-    if options.output is not None and not is_stream(options.output):
-        notes.say(f"Values of {len(tracked.generations):,} texts: {options.output}")
+    if not is_stream(output):
+        notes.say(f"Values of {len(tracked.generations):,} texts: {output}")
 
 
 def _free(task: Task) -> Task:
@@ -146,21 +143,6 @@ def _columns(generation: Generation) -> list[str]:
     return ["row", *several, "step", "token", "word", "logprob", "error"]
 
 
-def _checked_output(
-    options: TrackOptions, generation: Generation, *inputs: Table
-) -> OutputFormat | None:
-    """Return how the values are written, or raise InputError; None: they are shown."""
-    output = options.output
-    if output is None:
-        return None
-    written = output_format(output)
-    if not is_stream(output):
-        check_place(output, *inputs)
-        if not options.overwrite:
-            check_columns(output, _columns(generation), written)
-    return written
-
-
 def _values(
     tracked: TrackedWords,
     numbers: "np.ndarray[tuple[int], np.dtype[np.int64]]",
@@ -172,10 +154,10 @@ def _values(
     return frame
 
 
-def _write(frame: pd.DataFrame, output: Path | None, written: OutputFormat) -> None:
+def _write(frame: pd.DataFrame, output: Path, written: OutputFormat) -> None:
     chunk = joined([*frame_table(frame).chunks(max(len(frame), 1))])
     header, part = written.header(chunk.columns, ()), written.encode(chunk, {}, {})
-    if output is None or str(output) == "-":
+    if str(output) == "-":
         written.assemble([part], header, sys.stdout.buffer)
         return
     with atomic_file(output) as file:
