@@ -1,15 +1,18 @@
 """`classify doctor`, and what it is told by the engines."""
 
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
 
 import classify
 from classify.cli import app
+from classify.demo import model_folder
 from classify.engines import FakeEngine
 from classify.engines.diagnosis import Finding, describe, environment, findings
 from classify.engines.transformers import TransformersEngine
+from classify.tokenizer import load_tokenizer
 from tests.tiny_models import make_model
 
 
@@ -47,6 +50,43 @@ def test_what_is_shown_of_the_demo_model():
         "forked reads against plain forward passes: the same "
         "cached reads against plain forward passes: the same"
     )
+
+
+def with_template(folder, template):
+    """Return a folder with the demo model and a chat template."""
+    shutil.copytree(model_folder(), folder)
+    tokenizer = load_tokenizer(folder).backend
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_where_the_label_is_read_is_shown_as_labels_shows_it(tmp_path):
+    model = with_template(
+        tmp_path / "model",
+        "{% for message in messages %}{{ message.role }}: "
+        "{% if message.role == 'assistant' %}<think>\n"
+        "{{ message.reasoning_content | default('') }}\n</think>\n\n{% endif %}"
+        "{{ message.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}",
+    )
+    facts = facts_of(run("--engine", "transformers", "--model", str(model)).stdout)
+    arguments = ["labels", "--labels", "yes,no", "--model", str(model)]
+    shown = CliRunner().invoke(app, arguments).stdout
+    assert facts["Prompt starts"] == "as the model's chat template writes it"
+    assert facts["Thinking"] == (
+        "the model can think; the thinking block is closed before the label"
+    )
+    assert f"Prompt ends    {facts['Prompt ends']}\n" in shown
+
+
+def test_a_template_that_is_refused_does_not_keep_the_engine_from_its_tests(tmp_path):
+    model = with_template(
+        tmp_path / "model", "{{ raise_exception('Roles must alternate.') }}"
+    )
+    facts = facts_of(run("--engine", "transformers", "--model", str(model)).stdout)
+    assert "Roles must alternate." in facts["Prompt"]
+    assert facts["ok"].startswith("tree reads against plain forward passes: the same")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from classify.label_audit import LabelAudit, ThoughtAudit
 
-__all__ = ["SharedPrefix", "print_labels", "shared_prefixes"]
+__all__ = ["SharedPrefix", "print_labels", "shared_prefixes", "slot_facts"]
 
 _MAX_SHARED = 12
 _THINKING = {
@@ -137,22 +137,11 @@ def _words_table(audit: "LabelAudit") -> "Table":
 def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
     from rich.text import Text
 
-    facts: list[tuple[str, Any]] = [
-        ("Prompt starts", _start(audit)),
-        ("Prompt ends", Text("… ") + _pieces(audit.prompt_pieces)),
-    ]
+    facts = slot_facts(audit)
     if audit.n_boundary_tokens:
         n = audit.n_boundary_tokens
         which = "last token merges" if n == 1 else f"last {n} tokens merge"
         facts.append(("Boundary", f"the prompt's {which} with the words, as one path"))
-    if audit.thought is not None:
-        facts += _thought_facts(audit.thought)
-    elif audit.thinking in _THINKING:
-        facts.append(("Thinking", _THINKING[audit.thinking]))
-    if audit.date is not None:
-        facts.append(("Date", f"the chat template writes {audit.date} as today's date"))
-    if audit.answer_end:
-        facts.append(("Answer ends", _pieces((audit.answer_end,))))
     facts.append(("End token", _end(audit)))
     trie = (
         f"{audit.n_nodes} nodes, {audit.n_inner} inner ({audit.n_branching} with a "
@@ -167,6 +156,25 @@ def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
         facts.append(("", f"… {len(shared) - _MAX_SHARED} more; --json lists all"))
     if audit.per_text:
         facts.append(("Note", "the words' tokens depend on how a text ends"))
+    return facts
+
+
+def slot_facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
+    """Return where the label is read: what the prompt writes around an answer."""
+    from rich.text import Text
+
+    facts: list[tuple[str, Any]] = [
+        ("Prompt starts", _start(audit)),
+        ("Prompt ends", Text("… ") + _pieces(audit.prompt_pieces)),
+    ]
+    if audit.thought is not None:
+        facts += _thought_facts(audit.thought)
+    elif audit.thinking in _THINKING:
+        facts.append(("Thinking", _THINKING[audit.thinking]))
+    if audit.date is not None:
+        facts.append(("Date", f"the chat template writes {audit.date} as today's date"))
+    if audit.answer_end:
+        facts.append(("Answer ends", _pieces((audit.answer_end,))))
     return facts
 
 

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import typer
 
+from classify.cli.audit_labels import slot_facts
 from classify.cli.console import Notes
 from classify.cli.tables import facts_table
 from classify.config import Task
 from classify.engines.choice import choose_engine
 from classify.engines.diagnosis import describe, environment, findings
 from classify.engines.registry import kind_of
+from classify.errors import ClassifyError
 
 __all__ = ["diagnose"]
 
@@ -38,6 +41,7 @@ def diagnose(task: Task, notes: Notes) -> None:
     try:
         facts = describe(loaded)
         _print(((_capital(name), what) for name, what in facts.items()), notes)
+        _print(_slot(task), notes)
         found = findings(loaded)
     finally:
         loaded.close()
@@ -53,10 +57,20 @@ def diagnose(task: Task, notes: Notes) -> None:
         raise typer.Exit(1)
 
 
+def _slot(task: Task) -> list[tuple[str, Any]]:
+    """Return where a label is read, or why the model's template is refused."""
+    # What stands around an answer does not depend on what the labels are.
+    labelled = task if task.labels else task.changed({"labels": ["yes", "no"]})
+    try:
+        return slot_facts(labelled.classifier().audit())
+    except ClassifyError as error:
+        return [("Prompt", str(error))]
+
+
 def _capital(name: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def _print(facts: Iterable[tuple[str, str]], notes: Notes) -> None:
+def _print(facts: Iterable[tuple[str, Any]], notes: Notes) -> None:
     table = facts_table(facts, names_width=_NAMES_WIDTH)
     notes.results(in_files=80).print(table)
