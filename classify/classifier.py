@@ -29,7 +29,7 @@ from classify.labels import Labels, LabelSet
 from classify.parameters import settings_of
 from classify.prompted_model import Progress, PromptedModel
 from classify.prompts import PromptTemplate
-from classify.results import row_results
+from classify.results import reasoning_kinds, row_results
 from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.spec import ModelSpec, Scoring
@@ -63,8 +63,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     verbalizer : Verbalizer, default=None
         How label words become token paths.
     strategy : {"exact", "generate", "reason"}, default="exact"
-        "exact": walk the trie to `tolerance`; "generate": follow one generated label;
-        "reason": let the model think first, then "exact".
+        How the trie is read; "reason" lets the model think first, then is "exact".
     tolerance : float, default=1e-3
         Label mass that may stay unresolved, as a share of the resolved; 0: exact.
     max_reasoning_tokens : int, default=512
@@ -316,13 +315,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities : bool, default=False
             Add a column ``p(<label>)`` for each class.
         selective : SelectiveClassifier, default=None
-            Fitted to probabilities of this classifier: leaves out the label of a text
-            that it abstains from, and says why in the column ``abstained``.
+            Fitted to probabilities of this classifier: leaves out labels that it
+            abstains from, and says why in the column ``abstained``.
         sets : SplitConformalSets, default=None
             Likewise: adds the column ``label_set``, as ``a|b``.
         on_error : {"raise", "set_aside"}, default="raise"
-            "set_aside" leaves the results of a row that cannot be classified missing,
-            says why in the column ``error``, and goes on with the rest.
+            "set_aside" goes on with the rest, and says why in the column ``error``.
         progress : callable, default=None
             Called with the number of rows finished since the last call.
 
@@ -330,8 +328,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         DataFrame
             The input's columns, then ``label``, ``probability``, ``abstained``,
-            ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``, ``truncated`` and
-            ``error``. A name that the input has already gets the prefix ``predicted_``.
+            ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``, ``truncated``;
+            with "reason" ``reasoning``, ``cut``, ``agreement`` and ``standard_error``;
+            and ``error``. Names that the input has get the prefix ``predicted_``.
         """
         frame = frame_of(frame)
         refuse = row_refusal(frame.index) if on_error == "raise" else None
@@ -352,6 +351,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             selective=selective,
             sets=sets,
             probabilities=probabilities,
+            reasoning=reasoning_kinds(self._scoring(), with_text=True),
         )
         self._prompted_model().warn_of_one_label(results.columns["label"].tolist())
         return add_results(frame, results, with_errors=on_error == "set_aside")

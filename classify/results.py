@@ -1,6 +1,6 @@
 """From the scores of rows to the columns that a user gets."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,11 @@ from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.errors import DataError
 from classify.prompted_model import Refuse
-from classify.scoring import LabelLogprobs
+from classify.scoring import LabelLogprobs, Reasoning
+from classify.spec import Scoring
+from classify.tables import ResultKind
 
-__all__ = ["NO_MASS", "RowResults", "own_names", "row_results"]
+__all__ = ["NO_MASS", "RowResults", "own_names", "reasoning_kinds", "row_results"]
 
 
 NO_MASS = "none of the labels has any probability (label mass 0)."
@@ -25,7 +27,8 @@ class RowResults(NamedTuple):
     ----------
     columns : dict of str to ndarray, each of shape (n_scored,)
         ``label``, ``probability``, ``abstained``, ``label_set`` (lists), ``p(…)``,
-        ``label_mass``, ``unresolved`` and ``truncated`` of the rows that have a score.
+        ``label_mass``, ``unresolved``, ``truncated``, and those of `reasoning_kinds`,
+        of the rows that have a score.
     scored : ndarray of bool, shape (n_rows,)
         Which these are.
     errors : dict of int to str
@@ -50,6 +53,7 @@ def row_results(
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
     probabilities: bool = False,
+    reasoning: Iterable[str] = (),
 ) -> RowResults:
     """Return what scores say of rows.
 
@@ -71,6 +75,8 @@ def row_results(
         Fitted: adds the column ``label_set``.
     probabilities : bool, default=False
         Whether to add a column for each class.
+    reasoning : iterable of str, default=()
+        Columns of `reasoning_kinds` to add.
     """
     scored = np.ones(n_rows, dtype=np.bool_)
     scored[list(errors)] = False
@@ -92,7 +98,48 @@ def row_results(
     columns["label_mass"] = scores.label_mass
     columns["unresolved"] = scores.unresolved
     columns["truncated"] = scores.truncated
+    best = posteriors.best if len(scores) else np.empty(0, dtype=np.int64)
+    for name in reasoning:
+        columns[name] = _of_reasoning(name, scores.reasoning or (), best)
     return RowResults(columns, scored, dict(errors), scores.classes)
+
+
+def reasoning_kinds(scoring: Scoring, *, with_text: bool) -> dict[str, ResultKind]:
+    """Return the columns that say how the model thought, and what they hold.
+
+    ``reasoning``, the thoughts; ``cut``, whether one was; and of several chains
+    ``agreement``, the share of which the likeliest label is that of their average, and
+    ``standard_error``, of the label's probability before it is calibrated.
+
+    Examples
+    --------
+    >>> reasoning_kinds(Scoring("reason"), with_text=True)
+    {'reasoning': 'str', 'cut': 'bool'}
+    >>> reasoning_kinds(Scoring("exact"), with_text=True)
+    {}
+    """
+    kinds: dict[str, ResultKind] = {}
+    if scoring.strategy == "reason":
+        if with_text:
+            kinds["reasoning"] = "str"
+        kinds["cut"] = "bool"
+        if scoring.n_chains > 1:
+            kinds |= {"agreement": "float", "standard_error": "float"}
+    return kinds
+
+
+def _of_reasoning(
+    name: str, reasoning: Sequence[Reasoning], best: npt.NDArray[np.int64]
+) -> npt.NDArray[Any]:
+    if name == "reasoning":
+        return np.array([each.text for each in reasoning], dtype=object)
+    if name == "cut":
+        return np.array([each.cut for each in reasoning], dtype=np.bool_)
+    if name == "agreement":
+        return np.array([each.agreement for each in reasoning], dtype=np.float64)
+    pairs = zip(reasoning, best.tolist(), strict=True)
+    errors = [each.standard_error[label] for each, label in pairs]
+    return np.array(errors, dtype=np.float64)
 
 
 def own_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:

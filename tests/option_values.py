@@ -76,6 +76,7 @@ def prepared(folder):
         "output_format": ["--output-format", "csv"],
         "prior": ["--prior", "uniform"],
         "probabilities": ["--probabilities"],
+        "reasoning": ["--reasoning", *reason],
         "report": ["--report", folder / "report"],
         "restart": ["--restart"],
         "template_arguments": ["--template-argument", "tone=brief"],

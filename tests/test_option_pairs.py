@@ -37,7 +37,7 @@ REFUSED = {
     "a pipe": OF_ONE_TEXT | {"restart", "keep_job", "overwrite"},
     "a table": OF_ONE_TEXT
     | {"output", "restart", "keep_job", "overwrite", "output_format"}
-    | {"probabilities", "sets"},
+    | {"probabilities", "reasoning", "sets"},
     "one text": ROWS_ONLY,
 }
 # No effect with the demo model on this machine's engine.
@@ -59,6 +59,7 @@ CONFLICTS = {
         ("strategy", "chain_temperature"),
         ("strategy", "max_reasoning_tokens"),
         ("strategy", "n_chains"),
+        ("strategy", "reasoning"),
         ("strategy", "tolerance"),
         ("target_risk", "threshold"),
     )
@@ -159,7 +160,7 @@ def test_every_pair_of_predict(mode, values, tmp_path):
 def test_pairs_of_predict_that_do_not_go_together(mode, values):
     source, out = values["output"][1].parent / "rows.csv", values["output"][1]
     pairs = [pair for pair in CONFLICTS if pair <= set(PREDICT)]
-    assert len(pairs) == 8
+    assert len(pairs) == 9
     for pair in pairs:
         where = [str(out) if each == "OUT" else each for each in MODES[mode]]
         arguments = [*where, *labelled(pair), *typed(sorted(pair), values)]

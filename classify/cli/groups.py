@@ -168,6 +168,12 @@ class JobOptions:
     probabilities: Annotated[
         bool, data_setting("Add a column p(LABEL) for each label.", BOOLEAN)
     ] = False
+    reasoning: Annotated[
+        bool,
+        data_setting(
+            "With --strategy reason, add a column with what the model thought.", BOOLEAN
+        ),
+    ] = False
     output_format: OutputFormat = None
     restart: Annotated[
         bool,

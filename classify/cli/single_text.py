@@ -16,6 +16,7 @@ from classify.cli.terminal import print_json
 from classify.config import Task
 from classify.errors import AnswerError, ConfigError, DataError, InputError
 from classify.frames import candidates_of_frame
+from classify.results import reasoning_kinds
 
 __all__ = ["predict_text"]
 
@@ -65,11 +66,14 @@ def predict_text(
         "unresolved": row["unresolved"],
         "truncated": bool(row["truncated"]),
     }
+    thoughts = reasoning_kinds(task.scoring, with_text=True)
+    result |= {name: frame[name].tolist()[0] for name in thoughts}
     if as_json or not sys.stdout.isatty():
         print_json(result)
         report_likeliest(classifier.scorer(), [{"text": text}], label_mass, notes)
         return
     console = notes.results()
+    _show_thoughts(result, notes)
     console.print(bars(probabilities, console))
     if rules.selective is not None and row["abstained"]:
         console.print(f"No label: {row['abstained']}.")
@@ -80,6 +84,12 @@ def predict_text(
         f"label mass {label_mass:.4f}, unresolved {result['unresolved']:.2g}{cut}"
     )
     report_likeliest(classifier.scorer(), [{"text": text}], label_mass, notes)
+
+
+def _show_thoughts(result: dict[str, Any], notes: Notes) -> None:
+    if "reasoning" in result:
+        ended = " … (cut)" if result["cut"] else ""
+        notes.note(f"The model thought: {result['reasoning']}{ended}")
 
 
 def _listed_sets(frame: pd.DataFrame) -> dict[str, Any]:

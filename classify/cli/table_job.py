@@ -65,6 +65,7 @@ def predict_table(
         classifier=task.classifier(),
         columns=RowColumns(text=task.text_column, labels=task.labels_column),
         probabilities=options.probabilities,
+        reasoning=options.reasoning,
         selective=rules.selective,
         sets=rules.sets,
         reading=reading.selection,

@@ -67,7 +67,7 @@ USES: Mapping[str, Use] = {
         "drop {option}.",
     ),
     "rows are written": Use(
-        ("output_format", "probabilities", "sets"),
+        ("output_format", "probabilities", "reasoning", "sets"),
         "{option} is for rows that are written, and here a table is shown: give "
         "--output, or drop {option}.",
     ),
@@ -113,7 +113,7 @@ USES: Mapping[str, Use] = {
         "{option} is for --strategy exact or reason: give one, or drop {option}.",
     ),
     "the model thinks first": Use(
-        ("max_reasoning_tokens", "n_chains"),
+        ("max_reasoning_tokens", "n_chains", "reasoning"),
         "{option} is for --strategy reason: give that, or drop {option}.",
     ),
     "thoughts are sampled": Use(

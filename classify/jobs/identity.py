@@ -35,6 +35,7 @@ def job_fingerprint(job: Classification) -> dict[str, str]:
                 "text": job.columns.text,
                 "labels": job.columns.labels,
                 "probabilities": job.probabilities,
+                **({"reasoning": True} if job.reasoning else {}),
             }
         ),
         "reading": _text(job.reading),

@@ -11,7 +11,7 @@ from classify.errors import ConfigError, TooManyErrorsError
 from classify.jobs.pool import LocalPool, OpenPool
 from classify.jobs.summary import Summary
 from classify.label_names import need_json
-from classify.results import own_names
+from classify.results import own_names, reasoning_kinds
 from classify.tables.formats import ResultKind
 from classify.tables.table import Table
 from classify.wording import parameter
@@ -59,6 +59,8 @@ class Classification:
     columns : RowColumns
     probabilities : bool
         A column ``p(<label>)`` for each class.
+    reasoning : bool
+        A column ``reasoning`` with what the model thought first.
     selective : SelectiveClassifier or None
         Fitted: withholds labels; the column ``abstained``.
     sets : SplitConformalSets or None
@@ -71,6 +73,7 @@ class Classification:
     classifier: ZeroShotClassifier
     columns: RowColumns = field(default_factory=RowColumns)
     probabilities: bool = False
+    reasoning: bool = False
     selective: SelectiveClassifier | None = None
     sets: SplitConformalSets | None = None
     reading: Mapping[str, str] = field(default_factory=dict)
@@ -114,6 +117,18 @@ class Classification:
             labels_column=self.columns.labels,
             probabilities=self.probabilities,
         )
+        scoring = self.classifier.scorer().scoring
+        if self.reasoning and scoring.strategy != "reason":
+            raise ConfigError(
+                f"{parameter('reasoning')} is for {parameter('strategy', 'reason')}: "
+                f"give that, or drop {parameter('reasoning')}."
+            )
+
+    @property
+    def reasoning_kinds(self) -> dict[str, ResultKind]:
+        """The columns that say how the model thought, and what they hold."""
+        scoring = self.classifier.scorer().scoring
+        return reasoning_kinds(scoring, with_text=self.reasoning)
 
     def renamed(self, table_columns: Sequence[str]) -> dict[str, str]:
         """Return the results whose name a table has already, and their own names."""
@@ -141,6 +156,7 @@ class Classification:
             "label_mass": "float",
             "unresolved": "float",
             "truncated": "bool",
+            **self.reasoning_kinds,
             "error": "str",
         }
         return names

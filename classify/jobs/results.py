@@ -72,6 +72,7 @@ def classified(job: Classification, scored: ScoredChunk) -> ClassifiedChunk:
         selective=job.selective,
         sets=job.sets,
         probabilities=job.probabilities,
+        reasoning=job.reasoning_kinds,
     )
     columns = {
         name: _spread(values, results.scored)

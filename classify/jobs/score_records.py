@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import EngineError
-from classify.scoring import LabelLogprobs
+from classify.scoring import LabelLogprobs, Reasoning
 
 __all__ = [
     "PlacedScores",
@@ -108,7 +108,7 @@ def text_keys(
 
 
 def pack_scores(scores: LabelLogprobs) -> list[bytes]:
-    """Return the scores of texts as bytes, 24 a label and 24 more.
+    """Return the scores of texts as bytes, 24 a label and 24 more, and thoughts behind.
 
     Parameters
     ----------
@@ -131,7 +131,11 @@ def pack_scores(scores: LabelLogprobs) -> list[bytes]:
     records["labels"] = _digest(scores.classes)
     packed = records.tobytes()
     size = records.itemsize
-    return [packed[start : start + size] for start in range(0, len(packed), size)]
+    thoughts = [each.packed() for each in scores.reasoning or ()]
+    return [
+        packed[start : start + size] + (thoughts[at] if thoughts else b"")
+        for at, start in enumerate(range(0, len(packed), size))
+    ]
 
 
 def unpack_scores(values: Sequence[bytes], classes: Sequence[str]) -> PlacedScores:
@@ -155,10 +159,12 @@ def unpack_scores(values: Sequence[bytes], classes: Sequence[str]) -> PlacedScor
     """
     record = _record(len(classes))
     size = record.itemsize
-    sized = [at for at, value in enumerate(values) if len(value) == size]
-    records = np.frombuffer(b"".join([values[at] for at in sized]), record)
+    sized = [at for at, value in enumerate(values) if len(value) >= size]
+    records = np.frombuffer(b"".join([values[at][:size] for at in sized]), record)
     is_ours = records["labels"] == _digest(classes)
     records = records[is_ours]
+    at = np.array(sized, dtype=np.int64)[is_ours]
+    thoughts = [values[one][size:] for one in at.tolist()]
     # Copies, since a buffer cannot be written to and a text's parts lie side by side.
     parts = [np.array(records["logprobs"][:, part]) for part in range(3)]
     scores = LabelLogprobs(
@@ -169,8 +175,9 @@ def unpack_scores(values: Sequence[bytes], classes: Sequence[str]) -> PlacedScor
         unresolved=records["unresolved"].astype(np.float64),
         truncated=records["truncated"].astype(np.bool_),
         n_reads=records["n_reads"].astype(np.int64),
+        reasoning=tuple(map(Reasoning.unpacked, thoughts)) if any(thoughts) else None,
     )
-    return PlacedScores(scores, np.array(sized, dtype=np.int64)[is_ours])
+    return PlacedScores(scores, at)
 
 
 def combine_scores(
@@ -196,14 +203,21 @@ def combine_scores(
     unresolved = np.zeros(n_texts)
     truncated = np.zeros(n_texts, dtype=np.bool_)
     n_reads = np.zeros(n_texts, dtype=np.int64)
+    reasoning: dict[int, Reasoning] = {}
     for scores, at in groups:
-        cells = np.ix_(at, _columns(scores.classes, named))
+        columns = _columns(scores.classes, named)
+        cells = np.ix_(at, columns)
+        for one, each in zip(at.tolist(), scores.reasoning or (), strict=False):
+            reasoning[one] = each.in_columns(columns, len(named))
         values[cells], lower[cells] = scores.values, scores.lower
         upper[cells] = scores.upper
         unresolved[at] = scores.unresolved
         truncated[at] = scores.truncated
         n_reads[at] = scores.n_reads
-    return LabelLogprobs(values, named, lower, upper, unresolved, truncated, n_reads)
+    return LabelLogprobs(
+        *(values, named, lower, upper, unresolved, truncated, n_reads),
+        reasoning=tuple(reasoning[at] for at in range(n_texts)) if reasoning else None,
+    )
 
 
 def _joined(strings: Sequence[str]) -> bytes:

@@ -1,5 +1,7 @@
 """What a model thought before it answered, and how its thoughts differ."""
 
+import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -175,6 +177,26 @@ class Reasoning:
         rest = p - p.mean(axis=0) / mass.mean() * mass
         variance = (rest**2).sum(axis=0) / (n_chains * (n_chains - 1))
         return np.asarray(np.sqrt(variance) / mass.mean(), dtype=np.float64)
+
+    def packed(self) -> bytes:
+        """Return the thoughts as bytes, without their tokens."""
+        chains = [
+            [each.text, each.n_tokens, each.cut, each.logprobs.tolist()]
+            for each in self.chains
+        ]
+        text = json.dumps(chains, ensure_ascii=False)
+        return zlib.compress(text.encode("utf-8", "surrogatepass"))
+
+    @classmethod
+    def unpacked(cls, value: bytes) -> "Reasoning":
+        """Return what was packed."""
+        text = zlib.decompress(value).decode("utf-8", "surrogatepass")
+        return cls(
+            tuple(
+                Chain(thought, (), (), n_tokens, cut, np.array(logprobs))
+                for thought, n_tokens, cut, logprobs in json.loads(text)
+            )
+        )
 
     @property
     def _logprobs(self) -> FloatArray:

@@ -1,0 +1,141 @@
+"""What the model thought, in the rows of jobs: kept, resumed, and in all formats."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from classify.errors import ConfigError, EngineError
+from classify.jobs import open_table
+from classify.jobs.score_records import pack_scores, unpack_scores
+from classify.scoring import Chain, LabelLogprobs, Reasoning
+from tests.tiny_tokenizers import byte_level
+from tests.toy_jobs import csv_of, dying_engine, job_of, make, raises, run
+from tests.toy_model import hashed_engine
+
+TEXTS = ["Where is it?", "I paid twice.", "Hello", "It broke", "Thank you"]
+THOUGHTS = {"strategy": "reason", "max_reasoning_tokens": 6, "n_chains": 3}
+ADDED = [
+    *("label", "probability", "label_mass", "unresolved", "truncated", "reasoning"),
+    *("cut", "agreement", "standard_error", "error"),
+]
+
+
+@pytest.fixture
+def source(tmp_path):
+    return csv_of(tmp_path / "in.csv", [[text] for text in TEXTS])
+
+
+def cells_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def frame_of(**options):
+    clf = make(**THOUGHTS | options)
+    return clf.classify_frame(pd.DataFrame({"text": TEXTS}), on_error="set_aside")
+
+
+def test_every_format_has_what_a_frame_has(source, tmp_path):
+    expected = frame_of()
+    assert list(expected.columns) == ["text", *ADDED]
+    scores = make(**THOUGHTS).label_logprobs(TEXTS)
+    for at, each in enumerate(scores.reasoning):
+        row = expected.iloc[at]
+        best = list(scores.classes).index(row["label"])
+        assert (row["reasoning"], row["cut"]) == (each.text, each.cut)
+        assert row["agreement"] == each.agreement
+        assert row["standard_error"] == each.standard_error[best]
+    job = job_of(make(**THOUGHTS), reasoning=True)
+    run(source, tmp_path / "out.csv", job)
+    run(source, tmp_path / "out.jsonl", job)
+    run(source, tmp_path / "out.parquet", job)
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    parquet = pd.read_parquet(tmp_path / "out.parquet")
+    cells = cells_of(tmp_path / "out.csv")
+    for at, (cell, record) in enumerate(zip(cells, records, strict=True)):
+        row = expected.iloc[at]
+        assert cell["reasoning"] == record["reasoning"] == row["reasoning"]
+        assert parquet["reasoning"][at] == row["reasoning"]
+        assert record["cut"] is bool(parquet["cut"][at]) is bool(row["cut"])
+        for name in ("agreement", "standard_error"):
+            assert float(cell[name]) == record[name] == parquet[name][at] == row[name]
+
+
+def test_one_chain_has_no_error_and_thoughts_are_left_out_unless_asked_for(
+    source, tmp_path
+):
+    one = THOUGHTS | {"n_chains": 1}
+    run(source, tmp_path / "out.csv", job_of(make(**one)))
+    [first, *_] = cells_of(tmp_path / "out.csv")
+    assert list(first)[1:] == [
+        *("label", "probability", "label_mass", "unresolved", "truncated"),
+        *("cut", "error"),
+    ]
+    assert first["cut"] == "True"
+
+
+def test_thoughts_are_kept_with_the_scores(source, tmp_path):
+    cache = tmp_path / "cache"
+    run(source, tmp_path / "plain.csv", job_of(make(**THOUGHTS)), cache=cache)
+    engine = hashed_engine(len(byte_level()))
+    job = job_of(make(engine=engine, **THOUGHTS), reasoning=True)
+    run(source, tmp_path / "out.csv", job, cache=cache)
+    assert engine.n_requests == 0
+    thoughts = [row["reasoning"] for row in cells_of(tmp_path / "out.csv")]
+    assert thoughts == frame_of()["reasoning"].tolist()
+    # Another number of chains is another score.
+    other = make(engine=engine, **THOUGHTS | {"n_chains": 2})
+    run(source, tmp_path / "other.csv", job_of(other), cache=cache)
+    assert engine.n_requests > len(TEXTS)
+
+
+def test_a_job_that_died_goes_on_with_the_same_thoughts(source, tmp_path):
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    run(source, whole, job_of(make(**THOUGHTS), reasoning=True), part_rows=2)
+    dying = make(engine=dying_engine(TEXTS[3]), **THOUGHTS)
+    with pytest.raises(EngineError):
+        run(source, out, job_of(dying, reasoning=True), part_rows=2)
+    run(source, out, job_of(make(**THOUGHTS), reasoning=True), part_rows=2)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_rows_with_labels_of_their_own_and_rows_without_a_text(tmp_path):
+    rows = [["Hello", "a|b"], ["", "a|b"], ["Bye", "b|c"]]
+    source = csv_of(tmp_path / "in.csv", rows, ("text", "which"))
+    job = job_of(make(None, **THOUGHTS), labels="which", reasoning=True)
+    run(source, tmp_path / "out.csv", job)
+    first, without, last = cells_of(tmp_path / "out.csv")
+    assert without["reasoning"] == without["cut"] == without["agreement"] == ""
+    assert first["reasoning"]
+    assert last["label"] in ("b", "c")
+    assert 0 <= float(last["standard_error"]) < 1
+
+
+def test_thoughts_come_back_as_they_were():
+    chains = (
+        Chain("Ü\ud800 \0", (1,), (2,), 1, True, np.array([-0.1, -np.inf])),
+        Chain("", (), (2,), 0, False, np.array([-2.5, -1e-300])),
+    )
+    values = np.array([[-0.5, -1.5]])
+    scores = LabelLogprobs(
+        *(values, np.array(["a", "b"]), values, values, np.zeros(1)),
+        *(np.zeros(1, dtype=bool), np.ones(1, dtype=np.int64)),
+        reasoning=(Reasoning(chains),),
+    )
+    [found] = unpack_scores(pack_scores(scores), ["a", "b"]).scores.reasoning
+    for one, other in zip(found.chains, chains, strict=True):
+        assert (one.text, one.n_tokens, one.cut) == (
+            *(other.text, other.n_tokens, other.cut),
+        )
+        assert one.logprobs.tolist() == other.logprobs.tolist()
+    assert found.standard_error.tolist() == scores.reasoning[0].standard_error.tolist()
+
+
+def test_thoughts_of_a_strategy_that_has_none_are_refused(source):
+    message = "reasoning is for strategy='reason': give that, or drop reasoning."
+    with raises(message, ConfigError):
+        job_of(reasoning=True).check(open_table(source))
