@@ -127,7 +127,9 @@ def test_a_server_killed_and_started_again_changes_no_byte(small, tmp_path):
 
 KILLED_JOB = """
 import os, sys
-import httpx, sqlite3, transformers
+import httpx, sqlite3, torch
+import classify.engines.server.engine
+from transformers import AutoTokenizer
 from tests.test_job_server import run
 
 source, output, url = sys.argv[1:]
