@@ -134,7 +134,7 @@ def check_step(random, state, requests, *, most_drafts, dtype=torch.float32):
     fed = torch.tensor([token for some in drafts for token in (99, *some)])
     # An unknown slot tracks nothing.
     slots = np.array([slot if slot < 90 else -1 for slot in batch])
-    step = state.step(slots, n_rows, fed if most_drafts else None)
+    step = state.step(slots, n_rows, (lambda: fed) if most_drafts else None)
     before = logits.clone()
     masked = step.mask(logits)
     rows = [

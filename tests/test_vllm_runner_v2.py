@@ -85,7 +85,7 @@ def test_tracked_values_stand_at_every_accepted_token(random, most_drafts, stock
         logprobs_tensors=theirs,
     )
 
-    step = _step(state, batch.idx_mapping_np.astype(np.int64), logits, batch)
+    step = _step(state, logits, batch)
     found = _with_columns(output, step, logits, batch).logprobs_tensors
 
     expected = torch.log_softmax(logits, dim=-1)
@@ -109,6 +109,19 @@ def test_tracked_values_stand_at_every_accepted_token(random, most_drafts, stock
     )
 
 
+def test_the_stock_sampler_may_change_its_logits():
+    # vLLM 0.26 divides them by the temperature in place: values are read afterwards.
+    from classify.engines.vllm.runner_v2 import _spare, _step
+
+    state = TrackingState(torch.device("cpu"))
+    state.add(0, Wanted((1,)))
+    logits = torch.randn(1, VOCAB)
+    before = logits.clone()
+    step = _step(state, logits, input_batch([0], [[]]))
+    _spare(step, logits).div_(0.7)
+    assert torch.equal(logits, before)
+
+
 def test_rows_that_cannot_be_told_apart_are_an_error():
     from classify.engines.vllm.runner_v2 import _step
 
@@ -120,4 +133,4 @@ def test_rows_that_cannot_be_told_apart_are_an_error():
         r"apart\.$"
     )
     with pytest.raises(RuntimeError, match=message):
-        _step(state, np.array([0]), torch.zeros(2, VOCAB), batch)
+        _step(state, torch.zeros(2, VOCAB), batch)

@@ -25,6 +25,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", default="8b")
     parser.add_argument("--method", choices=("none", "ngram", "eagle"), default="none")
+    parser.add_argument(
+        "--accept",
+        type=float,
+        nargs="+",
+        help="accept drafts at these rates, whatever they are",
+    )
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=128, help="tokens to generate")
     parser.add_argument("--values", type=Path, default=Path("values.json"))
@@ -45,6 +51,10 @@ def main() -> None:
     if options.method == "eagle":
         assert config is not None
         config["model"] = eagle_folder(options.shape)
+    if config is not None and options.accept:
+        config["num_speculative_tokens"] = len(options.accept)
+        config["rejection_sample_method"] = "synthetic"
+        config["synthetic_acceptance_rates"] = options.accept
     llm = start(options.shape, speculative_config=config, disable_log_stats=False)
     print(f"{machine(llm)}; speculation: {options.method}")
 

@@ -18,7 +18,10 @@ def main() -> None:
         "--prefill", type=int, default=512, help="prompts of 256 tokens"
     )
     parser.add_argument(
-        "--full-only", action="store_true", help="only against the full vocabulary"
+        "--part",
+        choices=("light", "full", "all"),
+        default="all",
+        help="full: against the full vocabulary",
     )
     options = parser.parse_args()
     llm = start(options.shape)
@@ -56,16 +59,17 @@ def main() -> None:
 
     kinds = ("none", "tracked 8", "tracked 128", "tracked 1000", "top-20")
     light = (("prefill", options.prefill, 256, 1), ("decode", 64, 16, 32))
-    for title, n, length, n_tokens in () if options.full_only else light:
+    for title, n, length, n_tokens in light if options.part != "full" else ():
         print(f"\n{title}: {n} prompts x {length} tokens, {n_tokens} generated")
-        bare = seconds("none", n, length, n_tokens, 2)
+        rounds = 2 if n_tokens == 1 else 6
+        bare = seconds("none", n, length, n_tokens, rounds)
         for kind in kinds:
-            took = bare if kind == "none" else seconds(kind, n, length, n_tokens, 2)
+            took = (
+                bare if kind == "none" else seconds(kind, n, length, n_tokens, rounds)
+            )
             print(f"  {kind:13} {took:7.3f} s  {took / bare:5.3f} x none")
-    for title, n, length, n_tokens in (
-        ("prefill", 32, 256, 1),
-        ("decode", 8, 16, 8),
-    ):
+    heavy = (("prefill", 32, 256, 1), ("decode", 8, 16, 8))
+    for title, n, length, n_tokens in heavy if options.part != "light" else ():
         print(f"\n{title}: {n} prompts x {length} tokens, {n_tokens} generated")
         few = seconds("tracked 8", n, length, n_tokens, 3)
         print(f"  tracked 8     {few:7.3f} s")

@@ -2,16 +2,19 @@
 
 This is the part that both of vLLM's model runners share. It keeps for each request (a
 *slot*) what it wants and how far it has come, as tensors on the device, and turns the
-raw logits of a step into the columns that `classify.engines.vllm.wire` describes.
+raw logits of a step into the columns that `classify.engines.vllm.wire` describes. What
+depends on the batch alone is made once, and kept for as long as the batch is the same.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from classify.engines.vllm.tables import RequestSlots, Trees, to_device
+from classify.engines.vllm.plain_columns import Sources, plain_columns
+from classify.engines.vllm.tables import RequestSlots, Trees, together
 from classify.engines.vllm.wire import Wanted
 
 __all__ = ["Columns", "Step", "TrackingState"]
@@ -25,7 +28,7 @@ class Columns:
 
     Attributes
     ----------
-    token_ids : Tensor of int64, shape (n_tracking, n_columns)
+    token_ids : Tensor of int32, shape (n_tracking, n_columns)
         See `classify.engines.vllm.wire`; 0 in columns that a row does not use.
     values : Tensor of float32, shape (n_tracking, n_columns)
         log p(token | tokens before) in nats, full vocabulary, before any mask or
@@ -52,6 +55,9 @@ class TrackingState:
         self.device = device
         self._slots = RequestSlots(device)
         self._trees = Trees(device)
+        # Of the last batch: decoding goes over the same one again and again.
+        self._layout: Layout | None = None
+        self._layout_of: tuple[int, bytes, bytes] | None = None
 
     def add(self, slot: int, wanted: Wanted | None, *, marker: bool = True) -> None:
         """Begin a request in a slot; None for one that tracks nothing."""
@@ -61,8 +67,10 @@ class TrackingState:
         if self._trees.crowded:
             self._slots.shift(self._trees.compact())
         start = 0 if wanted.tree is None else self._trees.add(slot, wanted.tree)
-        width = self._trees.width(slot) if wanted.children else len(wanted.token_ids)
-        self._slots.add(slot, wanted, start + wanted.node, width, marker=marker)
+        width = 0 if wanted.tree is None else self._trees.width(slot)
+        self._slots.add(
+            slot, wanted, start + wanted.node, tree_width=width, marker=marker
+        )
 
     def remove(self, slot: int) -> None:
         """Forget the request in a slot."""
@@ -74,7 +82,10 @@ class TrackingState:
         return self._slots.tracks(slots)
 
     def step(
-        self, slots: Ints, positions: Ints, tokens: torch.Tensor | None = None
+        self,
+        slots: Ints,
+        positions: Ints,
+        tokens: Callable[[], torch.Tensor] | None = None,
     ) -> "Step":
         """Prepare a sampling step.
 
@@ -84,11 +95,98 @@ class TrackingState:
             The slot of each request of the batch; -1 where it was never added.
         positions : ndarray of int64, shape (n_requests,)
             Rows of logits of each request, its drafted tokens' and one more.
-        tokens : Tensor of int64, shape (n_rows,), optional
-            The token fed in at each row: a draft at a request's second row and later.
-            None: nothing was drafted.
+        tokens : callable, optional
+            Returns the token fed in at each row, int64, shape (n_rows,): a draft at a
+            request's second row and later. None: nothing was drafted.
         """
-        return Step(self._slots, self._trees, slots, positions, tokens)
+        which = (self._slots.version, slots.tobytes(), positions.tobytes())
+        if self._layout is None or which != self._layout_of:
+            self._slots.upload()
+            self._trees.upload()
+            self._layout = Layout(self._slots, slots, positions)
+            self._layout_of = which
+        return Step(self._slots, self._trees, self._layout, tokens)
+
+
+class Layout:
+    """How the rows of a batch lie, on the host and, in one transfer, on its device.
+
+    Parameters
+    ----------
+    slots : RequestSlots
+    slot_of_request, n_rows : ndarray of int64, shape (n_requests,)
+        See `TrackingState.step`.
+
+    Attributes
+    ----------
+    moves : bool
+        Whether a request goes through a tree, or generates forced tokens.
+    """
+
+    def __init__(
+        self, slots: RequestSlots, slot_of_request: Ints, n_rows: Ints
+    ) -> None:
+        of_row = np.repeat(np.arange(len(n_rows)), n_rows)
+        starts = np.cumsum(n_rows) - n_rows
+        tracking = slots.tracks(slot_of_request)
+        rows = np.flatnonzero(tracking[of_row])
+        row_slots = slot_of_request[of_row[rows]]
+        # Position of each row within its request.
+        every_ahead = np.arange(len(of_row)) - starts[of_row]
+        ahead = every_ahead[rows]
+        self.n_rows, self.host_rows = len(of_row), rows
+        self.all_rows = len(rows) == len(of_row)
+        self.drafted = len(of_row) > len(n_rows)
+        self.in_tree = bool(slots.in_tree[row_slots].any())
+        self.width = int(slots.tree_width[row_slots].max(initial=0))
+        n_forced = slots.n_forced[row_slots]
+        self.moves = self.in_tree or bool(n_forced.any())
+        self.n_top = int(slots.n_top[row_slots].max(initial=0))
+        self.n_fixed = int(slots.n_ids[row_slots].max(initial=0))
+        self.children = bool(slots.children[row_slots].any())
+        first = slots.first_column[row_slots]
+        end = first + slots.width[row_slots]
+        self.n_columns = int(end.max(initial=1))
+        masked = np.flatnonzero((n_forced > ahead) | slots.masked[row_slots])
+        self.masks = bool(len(masked))
+        n_ahead = n_rows[tracking]
+        steps = np.arange(int(n_ahead.max(initial=1)))[:, None]
+        fed = np.where(steps < n_ahead, starts[tracking] + steps, 0)
+        self.table, self.requests, self.masked, self.fed, self.of_rows = together(
+            np.stack(
+                [
+                    rows,
+                    row_slots,
+                    ahead,
+                    np.repeat(np.arange(len(n_ahead)), n_ahead),
+                    slots.n_top[row_slots],
+                    first,
+                    end,
+                    slots.n_ids[row_slots],
+                    slots.children[row_slots],
+                    n_forced,
+                    slots.masked[row_slots],
+                ]
+            ),
+            np.stack([np.flatnonzero(tracking), slot_of_request[tracking]]),
+            masked,
+            fed,
+            np.stack([of_row, every_ahead]),
+            device=slots.device,
+        )
+        (
+            self.rows,
+            self.slots,
+            self.ahead,
+            self.of_request,
+            self.tops,
+            self.first_column,
+            self.end_column,
+            self.n_ids,
+            self.by_tree,
+            self.n_forced,
+            self.is_masked,
+        ) = self.table
 
 
 class Step:
@@ -102,60 +200,45 @@ class Step:
         self,
         slots: RequestSlots,
         trees: Trees,
-        slot_of_request: Ints,
-        n_rows: Ints,
-        tokens: torch.Tensor | None,
+        layout: Layout,
+        tokens: Callable[[], torch.Tensor] | None,
     ) -> None:
-        self._slots, self._trees = slots, trees
-        device = slots.device
-        of_row = np.repeat(np.arange(len(n_rows)), n_rows)
-        self.n_rows = len(of_row)
-        tracking = slots.tracks(slot_of_request)
-        row_tracks = tracking[of_row]
-        rows = np.flatnonzero(row_tracks)
-        self.host_rows = rows
-        self.all_rows = len(rows) == self.n_rows
-        self._host_slots = slot_of_request[of_row[rows]]
-        slots.upload()
-        trees.upload()
-        self.rows = to_device(rows, device)
-        self._requests = to_device(np.flatnonzero(tracking), device)
-        self._request_slots = to_device(slot_of_request[tracking], device)
-        self._row_slots = to_device(self._host_slots, device)
-        in_tree = slots.in_tree[self._host_slots]
-        self._in_tree = bool(in_tree.any())
-        used = [trees.width(int(slot)) for slot in np.unique(self._host_slots[in_tree])]
-        self._width = max(used, default=0)
-        # Position of each tracking row within its request.
-        starts = np.concatenate([[0], np.cumsum(n_rows)])[:-1]
-        self._ahead = rows - starts[of_row[rows]]
-        self._nodes = self._nodes_of_rows(tracking, n_rows, starts, tokens)
+        self._slots, self._trees, self._layout = slots, trees, layout
+        self.n_rows, self.all_rows = layout.n_rows, layout.all_rows
+        self.rows, self.host_rows = layout.rows, layout.host_rows
+        self.moves = layout.moves
+        self._nodes = self._nodes_of_rows(tokens)
 
-    def _nodes_of_rows(
-        self,
-        tracking: npt.NDArray[np.bool_],
-        n_rows: Ints,
-        starts: Ints,
-        tokens: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def _nodes_of_rows(self, tokens: Callable[[], torch.Tensor] | None) -> torch.Tensor:
         """Return the node at which each tracking row reads, shape (n_tracking,)."""
-        device = self._slots.device
-        if not self._in_tree:
-            return torch.zeros(len(self._ahead), dtype=torch.int64, device=device)
-        nodes = self._slots.nodes[self._request_slots]
-        reached = [nodes]
-        n_ahead = n_rows[tracking]
-        for ahead in range(1, int(n_ahead.max(initial=1))):
-            assert tokens is not None
-            at = np.where(ahead < n_ahead, starts[tracking] + ahead, 0)
-            nodes = self._trees.descend(
-                nodes, tokens[to_device(at, device)], self._width
-            )
+        layout = self._layout
+        if not layout.in_tree:
+            nowhere: torch.Tensor = layout.rows  # not looked at
+            return nowhere
+        if not layout.drafted:
+            return self._slots.nodes[layout.slots]
+        assert tokens is not None
+        nodes = self._slots.nodes[layout.requests[1]]
+        reached, fed = [nodes], tokens()
+        for at in layout.fed[1:]:
+            nodes = self._trees.descend(nodes, fed[at], layout.width)
             reached.append(nodes)
-        of_request = np.repeat(np.arange(len(n_ahead)), n_ahead)
-        return torch.stack(reached)[
-            to_device(self._ahead, device), to_device(of_request, device)
-        ]
+        return torch.stack(reached)[layout.ahead, layout.of_request]
+
+    def chosen(self, sampled: torch.Tensor) -> torch.Tensor:
+        """Return the token of each row, of those sampled for each request and step.
+
+        Parameters
+        ----------
+        sampled : Tensor of int64, shape (n_requests, n_steps)
+
+        Returns
+        -------
+        Tensor of int64, shape (n_rows,)
+        """
+        if not self._layout.drafted:
+            return sampled[:, 0]
+        return sampled[self._layout.of_rows[0], self._layout.of_rows[1]]
 
     def mask(self, logits: torch.Tensor) -> torch.Tensor:
         """Return logits in which forced and masked rows allow only their tokens.
@@ -165,21 +248,19 @@ class Step:
         logits : Tensor, shape (n_rows, vocab_size)
             Not changed; returned as it is where nothing is masked.
         """
-        slots = self._slots
-        may_force = slots.n_forced[self._host_slots] > self._ahead
-        masked = slots.masked[self._host_slots]
-        chosen = np.flatnonzero(may_force | masked)
-        if not len(chosen):
+        slots, layout = self._slots, self._layout
+        if not layout.masks:
             return logits
-        device = slots.device
-        at = to_device(chosen, device)
-        of_slot = self._row_slots[at]
-        _, tokens, valid = self._trees.children(self._nodes[at], max(self._width, 1))
-        valid = valid & to_device(masked[chosen], device).unsqueeze(-1)
-        n_forced = to_device(slots.n_forced[self._host_slots[chosen]], device)
-        position = slots.n_generated[of_slot] + to_device(self._ahead[chosen], device)
+        device, at = slots.device, layout.masked
+        of_slot = layout.slots[at]
+        _, tokens, valid = self._trees.children(
+            self._nodes[at] if layout.in_tree else torch.zeros_like(at),
+            max(layout.width, 1),
+        )
+        valid = valid & (layout.is_masked[at] > 0).unsqueeze(-1)
+        position = slots.n_generated[of_slot] + layout.ahead[at]
         if slots.forced.shape[1]:
-            forcing = position < n_forced
+            forcing = position < layout.n_forced[at]
             last = slots.forced.shape[1] - 1
             forced = slots.forced[of_slot, position.clamp(max=last)]
             tokens = torch.where(forcing.unsqueeze(-1), forced.unsqueeze(-1), tokens)
@@ -202,90 +283,48 @@ class Step:
         logits : Tensor, shape (n_rows, vocab_size)
             Raw: as the model gave them.
         sampled : Tensor of int64, shape (n_rows,)
-            The token chosen at each row; any valid id where none was.
+            The token chosen at each row; anything where none was.
         """
-        slots, device = self._slots, self._slots.device
-        raw = logits if self.all_rows else logits[self.rows]
-        chosen = sampled if self.all_rows else sampled[self.rows]
-        log_sum = torch.logsumexp(raw.float(), dim=-1, keepdim=True)
-        n_top = slots.n_top[self._host_slots]
-        most_top = int(n_top.max(initial=0))
-        ids, valid = self._tracked_ids()
-        if most_top:
-            n_tokens = raw.shape[1]
-            top = torch.topk(raw, min(most_top, n_tokens), dim=-1).indices
-            missing = most_top - top.shape[1]
-            top = torch.nn.functional.pad(top, (0, missing), value=n_tokens)
-            ids = torch.cat([top, ids], dim=1)
-            valid = torch.nn.functional.pad(valid, (most_top, 0), value=True)
-        # A wrong id, or more top tokens than there are, must not take the engine, and
-        # everyone's requests, down with it.
-        outside = ids >= raw.shape[1]
-        values = raw.gather(1, ids.masked_fill(outside, 0)).float() - log_sum
-        values = values.masked_fill(outside, float("nan"))
-        values = values.masked_fill(~valid, float("-inf"))
-        own = raw.gather(1, chosen.unsqueeze(1))
-        marker = to_device(n_top, device).unsqueeze(1)
-        zero = torch.zeros_like(log_sum)
-        ids = torch.cat([chosen.unsqueeze(1), marker, ids], dim=1)
-        values = torch.cat([own.float() - log_sum, zero, values], dim=1)
-        order, used = self._order(most_top)
-        return Columns(
-            token_ids=ids.gather(1, order) * used,
-            values=values.gather(1, order).masked_fill(~used, float("-inf")),
-            ranks=(raw >= own).sum(-1),
+        slots, layout = self._slots, self._layout
+        top = None
+        if layout.n_top:
+            raw = logits if self.all_rows else logits[self.rows]
+            top = torch.topk(raw, min(layout.n_top, raw.shape[1]), dim=-1).indices
+        sources = Sources(
+            logits=logits,
+            sampled=sampled,
+            top=top,
+            table=layout.table,
+            nodes=self._nodes,
+            ids=slots.ids,
+            tree=self._trees.on_device,
+            n_columns=layout.n_columns,
         )
+        if logits.is_cuda:
+            # Imported here: Triton is there where there is a GPU.
+            from classify.engines.vllm.columns_kernel import fused_columns
+
+            return Columns(*fused_columns(sources))
+        return Columns(*plain_columns(sources))
 
     def advance(self, tokens: torch.Tensor, accepted: torch.Tensor) -> None:
-        """Move the requests on by the tokens that were accepted.
+        """Move the requests on by the tokens that were accepted; see `moves`.
 
         Parameters
         ----------
         tokens : Tensor of int64, shape (n_requests, n_steps)
         accepted : Tensor of bool, shape (n_requests, n_steps)
         """
-        slots = self._slots
-        tokens, accepted = tokens[self._requests], accepted[self._requests]
-        slots.n_generated[self._request_slots] += accepted.sum(-1)
-        if not self._in_tree:
+        slots, layout = self._slots, self._layout
+        if not layout.moves:
             return
-        nodes = slots.nodes[self._request_slots]
+        requests, of_slot = layout.requests
+        tokens, accepted = tokens[requests], accepted[requests]
+        slots.n_generated[of_slot] += accepted.sum(-1)
+        if not layout.in_tree:
+            return
+        nodes = slots.nodes[of_slot]
         for step in range(tokens.shape[1]):
-            below = self._trees.descend(nodes, tokens[:, step], self._width)
+            below = self._trees.descend(nodes, tokens[:, step], layout.width)
             nodes = torch.where(accepted[:, step], below, nodes)
-        slots.nodes[self._request_slots] = nodes
-
-    def _tracked_ids(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ids and validity of tracked tokens, shape (n_tracking, width)."""
-        slots, device = self._slots, self._slots.device
-        n_ids = slots.n_ids[self._host_slots]
-        children = slots.children[self._host_slots]
-        n_fixed = int(n_ids.max(initial=0))
-        width = max(n_fixed, self._width if children.any() else 0)
-        fixed = slots.ids[self._row_slots, :n_fixed]
-        fixed = torch.nn.functional.pad(fixed, (0, width - n_fixed))
-        valid = torch.arange(width, device=device) < to_device(n_ids, device).unsqueeze(
-            1
-        )
-        if children.any():
-            _, tokens, is_child = self._trees.children(self._nodes, width)
-            by_tree = to_device(children, device).unsqueeze(1)
-            fixed = torch.where(by_tree, tokens, fixed)
-            valid = torch.where(by_tree, is_child, valid)
-        return torch.where(valid, fixed, 0), valid
-
-    def _order(self, most_top: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return which of the computed columns each reported column is, and its use."""
-        slots, device = self._slots, self._slots.device
-        first = slots.first_column[self._host_slots]
-        n_columns = int((first + slots.width[self._host_slots]).max(initial=1))
-        column = torch.arange(n_columns, device=device)
-        first_column = to_device(first, device).unsqueeze(1)
-        end = first_column + to_device(slots.width[self._host_slots], device).unsqueeze(
-            1
-        )
-        tracked = 2 + most_top + column - first_column
-        return (
-            torch.where(column < first_column, column, tracked) * (column < end),
-            column < end,
-        )
+        slots.nodes[of_slot] = nodes

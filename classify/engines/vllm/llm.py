@@ -23,7 +23,8 @@ from vllm.outputs import RequestOutput
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from classify.engines.protocol import check_request
-from classify.engines.vllm.parameters import columns, steps_of, tracked_logprobs
+from classify.engines.vllm.collected import keep_arrays
+from classify.engines.vllm.parameters import columns, rows_of, tracked_logprobs
 from classify.engines.vllm.wire import Wanted
 from classify.errors import ConfigError, InputError
 from classify.tracking import TrackedRequest
@@ -84,6 +85,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]
         self.collective_rpc("install_tracking")
         self.llm_engine.__class__ = TrackingLLMEngine
         self.llm_engine.asked = {}
+        keep_arrays(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +182,18 @@ def _stock_logprobs(completion: Any, asked: Asked) -> Any:
     if asked.logprobs is None:
         return None
     flat, stock = completion.logprobs, create_sample_logprobs(asked.flat_logprobs)
-    for start, _ in steps_of(completion):
-        n_top = flat.token_ids[start + 1]
-        places = [start, *range(start + 2, start + 2 + n_top)]
-        token_ids, logprobs, texts = (
-            [values[place] for place in places]
-            for values in (flat.token_ids, flat.logprobs, flat.decoded_tokens)
-        )
+    texts, ranks = flat.decoded_tokens, flat.ranks
+    start = 0
+    for ids, values in rows_of(completion):
+        n_top = int(ids[1])
+        places = [0, *range(2, 2 + n_top)]
         append_logprobs_for_next_position(
-            stock, token_ids, logprobs, texts, flat.ranks[start], n_top
+            stock,
+            [int(ids[place]) for place in places],
+            [float(values[place]) for place in places],
+            [texts[start + place] for place in places],
+            ranks[start],
+            n_top,
         )
+        start += len(ids)
     return stock

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from classify.engines.vllm.wire import Wanted
 from classify.errors import EngineError, MissingDependencyError, missing_dependency
 
@@ -11,8 +13,9 @@ __all__ = [
     "columns",
     "ids_only",
     "require_vllm",
+    "rows_of",
     "sampling_params",
-    "steps_of",
+    "steps_in",
     "top_logprobs",
     "tracked_logprobs",
 ]
@@ -55,42 +58,54 @@ def ids_only() -> dict[str, Any]:
 
 def tracked_logprobs(completion: Any) -> dict[int, list[float]]:
     """Return the tracked log-probabilities of a ``vllm.CompletionOutput``."""
-    flat = completion.logprobs
+    rows = [
+        (ids[2 + ids[1] :], values[2 + ids[1] :]) for ids, values in rows_of(completion)
+    ]
+    if rows and all(np.array_equal(ids, rows[0][0]) for ids, _ in rows):
+        # A request's own ids are the same at every step.
+        of_ids = np.stack([values for _, values in rows]).T.tolist()
+        return dict(zip(np.asarray(rows[0][0]).tolist(), of_ids, strict=True))
     tracked: dict[int, list[float]] = {}
-    for start, end in steps_of(completion):
-        first = start + 2 + flat.token_ids[start + 1]
-        for token, value in zip(
-            flat.token_ids[first:end], flat.logprobs[first:end], strict=True
-        ):
-            tracked.setdefault(token, []).append(value)
+    for ids, values in rows:
+        for token, value in zip(ids, values, strict=True):
+            tracked.setdefault(int(token), []).append(float(value))
     return tracked
 
 
 def top_logprobs(completion: Any) -> tuple[dict[int, float], ...]:
     """Return the likeliest tokens of each step, likeliest first."""
-    flat = completion.logprobs
     likeliest = []
-    for start, _ in steps_of(completion):
-        first, end = start + 2, start + 2 + flat.token_ids[start + 1]
-        top = zip(flat.token_ids[first:end], flat.logprobs[first:end], strict=True)
-        likeliest.append(dict(top))
+    for ids, values in rows_of(completion):
+        top = slice(2, 2 + ids[1])
+        pairs = zip(ids[top], values[top], strict=True)
+        likeliest.append({int(token): float(value) for token, value in pairs})
     return tuple(likeliest)
 
 
-def steps_of(completion: Any) -> list[tuple[int, int]]:
-    """Return where the columns of each step begin and end; check that they are ours."""
-    flat = completion.logprobs
-    steps = list(zip(flat.start_indices, flat.end_indices, strict=True))
+def rows_of(completion: Any) -> list[tuple[Any, Any]]:
+    """Return token ids and values of each step; check that they are our columns."""
+    rows = steps_in(completion.logprobs)
     n_tokens = len(completion.token_ids)
-    if len(steps) != n_tokens or any(
-        end - start < 2 or flat.logprobs[start + 1] != 0.0 for start, end in steps
+    if len(rows) != n_tokens or any(
+        len(ids) < 2 or values[1] != 0.0 for ids, values in rows
     ):
         raise EngineError(
-            f"vLLM answered {n_tokens} tokens with {len(steps)} steps of log-"
+            f"vLLM answered {n_tokens} tokens with {len(rows)} steps of log-"
             "probabilities that are not the tracked ones: this version of vLLM loses "
             "them. Please report it with its version."
         )
-    return steps
+    return rows
+
+
+def steps_in(flat: Any) -> list[tuple[Any, Any]]:
+    """Return token ids and values of each step of flat log-probabilities."""
+    rows: list[tuple[Any, Any]] | None = getattr(flat, "steps", None)
+    if rows is not None:  # see `classify.engines.vllm.collected`
+        return rows
+    return [
+        (flat.token_ids[start:end], flat.logprobs[start:end])
+        for start, end in zip(flat.start_indices, flat.end_indices, strict=True)
+    ]
 
 
 def require_vllm() -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.engines.vllm.parameters import ids_only, sampling_params
+from classify.engines.vllm.parameters import ids_only, sampling_params, steps_in
 from classify.engines.vllm.wire import Wanted, encode_tree, token_outside
 from classify.errors import AnswerError
 from classify.tracking import EdgeLogprobs, TokenTree
@@ -148,21 +148,18 @@ def add_edges(
     AnswerError
         vLLM answered with other tokens than those of the node's children.
     """
-    flat = completion.logprobs
+    rows = steps_in(completion.logprobs)
     node: int | None = chain.nodes[0]
     for step, token in enumerate(completion.token_ids):
         if node is None or not tree.n_children[node]:
             break
         children = tree.children(node)
-        start = flat.start_indices[step] + 2
-        end = start + len(children)
-        if (
-            flat.token_ids[start:end]
-            != tree.tokens[children.start : children.stop].tolist()
-        ):
+        ids, values = rows[step]
+        own = slice(2, 2 + len(children))
+        if not np.array_equal(ids[own], tree.tokens[children.start : children.stop]):
             raise AnswerError(
                 f"vLLM answered a read of node {node} of {tree} with other tokens than "
                 "those of its children, so this text gets no label."
             )
-        edges[children.start : children.stop] = flat.logprobs[start:end]
+        edges[children.start : children.stop] = values[own]
         node = tree.child_by_token(node, token)

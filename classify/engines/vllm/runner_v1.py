@@ -84,6 +84,8 @@ class BatchTracking:
 
     def advance(self, step: Step, sampled: torch.Tensor) -> None:
         """Move on by the sampled tokens that the runner will keep."""
+        if not step.moves:
+            return
         kept = ~self.runner.discard_request_mask.gpu[: sampled.shape[0]].bool()
         accepted = (sampled >= 0) & kept.unsqueeze(1)
         step.advance(sampled.clamp(min=0).long(), accepted)
@@ -185,7 +187,7 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
         fed[to_device(np.flatnonzero(drafted), device)] = (
             metadata.draft_token_ids.long()
         )
-        step = self.tracking.state.step(slots, n_rows, fed)
+        step = self.tracking.state.step(slots, n_rows, lambda: fed)
         output = super().forward(
             metadata,
             draft_probs,

@@ -1,13 +1,12 @@
 """Tracking for vLLM's V2 model runner (``vllm.v1.worker.gpu.model_runner``).
 
 V2 keeps each request in one place from start to end, its index in ``req_states``, so
-that this index is the slot. Its samplers leave the raw logits as they are.
+that this index is the slot.
 """
 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from vllm.v1.worker.gpu.sample.sampler import Sampler
 from vllm.v1.worker.gpu.sample.states import NO_LOGPROBS
@@ -15,11 +14,8 @@ from vllm.v1.worker.gpu.spec_decode.rejection_sampler import RejectionSampler
 
 from classify.engines.vllm.columns import Step, TrackingState
 from classify.engines.vllm.overlay import overlaid, wanted_of
-from classify.engines.vllm.tables import to_device
 
 __all__ = ["install_v2"]
-
-Ints = npt.NDArray[np.int64]
 
 
 def install_v2(runner: Any) -> str:
@@ -61,11 +57,10 @@ class TrackingSampler(Sampler):  # type: ignore[misc]
         self, logits: torch.Tensor, input_batch: Any, *args: Any, **options: Any
     ) -> Any:
         """Sample, and track."""
-        slots = input_batch.idx_mapping_np.astype(np.int64)
-        step = _step(self.tracking, slots, logits, input_batch)
+        step = _step(self.tracking, logits, input_batch)
         if step is None:
             return super().__call__(logits, input_batch, *args, **options)
-        output = super().__call__(step.mask(logits), input_batch, *args, **options)
+        output = super().__call__(_spare(step, logits), input_batch, *args, **options)
         return _with_columns(output, step, logits, input_batch)
 
 
@@ -78,17 +73,17 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
         self, logits: torch.Tensor, input_batch: Any, *args: Any, **options: Any
     ) -> Any:
         """Verify drafts, and track."""
-        slots = input_batch.idx_mapping_np.astype(np.int64)
-        step = _step(self.tracking, slots, logits, input_batch)
+        step = _step(self.tracking, logits, input_batch)
         if step is None:
             return super().__call__(logits, input_batch, *args, **options)
-        output = super().__call__(step.mask(logits), input_batch, *args, **options)
+        output = super().__call__(_spare(step, logits), input_batch, *args, **options)
         return _with_columns(output, step, logits, input_batch)
 
 
 def _step(
-    tracking: TrackingState, slots: Ints, logits: torch.Tensor, input_batch: Any
+    tracking: TrackingState, logits: torch.Tensor, input_batch: Any
 ) -> Step | None:
+    slots = input_batch.idx_mapping_np.astype(np.int64)
     if not tracking.tracks(slots).any():
         return None
     n_rows = np.diff(input_batch.cu_num_logits_np).astype(np.int64)
@@ -97,27 +92,36 @@ def _step(
             f"vLLM gave {logits.shape[0]} rows of logits for {int(n_rows.sum())} "
             "positions: tracked values cannot be told apart."
         )
-    fed = input_batch.input_ids[input_batch.logits_indices].long()
+
+    def fed() -> torch.Tensor:
+        tokens: torch.Tensor = input_batch.input_ids[input_batch.logits_indices]
+        return tokens.long()
+
     return tracking.step(slots, n_rows, fed)
+
+
+def _spare(step: Step, logits: torch.Tensor) -> torch.Tensor:
+    """Return logits that the stock code may change, masked where rows are.
+
+    0.26 divides them by the temperature, and applies penalties, in place, unless a
+    request of the batch wants log-probabilities of vLLM itself.
+    """
+    masked = step.mask(logits)
+    return logits.clone() if masked is logits else masked
 
 
 def _with_columns(
     output: Any, step: Step, logits: torch.Tensor, input_batch: Any
 ) -> Any:
-    sampled, device = output.sampled_token_ids.long(), logits.device
-    n_rows = np.diff(input_batch.cu_num_logits_np)
-    request = np.repeat(np.arange(len(n_rows)), n_rows)
-    starts = input_batch.cu_num_logits_np[:-1]
-    ahead = np.arange(len(request)) - starts[request]
-    at = to_device(request * sampled.shape[1] + ahead, device)
-    steps = torch.arange(sampled.shape[1], device=device)
-    accepted = steps < output.num_sampled.unsqueeze(1)
+    sampled = output.sampled_token_ids.long()
     # What lies past the accepted tokens is not defined.
-    chosen = torch.where(accepted, sampled, 0).flatten()[at]
-    columns = step.columns(logits, chosen)
-    step.advance(torch.where(accepted, sampled, 0), accepted)
-    expanded = len(request) != len(n_rows)
-    tensors = overlaid(output.logprobs_tensors, columns, step, len(request))
+    columns = step.columns(logits, step.chosen(sampled))
+    if step.moves:
+        steps = torch.arange(sampled.shape[1], device=logits.device)
+        accepted = steps < output.num_sampled.unsqueeze(1)
+        step.advance(torch.where(accepted, sampled, 0), accepted)
+    expanded = step.n_rows != len(input_batch.cu_num_logits_np) - 1
+    tensors = overlaid(output.logprobs_tensors, columns, step, step.n_rows)
     output.logprobs_tensors = tensors._replace(
         cu_num_generated_tokens=(
             input_batch.cu_num_logits_np.tolist() if expanded else None

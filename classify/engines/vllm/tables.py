@@ -13,7 +13,7 @@ import torch
 
 from classify.engines.vllm.wire import Wanted, decode_tree
 
-__all__ = ["RequestSlots", "Trees", "to_device"]
+__all__ = ["RequestSlots", "Trees", "to_device", "together"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -35,12 +35,15 @@ class RequestSlots:
         self.children = np.zeros(0, dtype=np.bool_)
         self.masked = np.zeros(0, dtype=np.bool_)
         self.in_tree = np.zeros(0, dtype=np.bool_)
+        self.tree_width = np.zeros(0, dtype=np.int64)
         self.n_ids = np.zeros(0, dtype=np.int64)
         self.n_forced = np.zeros(0, dtype=np.int64)
         self._ids = np.zeros((0, 0), dtype=np.int64)
         self._forced = np.zeros((0, 0), dtype=np.int64)
         self._starts = np.zeros(0, dtype=np.int64)
         self._dirty: set[int] = set()
+        # Counts changes: what was made for a batch holds while this stays the same.
+        self.version = 0
         self.ids = torch.zeros((0, 0), dtype=torch.int64, device=device)
         self.forced = torch.zeros((0, 0), dtype=torch.int64, device=device)
         # How far each request has come: the node reached, and tokens generated.
@@ -55,13 +58,27 @@ class RequestSlots:
         )
 
     def add(
-        self, slot: int, wanted: Wanted, start: int, width: int, *, marker: bool
+        self,
+        slot: int,
+        wanted: Wanted,
+        start: int,
+        *,
+        tree_width: int,
+        marker: bool,
     ) -> None:
-        """Begin a request at a node of the table of trees, with `width` columns."""
+        """Begin a request at a node of the table of trees.
+
+        Parameters
+        ----------
+        tree_width : int
+            Most children of a node of its tree; 0 without one.
+        """
+        self.version += 1
         self._reserve(slot + 1, len(wanted.token_ids), len(wanted.forced))
         self.tracking[slot] = True
         self.n_top[slot] = wanted.top
-        self.width[slot] = width
+        self.width[slot] = tree_width if wanted.children else len(wanted.token_ids)
+        self.tree_width[slot] = tree_width
         self.first_column[slot] = 2 + wanted.top if marker else 1
         self.children[slot] = wanted.children
         self.masked[slot] = wanted.masked
@@ -75,7 +92,8 @@ class RequestSlots:
 
     def remove(self, slot: int) -> None:
         """Forget the request in a slot."""
-        if slot < len(self.tracking):
+        if slot < len(self.tracking) and self.tracking[slot]:
+            self.version += 1
             self.tracking[slot] = False
             self._dirty.discard(slot)
 
@@ -96,13 +114,15 @@ class RequestSlots:
             return
         slots = np.fromiter(self._dirty, dtype=np.int64)
         self._dirty.clear()
-        at = to_device(slots, self.device)
-        for table, rows in (
-            (self.ids, self._ids),
-            (self.forced, self._forced),
-            (self.nodes, self._starts),
-        ):
-            table.index_copy_(0, at, to_device(rows[slots], self.device))
+        n_ids = self._ids.shape[1]
+        parts = [slots, self._starts[slots], self._ids[slots], self._forced[slots]]
+        brought = to_device(np.column_stack(parts), self.device)
+        at = brought[:, 0]
+        self.nodes.index_copy_(0, at, brought[:, 1])
+        if n_ids:
+            self.ids.index_copy_(0, at, brought[:, 2 : 2 + n_ids])
+        if self._forced.shape[1]:
+            self.forced.index_copy_(0, at, brought[:, 2 + n_ids :])
         # An assignment of a number would copy it from the host, and wait.
         self.n_generated.index_fill_(0, at, 0)
 
@@ -113,7 +133,7 @@ class RequestSlots:
         if rows > len(self.tracking):
             for name in (
                 "tracking", "n_top", "width", "first_column", "children", "masked",
-                "in_tree", "n_ids", "n_forced", "_starts",
+                "in_tree", "tree_width", "n_ids", "n_forced", "_starts",
             ):  # fmt: skip
                 setattr(self, name, _padded(getattr(self, name), (rows,)))
             self.nodes = _padded_tensor(self.nodes, (rows,))
@@ -135,7 +155,7 @@ class Trees:
         self._starts: dict[bytes, int] = {}
         self._widths: dict[bytes, int] = {}
         self._of_slot: dict[int, bytes] = {}
-        self._on_device = torch.zeros((3, 1), dtype=torch.int64, device=device)
+        self.on_device = torch.zeros((3, 1), dtype=torch.int64, device=device)
         self._stale = False
         self._most = _MAX_NODES
 
@@ -186,14 +206,14 @@ class Trees:
     def upload(self) -> None:
         """Bring the table to the device if it has changed."""
         if self._stale:
-            self._on_device = to_device(self._table, self.device)
+            self.on_device = to_device(self._table, self.device)
             self._stale = False
 
     def children(
         self, nodes: torch.Tensor, width: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return nodes, tokens and validity of children; each of shape (…, width)."""
-        tokens, first, count = self._on_device
+        tokens, first, count = self.on_device
         offsets = torch.arange(width, device=self.device)
         valid = offsets < count[nodes].unsqueeze(-1)
         below = torch.where(valid, first[nodes].unsqueeze(-1) + offsets, _NOWHERE)
@@ -215,6 +235,16 @@ def to_device(array: Any, device: torch.device) -> torch.Tensor:
     if device.type == "cpu":
         return tensor.clone()
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def together(*arrays: Any, device: torch.device) -> list[torch.Tensor]:
+    """Copy integer arrays to a device in one transfer, without waiting for it."""
+    flat = np.concatenate(
+        [np.asarray(array, dtype=np.int64).ravel() for array in arrays]
+    )
+    sizes = [array.size for array in arrays]
+    parts = torch.split(to_device(flat, device), sizes)
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
 def _grown(have: int, need: int) -> int:
