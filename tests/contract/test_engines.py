@@ -374,6 +374,25 @@ def test_reads_in_rounds_equal_reads_at_once(engine, reference):
             assert_edges(edges, reference.edges(prompt, tree, nodes))
 
 
+def test_reads_may_ask_again_beside_new_nodes(engine, reference):
+    tree = random_tree(n_paths=15)
+    inner = tree.inner_nodes.tolist()
+    prompts = [random_prompt(n, 70 + n) for n in (5, 8, 13)]
+    read(engine, [ReadRequest(prompt, tree, tuple(inner[:3])) for prompt in prompts])
+    for again, new in zip(prompts, inner[3:], strict=False):
+        # One text has all its nodes, in whichever row it stands; the others do not.
+        requests = [
+            ReadRequest(
+                prompt, tree, (*inner[1:3], inner[0] if prompt is again else new)
+            )
+            for prompt in prompts
+        ]
+        for request, edges in zip(requests, read(engine, requests), strict=True):
+            nodes = request.nodes
+            full = reference.edges(request.prompt_token_ids, tree, nodes)
+            assert_edges(edges, full)
+
+
 def test_reads_equal_generations_at_the_same_nodes(engine):
     tree = random_tree()
     generation = one(

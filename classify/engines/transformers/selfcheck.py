@@ -259,7 +259,11 @@ def _deviation_of_tree(
     first = [Asked(prompts[0], tree, half), *asked[1:]]
     _, later = follow_up(network, first, places)
     if later is not None:
-        places = [(later, row) for row in range(len(prompts))]
+        moved = {row.prompt: (later, at) for at, row in enumerate(later.rows)}
+        places = [
+            moved.get(prompt, place)
+            for prompt, place in zip(prompts, places, strict=True)
+        ]
     answers, _ = follow_up(network, asked, places)
     return max(worst, _deviation(answers, expected))
 

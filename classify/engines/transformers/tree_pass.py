@@ -207,52 +207,44 @@ def follow_up(
     -------
     answers : list of ndarray, length B
     slots : Slots or None
-        The rows in a new batch, with the new nodes; None if nothing was computed.
+        The rows with new nodes in a new batch; None if nothing was computed.
     """
-    order: list[int] = []
+    answers: list[EdgeLogprobs] = []
+    lists: list[Ints] = []
+    for one, (slots, row) in zip(asked, places, strict=True):
+        known, present = slots.rows[row], set()
+        if known.tree is one.tree:
+            held = slots.codes[row]
+            present = set((held[held >= FIRST_NODE] - FIRST_NODE).tolist())
+            answers.append(known.answers)
+        else:
+            answers.append(np.full(one.tree.n_nodes, np.nan))
+        lists.append(missing_nodes(one.tree, one.nodes, present))
+    # A row without a token would have no state of its own to pad with.
     by_slots: dict[int, list[int]] = {}
     for i, (slots, _) in enumerate(places):
-        by_slots.setdefault(id(slots), []).append(i)
+        if lists[i].size:
+            by_slots.setdefault(id(slots), []).append(i)
+    if not by_slots:
+        return answers, None
+    order: list[int] = []
     chosen = []
     for members in by_slots.values():
         members.sort(key=lambda i: places[i][1])
         chosen.append((places[members[0]][0], [places[i][1] for i in members]))
         order += members
-    sorted_asked = [asked[i] for i in order]
-    trees = [one.tree for one in sorted_asked]
-    node_lists, earlier = [], []
-    for one, i in zip(sorted_asked, order, strict=True):
-        slots, row = places[i]
-        known = slots.rows[row]
-        if known.tree is one.tree:
-            held = slots.codes[row]
-            present = set((held[held >= FIRST_NODE] - FIRST_NODE).tolist())
-            earlier.append(known.answers)
-        else:
-            present = set()
-            earlier.append(np.full(one.tree.n_nodes, np.nan))
-        node_lists.append(missing_nodes(one.tree, one.nodes, present))
-    nodes = _node_table(node_lists)
-    if not nodes.shape[1]:
-        answers = earlier
-        slots_now = None
-    else:
-        cache, codes, positions = merge(chosen, nodes.shape[1])
-        for row, i in enumerate(order):
-            if places[i][0].rows[places[i][1]].tree is not trees[row]:
-                # Nodes of another tree on the same prompt mean nothing here.
-                codes[row, codes[row] >= FIRST_NODE] = PAD
-        new, slots_now = _append(
-            network, sorted_asked, nodes, (cache, codes, positions)
-        )
-        answers = [
-            np.where(np.isnan(fresh), old, fresh)
-            for fresh, old in zip(new, earlier, strict=True)
-        ]
-        for known, edges in zip(slots_now.rows, answers, strict=True):
-            known.answers = edges
-    back = np.argsort(order)
-    return [answers[i] for i in back], slots_now
+    nodes = _node_table([lists[i] for i in order])
+    cache, codes, positions = merge(chosen, nodes.shape[1])
+    for row, i in enumerate(order):
+        if places[i][0].rows[places[i][1]].tree is not asked[i].tree:
+            # Nodes of another tree on the same prompt mean nothing here.
+            codes[row, codes[row] >= FIRST_NODE] = PAD
+    new, slots_now = _append(
+        network, [asked[i] for i in order], nodes, (cache, codes, positions)
+    )
+    for i, fresh, kept in zip(order, new, slots_now.rows, strict=True):
+        kept.answers = answers[i] = np.where(np.isnan(fresh), answers[i], fresh)
+    return answers, slots_now
 
 
 def _append(
