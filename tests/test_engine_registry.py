@@ -255,12 +255,12 @@ def test_a_value_that_is_not_allowed_is_refused_before_anything_is_loaded(option
 def test_a_package_that_is_missing_is_named_with_its_command(tiny):
     needs = kind_of("server").requires._replace(module="no_such_module")
     absent = type(KIND)(**{**vars(KIND), "requires": needs})
-    with pytest.raises(
-        MissingDependencyError,
-        match=r"^The server engine needs httpx, which is not installed\. Install it "
-        r"with: pip install 'classify-lm\[server\]'$",
-    ):
+    with pytest.raises(MissingDependencyError) as raised:
         absent.load(model_folder())
+    assert str(raised.value) == (
+        "The server engine needs httpx, which is not installed. Install it with: "
+        "pip install 'classify-lm[server]'"
+    )
 
 
 def test_gpus_of_an_engine():

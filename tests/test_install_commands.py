@@ -10,6 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from classify.distribution import NAME
+from classify.engines.registry import KINDS, kind_of
 from classify.errors import missing_dependency
 from tests.test_repository import MODULES, ROOT, relative, text_of, tracked_files
 
@@ -115,6 +116,13 @@ def test_messages_name_an_extra_that_brings_the_package():
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "missing_dependency"
+    ]
+    # What a kind of engine needs, it says itself.
+    calls = [call for call in calls if call]
+    calls += [
+        [kind.requires.need, kind.requires.extra]
+        for kind in map(kind_of, KINDS)
+        if kind.requires is not None
     ]
     assert {extra for _, extra in calls} == {"files", "plots", "ray", "server", "vllm"}
     for need, extra in calls:

@@ -116,9 +116,10 @@ Label the rows of CSV, TSV, JSONL or Parquet files, or one text: --text "…".
 The output has the columns of the input, then label, probability, label_mass
 (the probability that the model answers with any of the labels), unresolved
 (label mass that was not read), truncated (the text was cut to fit) and error
-(why a row has no label; OUT.errors.csv lists these rows); and with --strategy
-reason, cut (a thought was too long) and --reasoning's thoughts. When a job was
-interrupted, run the same command again: finished rows are kept in OUT.job.
+(why a row has no label; OUT.errors.csv lists these rows); --strategy reason
+adds cut (a thought was too long) and, with --reasoning, the thoughts. When a
+job was interrupted, run the same command again: finished rows are kept in
+OUT.job.
 
 --calibration corrects the probabilities. --threshold and --target-risk leave
 uncertain rows without a label (column abstained); --sets adds label_set.

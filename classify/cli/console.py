@@ -110,7 +110,8 @@ class Notes:
             transient=True,
             redirect_stdout=False,
         )
-        self._drawn.start()
+        # At once: what is short would be over before it is drawn.
+        self._drawn.start(refresh=True)
 
     def end_drawing(self) -> None:
         """Take away what is drawn, if anything is."""

@@ -53,8 +53,8 @@ class Task:
     >>> task = Task.parse({"labels": ["billing", "shipping"], "tolerance": 0})
     >>> task.labels, task.model.model
     (LabelSet('billing', 'shipping'), 'demo')
-    >>> task.changed({"tolerance": 0.01}).scoring
-    Scoring(strategy='exact', tolerance=0.01)
+    >>> task.changed({"tolerance": 0.01}).scoring.tolerance
+    0.01
     """
 
     labels: Annotated[
