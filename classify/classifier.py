@@ -328,9 +328,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         DataFrame
             The input's columns, then ``label``, ``probability``, ``abstained``,
-            ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``, ``truncated``;
-            with "reason" ``reasoning``, ``cut``, ``agreement`` and ``standard_error``;
-            and ``error``. Names that the input has get the prefix ``predicted_``.
+            ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``; ``agreement`` (of
+            several prompts or thoughts); ``truncated``; with "reason" ``reasoning``,
+            ``cut`` and ``standard_error``; and ``error``. Names taken: ``predicted_…``.
         """
         frame = frame_of(frame)
         refuse = row_refusal(frame.index) if on_error == "raise" else None
@@ -352,18 +352,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             sets=sets,
             probabilities=probabilities,
             reasoning=reasoning_kinds(self._scoring(), with_text=True),
+            agreement=self._prompt_template().asks_repeatedly,
         )
         self._prompted_model().warn_of_one_label(results.columns["label"].tolist())
         return add_results(frame, results, with_errors=on_error == "set_aside")
 
     def scorer(self) -> RowScorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""
-        model, labels = self._prompted_model(), self._known_labels()
-        return RowScorer(model, labels, self._scoring())
+        return RowScorer(self._prompted_model(), self._known_labels(), self._scoring())
 
     def audit(self) -> LabelAudit:
         """Return how the label words will be read; loads the tokenizer only."""
-        return self._prompted_model().space(self.scorer().known_labels()).audit()
+        return self._prompted_model().audit(self.scorer().known_labels())
 
     def load_engine(self) -> Engine:
         """Return what runs the model, loaded if it was not yet."""
@@ -394,13 +394,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return declared
 
     def _prompt_template(self) -> PromptTemplate:
-        given = self.prompt
-        return given if isinstance(given, PromptTemplate) else PromptTemplate(given)
+        own = self.prompt
+        return own if isinstance(own, PromptTemplate) else PromptTemplate(own)
 
     def log_proba_of(self, scores: LabelLogprobs) -> FloatArray:
         """Return class log-probabilities, calibrated if there is a calibrator."""
-        raw, calibrator = scores.log_proba, self.fitted_calibrator()
-        return raw if calibrator is None else calibrator.transform(scores)
+        raw, own = scores.log_proba, self.fitted_calibrator()
+        return raw if own is None else own.transform(scores)
 
     def fitted_calibrator(self) -> LabelCalibrator | None:
         """Return the calibrator to use, checked against what is scored now."""

@@ -11,6 +11,7 @@ from classify.engines.turns import Shelf
 from classify.errors import InputError, LabelError
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
+from classify.prompts.template import Look
 from classify.reasoned import ReasonedSpace
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
@@ -108,19 +109,22 @@ class RowEncoder:
         self.verbalizer = verbalizer
         self.tokenizer = tokenizer
         self.max_thought_tokens = max_thought_tokens
-        self._spaces: Shelf[LabelSet, Space] = Shelf(_MAX_SPACES)
+        self._spaces: Shelf[LabelSet, tuple[Space, ...]] = Shelf(_MAX_SPACES)
 
-    def space(self, labels: LabelSet) -> Space:
-        """Return the token paths of these labels behind the prompt; compiled once."""
+    def spaces(self, labels: LabelSet) -> tuple[Space, ...]:
+        """Return the token paths of these labels behind each prompt; compiled once."""
 
-        def compile_space() -> Space:
-            most = self.max_thought_tokens
-            prompt = self.template.compile(self.tokenizer, labels, reasons=most > 0)
-            if most:
-                return ReasonedSpace(self.verbalizer, prompt, labels, most)
-            return self.verbalizer.compile(prompt, labels)
+        def compile_spaces() -> tuple[Space, ...]:
+            return tuple(map(self._compiled, self.template.looks(labels)))
 
-        return self._spaces.get(labels, compile_space)
+        return self._spaces.get(labels, compile_spaces)
+
+    def _compiled(self, look: Look) -> Space:
+        most = self.max_thought_tokens
+        prompt = look.compile(self.tokenizer, reasons=most > 0)
+        if most:
+            return ReasonedSpace(self.verbalizer, prompt, look.answers, most)
+        return self.verbalizer.compile(prompt, look.answers)
 
     def encode(
         self,
@@ -154,7 +158,7 @@ class RowEncoder:
                 members.setdefault(allowed, []).append((at, row))
         for allowed, group in members.items():
             try:
-                space = self.space(allowed)
+                spaces = self.spaces(allowed)
             except InputError as error:
                 # Of these rows alone, where each row brings its labels.
                 for at, _ in group:
@@ -162,9 +166,12 @@ class RowEncoder:
                 continue
             for start in range(0, len(group), _ENCODED_TOGETHER):
                 batch = group[start : start + _ENCODED_TOGETHER]
-                encoded = _encode(space, [row for _, row in batch], context_length)
-                for (at, _), prompt in zip(batch, encoded, strict=True):
-                    prompts[at] = prompt
+                batched = [row for _, row in batch]
+                encoded = [_encode(each, batched, context_length) for each in spaces]
+                for (at, _), looks in zip(
+                    batch, zip(*encoded, strict=True), strict=True
+                ):
+                    prompts[at] = _joined(looks)
         return [prompt for prompt in prompts if prompt is not None]
 
 
@@ -178,3 +185,15 @@ def _encode(
             return [error]
     # One of them cannot be encoded: find out which.
     return [_encode(space, [row], context_length)[0] for row in rows]
+
+
+def _joined(
+    looks: Sequence[ScorablePrompt | InputError],
+) -> ScorablePrompt | InputError:
+    """Return the prompts of one text as one, or what is wrong with one of them."""
+    first, *others = looks
+    good = [each for each in others if not isinstance(each, InputError)]
+    if isinstance(first, InputError) or len(good) < len(others):
+        return next(each for each in looks if isinstance(each, InputError))
+    truncated = any(each.truncated for each in (first, *good))
+    return first._replace(truncated=truncated, others=tuple(good))

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from classify.demo import located
@@ -13,6 +13,7 @@ from classify.engines import BaseEngine, Engine, load_engine
 from classify.engines.files import Files, files_of
 from classify.engines.turns import Turns
 from classify.errors import ConfigError, InputError, ModelLoadError, RowError
+from classify.label_audit import LabelAudit
 from classify.labels import LabelSet
 from classify.parameters import (
     check_parameters,
@@ -25,6 +26,7 @@ from classify.scoring import LabelLogprobs, Strategy, TextScore, score_prompts
 from classify.spec import ModelSpec
 from classify.tokenizer import Tokenizer, load_tokenizer
 from classify.verbalizer import ScorablePrompt, Verbalizer
+from classify.wording import parameter
 
 __all__ = ["Progress", "PromptedModel", "Refuse", "ScoredRows"]
 
@@ -81,6 +83,15 @@ class PromptedModel:
                 optional(instance_of("a Tokenizer", Tokenizer)),
             ),
         )
+        several = {"answer": "text", "n_orders": 1}
+        for name, usual in several.items() if self.max_thought_tokens else ():
+            given = getattr(self.template, name)
+            if given != usual:
+                raise ConfigError(
+                    f"{parameter(name, given)} does not go with "
+                    f"{parameter('strategy', 'reason')}, which asks once and reads the "
+                    "label's words: leave out one of the two."
+                )
         self.files = self._files_now()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,8 +161,22 @@ class PromptedModel:
         return files_of(located(spec.model), [spec.engine_options, spec.speculation])
 
     def space(self, labels: LabelSet) -> Space:
-        """Return the token paths of labels behind the prompt; loads the tokenizer."""
-        return self._row_encoder().space(labels)
+        """Return the token paths of labels behind the first prompt about a text.
+
+        Loads the tokenizer.
+        """
+        return self.spaces(labels)[0]
+
+    def spaces(self, labels: LabelSet) -> tuple[Space, ...]:
+        """Return the token paths of labels behind each prompt about a text."""
+        return self._row_encoder().spaces(labels)
+
+    def audit(self, labels: LabelSet) -> LabelAudit:
+        """Return how the label words will be read, in each form of the answer."""
+        n_forms = 2 if self.template.answer == "both" else 1
+        audits = [each.audit() for each in self.spaces(labels)[:n_forms]]
+        words = tuple(word for each in audits for word in each.words)
+        return replace(audits[0], words=words)
 
     def encode(
         self,

@@ -27,8 +27,8 @@ class RowResults(NamedTuple):
     ----------
     columns : dict of str to ndarray, each of shape (n_scored,)
         ``label``, ``probability``, ``abstained``, ``label_set`` (lists), ``p(…)``,
-        ``label_mass``, ``unresolved``, ``truncated``, and those of `reasoning_kinds`,
-        of the rows that have a score.
+        ``label_mass``, ``unresolved``, ``agreement``, ``truncated``, and those of
+        `reasoning_kinds`, of the rows that have a score.
     scored : ndarray of bool, shape (n_rows,)
         Which these are.
     errors : dict of int to str
@@ -54,6 +54,7 @@ def row_results(
     sets: SplitConformalSets | None = None,
     probabilities: bool = False,
     reasoning: Iterable[str] = (),
+    agreement: bool = False,
 ) -> RowResults:
     """Return what scores say of rows.
 
@@ -77,6 +78,9 @@ def row_results(
         Whether to add a column for each class.
     reasoning : iterable of str, default=()
         Columns of `reasoning_kinds` to add.
+    agreement : bool, default=False
+        Whether to add the column ``agreement``, where there are several prompts about a
+        text; see `LabelLogprobs`.
     """
     scored = np.ones(n_rows, dtype=np.bool_)
     scored[list(errors)] = False
@@ -97,6 +101,8 @@ def row_results(
             columns[f"p({name})"] = proba[:, at]
     columns["label_mass"] = scores.label_mass
     columns["unresolved"] = scores.unresolved
+    if agreement and scores.agreement is not None:
+        columns["agreement"] = scores.agreement
     columns["truncated"] = scores.truncated
     best = posteriors.best if len(scores) else np.empty(0, dtype=np.int64)
     for name in reasoning:

@@ -367,8 +367,7 @@ class _Scored(NamedTuple):
         usable = np.array([isinstance(each, TextScore) for each in found])
         usable[usable] = has_mass
         n_tokens = [
-            0 if isinstance(each, InputError) else len(each.token_ids)
-            for each in encoded
+            0 if isinstance(each, InputError) else each.n_tokens for each in encoded
         ]
         errors = [str(each) for each in found if not isinstance(each, TextScore)]
         reason = next(iter(errors), NO_MASS)

@@ -39,6 +39,7 @@ class ScorablePrompt(NamedTuple):
     """A prompt's token ids, what may follow it, and whether its text was cut.
 
     Where the model thinks first: how its thoughts end, and the most tokens of one.
+    `others` are further prompts about the text: what all say of its labels is averaged.
     """
 
     token_ids: tuple[int, ...]
@@ -46,6 +47,12 @@ class ScorablePrompt(NamedTuple):
     truncated: bool
     thought_end: ThoughtEnd | None = None
     max_thought_tokens: int = 0
+    others: tuple["ScorablePrompt", ...] = ()
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all prompts about the text."""
+        return len(self.token_ids) + sum(len(each.token_ids) for each in self.others)
 
 
 @dataclass(frozen=True)

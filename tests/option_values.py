@@ -50,6 +50,7 @@ def prepared(folder):
     reason = ["--strategy", "reason", "--max-reasoning-tokens", "3"]
     return {
         **_common(folder),
+        "answer": ["--answer", "code"],
         "answer_prefix": ["--answer-prefix", "Topic:"],
         "as_json": ["--json"],
         "as_table": ["--table"],
@@ -71,6 +72,7 @@ def prepared(folder):
         "n_chains": ["--n-chains", "2", *reason],
         "n_texts": ["--n-texts", "4"],
         "no_label_column": ["--no-label-column"],
+        "n_orders": ["--n-orders", "2"],
         "options": ["--options", "lines"],
         "overwrite": ["--overwrite"],
         "output_format": ["--output-format", "csv"],

@@ -151,7 +151,7 @@ def test_a_string_is_a_template():
             (
                 "Unknown key 'prompt.optons' in the settings. Did you mean 'options'? "
                 "Allowed: template, system, examples, chat, options, answer_prefix, "
-                "too_long, template_arguments."
+                "answer, n_orders, too_long, template_arguments."
             ),
         ),
         (

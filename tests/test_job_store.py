@@ -442,6 +442,7 @@ def scores_of(values, classes):
         unresolved=numbers / 8,
         truncated=numbers % 2 == 1,
         n_reads=numbers * 3 + 1,
+        agreement=1 / (numbers + 1),
     )
 
 
@@ -482,7 +483,7 @@ def test_scores_come_back_to_the_bit(values, data):
 def test_the_layout_of_a_record():
     packed = pack_scores(scores_of([[-1, -np.inf], [-2, -3]], ["a", "b"])[[1]])
     labels = struct.pack("<I", zlib.crc32(b'["a", "b"]'))
-    numbers = struct.pack("<6ddq", -2, -3, -2.5, -3.5, -1.75, -2.75, 0.125, 4)
+    numbers = struct.pack("<6ddqd", -2, -3, -2.5, -3.5, -1.75, -2.75, 0.125, 4, 0.5)
     assert packed == [numbers + labels + struct.pack("<I", 1)]
 
 
@@ -538,7 +539,7 @@ def test_candidates_of_each_text_are_packed_alone_and_combined_again():
             for name in ("values", "lower", "upper")
         }
         packed = pack_scores(replace(some, classes=np.array(names), **parts))
-        assert [len(each) for each in packed] == [24 * len(names) + 24] * len(rows)
+        assert [len(each) for each in packed] == [24 * len(names) + 32] * len(rows)
         stored = unpack_scores(packed, names).scores
         assert stored.classes.tolist() == names
         groups.append(PlacedScores(stored, np.array(rows)))

@@ -47,6 +47,16 @@ GIVEN = {"output", "as_table", "text"}
 CONFLICTS = {
     frozenset(pair)
     for pair in (
+        ("answer", "chain_seed"),
+        ("answer", "chain_temperature"),
+        ("answer", "max_reasoning_tokens"),
+        ("answer", "n_chains"),
+        ("answer", "reasoning"),
+        ("n_orders", "chain_seed"),
+        ("n_orders", "chain_temperature"),
+        ("n_orders", "max_reasoning_tokens"),
+        ("n_orders", "n_chains"),
+        ("n_orders", "reasoning"),
         ("labels", "labels_file"),
         ("chat", "template_arguments"),
         ("label_column", "no_label_column"),
@@ -160,7 +170,7 @@ def test_every_pair_of_predict(mode, values, tmp_path):
 def test_pairs_of_predict_that_do_not_go_together(mode, values):
     source, out = values["output"][1].parent / "rows.csv", values["output"][1]
     pairs = [pair for pair in CONFLICTS if pair <= set(PREDICT)]
-    assert len(pairs) == 9
+    assert len(pairs) == 19
     for pair in pairs:
         where = [str(out) if each == "OUT" else each for each in MODES[mode]]
         arguments = [*where, *labelled(pair), *typed(sorted(pair), values)]

@@ -91,7 +91,7 @@ def estimate_job(job: Classification, table: Table) -> Estimate:
         n_reads += int(scored.scores.n_reads.sum())
         n_scored += len(scored.scores)
         bad.update(map(str, scored.errors.values()))
-    n_tokens = sum(len(each.token_ids) for each in prompts)
+    n_tokens = sum(each.n_tokens for each in prompts)
     return Estimate(
         n_rows=table.n_rows,
         n_sampled=n_asked,

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import string
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +67,8 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
     any_labels = scorer.declared is None
     if any_labels:
         # What labels a row may get is in its own key; these stand for the prompt.
-        scorer = replace(scorer, declared=LabelSet.parse(["a", "b"]))
+        names = string.ascii_lowercase[: _n_ordered(scorer.model.template.n_orders)]
+        scorer = replace(scorer, declared=LabelSet.parse([*names]))
     fingerprint = scorer.fingerprint()
     if any_labels:
         fingerprint["labels"] = "each row's own"
@@ -89,6 +92,11 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
             else {"too_long": "error"}
         ),
     }
+
+
+def _n_ordered(n_orders: int) -> int:
+    """Return how many labels have so many orders; at least two."""
+    return next(n for n in range(2, 27) if math.factorial(n) >= n_orders)
 
 
 def _text(value: Mapping[str, Any]) -> str:

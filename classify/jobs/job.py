@@ -152,14 +152,20 @@ class Classification:
         if self.probabilities:
             for name in self.classifier.classes_:
                 names[f"p({name})"] = "float"
-        names |= {
-            "label_mass": "float",
-            "unresolved": "float",
+        names |= {"label_mass": "float", "unresolved": "float"}
+        if self.asks_repeatedly:
+            names["agreement"] = "float"
+        return {
+            **names,
             "truncated": "bool",
             **self.reasoning_kinds,
             "error": "str",
         }
-        return names
+
+    @property
+    def asks_repeatedly(self) -> bool:
+        """Whether there are several prompts about a row."""
+        return self.classifier.scorer().model.template.asks_repeatedly
 
 
 @dataclass(frozen=True)

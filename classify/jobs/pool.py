@@ -174,7 +174,7 @@ class LocalPool:
         records |= _packed(landed)
         return Answer(
             records,
-            sum(len(score.prompt.token_ids) for _, score in landed),
+            sum(score.prompt.n_tokens for _, score in landed),
             0 if self._flight is None else self._flight.n_begun,
         )
 

@@ -73,6 +73,7 @@ def classified(job: Classification, scored: ScoredChunk) -> ClassifiedChunk:
         sets=job.sets,
         probabilities=job.probabilities,
         reasoning=job.reasoning_kinds,
+        agreement=job.asks_repeatedly,
     )
     columns = {
         name: _spread(values, results.scored)

@@ -108,7 +108,7 @@ def text_keys(
 
 
 def pack_scores(scores: LabelLogprobs) -> list[bytes]:
-    """Return the scores of texts as bytes, 24 a label and 24 more, and thoughts behind.
+    """Return the scores of texts as bytes, 24 a label and 32 more, and thoughts behind.
 
     Parameters
     ----------
@@ -127,6 +127,7 @@ def pack_scores(scores: LabelLogprobs) -> list[bytes]:
     _check_numbers(scores.unresolved)
     records["unresolved"] = scores.unresolved
     records["n_reads"] = scores.n_reads
+    records["agreement"] = 1.0 if scores.agreement is None else scores.agreement
     records["truncated"] = scores.truncated
     records["labels"] = _digest(scores.classes)
     packed = records.tobytes()
@@ -176,6 +177,7 @@ def unpack_scores(values: Sequence[bytes], classes: Sequence[str]) -> PlacedScor
         truncated=records["truncated"].astype(np.bool_),
         n_reads=records["n_reads"].astype(np.int64),
         reasoning=tuple(map(Reasoning.unpacked, thoughts)) if any(thoughts) else None,
+        agreement=records["agreement"].astype(np.float64),
     )
     return PlacedScores(scores, at)
 
@@ -204,6 +206,7 @@ def combine_scores(
     truncated = np.zeros(n_texts, dtype=np.bool_)
     n_reads = np.zeros(n_texts, dtype=np.int64)
     reasoning: dict[int, Reasoning] = {}
+    agreement = np.ones(n_texts)
     for scores, at in groups:
         columns = _columns(scores.classes, named)
         cells = np.ix_(at, columns)
@@ -214,9 +217,12 @@ def combine_scores(
         unresolved[at] = scores.unresolved
         truncated[at] = scores.truncated
         n_reads[at] = scores.n_reads
+        if scores.agreement is not None:
+            agreement[at] = scores.agreement
     return LabelLogprobs(
         *(values, named, lower, upper, unresolved, truncated, n_reads),
         reasoning=tuple(reasoning[at] for at in range(n_texts)) if reasoning else None,
+        agreement=agreement,
     )
 
 
@@ -241,6 +247,7 @@ def _record(n_labels: int) -> np.dtype[np.void]:
             ("logprobs", "<f8", (3, n_labels)),
             ("unresolved", "<f8"),
             ("n_reads", "<i8"),
+            ("agreement", "<f8"),
             ("labels", "<u4"),
             ("truncated", "<u4"),
         ]

@@ -99,7 +99,12 @@ def candidate_prompts(
     for name, changes in _FORMS.items():
         arguments = own.template_arguments if changes["chat"] else None
         prompt = replace(
-            own, answer_prefix="", options="auto", template_arguments=arguments
+            own,
+            answer_prefix="",
+            options="auto",
+            answer="text",
+            n_orders=1,
+            template_arguments=arguments,
         )
         prompt = replace(
             prompt,

@@ -1,22 +1,21 @@
 """The recipe of a prompt, as people write it."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from classify.errors import PromptError
 from classify.labels import LabelSet
 from classify.parameters import (
     TEXT,
-    Allowed,
     Setting,
     check_settings,
     listed,
+    number,
     one_of,
     optional,
 )
+from classify.prompts.allowed import ARGUMENTS, EXAMPLES, solved_examples
 from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.in_words import lay_out_in_words
 from classify.prompts.layout import (
@@ -25,94 +24,22 @@ from classify.prompts.layout import (
     lay_out_plain,
     lay_out_thought,
 )
+from classify.prompts.listing import check_listed, coded, codes, list_options, orders
 from classify.prompts.parts import Field, fill, merge, parse
+from classify.prompts.recipes import CHAT_TEMPLATES, PLAIN_TEMPLATES
 from classify.tokenizer import Segment, Tokenizer
 from classify.wording import parameter
 
-__all__ = ["PromptTemplate"]
+__all__ = ["Look", "PromptTemplate"]
 
 Options = Literal["auto", "inline", "lines", "verbatim", "none"]
+Answer = Literal["text", "code", "both"]
 
 _CHAT: tuple[str | bool, ...] = (True, False, "auto")
 
 
-def _are_solved(examples: Any) -> bool:
-    return isinstance(examples, Sequence) and all(
-        isinstance(each, Sequence)
-        and len(each) == 2
-        and isinstance(each[0], str | Mapping)
-        and isinstance(each[1], str)
-        for each in examples
-    )
-
-
-def _solved(written: Any) -> Any:
-    """Return examples as a task file has them, ``{text: …, label: …}``, as pairs."""
-    if not isinstance(written, list | tuple):
-        raise ValueError("no list")
-    pairs = []
-    for example in written:
-        if not (
-            isinstance(example, Mapping)
-            and len(example) > 1
-            and "label" in example
-            and all(isinstance(value, str) for value in example.values())
-        ):
-            raise ValueError("no example")
-        row = {name: value for name, value in example.items() if name != "label"}
-        pairs.append((row, example["label"]))
-    return tuple(pairs)
-
-
-_EXAMPLES = Allowed(
-    "a sequence of (text, label)",
-    _are_solved,
-    "a list of examples, each {text: …, label: …}, with further columns if the "
-    "template has them",
-)
-# The recipes used when none is given: {labels} as "a, b, c", one a line, or not at all.
-_CHAT_TEMPLATES = {
-    "inline": (
-        "Which of these categories describes the text best: {labels}?\n\n"
-        "Text: {text}\n\nAnswer with the category only."
-    ),
-    "lines": (
-        "Which of these categories describes the text best?\n{labels}\n\n"
-        "Text: {text}\n\nAnswer with the category only."
-    ),
-    "none": (
-        "Which category describes the text best?\n\n"
-        "Text: {text}\n\nAnswer with the category only."
-    ),
-}
-_PLAIN_TEMPLATES = {
-    "inline": "Categories: {labels}\n\nText: {text}\nCategory:",
-    "lines": "Categories:\n{labels}\n\nText: {text}\nCategory:",
-    "none": "Text: {text}\nCategory:",
-}
-# How these end, where no thought is to come before the answer.
+# How our recipes end, where no thought is to come before the answer.
 _ENDINGS = ("\n\nAnswer with the category only.", "\nCategory:")
-
-
-def _are_arguments(value: Any) -> bool:
-    """Return whether these can be variables of a chat template."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        return False
-    try:
-        json.dumps(dict(value))
-        datetime.fromisoformat(value.get("strftime_now", "1999-12-31"))
-    except (TypeError, ValueError):
-        return False
-    return not _OWN_ARGUMENTS & value.keys()
-
-
-# What the rendering is told besides.
-_OWN_ARGUMENTS = {"messages", "add_generation_prompt", "tokenize", "chat_template"}
-_ARGUMENTS = Allowed(
-    "a mapping of names to values of types that JSON has, strftime_now an ISO date",
-    _are_arguments,
-    "a mapping of names to values, strftime_now a date such as 2026-11-29",
-)
 
 
 @dataclass(frozen=True)
@@ -144,6 +71,16 @@ class PromptTemplate:
         behind a plain template, the label follows after a space; after none behind
         white space, an opening bracket or an opening quotation mark, as in
         ``'{"label": "'``, and none in scripts that put no spaces between words.
+    answer : {"text", "code", "both"}, default="text"
+        What the model answers with: the label's words; or a letter, which is put before
+        each option (``A. billing``; of more than 26 labels two letters). "both": the
+        average of the two in probability, at twice the cost. A code stands for a label
+        whatever its words are; the first of them is listed.
+    n_orders : int, default=1
+        In how many orders the options are listed, one prompt each, and their
+        probabilities averaged; the declared order is the first. Models prefer some
+        places of a list, some letters above all. A multiple of the number of labels has
+        each label in each place equally often.
     too_long : {"truncate", "error"}, default="truncate"
         What to do with a text that does not fit the model: cut the end of the *text*
         and report it, or refuse.
@@ -178,7 +115,7 @@ class PromptTemplate:
     ] = None
     examples: Annotated[
         Sequence[tuple[str | Mapping[str, str], str]],
-        Setting("", _EXAMPLES, read=_solved),
+        Setting("", EXAMPLES, read=solved_examples),
     ] = ()
     chat: Annotated[
         bool | Literal["auto"],
@@ -205,6 +142,23 @@ class PromptTemplate:
             metavar="TEXT",
         ),
     ] = ""
+    answer: Annotated[
+        Answer,
+        Setting(
+            "What is answered: text (the label's words), code (a letter before each "
+            "option) or both, averaged.",
+            one_of(*get_args(Answer)),
+            metavar="WHAT",
+        ),
+    ] = "text"
+    n_orders: Annotated[
+        int,
+        Setting(
+            "In how many orders the options are listed, and the answers averaged.",
+            number("at least 1", lambda value: value >= 1, whole=True),
+            metavar="N",
+        ),
+    ] = 1
     too_long: Annotated[
         Literal["truncate", "error"],
         Setting(
@@ -217,7 +171,7 @@ class PromptTemplate:
         Mapping[str, Any] | None,
         Setting(
             "Variable of the chat template, such as thinking=false. Can be repeated.",
-            optional(_ARGUMENTS),
+            optional(ARGUMENTS),
             metavar="KEY=VALUE",
             option="--template-argument",
         ),
@@ -244,6 +198,8 @@ class PromptTemplate:
                 )
             object.__setattr__(self, "fields", tuple(names))
         self._check_arguments()
+        shown = [*parse(self.template or "{labels}"), *parse(self.system or "")]
+        check_listed(self, has_list=Field("labels") in shown)
         for part in parse(self.system or ""):
             if isinstance(part, Field) and part.name != "labels":
                 raise PromptError(
@@ -251,8 +207,50 @@ class PromptTemplate:
                     "{labels} is allowed there, since it is the same for every text."
                 )
 
+    @property
+    def asks_repeatedly(self) -> bool:
+        """Whether there are several prompts about a text."""
+        return self.answer == "both" or self.n_orders > 1
+
+    def looks(self, labels: LabelSet) -> tuple["Look", ...]:
+        """Return the prompts whose probabilities are averaged for each text.
+
+        Raises
+        ------
+        PromptError
+            The labels do not have `n_orders` orders, or one has several words where
+            codes take their place.
+        """
+        if self.answer == "code":
+            for label in labels:
+                if len(label.words) > 1:
+                    raise PromptError(
+                        f"Label {label.name!r} has several words, but with "
+                        f"{parameter('answer', 'code')} its code is all that counts: "
+                        "give it one word, which is listed, or use "
+                        f"{parameter('answer', 'text')}."
+                    )
+        forms: tuple[Any, ...] = (self.answer,)
+        if self.answer == "both":
+            forms = ("text", "code")
+        return tuple(
+            Look(
+                replace(self, answer=form, n_orders=1),
+                labels,
+                order,
+                coded(labels, order) if form == "code" else labels,
+            )
+            for order in orders(len(labels), self.n_orders)
+            for form in forms
+        )
+
     def compile(
-        self, tokenizer: Tokenizer, labels: LabelSet, *, reasons: bool = False
+        self,
+        tokenizer: Tokenizer,
+        labels: LabelSet,
+        order: tuple[int, ...] | None = None,
+        *,
+        reasons: bool = False,
     ) -> "CompiledPrompt":
         """Join the recipe with a tokenizer and the labels.
 
@@ -260,6 +258,8 @@ class PromptTemplate:
         ----------
         tokenizer : Tokenizer
         labels : LabelSet
+        order : tuple of int, length n_labels, default=None
+            Which label is at each place of the list. None: the declared order.
         reasons : bool, default=False
             Whether the model is to think first: the prompt ends where it begins to.
 
@@ -273,15 +273,19 @@ class PromptTemplate:
         self.check_tokenizer(tokenizer)
         recipe = self.resolved(labels, has_chat_template=tokenizer.has_chat_template)
         recipe.check_tokenizer(tokenizer)
-        listed = _list_options(labels, recipe)
-        prompt = recipe._compile(tokenizer, labels, listed, reasons=reasons)
+        order = tuple(range(len(labels))) if order is None else order
+        as_lines, as_codes = recipe.options == "lines", recipe.answer == "code"
+        answers = coded(labels, order) if as_codes else labels
+        in_order = [labels[at] for at in order]
+        listed = list_options(in_order, as_lines=as_lines, as_codes=as_codes)
+        prompt = recipe._compile(tokenizer, answers, listed, reasons=reasons)
         if recipe.options != "verbatim":
             return prompt
         # What stands before an answer is known only now.
-        words = [label.words[0] for label in labels]
+        words = [label.words[0] for label in in_order]
         answered = prompt.answering() if reasons else prompt
         listed = "\n".join(answered.separator_before(word) + word for word in words)
-        return recipe._compile(tokenizer, labels, listed, reasons=reasons)
+        return recipe._compile(tokenizer, answers, listed, reasons=reasons)
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Raise PromptError where a chat template is needed and there is none."""
@@ -317,11 +321,14 @@ class PromptTemplate:
         options = self.options
         if options == "auto":
             described = any(label.description for label in labels)
-            options = "lines" if described else "inline"
+            is_long = described or self.answer == "code"
+            options = "lines" if is_long else "inline"
         template = self.template
         if template is None:
-            layout_of = "lines" if options == "verbatim" else options
-            template = (_CHAT_TEMPLATES if chat else _PLAIN_TEMPLATES)[layout_of]
+            layout_of = "lines" if options == "verbatim" else str(options)
+            if self.answer == "code":
+                layout_of = "letter" if len(codes(len(labels))[0]) == 1 else "letters"
+            template = (CHAT_TEMPLATES if chat else PLAIN_TEMPLATES)[layout_of]
         return replace(self, template=template, chat=chat, options=options)
 
     def _compile(
@@ -378,12 +385,27 @@ class PromptTemplate:
         return lay_out(tokenizer, system, examples, body, self.answer_prefix, arguments)
 
 
-def _list_options(labels: LabelSet, recipe: PromptTemplate) -> str:
-    if recipe.options != "lines":
-        return ", ".join(label.words[0] for label in labels)
-    return "\n".join(
-        f"- {label.words[0]}: {label.description}"
-        if label.description
-        else f"- {label.words[0]}"
-        for label in labels
-    )
+class Look(NamedTuple):
+    """One of the prompts about a text, whose probabilities are averaged.
+
+    Attributes
+    ----------
+    template : PromptTemplate
+        Of one form of answer.
+    labels : LabelSet
+    order : tuple of int, length n_labels
+        Which label is at each place of the list.
+    answers : LabelSet
+        The labels, with the words that stand for them in this answer.
+    """
+
+    template: PromptTemplate
+    labels: LabelSet
+    order: tuple[int, ...]
+    answers: LabelSet
+
+    def compile(self, tokenizer: Tokenizer, *, reasons: bool) -> CompiledPrompt:
+        """Join it with a tokenizer; see `PromptTemplate.compile`."""
+        return self.template.compile(
+            tokenizer, self.labels, self.order, reasons=reasons
+        )

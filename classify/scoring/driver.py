@@ -203,9 +203,11 @@ def score_prompts(
     -------
     list of TextScore or RowError, length n_texts
     """
-    same: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    same: dict[tuple[tuple[tuple[int, ...], int], ...], list[int]] = {}
     for at, prompt in enumerate(prompts):
-        same.setdefault((prompt.token_ids, id(prompt.trie)), []).append(at)
+        asked = (prompt, *prompt.others)
+        key = tuple((each.token_ids, id(each.trie)) for each in asked)
+        same.setdefault(key, []).append(at)
     members = list(same.values())
     scores: dict[int, TextScore | RowError] = {}
     for which, score in drive((strategy(prompts[m[0]]) for m in members), engine):

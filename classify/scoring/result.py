@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from classify.errors import InputError
 from classify.markup import table
+from classify.scoring.averaging import average_masses
 from classify.scoring.reasoning import Reasoning
 from classify.tracking import EdgeBounds, EdgeLogprobs
 from classify.trie import LabelMass
@@ -59,6 +60,9 @@ class TextScore:
     reasoning : Reasoning or None
         What the model thought first, if it did. `edges` are those behind the first
         chain, and `mass` is the average of all.
+    looks : tuple of TextScore
+        The scores of several prompts about the text, of which `mass` is the average
+        and `edges` those of the first; empty where there is one.
     """
 
     prompt: ScorablePrompt
@@ -67,6 +71,32 @@ class TextScore:
     n_reads: int
     n_rounds: int
     reasoning: Reasoning | None = None
+    looks: tuple["TextScore", ...] = ()
+
+    @classmethod
+    def average(cls, scores: Sequence["TextScore"]) -> "TextScore":
+        """Return the average of the scores of all prompts about a text."""
+        first = scores[0]
+        return cls(
+            first.prompt._replace(
+                others=tuple(score.prompt for score in scores[1:]),
+                truncated=any(score.prompt.truncated for score in scores),
+            ),
+            first.edges,
+            average_masses([score.mass for score in scores]),
+            sum(score.n_reads for score in scores),
+            sum(score.n_rounds for score in scores),
+            looks=tuple(scores),
+        )
+
+    @property
+    def agreement(self) -> float:
+        """Share of the prompts whose likeliest label is that of their average."""
+        if not self.looks:
+            return 1.0
+        best = int(self.mass.estimate.argmax())
+        same = [int(each.mass.estimate.argmax()) == best for each in self.looks]
+        return sum(same) / len(same)
 
     @classmethod
     def of(
@@ -85,7 +115,9 @@ class TextScore:
         return self if prompt is self.prompt else replace(self, prompt=prompt)
 
     def steps(self) -> tuple[NodeRead, ...]:
-        """Return the reads, parents before children."""
+        """Return the reads, parents before children, prompt by prompt."""
+        if self.looks:
+            return tuple(step for look in self.looks for step in look.steps())
         tree = self.prompt.trie.tree
         return tuple(
             NodeRead(
@@ -130,6 +162,10 @@ class LabelLogprobs:
     reasoning : tuple of Reasoning, length n_texts, or None
         What the model thought first about each text, if it did. Labels are in the order
         of `classes`.
+    agreement : ndarray of float64, shape (n_texts,), or None
+        Of several prompts about a text, in other orders of the options or with other
+        forms of the answer: the share whose likeliest label is that of their average;
+        1 for a single prompt. None where it is not known.
     """
 
     values: FloatArray
@@ -141,6 +177,7 @@ class LabelLogprobs:
     n_reads: npt.NDArray[np.int64]
     steps: tuple[tuple[NodeRead, ...], ...] | None = None
     reasoning: tuple[Reasoning, ...] | None = None
+    agreement: FloatArray | None = None
 
     @classmethod
     def of(
@@ -177,6 +214,7 @@ class LabelLogprobs:
             n_reads=np.array([s.n_reads for s in scores], dtype=np.int64),
             steps=tuple(score.steps() for score in scores) if return_steps else None,
             reasoning=tuple(reasoning) if reasoning else None,
+            agreement=np.array([s.agreement for s in scores], dtype=np.float64),
         )
 
     def __len__(self) -> int:
@@ -195,6 +233,7 @@ class LabelLogprobs:
             self.n_reads[chosen],
             None if self.steps is None else tuple(self.steps[at] for at in chosen),
             self.reasoning and tuple(self.reasoning[at] for at in chosen),
+            None if self.agreement is None else self.agreement[chosen],
         )
 
     def __repr__(self) -> str:

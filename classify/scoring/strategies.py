@@ -168,6 +168,31 @@ def reason(
     )
 
 
+def averaged(
+    prompt: ScorablePrompt, strategy: Callable[[ScorablePrompt], Strategy]
+) -> Strategy:
+    """Score each prompt about a text, and average what they say in probability.
+
+    Returns
+    -------
+    TextScore
+    """
+    scores = []
+    for each in (prompt, *prompt.others):
+        score = yield from strategy(each)
+        scores.append(score)
+    return TextScore.average(scores)
+
+
+def _each_prompt(
+    strategy: Callable[[ScorablePrompt], Strategy],
+) -> Callable[[ScorablePrompt], Strategy]:
+    def ask(prompt: ScorablePrompt) -> Strategy:
+        return averaged(prompt, strategy) if prompt.others else strategy(prompt)
+
+    return ask
+
+
 def make_strategy(
     scoring: Scoring, *, track: bool = False
 ) -> Callable[[ScorablePrompt], Strategy]:
@@ -178,5 +203,7 @@ def make_strategy(
     if scoring.strategy == "reason":
         return functools.partial(reason, scoring=scoring, track=track)
     if scoring.strategy == "exact":
-        return functools.partial(exact, tolerance=float(scoring.tolerance))
-    return generate
+        return _each_prompt(
+            functools.partial(exact, tolerance=float(scoring.tolerance))
+        )
+    return _each_prompt(generate)
