@@ -1,9 +1,9 @@
-"""The average of several looks at one text: chains of thought, or several prompts.
+"""Averages over several scores of one text: of chains of thought, or of prompts.
 
 Probabilities are averaged, not their logarithms: p(label) = 1/n * sum over i of
-p_i(label) is the probability of the label where look i is drawn at random. Bounds and
-unresolved mass are averaged with them: since every p_i lies between its bounds, the
-average lies between theirs.
+p_i(label) is the probability of the label when one of the n is drawn at random. Bounds
+and unresolved mass are averaged too: every p_i lies between its bounds, so the average
+of the p_i lies between the averages of the bounds.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from classify.trie import LabelMass
 
-__all__ = ["average_masses", "log_mean_exp"]
+__all__ = ["agreement", "average_masses", "log_mean_exp"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -56,3 +56,20 @@ def average_masses(masses: Sequence[LabelMass]) -> LabelMass:
         log_mean_exp([mass.upper for mass in masses]),
         float(np.mean([mass.unresolved for mass in masses])),
     )
+
+
+def agreement(values: npt.ArrayLike) -> float:
+    """Return the share of rows whose likeliest label is that of their average.
+
+    Parameters
+    ----------
+    values : array-like of float, shape (n, n_labels)
+        Log-probabilities in nats.
+
+    Examples
+    --------
+    >>> agreement(np.log([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])) == 2 / 3
+    True
+    """
+    best = log_mean_exp(values).argmax()
+    return float((np.asarray(values).argmax(axis=1) == best).mean())

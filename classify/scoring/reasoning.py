@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.prompts.closing import ClosedThought
+from classify.scoring.averaging import agreement
 from classify.tracking import TrackedGeneration
 from classify.verbalizer import ScorablePrompt
 
@@ -155,10 +156,8 @@ class Reasoning:
 
     @property
     def agreement(self) -> float:
-        """Share of the chains of which the likeliest label is that of the average."""
-        logprobs = self._logprobs
-        best = np.logaddexp.reduce(logprobs, axis=0).argmax()
-        return float((logprobs.argmax(axis=1) == best).mean())
+        """Share of the chains whose likeliest label is that of their average."""
+        return agreement(self._logprobs)
 
     @property
     def standard_error(self) -> FloatArray:

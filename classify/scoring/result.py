@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from classify.errors import InputError
 from classify.markup import table
-from classify.scoring.averaging import average_masses
+from classify.scoring.averaging import agreement, average_masses
 from classify.scoring.reasoning import Reasoning
 from classify.tracking import EdgeBounds, EdgeLogprobs
 from classify.trie import LabelMass
@@ -94,9 +94,7 @@ class TextScore:
         """Share of the prompts whose likeliest label is that of their average."""
         if not self.looks:
             return 1.0
-        best = int(self.mass.estimate.argmax())
-        same = [int(each.mass.estimate.argmax()) == best for each in self.looks]
-        return sum(same) / len(same)
+        return agreement([look.mass.estimate for look in self.looks])
 
     @classmethod
     def of(

@@ -169,9 +169,9 @@ def reason(
 
 
 def averaged(
-    prompt: ScorablePrompt, strategy: Callable[[ScorablePrompt], Strategy]
+    prompt: ScorablePrompt, *, strategy: Callable[[ScorablePrompt], Strategy]
 ) -> Strategy:
-    """Score each prompt about a text, and average what they say in probability.
+    """Score every prompt about a text, and average the probabilities.
 
     Returns
     -------
@@ -181,16 +181,7 @@ def averaged(
     for each in (prompt, *prompt.others):
         score = yield from strategy(each)
         scores.append(score)
-    return TextScore.average(scores)
-
-
-def _each_prompt(
-    strategy: Callable[[ScorablePrompt], Strategy],
-) -> Callable[[ScorablePrompt], Strategy]:
-    def ask(prompt: ScorablePrompt) -> Strategy:
-        return averaged(prompt, strategy) if prompt.others else strategy(prompt)
-
-    return ask
+    return TextScore.average(scores) if prompt.others else scores[0]
 
 
 def make_strategy(
@@ -202,8 +193,7 @@ def make_strategy(
     """
     if scoring.strategy == "reason":
         return functools.partial(reason, scoring=scoring, track=track)
+    strategy: Callable[[ScorablePrompt], Strategy] = generate
     if scoring.strategy == "exact":
-        return _each_prompt(
-            functools.partial(exact, tolerance=float(scoring.tolerance))
-        )
-    return _each_prompt(generate)
+        strategy = functools.partial(exact, tolerance=float(scoring.tolerance))
+    return functools.partial(averaged, strategy=strategy)
