@@ -45,8 +45,7 @@ class ReasonedSpace:
         self.prompt = prompt
         self._max_tokens = max_tokens
         self._answers = AnswerSpace(verbalizer, prompt.answering(), labels)
-        n_given_up = self._answers.audit().n_boundary_tokens
-        self._end = ThoughtEnd.of(prompt, n_given_up=n_given_up)
+        self._end = ThoughtEnd.of(prompt, n_given_up=self._answers.n_boundary_tokens)
 
     def encode(
         self, rows: Sequence[Mapping[str, str]], context_length: int

@@ -186,6 +186,11 @@ class AnswerSpace:
         """Whether every path got an end token."""
         return self._end is not None
 
+    @property
+    def n_boundary_tokens(self) -> int:
+        """How many tokens the prompt's own encoding gave up to the paths."""
+        return self._joint.n_given_up
+
     def encode(
         self, rows: Sequence[Mapping[str, str]], context_length: int
     ) -> list[ScorablePrompt]:
@@ -242,8 +247,10 @@ class AnswerSpace:
         """Return what the model will be asked, for people to check."""
         tokenizer, tree = self.prompt.tokenizer, self.trie.tree
         end = self._end or End()
-        context = self._nearest_context(_PROBES[0])
-        bare = self._encode_jointly(context, None).paths
+        bare = self._joint.paths
+        if self._end is not None:
+            context = self._nearest_context(_PROBES[0])
+            bare = self._encode_jointly(context, None).paths
         words = [
             WordAudit(
                 label=self.labels.names[at],
@@ -266,7 +273,7 @@ class AnswerSpace:
             words=tuple(words),
             end=None if self._end is None else spelled,
             prompt_pieces=tokenizer.pieces(self._joint.prompt_ids[-6:]),
-            n_boundary_tokens=self._joint.n_given_up,
+            n_boundary_tokens=self.n_boundary_tokens,
             bos=() if self.prompt.is_chat else tokenizer.pieces(tokenizer.bos_ids),
             is_chat=self.prompt.is_chat,
             n_nodes=tree.n_nodes,
