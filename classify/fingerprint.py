@@ -268,13 +268,9 @@ def _prompt(
     if arguments and recipe.chat:
         digested.append(arguments)
     digested += _new_in_slot(real)
-    several = {
-        name: getattr(recipe, name)
-        for name, usual in (("answer", "text"), ("n_orders", 1))
-        if getattr(recipe, name) != usual
-    }
-    if several:
-        digested.append(several)
+    answered = recipe.answer_settings
+    if answered:
+        digested.append(answered)
     if real.closing:
         digested.append(f"closed by {real.closing}")
     if real.thought is not None:
@@ -292,7 +288,7 @@ def _prompt(
         DATE: real.date or "",
         f"{_PART}examples": _json(list(recipe.examples)) if recipe.examples else "",
         f"{_PART}chat": "yes" if recipe.chat else "no",
-        **{f"{_PART}{name}": str(value) for name, value in several.items()},
+        **{f"{_PART}{name}": str(value) for name, value in answered.items()},
         f"{_PART}descriptions": _json(descriptions) if descriptions else "",
     }
 

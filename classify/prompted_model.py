@@ -83,14 +83,12 @@ class PromptedModel:
                 optional(instance_of("a Tokenizer", Tokenizer)),
             ),
         )
-        several = {"answer": "text", "n_orders": 1}
-        for name, usual in several.items() if self.max_thought_tokens else ():
-            given = getattr(self.template, name)
-            if given != usual:
+        if self.max_thought_tokens:
+            for name, value in self.template.answer_settings.items():
                 raise ConfigError(
-                    f"{parameter(name, given)} does not go with "
-                    f"{parameter('strategy', 'reason')}, which asks once and reads the "
-                    "label's words: leave out one of the two."
+                    f"{parameter(name, value)} cannot be combined with "
+                    f"{parameter('strategy', 'reason')}, which uses one prompt and "
+                    "reads the label's words: remove one of the two."
                 )
         self.files = self._files_now()
 

@@ -279,8 +279,8 @@ def test_thinking_first_reads_the_words_of_one_prompt(settings, shown):
         NAMES, prompt=PromptTemplate(**settings), strategy="reason"
     )
     message = (
-        f"{shown} does not go with strategy='reason', which asks once and reads the "
-        "label's words: leave out one of the two."
+        f"{shown} cannot be combined with strategy='reason', which uses one prompt and "
+        "reads the label's words: remove one of the two."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         clf.predict(["A text"])

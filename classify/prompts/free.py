@@ -6,7 +6,7 @@ from dataclasses import replace
 from classify.errors import PromptError
 from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.layout import lay_out_plain, lay_out_turn
-from classify.prompts.parts import Field, fill, merge, parse
+from classify.prompts.parts import Field, fill, parse
 from classify.prompts.template import PromptTemplate
 from classify.tokenizer import Segment, Tokenizer
 
@@ -44,12 +44,4 @@ def compile_free(recipe: PromptTemplate, tokenizer: Tokenizer) -> CompiledPrompt
     else:
         layout = lay_out_plain(tokenizer, system, examples, body, "")
     prefix = Segment(recipe.answer_prefix, is_data=False)
-    return CompiledPrompt(
-        tokenizer=tokenizer,
-        parts=tuple(merge([*layout.parts, prefix])),
-        is_chat=bool(is_chat),
-        separator=layout.separator,
-        slot=layout.slot,
-        date=layout.date,
-        too_long=recipe.too_long,
-    )
+    return recipe.joined(tokenizer, layout._replace(parts=[*layout.parts, prefix]))

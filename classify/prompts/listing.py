@@ -110,12 +110,8 @@ def list_options(labels: Sequence[Label], *, as_lines: bool, as_codes: bool) -> 
 
 def check_listed(prompt: Any, *, has_list: bool) -> None:
     """Raise PromptError where a PromptTemplate needs a list of options and has none."""
-    needed = []
-    if prompt.answer != "text":
-        needed.append(parameter("answer", prompt.answer))
-    if prompt.n_orders > 1:
-        needed.append(parameter("n_orders", prompt.n_orders))
-    for what in needed:
+    for name, value in prompt.answer_settings.items():
+        what = parameter(name, value)
         if prompt.options == "none":
             raise PromptError(
                 f"{what} needs a list of the options, but "

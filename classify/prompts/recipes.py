@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 
-__all__ = ["CHAT_TEMPLATES", "PLAIN_TEMPLATES"]
+__all__ = ["CHAT_TEMPLATES", "ENDINGS", "PLAIN_TEMPLATES"]
 
 CHAT_TEMPLATES: Mapping[str, str] = {
     "inline": (
@@ -36,3 +36,5 @@ PLAIN_TEMPLATES: Mapping[str, str] = {
     "letter": "Categories:\n{labels}\n\nText: {text}\nLetter of the category:",
     "letters": "Categories:\n{labels}\n\nText: {text}\nLetters of the category:",
 }
+# What those for words end with, and a prompt that asks for a thought first does not.
+ENDINGS = ("\n\nAnswer with the category only.", "\nCategory:")

@@ -26,7 +26,7 @@ from classify.prompts.layout import (
 )
 from classify.prompts.listing import check_listed, coded, codes, list_options, orders
 from classify.prompts.parts import Field, fill, merge, parse
-from classify.prompts.recipes import CHAT_TEMPLATES, PLAIN_TEMPLATES
+from classify.prompts.recipes import CHAT_TEMPLATES, ENDINGS, PLAIN_TEMPLATES
 from classify.tokenizer import Segment, Tokenizer
 from classify.wording import parameter
 
@@ -36,10 +36,6 @@ Options = Literal["auto", "inline", "lines", "verbatim", "none"]
 Answer = Literal["text", "code", "both"]
 
 _CHAT: tuple[str | bool, ...] = (True, False, "auto")
-
-
-# How our recipes end, where no thought is to come before the answer.
-_ENDINGS = ("\n\nAnswer with the category only.", "\nCategory:")
 
 
 @dataclass(frozen=True)
@@ -212,6 +208,13 @@ class PromptTemplate:
         """Whether there are several prompts about a text."""
         return self.answer == "both" or self.n_orders > 1
 
+    @property
+    def answer_settings(self) -> dict[str, Any]:
+        """Those of `answer` and `n_orders` that are not the default."""
+        usual = {"answer": "text", "n_orders": 1}
+        given = {name: getattr(self, name) for name in usual}
+        return {name: given[name] for name in usual if given[name] != usual[name]}
+
     def looks(self, labels: LabelSet) -> tuple["Look", ...]:
         """Return the prompts whose probabilities are averaged for each text.
 
@@ -272,7 +275,6 @@ class PromptTemplate:
         """
         self.check_tokenizer(tokenizer)
         recipe = self.resolved(labels, has_chat_template=tokenizer.has_chat_template)
-        recipe.check_tokenizer(tokenizer)
         order = tuple(range(len(labels))) if order is None else order
         as_lines, as_codes = recipe.options == "lines", recipe.answer == "code"
         answers = coded(labels, order) if as_codes else labels
@@ -295,7 +297,6 @@ class PromptTemplate:
                 f"{parameter('chat', True)} needs: use {parameter('chat', False)}, or "
                 "a chat model."
             )
-        self._check_arguments()
 
     def _check_arguments(self) -> None:
         if self.template_arguments and self.chat is False:
@@ -339,15 +340,19 @@ class PromptTemplate:
         if self.chat and reasons:
             layout = self._lay_out(lay_out_thought, tokenizer, labels, written)
         if layout is None and reasons:
-            recipe = self
-            for ending in _ENDINGS:
-                template = (recipe.template or "").removesuffix(ending)
-                recipe = replace(recipe, template=template)
+            template = self.template or ""
+            for ending in ENDINGS:
+                template = template.removesuffix(ending)
+            recipe = replace(self, template=template)
             layout = recipe._lay_out(lay_out_in_words, tokenizer, labels, written)
         elif layout is None:
             lay_out = lay_out_chat if self.chat else lay_out_plain
             layout = self._lay_out(lay_out, tokenizer, labels, written)
         assert layout is not None, "prompts without a native thought have a layout"
+        return self.joined(tokenizer, layout)
+
+    def joined(self, tokenizer: Tokenizer, layout: Layout) -> CompiledPrompt:
+        """Return the prompt of a resolved recipe that was laid out."""
         return CompiledPrompt(
             tokenizer=tokenizer,
             parts=tuple(merge(layout.parts)),
