@@ -2,10 +2,10 @@
 
     python benchmarks/prompts.py MODEL --data FOLDER --cache FOLDER
 
-MODEL is a folder or an id. Of each set, 64 texts of the training split are there to
-choose a prompt with, without their labels or with 50 of them; accuracy, log loss and
-ECE (15 bins) are those of 200 texts of the test split. Texts are cut to 400
-characters. One thread: OMP_NUM_THREADS=1. With --cache, an interrupted run goes on.
+MODEL is a folder or an id. For each set, a prompt is chosen with 64 texts of the
+training split without labels, and with 50 of them with labels; accuracy, log loss and
+ECE (15 bins) are those of 200 texts of the test split. Texts are cut to 400 characters.
+One thread: OMP_NUM_THREADS=1. With --cache, an interrupted run goes on.
 """
 
 import argparse

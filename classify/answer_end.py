@@ -1,4 +1,4 @@
-"""What ends an answer: what the model writes behind one, by itself or in a frame."""
+"""How answers end: the tokens that a model writes after one."""
 
 from dataclasses import dataclass, field
 
@@ -16,12 +16,12 @@ class End:
     """What is put behind every word: text encoded with it, and control tokens.
 
     Where the text closes quotation marks, brackets or a tag, any token that begins with
-    the last one of it ends a word too: a model may write `"}` as one token.
+    its last token ends a word too: a model may write `"}` as one token.
     """
 
     text: str = ""
     ids: tuple[int, ...] = ()
-    # What closes an answer is looked for among these tokens.
+    # Where the text closes an answer: whose tokens may close it.
     closing_of: Tokenizer | None = None
     _found: dict[str, tuple[int, ...]] = field(
         default_factory=dict, compare=False, repr=False
@@ -39,12 +39,12 @@ class End:
 
 
 def choose_end(prompt: CompiledPrompt, labels: LabelSet, wanted: str) -> End:
-    """Return the end of a kind; of "auto", the first kind that there is.
+    """Return the end of the `wanted` kind; for "auto", the first that exists.
 
     Raises
     ------
     LabelError
-        There is none.
+        There is no such end.
     """
     tokenizer = prompt.tokenizer
     eos_id = tokenizer.eos_id

@@ -30,9 +30,9 @@ class ThoughtAudit(NamedTuple):
     Attributes
     ----------
     is_native : bool
-        Whether the model knows thinking; else the prompt asks for it in words.
+        Whether the model has a thinking mode; if not, the prompt asks it to think.
     end : str
-        What the model ends its thought with.
+        The text that the model ends its thought with.
     closing_pieces : tuple of str
         The tokens from the thought to the answer.
     max_tokens : int

@@ -17,8 +17,8 @@ from classify.wording import parameter
 
 __all__ = ["ReasonedSpace"]
 
-# A text is cut where the model's context leaves less than this share of itself for the
-# thought, or less than the thought may be long.
+# A text is cut if it leaves less of the context for the thought than this share, or
+# than the most tokens of a thought if these are fewer.
 _MIN_THOUGHT_SHARE = 0.25
 
 
@@ -52,7 +52,7 @@ class ReasonedSpace:
     ) -> list[ScorablePrompt]:
         """Encode rows; each prompt ends where the model begins to think.
 
-        A thought has as many tokens as it may have, or as the context leaves.
+        A thought may have `max_tokens` tokens, or as many as the context leaves.
 
         Raises
         ------

@@ -141,7 +141,7 @@ class AnswerSpace:
     trie : LabelTrie
         The paths behind an ordinary text.
     per_text : bool
-        Whether the paths depend on how a text ends, and are found for each anew.
+        Whether the paths depend on how a text ends, and are computed for each.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class AnswerSpace:
         if self.per_text:
             logger.warning(
                 "The label words merge with the end of the text, so their tokens are "
-                "found for each text anew, which is slow. End the prompt with fixed "
+                "computed for each text, which is slow. End the prompt with fixed "
                 "words, such as 'Topic:'."
             )
 

@@ -175,9 +175,9 @@ def track(
     n : int, default=1
         Generations for each text; above 1 needs a temperature.
     seed : int, default=None
-        Seed of the draws; each text has draws of its own.
+        Seed of the sampling; each text is sampled independently.
     on_error : {"raise", "set_aside"}, default="raise"
-        What becomes of a text that cannot be used.
+        What to do with a text that cannot be used.
     tokenizer : Tokenizer, default=None
         None: the model's own.
     progress : callable, default=None
@@ -263,7 +263,7 @@ def track_rows(
     if room < 1:
         raise InputError(
             f"{parameter('max_tokens', generation.max_tokens)} is more than the "
-            f"{engine.context_length} tokens that the model takes: give less."
+            f"{engine.context_length} tokens that the model takes: use a smaller value."
         )
     requests: dict[int, TrackedRequest] = {}
     truncated = []
@@ -281,7 +281,7 @@ def track_rows(
             max_tokens=generation.max_tokens,
             temperature=generation.temperature,
             n=generation.n,
-            # The draws of a text have seeds one after the other.
+            # The generations of a text use consecutive seeds.
             seed=None if seed is None else seed + at * generation.n,
         )
     if errors and progress is not None:
@@ -360,7 +360,7 @@ def _tracked_words(words: Words, tokenizer: Tokenizer) -> tuple[TrackedWord, ...
     )
     if len(spelled) < len(words):
         twice = next(word for word in words if [*words].count(word) > 1)
-        raise InputError(f"The word {twice!r} is given twice: leave one out.")
+        raise InputError(f"The word {twice!r} is given twice: remove one.")
     found = []
     owners: dict[int, TrackedWord] = {}
     for name, spellings in spelled.items():
@@ -371,8 +371,8 @@ def _tracked_words(words: Words, tokenizer: Tokenizer) -> tuple[TrackedWord, ...
             if other := owners.get(token):
                 raise InputError(
                     f"The words {other.name!r} and {name!r} begin with the same token, "
-                    f"{piece!r}, so that they could not be told apart: leave one out, "
-                    "or make them spellings of one word."
+                    f"{piece!r}, and cannot be told apart: remove one, or make them "
+                    "spellings of one word."
                 )
             owners[token] = word
         found.append(word)
@@ -386,14 +386,13 @@ def _tracked_word(
     for spelling in spellings:
         if not isinstance(spelling, str) or not spelling.strip():
             raise InputError(
-                f"The word {name!r} has a spelling without characters, {spelling!r}: "
-                "leave it out."
+                f"The word {name!r} has an empty spelling, {spelling!r}: remove it."
             )
         for tokens in _tokenized(spelling.strip(), tokenizer):
             if not tokens or tokens[0] == tokenizer.unknown_id:
                 raise InputError(
                     f"The tokenizer of {tokenizer.name!r} has no token for the start "
-                    f"of {spelling!r}: leave it out."
+                    f"of {spelling!r}: remove it."
                 )
             firsts[tokens[0]] = firsts.get(tokens[0], True) and len(tokens) == 1
     ids = tuple(firsts)
@@ -408,7 +407,7 @@ def _tokenized(word: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
         shared = common_prefix_length([alone, joint])
         apart = joint[shared:] if shared == len(alone) else encode(space + word)
         tokens = list(apart)
-        # A space of its own begins any word.
+        # A separate space token could begin any word.
         while tokens and not tokenizer.pieces(tokens[:1])[0].strip():
             del tokens[0]
         yield tokens

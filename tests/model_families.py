@@ -205,7 +205,7 @@ FAMILIES = tuple(_FAMILIES)
 
 @functools.cache
 def make_family(name, **wider):
-    """Make a random model; shared by all tests, who must not change it."""
+    """Make a random model; shared by all tests, which must not change it."""
     model_type, options = _FAMILIES[name]
     config = AutoConfig.for_model(model_type, **_BASE | options | wider)
     torch.manual_seed(0)

@@ -213,10 +213,7 @@ def test_what_needs_a_list_of_options(settings, message):
 
 def test_too_many_orders():
     clf = ZeroShotClassifier(["a", "b"], prompt=PromptTemplate(n_orders=3))
-    message = (
-        "n_orders=3, but 2 labels have only 2 orders: use that number, or a smaller "
-        "one."
-    )
+    message = "n_orders=3, but 2 labels have only 2 orders: use that number or fewer."
     with pytest.raises(PromptError, match=f"^{re.escape(message)}$"):
         clf.predict(["A text"])
 
@@ -225,8 +222,8 @@ def test_codes_take_the_place_of_several_words():
     labels = {"good": ["good", "great"], "bad": ["bad"]}
     clf = ZeroShotClassifier(labels, prompt=PromptTemplate(answer="code"))
     message = (
-        "Label 'good' has several words, but with answer='code' its code is all that "
-        "counts: give it one word, which is listed, or use answer='text'."
+        "Label 'good' has several words, but with answer='code' only its code is read: "
+        "give it one word, or use answer='text'."
     )
     with pytest.raises(PromptError, match=f"^{re.escape(message)}$"):
         clf.audit()

@@ -182,18 +182,17 @@ REFUSED = {
     "none": ([], "words must be a sequence of words, such as ['yes', 'no']. Got []."),
     "a word twice": (
         ["card", "card"],
-        "The word 'card' is given twice: leave one out.",
+        "The word 'card' is given twice: remove one.",
     ),
     "no characters": (
         ["card", " "],
-        "The word ' ' has a spelling without characters, ' ': leave it out.",
+        "The word ' ' has an empty spelling, ' ': remove it.",
     ),
     "one first token": (
         {"card": "card", "again": ["card", "x"]},
         (
-            "The words 'card' and 'again' begin with the same token, 'card', so that "
-            "they could not be told apart: leave one out, or make them spellings of "
-            "one word."
+            "The words 'card' and 'again' begin with the same token, 'card', and "
+            "cannot be told apart: remove one, or make them spellings of one word."
         ),
     ),
 }
@@ -248,7 +247,8 @@ def test_settings_are_checked():
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         track(TEXTS, WORDS, n=2)
     message = (
-        "max_tokens=1025 is more than the 1024 tokens that the model takes: give less."
+        "max_tokens=1025 is more than the 1024 tokens that the model takes: use a "
+        "smaller value."
     )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         track(TEXTS, WORDS, max_tokens=1025)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrackDisplay"]
 
-# Generated tokens that still can be read below the axes.
+# With more generated tokens, their labels below the axes would be unreadable.
 _MAX_TICKS = 40
 
 

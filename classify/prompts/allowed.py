@@ -58,7 +58,7 @@ def _are_arguments(value: Any) -> bool:
     return not _OWN_ARGUMENTS & value.keys()
 
 
-# What the rendering is told besides.
+# Set when a template is rendered.
 _OWN_ARGUMENTS = {"messages", "add_generation_prompt", "tokenize", "chat_template"}
 ARGUMENTS = Allowed(
     "a mapping of names to values of types that JSON has, strftime_now an ISO date",

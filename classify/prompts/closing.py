@@ -1,4 +1,4 @@
-"""From what a model generated to a closed thought, in token ids.
+"""Turns what a model generated into a closed thought, in token ids.
 
 A thought keeps the tokens that the model chose, and what closes it is encoded by
 itself: no token spans the seam, whatever the thought ends with. Where a control token
@@ -20,18 +20,18 @@ __all__ = ["ClosedThought", "ThoughtEnd"]
 
 
 class ClosedThought(NamedTuple):
-    """A thought, and what is put behind it.
+    """A thought, and the tokens added after it.
 
     Attributes
     ----------
     text : str
     token_ids : tuple of int
-        What the model generated of it, its own end included where that is a control
+        The generated tokens, including the end of the thought if that is a control
         token.
     closing_token_ids : tuple of int
-        What is put behind these, for the answer to come next.
+        Added after these, so that the answer comes next.
     cut : bool
-        Whether the model was not done when it had no more tokens.
+        Whether the thought was cut at its maximum number of tokens.
     """
 
     text: str

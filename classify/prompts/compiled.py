@@ -61,7 +61,7 @@ class CompiledPrompt:
     thought: ThoughtSlot | None = None
 
     def answering(self) -> "CompiledPrompt":
-        """Return what stands before an answer behind a thought, as a prompt."""
+        """Return the text between a thought and the answer, as a prompt."""
         assert self.thought is not None, "asked where the model thinks"
         behind = Segment(THOUGHT + self.thought.closing, is_data=False)
         return replace(self, parts=(behind,), thought=None)
@@ -104,10 +104,7 @@ class CompiledPrompt:
 
     @property
     def closing(self) -> str:
-        """What closes the bracket, quotation mark or tag that an answer stands in.
-
-        "" where it stands in none.
-        """
+        """What closes the bracket, quotation mark or tag around an answer, or ""."""
         if self.separator is not None:
             return ""
         return closing_behind(self._parts_behind_controls())

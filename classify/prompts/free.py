@@ -1,4 +1,4 @@
-"""A prompt that a model goes on from as it likes: no labels, no place for an answer."""
+"""Prompts for free generation: no labels, and no place for an answer."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Models that know no thinking are asked for it: think, then a line for the answer."""
+"""Prompts that ask models without a thinking mode to think first, then answer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +44,7 @@ def lay_out_in_words(
             tokenizer, system, examples, asked, prefix, template_arguments
         )
         parts, ending = layout.parts, ""
-    # The words are the model's own to write, or what closes its thought.
+    # Not part of the prompt: the model writes these words, or they close its thought.
     *parts, last = parts
     assert isinstance(last, Segment), "it ends with the words"
     text = last.text.removesuffix(prefix).rstrip(" ") + ending

@@ -184,7 +184,7 @@ def lay_out_turn(
     body: Sequence[Part],
     template_arguments: Mapping[str, Any],
 ) -> Layout:
-    """Render the chat template to where the model goes on, as it likes.
+    """Render the chat template up to the model's turn, for free generation.
 
     Raises
     ------

@@ -18,7 +18,7 @@ __all__ = ["check_listed", "coded", "codes", "list_options", "orders"]
 def codes(n_labels: int) -> list[str]:
     """Return a code for each place in a list, all of one length: A, B, … or AA, AB, ….
 
-    So none begins another, whatever its tokens.
+    Codes of one length are never prefixes of one another, whatever the tokenizer.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def orders(n_labels: int, n_orders: int) -> list[tuple[int, ...]]:
     Raises
     ------
     PromptError
-        There are not so many orders.
+        There are fewer orders.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def orders(n_labels: int, n_orders: int) -> list[tuple[int, ...]]:
     if n_orders > math.factorial(n_labels):
         raise PromptError(
             f"{parameter('n_orders', n_orders)}, but {n_labels} labels have only "
-            f"{math.factorial(n_labels)} orders: use that number, or a smaller one."
+            f"{math.factorial(n_labels)} orders: use that number or fewer."
         )
     generator = random.Random(0)  # noqa: S311 no secret
     found: list[tuple[int, ...]] = []

@@ -68,15 +68,15 @@ class PromptTemplate:
         white space, an opening bracket or an opening quotation mark, as in
         ``'{"label": "'``, and none in scripts that put no spaces between words.
     answer : {"text", "code", "both"}, default="text"
-        What the model answers with: the label's words; or a letter, which is put before
-        each option (``A. billing``; of more than 26 labels two letters). "both": the
-        average of the two in probability, at twice the cost. A code stands for a label
-        whatever its words are; the first of them is listed.
+        What the model answers with. "text": the label's words. "code": the letter
+        listed before each option (``A. billing``; two letters for more than 26 labels).
+        A code stands for its label whatever the label's word is. "both": the average of
+        the two probabilities, at twice the cost.
     n_orders : int, default=1
-        In how many orders the options are listed, one prompt each, and their
-        probabilities averaged; the declared order is the first. Models prefer some
-        places of a list, some letters above all. A multiple of the number of labels has
-        each label in each place equally often.
+        Number of orders in which the options are listed, one prompt each; the
+        probabilities are averaged. The declared order comes first. Models favour some
+        positions in a list, and some letters even more. With a multiple of the number
+        of labels, each label is in each position equally often.
     too_long : {"truncate", "error"}, default="truncate"
         What to do with a text that does not fit the model: cut the end of the *text*
         and report it, or refuse.
@@ -141,8 +141,8 @@ class PromptTemplate:
     answer: Annotated[
         Answer,
         Setting(
-            "What is answered: text (the label's words), code (a letter before each "
-            "option) or both, averaged.",
+            "What the model answers with: text (the label's words), code (the letter "
+            "listed before each option) or both (averaged).",
             one_of(*get_args(Answer)),
             metavar="WHAT",
         ),
@@ -150,7 +150,7 @@ class PromptTemplate:
     n_orders: Annotated[
         int,
         Setting(
-            "In how many orders the options are listed, and the answers averaged.",
+            "Number of orders of the options; the answers are averaged.",
             number("at least 1", lambda value: value >= 1, whole=True),
             metavar="N",
         ),
@@ -205,7 +205,7 @@ class PromptTemplate:
 
     @property
     def asks_repeatedly(self) -> bool:
-        """Whether there are several prompts about a text."""
+        """Whether each text gets several prompts."""
         return self.answer == "both" or self.n_orders > 1
 
     @property
@@ -221,17 +221,16 @@ class PromptTemplate:
         Raises
         ------
         PromptError
-            The labels do not have `n_orders` orders, or one has several words where
-            codes take their place.
+            There are fewer than `n_orders` orders, or a label has several words with
+            ``answer="code"``.
         """
         if self.answer == "code":
             for label in labels:
                 if len(label.words) > 1:
                     raise PromptError(
                         f"Label {label.name!r} has several words, but with "
-                        f"{parameter('answer', 'code')} its code is all that counts: "
-                        "give it one word, which is listed, or use "
-                        f"{parameter('answer', 'text')}."
+                        f"{parameter('answer', 'code')} only its code is read: give it "
+                        f"one word, or use {parameter('answer', 'text')}."
                     )
         forms: tuple[Any, ...] = (self.answer,)
         if self.answer == "both":
@@ -264,7 +263,8 @@ class PromptTemplate:
         order : tuple of int, length n_labels, default=None
             Which label is at each place of the list. None: the declared order.
         reasons : bool, default=False
-            Whether the model is to think first: the prompt ends where it begins to.
+            Whether the model thinks first; the prompt then ends where its thought
+            begins.
 
         Raises
         ------

@@ -1,8 +1,8 @@
 r"""Where a model thinks before it answers, and what leads from there to an answer.
 
-A template tells in one of several ways, which are tried in this order: it renders an
-answer that was thought about; it renders an empty block where thinking is turned off;
-it opens a block, or knows its tags, and these are commonly closed in one way.
+A template shows this in one of several ways, tried in this order: it renders an answer
+with its thought; it renders an empty block where thinking is turned off; it opens a
+block, or has tags for one, which are commonly closed in one way.
 """
 
 import itertools
@@ -37,10 +37,10 @@ class ThoughtSlot(NamedTuple):
     closing : str
         What stands between the thought and the answer.
     end : str
-        What of it the model writes itself when it has thought enough: a control token,
-        a tag, or the words that begin the last line.
+        The part of `closing` that the model writes itself when it is done thinking: a
+        control token, a tag, or the words that begin the last line.
     is_native : bool
-        Whether the model knows thinking, so that it need not be asked to think.
+        Whether the model has a thinking mode; if not, the prompt asks it to think.
     """
 
     opening: str
@@ -50,7 +50,7 @@ class ThoughtSlot(NamedTuple):
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """What finds the end in the text of a thought."""
+        """Pattern that finds the end in the text of a thought."""
         if self.is_native:
             return re.compile(re.escape(self.end))
         # At the start of a line, marked as a heading or in bold, as models do.
@@ -60,7 +60,7 @@ class ThoughtSlot(NamedTuple):
 
 
 def end_of_thought(tokenizer: Tokenizer, closing: str) -> str:
-    """Return the control token or tag that ends a thought, of what is behind it."""
+    """Return the control token or tag in `closing` that ends a thought."""
     controls = [(start, end) for start, end, _ in tokenizer.find_controls(closing)]
     tag = first_tag(closing)
     spans = [*controls[:1], *([tag] if tag else [])]

@@ -37,7 +37,7 @@ class Trajectory:
     tracked : tuple of str, length n_tracked
         The tokens of all label words.
     labels : tuple of tuple of str, length n_tracked
-        The labels whose words have each of them.
+        The labels whose words contain each of them.
     tokens : tuple of str, length n_steps
         What the model generated, step by step.
     """
@@ -68,7 +68,7 @@ class Trajectory:
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row for each step: its token, and a column for each tracked one."""
-        import pandas as pd  # takes half a second, for those who ask for it
+        import pandas as pd  # takes half a second
 
         frame = pd.DataFrame(self.logprobs, columns=list(self.tracked))
         frame.index.name = "step"
@@ -78,7 +78,7 @@ class Trajectory:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """One thought, and what the labels are behind it.
+    """One thought, and the log-probabilities of the labels after it.
 
     Attributes
     ----------
@@ -86,11 +86,11 @@ class Chain:
     token_ids : tuple of int
         What the model generated; empty where a score was read from a file.
     closing_token_ids : tuple of int
-        What was put behind these, before the label.
+        Added after these, before the label.
     n_tokens : int
         How many tokens were generated.
     cut : bool
-        Whether the thought was cut, because it had no more tokens.
+        Whether the thought was cut at its maximum number of tokens.
     logprobs : ndarray of float64, shape (n_labels,)
         log p(label | prompt, thought) in nats.
     trajectory : Trajectory or None

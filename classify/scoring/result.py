@@ -58,11 +58,11 @@ class TextScore:
     n_rounds : int
         Requests sent one after the other.
     reasoning : Reasoning or None
-        What the model thought first, if it did. `edges` are those behind the first
-        chain, and `mass` is the average of all.
+        The model's thoughts before its answer, if any. `edges` are those after the
+        first chain, and `mass` is the average over all.
     looks : tuple of TextScore
-        The scores of several prompts about the text, of which `mass` is the average
-        and `edges` those of the first; empty where there is one.
+        The scores of several prompts about the text; `mass` is their average, and
+        `edges` are those of the first. Empty for a single prompt.
     """
 
     prompt: ScorablePrompt
@@ -158,12 +158,12 @@ class LabelLogprobs:
         The reads of each text, if they were asked for; behind the first of several
         chains of thought.
     reasoning : tuple of Reasoning, length n_texts, or None
-        What the model thought first about each text, if it did. Labels are in the order
-        of `classes`.
+        The model's thoughts about each text before its answer, if any. Labels are in
+        the order of `classes`.
     agreement : ndarray of float64, shape (n_texts,), or None
-        Of several prompts about a text, in other orders of the options or with other
-        forms of the answer: the share whose likeliest label is that of their average;
-        1 for a single prompt. None where it is not known.
+        Share of a text's prompts (orders of the options, forms of the answer) whose
+        likeliest label is that of their average; 1 for a single prompt. None if not
+        known.
     """
 
     values: FloatArray

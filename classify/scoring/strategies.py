@@ -148,7 +148,7 @@ def reason(
         stop_token_ids=prompt.thought_end.stop_token_ids,
     )
     chains, masses = [], []
-    scores: dict[tuple[int, ...], TextScore] = {}  # what was thought alike is read once
+    scores: dict[tuple[int, ...], TextScore] = {}  # equal thoughts are read once
     for generation in generations:
         thought = prompt.thought_end.close(generation)
         behind = prompt.token_ids + thought.token_ids + thought.closing_token_ids
