@@ -116,3 +116,16 @@ def test_values_go_to_stdout(folder, kind):
     (folder / "found").write_text(result.stdout)
     found = READERS[kind](folder / "found")
     assert found["row"].tolist() == [1, 2, 3]
+
+
+def test_a_column_that_is_missing_is_named_with_the_option_that_chooses_it(folder):
+    result = run("t.csv", "--words", "card", "--text-column", "body", code=2)
+    assert " ".join(result.stderr.split()) == (
+        "Error: There is no column 'body' with the text in 't.csv'. Columns: 'id', "
+        "'text'. Did you mean 'text'? Then give --text-column text."
+    )
+    result = run("t.csv", "--words", "card", "--template", "{title}: {text}", code=2)
+    assert " ".join(result.stderr.split()) == (
+        "Error: There is no column 'title' for the prompt's {title} in 't.csv'. "
+        "Columns: 'id', 'text'."
+    )

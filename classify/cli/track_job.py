@@ -20,8 +20,9 @@ from classify.cli.tables import figures_table, on_one_line
 from classify.config import Task
 from classify.encoding import Row
 from classify.errors import AnswerError, DataError, InputError
+from classify.jobs import RowColumns
 from classify.prompted_model import PromptedModel
-from classify.rows import rows_of_cells, rows_of_texts
+from classify.rows import rows_of_texts
 from classify.spec import Generation
 from classify.tables.chunk import joined
 from classify.tables.python_tables import frame_table
@@ -41,7 +42,8 @@ def track_text(
     task: Task, words: Spellings, text: str, generation: Generation, notes: Notes
 ) -> None:
     """Track words over one text, and show the values."""
-    rows = rows_of_texts([text], _free(task).prompt.fields)
+    task = _free(task)
+    rows = rows_of_texts([text], task.prompt.fields)
     tracked = _tracked(task, rows, words, generation, notes)
     for error in tracked.errors.values():
         raise error
@@ -65,12 +67,8 @@ def track_table(
 ) -> None:
     """Track words over a table's texts, and write the values."""
     task = with_text_column(_free(task), table, notes)
-    column_of = {
-        name: task.text_column if name == "text" else name
-        for name in task.prompt.fields
-    }
-    for name, column in column_of.items():
-        table.check_column(column, f"for the prompt's {{{name}}}", "text_column")
+    columns = RowColumns(text=task.text_column)
+    columns.check_fields(table, task.prompt.fields)
     output = options.output or Path("-")
     written = output_format(output, output_format=options.output_format)
     if not is_stream(output):
@@ -78,10 +76,8 @@ def track_table(
         if not options.overwrite:
             check_columns(output, _columns(generation), written)
     chunk = joined([table.no_rows(), *table.chunks(_CHUNK_ROWS)])
-    cells = rows_of_cells({each: chunk.cells(c) for each, c in column_of.items()})
-    numbered: dict[int, Row | InputError] = dict(
-        zip(chunk.numbers.tolist(), cells, strict=True)
-    )
+    cells = columns.rows(chunk, task.prompt.fields)
+    numbered = dict(zip(chunk.numbers.tolist(), cells, strict=True))
     numbered |= {each.number: DataError(each.reason) for each in chunk.unreadable}
     if not numbered:
         raise DataError(f"There are no rows in {table.name}.")
@@ -117,7 +113,6 @@ def _tracked(
     generation: Generation,
     notes: Notes,
 ) -> TrackedWords:
-    task = _free(task)
     load_classifier(task, notes)
     model = PromptedModel(
         template=task.prompt, verbalizer=Verbalizer(), spec=task.model, tokenizer=None

@@ -9,7 +9,7 @@ from classify.errors import InputError
 from classify.jobs.job import RowColumns
 from classify.jobs.score_records import text_keys
 from classify.labels import LabelSet
-from classify.rows import candidates_of_cells, rows_of_cells
+from classify.rows import candidates_of_cells
 from classify.scored_rows import RowScorer
 from classify.tables.chunk import Chunk
 
@@ -50,10 +50,7 @@ class ChunkTexts:
         digest : bytes
             Of all that scores depend on beside a row's own fields and candidates.
         """
-        fields = scorer.model.template.fields
-        rows = rows_of_cells(
-            {name: chunk.cells(columns.of_field(name)) for name in fields}
-        )
+        rows = columns.rows(chunk, scorer.model.template.fields)
         cells = [() if isinstance(row, InputError) else row.values() for row in rows]
         if columns.labels is None:
             keys = text_keys(digest, [tuple(each) for each in cells])

@@ -1,17 +1,20 @@
 """What a job is, and how it is run: the values that all of `jobs` is about."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from classify.classifier import ZeroShotClassifier
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.errors import ConfigError, TooManyErrorsError
+from classify.encoding import Row
+from classify.errors import ConfigError, InputError, TooManyErrorsError
 from classify.jobs.pool import LocalPool, OpenPool
 from classify.jobs.summary import Summary
 from classify.label_names import need_json
 from classify.results import own_names, reasoning_kinds
+from classify.rows import rows_of_cells
+from classify.tables.chunk import Chunk
 from classify.tables.formats import ResultKind
 from classify.tables.table import Table
 from classify.wording import parameter
@@ -44,9 +47,22 @@ class RowColumns:
     text: str = "text"
     labels: str | None = None
 
-    def of_field(self, name: str) -> str:
-        """Return the column of a field of the prompt."""
-        return self.text if name == "text" else name
+    def check_fields(self, table: Table, fields: Iterable[str]) -> None:
+        """Raise DataError if a table lacks a column that the prompt shows."""
+        for name in fields:
+            if name == "text":
+                table.check_column(self.text, "with the text", "text_column")
+            else:
+                table.check_column(name, f"for the prompt's {{{name}}}")
+
+    def rows(self, chunk: Chunk, fields: Iterable[str]) -> list[Row | InputError]:
+        """Return what the prompt shows of each row, or what is wrong with it."""
+        return rows_of_cells(
+            {
+                name: chunk.cells(self.text if name == "text" else name)
+                for name in fields
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,11 +335,8 @@ def check_table(
     probabilities: bool = False,
 ) -> None:
     """Raise InputError if the table lacks what the task needs; no model is loaded."""
-    for name in classifier.scorer().model.template.fields:
-        if name == "text":
-            table.check_column(text_column, "with the text", "text_column")
-        else:
-            table.check_column(name, f"for the prompt's {{{name}}}")
+    fields = classifier.scorer().model.template.fields
+    RowColumns(text=text_column).check_fields(table, fields)
     if labels_column is not None:
         table.check_column(labels_column, "with the candidate labels", "labels_column")
     elif classifier.labels is None:

@@ -11,10 +11,10 @@ from classify.cells import no_text, shown, text_of, written_text
 from classify.classifier import ZeroShotClassifier
 from classify.encoding import Row
 from classify.errors import AnswerError, DataError, InputError, LabelError
+from classify.jobs.job import RowColumns
 from classify.label_names import suggestion
 from classify.labels import LabelSet
 from classify.results import NO_MASS
-from classify.rows import rows_of_cells
 from classify.scoring import LabelLogprobs
 from classify.tables.chunk import Chunk, joined
 from classify.tables.table import Table
@@ -119,9 +119,7 @@ def read_labelled(
         true = np.array([labels.find(name) for name in names], dtype=np.str_)
     if not len(chunk):
         raise DataError(_no_rows(table, label_column, n_readable, unreadable))
-    rows = rows_of_cells(
-        {name: chunk.cells(text_column if name == "text" else name) for name in fields}
-    )
+    rows = RowColumns(text=text_column).rows(chunk, fields)
     return LabelledRows(rows, true, n_readable - len(rows), unreadable)
 
 
