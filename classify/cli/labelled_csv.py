@@ -10,7 +10,7 @@ from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import with_text_column
-from classify.cli.report import report_likeliest, warn_of_rows
+from classify.cli.report import N_ASKED, report_likeliest, warn_of_rows
 from classify.config import Task
 from classify.errors import ConfigError
 from classify.jobs import (
@@ -23,9 +23,6 @@ from classify.jobs import (
 from classify.tables.table import Table
 
 __all__ = ["checked_rows", "file_names", "scored_texts", "shown_warnings"]
-
-# Rows whose answers are looked at where the labels have little mass.
-_N_ASKED = 16
 
 
 def checked_rows(
@@ -75,7 +72,7 @@ def scored_texts(
     if len(texts.scores):
         report_likeliest(
             classifier.scorer(),
-            labelled.rows[:_N_ASKED],
+            labelled.rows[:N_ASKED],
             float(texts.scores.label_mass.mean()),
             notes,
         )

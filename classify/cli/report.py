@@ -16,7 +16,16 @@ from classify.markup import readable_piece
 from classify.scored_rows import RowScorer
 from classify.tables.table import Table
 
-__all__ = ["report_estimate", "report_likeliest", "report_summary", "warn_of_rows"]
+__all__ = [
+    "N_ASKED",
+    "report_estimate",
+    "report_likeliest",
+    "report_summary",
+    "warn_of_rows",
+]
+
+# Rows whose answers are looked at where the labels have little mass.
+N_ASKED = 16
 
 _MAX_LABELS = 12
 _MAX_REASONS = 5

@@ -53,16 +53,14 @@ def predict_text(
         # There is one text: no row to name, and none to go on with.
         raise error.__cause__ or error from None
     row = frame.iloc[0]
-    label_mass = row["label_mass"]
-    probabilities = {name: row[f"p({name})"] for name in task.labels.names}
     result: dict[str, Any] = {
         "text": text,
         "label": None if row.get("abstained") else row["label"],
         "probability": row["probability"],
         **frame.filter(["abstained"]).iloc[0],
         **_listed_sets(frame),
-        "probabilities": probabilities,
-        "label_mass": label_mass,
+        "probabilities": {name: row[f"p({name})"] for name in task.labels.names},
+        "label_mass": row["label_mass"],
         "unresolved": row["unresolved"],
         "truncated": bool(row["truncated"]),
     }
@@ -70,26 +68,27 @@ def predict_text(
     result |= {name: frame[name].tolist()[0] for name in thoughts}
     if as_json or not sys.stdout.isatty():
         print_json(result)
-        report_likeliest(classifier.scorer(), [{"text": text}], label_mass, notes)
-        return
+    else:
+        _show(result, frame, notes)
+    report_likeliest(classifier.scorer(), [{"text": text}], row["label_mass"], notes)
+
+
+def _show(result: dict[str, Any], frame: pd.DataFrame, notes: Notes) -> None:
+    """Show a result for people, with a bar for each label."""
     console = notes.results()
-    _show_thoughts(result, notes)
-    console.print(bars(probabilities, console))
-    if rules.selective is not None and row["abstained"]:
-        console.print(f"No label: {row['abstained']}.")
-    if rules.sets is not None:
-        console.print(f"Set: {row['label_set']}")
-    cut = "; the text was cut to fit the model" if result["truncated"] else ""
-    notes.note(
-        f"label mass {label_mass:.4f}, unresolved {result['unresolved']:.2g}{cut}"
-    )
-    report_likeliest(classifier.scorer(), [{"text": text}], label_mass, notes)
-
-
-def _show_thoughts(result: dict[str, Any], notes: Notes) -> None:
     if "reasoning" in result:
         ended = " … (cut)" if result["cut"] else ""
         notes.note(f"The model thought: {result['reasoning']}{ended}")
+    console.print(bars(result["probabilities"], console))
+    if result.get("abstained"):
+        console.print(f"No label: {result['abstained']}.")
+    if "label_set" in frame:
+        console.print(f"Set: {frame['label_set'].iloc[0]}")
+    cut = "; the text was cut to fit the model" if result["truncated"] else ""
+    notes.note(
+        f"label mass {result['label_mass']:.4f}, unresolved "
+        f"{result['unresolved']:.2g}{cut}"
+    )
 
 
 def _listed_sets(frame: pd.DataFrame) -> dict[str, Any]:

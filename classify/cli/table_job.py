@@ -17,7 +17,12 @@ from classify.cli.job_log import JobLog, Watchers
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import load_classifier, with_text_column
 from classify.cli.overwriting import check_log, check_rows, replacing
-from classify.cli.report import report_estimate, report_likeliest, report_summary
+from classify.cli.report import (
+    N_ASKED,
+    report_estimate,
+    report_likeliest,
+    report_summary,
+)
 from classify.cli.tables import ShownRow, on_one_line, results_table
 from classify.cli.terminal import streams_elsewhere, visible
 from classify.config import Task
@@ -45,8 +50,6 @@ __all__ = ["predict_table"]
 
 # More than anybody reads on a terminal; the rest belongs into a file.
 _MAX_SHOWN = 500
-# Rows whose answers are looked at where the labels have little mass.
-_N_ASKED = 16
 
 
 def predict_table(
@@ -189,7 +192,7 @@ def _report_likeliest(
     job: Classification, table: Table, label_mass: float, notes: Notes
 ) -> None:
     """Say what the model begins its answers to the first rows with."""
-    chunk = next(table.chunks(_N_ASKED))
+    chunk = next(table.chunks(N_ASKED))
     scorer = job.classifier.scorer()
     texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
     report_likeliest(scorer, texts.rows, label_mass, notes, candidates=texts.candidates)
