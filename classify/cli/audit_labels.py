@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from classify.cli.console import Notes
+from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
-from classify.errors import ConfigError
 from classify.markup import readable_piece
 from classify.tracking import common_prefix_length
 
@@ -27,11 +27,7 @@ _THINKING = {
 
 def print_labels(task: Task, notes: Notes, *, as_json: bool) -> None:
     """Find the tokens of a task's labels, and print them."""
-    if task.labels is None:
-        raise ConfigError(
-            "There are no labels: give --labels, --labels-file, or a --task that has "
-            "them."
-        )
+    declared_labels(task)  # refuses a task without any
     if task.model.model == "demo":
         notes.note("Using the bundled demo model's tokenizer: choose with --model.")
     with notes.waiting("Loading the tokenizer …"):

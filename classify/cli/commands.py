@@ -249,7 +249,7 @@ def tune(
     """Find the prompt that suits the model, on some dozens of texts."""
     task = task_of(given)
     refuse_unused(given, task_facts(task))
-    written = {"a task file is written": options.output is not None}
+    written = {"an output is written": options.output is not None}
     refuse_unused(given, reading.facts([source]) | written)
     from classify.cli.tune_job import tune_table
 
@@ -366,9 +366,8 @@ def track(
     if bool(sources) == (options.text is not None):
         raise ConfigError("Name a file with texts, or give --text, and not both.")
     words, task = options.spellings(), task_of(given)
-    refuse_unused(
-        given, task_facts(task) | {"values are written": bool(options.output)}
-    )
+    written = {"an output is written": options.output is not None}
+    refuse_unused(given, task_facts(task) | written)
     from classify.cli.track_job import track_table, track_text
 
     if options.text is not None:

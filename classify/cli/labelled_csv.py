@@ -11,6 +11,7 @@ from classify.cli.console import Notes
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import with_text_column
 from classify.cli.report import N_ASKED, report_likeliest, warn_of_rows
+from classify.cli.task import declared_labels
 from classify.config import Task
 from classify.errors import ConfigError
 from classify.jobs import (
@@ -35,12 +36,7 @@ def checked_rows(
             f"{task.labels_column}), but here every row may have any label: leave it "
             "out."
         )
-    if task.labels is None:
-        raise ConfigError(
-            "There are no labels: give --labels, --labels-file, or a --task that has "
-            "them."
-        )
-    labels = task.labels
+    labels = declared_labels(task)
     task = with_text_column(task, table, notes, beside=label_column)
     check_table(table, task.classifier(), text_column=task.text_column)
     if label_column is not None:

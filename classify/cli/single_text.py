@@ -12,6 +12,7 @@ from classify.cli.decisions import Rules
 from classify.cli.loading import load_classifier
 from classify.cli.report import report_likeliest
 from classify.cli.tables import bars
+from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
 from classify.errors import AnswerError, ConfigError, DataError, InputError
@@ -25,11 +26,7 @@ def predict_text(
     task: Task, rules: Rules, text: str | None, notes: Notes, *, as_json: bool
 ) -> None:
     """Classify a text, or stdin, and print its probabilities."""
-    if task.labels is None:
-        raise ConfigError(
-            "There are no labels: give --labels, --labels-file, or a --task that has "
-            "them."
-        )
+    labels = declared_labels(task)
     columns = [name for name in task.prompt.fields if name != "text"]
     if columns:
         raise ConfigError(
@@ -59,7 +56,7 @@ def predict_text(
         "probability": row["probability"],
         **frame.filter(["abstained"]).iloc[0],
         **_listed_sets(frame),
-        "probabilities": {name: row[f"p({name})"] for name in task.labels.names},
+        "probabilities": {name: row[f"p({name})"] for name in labels.names},
         "label_mass": row["label_mass"],
         "unresolved": row["unresolved"],
         "truncated": bool(row["truncated"]),

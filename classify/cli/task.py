@@ -22,7 +22,7 @@ from classify.prompts import PromptTemplate
 from classify.spec import ModelSpec, Scoring
 from classify.verbalizer import Verbalizer
 
-__all__ = ["task_of", "task_options"]
+__all__ = ["declared_labels", "task_of", "task_options"]
 
 _LABELS = "Labels"
 
@@ -111,6 +111,16 @@ def task_of(given: Given) -> Task:
         if name in changes:
             of_engine[name] = changes.pop(name)
     return task.changed({**changes, "engine_options": of_engine or None})
+
+
+def declared_labels(task: Task) -> LabelSet:
+    """Return the labels of a task, or raise ConfigError if it has none."""
+    if task.labels is None:
+        raise ConfigError(
+            "There are no labels: give --labels, --labels-file, or a --task that has "
+            "them."
+        )
+    return task.labels
 
 
 def _settings(given: Given, names: Collection[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from classify.cli.labelled_csv import checked_rows
 from classify.cli.loading import load_classifier
 from classify.cli.overwriting import TUNED, check_place, check_tuned, replacing
 from classify.cli.tables import figures_table
+from classify.cli.task import declared_labels
 from classify.config import Task, task_yaml
 from classify.prompts.candidates import CURRENT
 from classify.tables.table import Table
@@ -36,16 +37,14 @@ def tune_table(
     # It was fitted behind another prompt.
     calibration = task.calibration
     task = task.changed({"calibration": None})
-    labels = task.labels
     labelled = checked_rows(task, table, notes, label_column=options.label_column)
     classifier = load_classifier(task, notes)
-    assert labels is not None, "checked"
     with JobProgress(notes) as progress:
         tuning = tune_rows(
             classifier,
             labelled.rows,
             None if labelled.labels is None else labelled.labels.tolist(),
-            labels=labels,
+            labels=declared_labels(task),
             n_texts=options.n_texts,
             begins=lambda n_reads: progress.begins(n_reads, 0),
             progress=lambda n_reads: progress.progressed(n_reads, 0),

@@ -75,10 +75,7 @@ USES: Mapping[str, Use] = {
         ("restart", "keep_job", "overwrite", "ray"),
         "{option} is for a job with an output file: give --output, or drop {option}.",
     ),
-    "a task file is written": Use(
-        ("overwrite",), "{option} is for --output: give it, or drop {option}."
-    ),
-    "values are written": Use(
+    "an output is written": Use(
         ("overwrite",), "{option} is for --output: give it, or drop {option}."
     ),
     "a report is written": Use(
