@@ -27,7 +27,7 @@ from classify.parameters import (
     optional,
     settings_of,
 )
-from classify.wording import parameter
+from classify.wording import no_effect, parameter
 
 __all__ = ["Generation", "ModelSpec", "Scoring"]
 
@@ -256,21 +256,18 @@ class Scoring:
 
     def __post_init__(self) -> None:
         check_settings(self, "ZeroShotClassifier")
-        reasons = parameter("strategy", "reason")
-        several = f"{parameter('n_chains')} above 1"
-        idle = dict.fromkeys(
-            ("max_reasoning_tokens", "n_chains") * (self.strategy != "reason"), reasons
-        )
-        idle |= dict.fromkeys(
-            ("chain_temperature", "chain_seed") * (self.n_chains == 1), several
-        )
-        for name, needed in idle.items():
-            value = getattr(self, name)
-            if value != getattr(type(self), name):
-                raise ConfigError(
-                    f"{parameter(name)} is for {needed}: give that, or drop "
-                    f"{parameter(name)}."
-                )
+        if self.strategy != "reason":
+            reasons = parameter("strategy", "reason")
+            self._check_default("max_reasoning_tokens", "n_chains", needed=reasons)
+        if self.n_chains == 1:
+            several = f"{parameter('n_chains')} above 1"
+            self._check_default("chain_temperature", "chain_seed", needed=several)
+
+    def _check_default(self, *names: str, needed: str) -> None:
+        """Raise ConfigError if a setting was given that has no effect here."""
+        for name in names:
+            if getattr(self, name) != getattr(Scoring, name):
+                raise ConfigError(no_effect(name, needed))
 
     @property
     def max_thought_tokens(self) -> int:

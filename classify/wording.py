@@ -9,7 +9,14 @@ command speak as it does.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["NO_VALUE", "Spelling", "current_spelling", "parameter", "spelled_by"]
+__all__ = [
+    "NO_VALUE",
+    "Spelling",
+    "current_spelling",
+    "no_effect",
+    "parameter",
+    "spelled_by",
+]
 
 Spelling = Callable[[str, object], str]
 # Stands for "whatever value it has"; None is a value.
@@ -25,6 +32,17 @@ def parameter(name: str, value: object = NO_VALUE) -> str:
     ('max_errors', 'restart=True')
     """
     return _spelling(name, value)
+
+
+def no_effect(name: str, needed: str) -> str:
+    """Return the sentence that refuses a parameter, since it needs something else.
+
+    Examples
+    --------
+    >>> no_effect("n_chains", parameter("strategy", "reason"))
+    "n_chains is for strategy='reason': give that, or drop n_chains."
+    """
+    return f"{parameter(name)} is for {needed}: give that, or drop {parameter(name)}."
 
 
 def current_spelling() -> Spelling:

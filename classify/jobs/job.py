@@ -17,7 +17,7 @@ from classify.rows import rows_of_cells
 from classify.tables.chunk import Chunk
 from classify.tables.formats import ResultKind
 from classify.tables.table import Table
-from classify.wording import parameter
+from classify.wording import no_effect, parameter
 
 __all__ = [
     "Classification",
@@ -135,10 +135,7 @@ class Classification:
         )
         scoring = self.classifier.scorer().scoring
         if self.reasoning and scoring.strategy != "reason":
-            raise ConfigError(
-                f"{parameter('reasoning')} is for {parameter('strategy', 'reason')}: "
-                f"give that, or drop {parameter('reasoning')}."
-            )
+            raise ConfigError(no_effect("reasoning", parameter("strategy", "reason")))
 
     @property
     def reasoning_kinds(self) -> dict[str, ResultKind]:
