@@ -20,6 +20,7 @@ __all__ = [
     "TEXT",
     "Allowed",
     "Setting",
+    "at_least",
     "check_parameters",
     "check_settings",
     "instance_of",
@@ -194,6 +195,20 @@ def number(
         ),
         f"a {'whole ' * whole}number {bounds}",
     )
+
+
+def at_least(low: float, *, whole: bool = False) -> Allowed:
+    """Allow finite numbers from a bound on.
+
+    Examples
+    --------
+    >>> at_least(1, whole=True).says
+    'a whole number, at least 1'
+    >>> at_least(0).written
+    'a number of at least 0'
+    """
+    bounded = number(f"at least {low:g}", lambda value: value >= low, whole=whole)
+    return bounded._replace(written=f"a {'whole ' * whole}number of at least {low:g}")
 
 
 def optional(allowed: Allowed, *, written: str = "") -> Allowed:

@@ -19,6 +19,7 @@ from classify.parameters import (
     TEXT,
     Allowed,
     Setting,
+    at_least,
     check_settings,
     instance_of,
     listed,
@@ -46,7 +47,7 @@ def _speculation(value: Any) -> Any:
 
 
 def _is_batch_size(value: Any) -> bool:
-    return value == "auto" or number("", lambda n: n >= 1, whole=True).holds(value)
+    return value == "auto" or at_least(1, whole=True).holds(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +224,7 @@ class Scoring:
         int,
         Setting(
             "With reason, the most tokens of a thought.",
-            number("at least 1", lambda value: value >= 1, whole=True),
+            at_least(1, whole=True),
             metavar="N",
         ),
     ] = 512
@@ -232,7 +233,7 @@ class Scoring:
         Setting(
             "With reason, how many thoughts to average: 1 is greedy, several are "
             "sampled.",
-            number("at least 1", lambda value: value >= 1, whole=True),
+            at_least(1, whole=True),
             metavar="N",
         ),
     ] = 1
@@ -249,7 +250,7 @@ class Scoring:
         int,
         Setting(
             "Seed with which several thoughts are sampled.",
-            number("at least 0", lambda value: value >= 0, whole=True),
+            at_least(0, whole=True),
             metavar="N",
         ),
     ] = 0
@@ -303,7 +304,7 @@ class Generation:
         int,
         Setting(
             "Maximum number of tokens to generate.",
-            number("from 1", lambda value: value >= 1, whole=True),
+            at_least(1, whole=True),
             metavar="N",
             panel="Generation",
         ),
@@ -312,7 +313,7 @@ class Generation:
         float,
         Setting(
             "0 takes the likeliest token; above 0, tokens are drawn.",
-            number("from 0", lambda value: value >= 0.0),
+            at_least(0),
             metavar="NUMBER",
             panel="Generation",
             read=_number_of_text,
@@ -322,7 +323,7 @@ class Generation:
         int,
         Setting(
             "Generations for each text; above 1 needs a temperature.",
-            number("from 1", lambda value: value >= 1, whole=True),
+            at_least(1, whole=True),
             metavar="N",
             panel="Generation",
         ),
@@ -331,7 +332,7 @@ class Generation:
         int | None,
         Setting(
             "Seed of the draws.",
-            optional(number("from 0", lambda value: value >= 0, whole=True)),
+            optional(at_least(0, whole=True)),
             metavar="N",
             panel="Generation",
         ),

@@ -18,7 +18,7 @@ from classify.label_values import labels_of_y
 from classify.labels import LabelSet
 from classify.markup import table
 from classify.metrics import mutual_information
-from classify.parameters import check_parameters, number
+from classify.parameters import at_least, check_parameters
 from classify.prompted_model import Progress
 from classify.prompts import PromptTemplate
 from classify.prompts.candidates import CURRENT, candidate_prompts
@@ -228,8 +228,7 @@ def tune_rows(
     begins : callable, default=None
         Called once, with the number of texts to score in all.
     """
-    whole = number("at least 2", lambda size: size >= 2, whole=True)
-    check_parameters("tune_prompt", n_texts=(n_texts, whole))
+    check_parameters("tune_prompt", n_texts=(n_texts, at_least(2, whole=True)))
     chosen = _drawn(rows, n_texts, random_state)
     names = None if true is None else np.array(true, dtype=np.str_)[chosen]
     if names is not None and len(names) < MIN_LABELLED:

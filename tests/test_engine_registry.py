@@ -124,7 +124,7 @@ def test_the_doctor_knows_the_tiny_engine(tiny):
         ),
         (
             ("--engine-option", "sharpness=high"),
-            "--engine-option sharpness=… must be a number from 0. Got 'high'.",
+            "--engine-option sharpness=… must be a number, at least 0. Got 'high'.",
         ),
         (
             ("--engine-option", "speed=2"),
@@ -234,13 +234,13 @@ def test_what_every_option_is_for_is_one_sentence():
 
 
 VALUES = {
-    "cache_bytes": ("transformers", "a lot", "a whole number from 0, or None"),
+    "cache_bytes": ("transformers", "a lot", "a whole number, at least 0, or None"),
     "attn_implementation": ("transformers", 3, "a string, or None"),
     "url": ("server", 8000, "a string, or None"),
-    "retries": ("server", True, "a number from 0"),
+    "retries": ("server", True, "a number, at least 0"),
     "self_test": ("server", "no", "a boolean"),
-    "max_num_seqs": ("vllm", 0, "a whole number from 1, or None"),
-    "tensor_parallel_size": ("vllm", "two", "a whole number from 1"),
+    "max_num_seqs": ("vllm", 0, "a whole number, at least 1, or None"),
+    "tensor_parallel_size": ("vllm", "two", "a whole number, at least 1"),
     "lora": ("vllm", 5, "the path of a folder, or None"),
 }
 

@@ -344,11 +344,11 @@ OPTIONS = {
             "most requests at once. Got 0."
         ),
     ),
-    "timeout": ({"timeout": 0}, "timeout must be a number from 0.001. Got 0."),
-    "retries": ({"retries": -1}, "retries must be a number from 0. Got -1."),
+    "timeout": ({"timeout": 0}, "timeout must be a number, at least 0.001. Got 0."),
+    "retries": ({"retries": -1}, "retries must be a number, at least 0. Got -1."),
     "patience": (
         {"patience": "long"},
-        "patience must be a number from 0. Got 'long'.",
+        "patience must be a number, at least 0. Got 'long'.",
     ),
     "speculation": (
         {"speculation": "ngram"},

@@ -13,9 +13,8 @@ from classify.engines.kinds import (
     EngineKind,
     EngineOption,
     Verdict,
-    number_from,
 )
-from classify.parameters import instance_of
+from classify.parameters import at_least, instance_of
 from classify.tokenizer import load_tokenizer
 
 _FIXED = "{which} has no choice of {setting}: leave {setting} out."
@@ -73,7 +72,7 @@ KIND = EngineKind(
     engine="tests.tiny_engine:TinyEngine",
     models="a folder with a tokenizer",
     options=(
-        EngineOption("sharpness", number_from(0), "How sure the model is."),
+        EngineOption("sharpness", at_least(0), "How sure the model is."),
         EngineOption(
             "patient",
             instance_of("a boolean", bool),
@@ -82,7 +81,7 @@ KIND = EngineKind(
         ),
         EngineOption(
             "seed_model",
-            number_from(0, whole=True),
+            at_least(0, whole=True),
             "Which model it is.",
             selects=True,
         ),

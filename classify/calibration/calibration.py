@@ -9,6 +9,7 @@ import numpy.typing as npt
 from classify.calibration.methods import METHODS
 from classify.calibration.rows import FloatArray, RowMap
 from classify.parameters import (
+    at_least,
     check_parameters,
     instance_of,
     number,
@@ -41,19 +42,18 @@ class Options:
     random_state: int | None
 
     def __post_init__(self) -> None:
-        at_least_0 = number("at least 0", lambda value: value >= 0)
         check_parameters(
             "LabelCalibrator",
             method=(self.method, one_of(*METHODS)),
             bias_init=(self.bias_init, one_of("prior_matching", "zero")),
-            l2_log_scale=(self.l2_log_scale, at_least_0),
-            l2_bias=(self.l2_bias, at_least_0),
+            l2_log_scale=(self.l2_log_scale, at_least(0)),
+            l2_bias=(self.l2_bias, at_least(0)),
             floor=(self.floor, number("at most -1 (nats)", lambda value: value <= -1)),
-            cv=(self.cv, number("at least 2", lambda value: value >= 2, whole=True)),
+            cv=(self.cv, at_least(2, whole=True)),
             force=(self.force, instance_of("a boolean", bool)),
             random_state=(
                 self.random_state,
-                optional(number("at least 0", lambda value: value >= 0, whole=True)),
+                optional(at_least(0, whole=True)),
             ),
         )
 

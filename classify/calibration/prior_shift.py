@@ -20,7 +20,7 @@ from classify.calibration.checks import (
 from classify.calibration.methods import LABELLED_METHODS
 from classify.calibration.rows import FloatArray, normalised
 from classify.errors import ConfigError, DataError
-from classify.parameters import check_parameters, instance_of, number
+from classify.parameters import at_least, check_parameters, instance_of
 
 __all__ = ["PriorShift"]
 
@@ -119,9 +119,9 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
             "PriorShift",
             max_iter=(
                 self.max_iter,
-                number("at least 1", lambda value: value >= 1, whole=True),
+                at_least(1, whole=True),
             ),
-            tol=(self.tol, number("at least 0", lambda value: value >= 0)),
+            tol=(self.tol, at_least(0)),
             force=(self.force, instance_of("a boolean", bool)),
         )
         source = self.prior_from

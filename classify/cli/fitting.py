@@ -11,7 +11,7 @@ from classify.cli.decisions import SHARE
 from classify.cli.groups import OutputFormat, Overwrite, data_setting
 from classify.cli.options import split_labels
 from classify.errors import ConfigError
-from classify.parameters import BOOLEAN, TEXT, Setting, number, one_of
+from classify.parameters import BOOLEAN, TEXT, Setting, at_least, number, one_of
 
 if TYPE_CHECKING:
     from classify.jobs import CalibrationWishes
@@ -119,7 +119,7 @@ class TuneOptions:
         int,
         data_setting(
             "Texts to score with each prompt; drawn at random if there are more.",
-            number("from 2", lambda value: value >= 2, whole=True),
+            at_least(2, whole=True),
             metavar="N",
         ),
     ] = 64

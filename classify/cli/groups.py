@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from classify.parameters import BOOLEAN, TEXT, Setting, number, one_of
+from classify.parameters import BOOLEAN, TEXT, Setting, at_least, one_of
 
 if TYPE_CHECKING:
     from classify.tables.table import Table
@@ -22,7 +22,6 @@ __all__ = [
     "is_stream",
 ]
 
-_FROM_1 = number("from 1", lambda value: value >= 1, whole=True)
 # As `classify.tables.formats` lists them; a test compares them.
 _FORMAT = one_of("csv", "tsv", "jsonl", "parquet")
 
@@ -57,10 +56,14 @@ class Reading:
     """How files are read, and which of their rows."""
 
     limit: Annotated[
-        int | None, data_setting("Only the first N rows.", _FROM_1, metavar="N")
+        int | None,
+        data_setting("Only the first N rows.", at_least(1, whole=True), metavar="N"),
     ] = None
     sample: Annotated[
-        int | None, data_setting("Only N rows, drawn at random.", _FROM_1, metavar="N")
+        int | None,
+        data_setting(
+            "Only N rows, drawn at random.", at_least(1, whole=True), metavar="N"
+        ),
     ] = None
     shard: Annotated[
         str | None,
@@ -232,7 +235,7 @@ class JobOptions:
         int | None,
         _job_setting(
             "Engines on the Ray cluster.",
-            _FROM_1,
+            at_least(1, whole=True),
             metavar="N",
             default="one per GPU, or one per two CPUs",
         ),

@@ -16,8 +16,8 @@ from classify.errors import InputError
 from classify.metrics.labelled import check_lengths, label_codes
 from classify.parameters import (
     Allowed,
+    at_least,
     check_parameters,
-    number,
     one_of,
     optional,
 )
@@ -247,7 +247,7 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
             ),
             random_state=(
                 self.random_state,
-                optional(number("at least 0", lambda seed: seed >= 0, whole=True)),
+                optional(at_least(0, whole=True)),
             ),
         )
 

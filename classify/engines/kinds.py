@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 from classify.engines.protocol import BaseEngine
 from classify.errors import ConfigError, missing_dependency
-from classify.parameters import Allowed, number
+from classify.parameters import Allowed
 from classify.wording import parameter
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "EngineOption",
     "Requirement",
     "Verdict",
-    "number_from",
 ]
 
 # What `classify.engines.load_engine` may be told of any engine, and the values that ask
@@ -106,18 +105,6 @@ class Verdict(NamedTuple):
 
     is_taken: bool
     reason: str
-
-
-def number_from(low: float, *, whole: bool = False) -> Allowed:
-    """Allow finite numbers from a bound on.
-
-    Examples
-    --------
-    >>> number_from(1, whole=True).says
-    'a whole number from 1'
-    """
-    inner = number("", lambda value: value >= low, whole=whole)
-    return Allowed(f"a {'whole ' * whole}number from {low:g}", inner.holds)
 
 
 @dataclass(frozen=True, kw_only=True)

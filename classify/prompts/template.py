@@ -9,9 +9,9 @@ from classify.labels import LabelSet
 from classify.parameters import (
     TEXT,
     Setting,
+    at_least,
     check_settings,
     listed,
-    number,
     one_of,
     optional,
 )
@@ -151,7 +151,7 @@ class PromptTemplate:
         int,
         Setting(
             "Number of orders of the options; the answers are averaged.",
-            number("at least 1", lambda value: value >= 1, whole=True),
+            at_least(1, whole=True),
             metavar="N",
         ),
     ] = 1

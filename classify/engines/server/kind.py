@@ -5,9 +5,8 @@ from classify.engines.kinds import (
     EngineKind,
     EngineOption,
     Requirement,
-    number_from,
 )
-from classify.parameters import instance_of, optional
+from classify.parameters import at_least, instance_of, optional
 
 __all__ = ["KIND"]
 
@@ -48,19 +47,19 @@ KIND = EngineKind(
         ),
         EngineOption(
             "timeout",
-            number_from(1e-3),
+            at_least(1e-3),
             "Seconds that an answer may take.",
             changes_values=False,
         ),
         EngineOption(
             "retries",
-            number_from(0),
+            at_least(0),
             "How often a request that failed is sent again.",
             changes_values=False,
         ),
         EngineOption(
             "patience",
-            number_from(0),
+            at_least(0),
             "Seconds to go on asking a server that is away or busy.",
             changes_values=False,
         ),

@@ -5,9 +5,8 @@ from classify.engines.kinds import (
     EngineKind,
     EngineOption,
     Verdict,
-    number_from,
 )
-from classify.parameters import instance_of, optional
+from classify.parameters import at_least, instance_of, optional
 
 __all__ = ["KIND"]
 
@@ -26,7 +25,7 @@ KIND = EngineKind(
         ),
         EngineOption(
             "cache_bytes",
-            optional(number_from(0, whole=True)),
+            optional(at_least(0, whole=True)),
             "Bytes of keys and values to keep between reads.",
             changes_values=False,
         ),

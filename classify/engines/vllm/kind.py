@@ -11,9 +11,8 @@ from classify.engines.kinds import (
     EngineOption,
     Requirement,
     Verdict,
-    number_from,
 )
-from classify.parameters import instance_of, optional
+from classify.parameters import at_least, instance_of, optional
 from classify.wording import parameter
 
 __all__ = ["KIND"]
@@ -80,7 +79,7 @@ def _suits(model: Any, device: str) -> Verdict:
     return Verdict(is_taken=True, reason="there is a GPU for it")
 
 
-_COUNT = number_from(1, whole=True)
+_COUNT = at_least(1, whole=True)
 _FLAG = instance_of("a boolean", bool)
 
 KIND = EngineKind(
@@ -102,12 +101,12 @@ KIND = EngineKind(
         ),
         EngineOption(
             "max_model_len",
-            number_from(-1, whole=True),
+            at_least(-1, whole=True),
             "Tokens of context; less takes less memory.",
         ),
         EngineOption(
             "gpu_memory_utilization",
-            number_from(0),
+            at_least(0),
             "Share of the GPU's memory to take.",
             changes_values=False,
         ),
