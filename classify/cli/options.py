@@ -3,7 +3,7 @@
 import csv
 import inspect
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,7 +36,7 @@ class Option(NamedTuple):
     types : frozenset of type
         What the value may be.
     default : Any
-        The setting's own; None where it is made anew for each.
+        The setting's own; None where each instance gets a new one.
     panel : str
         The heading that it stands under in help.
     """
@@ -139,9 +139,7 @@ class Option(NamedTuple):
         return (value for value in values if value.startswith(incomplete))
 
 
-def options_of(
-    kind: Any, *, panel: str = "", but: Collection[str] = ()
-) -> tuple[Option, ...]:
+def options_of(kind: Any, *, panel: str = "") -> tuple[Option, ...]:
     """Return the options of a dataclass of settings, in the order of its fields.
 
     Parameters
@@ -149,8 +147,6 @@ def options_of(
     kind : type
     panel : str, default=""
         The heading in help of settings that name none.
-    but : collection of str, default=()
-        Names to leave out.
     """
     of_fields: dict[str, Field[Any]] = {each.name: each for each in fields(kind)}
     return tuple(
@@ -162,7 +158,7 @@ def options_of(
             setting.panel or panel,
         )
         for name, setting in settings_of(kind).items()
-        if setting.help and name not in but
+        if setting.help
     )
 
 

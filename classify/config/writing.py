@@ -1,6 +1,5 @@
 """A task as the text of a task file."""
 
-from dataclasses import fields
 from typing import Any
 
 import yaml
@@ -57,11 +56,7 @@ _Dumper.add_representer(str, _text)
 
 def _changed(settings: Any) -> dict[str, Any]:
     default = type(settings)()
-    values = {
-        each.name: getattr(settings, each.name)
-        for each in fields(settings)
-        if each.name in settings_of(type(settings))
-    }
+    values = {name: getattr(settings, name) for name in settings_of(type(settings))}
     return {
         name: value for name, value in values.items() if value != getattr(default, name)
     }
