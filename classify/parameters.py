@@ -54,7 +54,7 @@ class Allowed(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What the annotation of a setting holds beside its type.
+    """What the annotation of a setting holds besides its type.
 
     Attributes
     ----------

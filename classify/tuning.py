@@ -140,7 +140,7 @@ def tune_prompt(
 
     Without labels the best prompt is the one whose predictions say most about the text:
     that of the greatest mutual information between label and text (Sorensen et al.,
-    2022). With labels it is that of the least cross-validated log loss after
+    2022). With labels it is the one with the lowest cross-validated log loss after
     calibration.
 
     Parameters

@@ -104,7 +104,7 @@ def test_a_file_and_a_text(tickets):
 
 def test_an_output_for_one_text(tmp_path):
     assert refused("predict", *LABELS, "--text", "a", "-o", tmp_path / "out.csv") == (
-        "Error: --output is for files, and here one text is classified: name a file, "
+        "Error: --output is for files, and here one text is given: name a file, "
         "or drop --output."
     )
 

@@ -269,7 +269,7 @@ def test_what_is_refused_exists():
         (
             ("--workers", "2"),
             (
-                "--workers is for files, and here one text is classified: name a file, "
+                "--workers is for files, and here one text is given: name a file, "
                 "or drop --workers."
             ),
         ),
@@ -304,7 +304,7 @@ def test_options_that_need_others(arguments, sentence):
             "rows.parquet",
             "",
             ("--encoding", "utf-8"),
-            "--encoding is for text files, and Parquet is none: drop --encoding.",
+            "--encoding is for text files, and Parquet is not text: drop --encoding.",
         ),
         (
             "rows.csv",

@@ -119,7 +119,7 @@ def test_a_log_is_not_appended_to_anything(folder):
         log.write_text(content)
         said = refused(*command, "--log-json", "log.jsonl")
         assert said == (
-            "The log 'log.jsonl' exists and is something else: give it another name."
+            "'log.jsonl' exists and is not a log: give the log another name."
         )
         assert log.read_text() == content
 
@@ -177,7 +177,7 @@ def test_a_report_is_replaced_and_other_files_stay(folder):
     mine = folder / "predictions.csv"
     mine.write_text("mine")
     assert refused(*command, "--report", ".") == (
-        f"'predictions.csv' exists and is not of a report by this command. {HOW}"
+        f"'predictions.csv' exists and is not part of a report by this command. {HOW}"
     )
     assert mine.read_text() == "mine"
     run(*command, "--report", ".", "--overwrite")

@@ -95,7 +95,7 @@ REFUSED = {
     "a file's option": (
         ["--text", "a", "--words", "yes", "--limit", "2"],
         (
-            "--limit is for files, and here one text is classified: name a file, or "
+            "--limit is for files, and here one text is given: name a file, or "
             "drop --limit."
         ),
     ),

@@ -56,8 +56,8 @@ def test_only_its_own_file_is_replaced(source, tmp_path):
     output.write_text("labels: [a, b]\n")
     result = run(source, "--labels", LABELS, "-o", output, code=2)
     assert result.stderr == (
-        f"Error: '{output}' exists and is not of classify tune. Give another name, or "
-        "--overwrite to replace it.\n"
+        f"Error: '{output}' exists and was not written by classify tune. Give "
+        "another name, or --overwrite to replace it.\n"
     )
     output.write_text("# Written by classify tune.\n")
     shown = run(source, "--labels", LABELS, "-o", output, "--n-texts", "2").stderr

@@ -229,8 +229,8 @@ $ classify tune tickets.csv --task tickets.yaml -o tuned.yaml
 
 Compare prompts on some dozens of texts, and find the one that suits the
 model: without labels, the one whose predictions say most about the text; with
---label-column, the one of the least cross-validated log loss. --output writes
-it to a task file. (classify demo --files writes the files of the example.)
+--label-column, the one with the lowest cross-validated log loss. --output
+writes it to a task file. (classify demo --files writes the example's files.)
 """,
     *_LABELS,
     *_TEXT_COLUMN,
@@ -338,8 +338,8 @@ def evaluate(
 
 $ classify track --text "Where is my parcel?" --words "parcel,card"
 
-Let the model go on from texts as it likes, and follow how likely it finds
-some words at every step. There are no labels, and nothing is classified.
+Let the model continue texts freely, and track how likely it finds some words
+at every step. There are no labels, and nothing is classified.
 
 Of a file, the output has a row for each text, step and word: row (of the
 input, from 1), generation (with --n), step, token (generated there), word,
@@ -362,7 +362,7 @@ def track(
     generation: Generation,
     reading: Reading,
 ) -> None:
-    """Follow how likely words are while the model goes on from a text."""
+    """Track how likely words are while the model continues a text."""
     if bool(sources) == (options.text is not None):
         raise ConfigError("Name a file with texts, or give --text, and not both.")
     words, task = options.spellings(), task_of(given)

@@ -1,4 +1,4 @@
-"""The options that commands share, beside those that change a task."""
+"""The options that commands share, besides those that change a task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

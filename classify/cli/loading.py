@@ -27,7 +27,7 @@ def with_text_column(
     column = table.only_column(beside)
     if column is None or column == task.text_column:
         return task
-    only = "the only one" if beside is None else f"the only one beside {beside!r}"
+    only = "the only one" if beside is None else f"the only one besides {beside!r}"
     notes.note(f"The texts are in column {column!r}, {only} of {table.name}.")
     return task.changed({"text_column": column})
 

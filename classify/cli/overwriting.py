@@ -65,7 +65,7 @@ def check_columns(output: Path, wanted: Sequence[str], written: "OutputFormat") 
 def check_tuned(output: Path) -> None:
     """Raise DataError if a file that is there was not written by classify tune."""
     if _has_content(output) and not _starts(output).startswith(TUNED.encode()):
-        raise _refusal(output, "exists and is not of classify tune")
+        raise _refusal(output, "exists and was not written by classify tune")
 
 
 def check_calibration(
@@ -112,11 +112,11 @@ def check_report(folder: Path) -> None:
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise _refusal(taken[0], "exists and is not of a report by this command")
+        raise _refusal(taken[0], "exists and is not part of a report by this command")
 
 
 def check_log(path: Path) -> None:
-    """Raise DataError if a file that is appended to is something else than a log."""
+    """Raise DataError if the file of a log exists and is not a log."""
     if not _has_content(path):
         return
     try:
@@ -125,7 +125,7 @@ def check_log(path: Path) -> None:
         line = None
     if not isinstance(line, dict) or "event" not in line:
         raise DataError(
-            f"The log {str(path)!r} exists and is something else: give it another name."
+            f"{str(path)!r} exists and is not a log: give the log another name."
         )
 
 

@@ -58,7 +58,7 @@ USES: Mapping[str, Use] = {
     **_OF_ENGINES,
     "files are read": Use(
         ("labels_column", "text_column", *_names(Reading), *_names(JobOptions)),
-        "{option} is for files, and here one text is classified: name a file, or drop "
+        "{option} is for files, and here one text is given: name a file, or drop "
         "{option}.",
     ),
     "one text is read": Use(
@@ -93,7 +93,7 @@ USES: Mapping[str, Use] = {
     ),
     "a file is text": Use(
         ("encoding",),
-        "{option} is for text files, and Parquet is none: drop {option}.",
+        "{option} is for text files, and Parquet is not text: drop {option}.",
     ),
     "the prompt has the text": Use(
         ("text_column",),

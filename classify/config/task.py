@@ -1,6 +1,6 @@
 """Task files: what to classify into, how to ask and what to ask, as YAML.
 
-A `Task` holds everything that `classify predict` needs beside the data. Options of the
+A `Task` holds everything that `classify predict` needs besides the data. Options of the
 command line are changes of a task, checked by the same rules.
 """
 
@@ -211,7 +211,7 @@ def _with(
     """Return a dataclass of settings with other values; `inside` is its own key."""
     kind: Any = type(base)
     own = settings_of(kind)
-    # Of a dataclass that is no setting itself, the settings are keys beside the others.
+    # Settings of a dataclass that is no setting itself are keys next to the others.
     groups = {each.name: each.type for each in fields(kind) if is_dataclass(each.type)}
     allowed = [
         key
