@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from classify.engines.protocol import BaseEngine
-from classify.errors import ConfigError, missing_dependency
+from classify.errors import ConfigError, MissingDependencyError, missing_dependency
 from classify.parameters import Allowed
 from classify.wording import parameter
 
@@ -99,6 +99,10 @@ class Requirement(NamedTuple):
     need: str
     note: str = ""
 
+    def missing(self) -> MissingDependencyError:
+        """Return the error for the package that is missing."""
+        return missing_dependency(self.need, self.extra, note=self.note)
+
 
 class Verdict(NamedTuple):
     """Whether ``engine="auto"`` takes an engine, and why, in words."""
@@ -170,7 +174,7 @@ class EngineKind:
         """
         needed = self.requires
         if needed is not None and find_spec(needed.module) is None:
-            raise missing_dependency(needed.need, needed.extra, note=needed.note)
+            raise needed.missing()
         return cast(BaseEngine, self.engine_class().load(model, **options))
 
     def engine_class(self) -> Any:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from classify.engines.server.address import is_loopback
+from classify.engines.server.kind import HTTPX
 from classify.engines.server.replies import (
     Refusal,
     parsed_json,
@@ -15,7 +16,7 @@ from classify.engines.server.replies import (
     sentence_of,
 )
 from classify.engines.server.retrying import Fault, Patience, Trial, fault_of_status
-from classify.errors import ConfigError, EngineError, missing_dependency
+from classify.errors import ConfigError, EngineError
 from classify.wording import parameter
 
 if TYPE_CHECKING:
@@ -317,5 +318,5 @@ def _require_httpx() -> Any:
     try:
         import httpx
     except ModuleNotFoundError as error:
-        raise missing_dependency("The server engine needs httpx", "server") from error
+        raise HTTPX.missing() from error
     return httpx

@@ -8,7 +8,9 @@ from classify.engines.kinds import (
 )
 from classify.parameters import at_least, instance_of, optional
 
-__all__ = ["KIND"]
+__all__ = ["HTTPX", "KIND"]
+
+HTTPX = Requirement("httpx", "server", "The server engine needs httpx")
 
 _TEXT = optional(instance_of("a string", str))
 _CHOSEN = (
@@ -73,5 +75,5 @@ KIND = EngineKind(
     refused={"dtype": _CHOSEN, "device": _CHOSEN, "speculation": NO_SPECULATION},
     runs_here=False,
     packages=("httpx",),
-    requires=Requirement("httpx", "server", "The server engine needs httpx"),
+    requires=HTTPX,
 )

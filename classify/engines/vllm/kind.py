@@ -15,7 +15,14 @@ from classify.engines.kinds import (
 from classify.parameters import at_least, instance_of, optional
 from classify.wording import parameter
 
-__all__ = ["KIND"]
+__all__ = ["KIND", "VLLM"]
+
+VLLM = Requirement(
+    "vllm",
+    "vllm",
+    "The vllm engine needs vLLM",
+    note=" on a machine with a GPU. The README says how to install it without one.",
+)
 
 # The first vLLM with what tracking hooks into, in both of its model runners.
 _OLDEST = (0, 26)
@@ -159,12 +166,7 @@ KIND = EngineKind(
     takes_other_options=True,
     uses_gpus=True,
     packages=_PACKAGES,
-    requires=Requirement(
-        "vllm",
-        "vllm",
-        "The vllm engine needs vLLM",
-        note=" on a machine with a GPU. The README says how to install it without one.",
-    ),
+    requires=VLLM,
     fault=_fault,
     suits=_suits,
 )

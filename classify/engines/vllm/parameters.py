@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from classify.engines.vllm.kind import VLLM
 from classify.engines.vllm.wire import Wanted
-from classify.errors import EngineError, MissingDependencyError, missing_dependency
+from classify.errors import EngineError, MissingDependencyError
 
 __all__ = [
     "columns",
@@ -115,12 +116,7 @@ def require_vllm() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "vllm":
             raise _broken(error) from error
-        raise missing_dependency(
-            "The vllm engine needs vLLM",
-            "vllm",
-            note=" on a machine with a GPU. The README says how to install it without "
-            "one.",
-        ) from error
+        raise VLLM.missing() from error
     except ImportError as error:
         raise _broken(error) from error
     return vllm
