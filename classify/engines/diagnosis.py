@@ -1,14 +1,13 @@
 """What is installed, what an engine runs, and whether it answers right."""
 
 import platform
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 
 from classify.distribution import VERSION
+from classify.engines.kinds import installed_packages
 from classify.engines.protocol import Engine, Finding, with_defaults
 from classify.engines.registry import kinds
 
-__all__ = ["describe", "environment", "findings", "installed_packages"]
+__all__ = ["describe", "environment", "findings"]
 
 
 def environment() -> dict[str, str]:
@@ -27,17 +26,6 @@ def environment() -> dict[str, str]:
         "Packages": ", ".join(packages),
         "Devices": "; ".join(device_names()),
     }
-
-
-def installed_packages(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those distributions that are installed, by name."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def describe(engine: Engine) -> dict[str, str]:

@@ -5,9 +5,10 @@ Each engine's folder has a module `kind` with one `EngineKind`, and
 engine by its name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "EngineOption",
     "Requirement",
     "Verdict",
+    "installed_packages",
 ]
 
 # What `classify.engines.load_engine` may be told of any engine, and the values that ask
@@ -109,6 +111,17 @@ class Verdict(NamedTuple):
 
     is_taken: bool
     reason: str
+
+
+def installed_packages(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those distributions that are installed, by name."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

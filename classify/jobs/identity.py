@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from classify import __version__
-from classify.engines.diagnosis import installed_packages
+from classify.engines.kinds import installed_packages
 from classify.engines.registry import changes_values, kinds
 from classify.fingerprint import DATE, is_folder
 from classify.jobs.job import Classification

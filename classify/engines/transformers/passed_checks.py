@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ import torch
 
 from classify.atomic import atomic_file
 from classify.distribution import VERSION
+from classify.engines.kinds import installed_packages
 
 __all__ = ["Check", "PassedChecks", "identity"]
 
@@ -79,14 +79,12 @@ class PassedChecks:
     @classmethod
     def of(cls, model: Any) -> "PassedChecks":
         """Return those of models like this one; of a damaged model, none."""
-        if not _is_finite(model):
+        folder = _folder()
+        # Looking at all weights takes time: not where nothing is remembered.
+        if folder is None or not _is_finite(model):
             return cls("", None)
         described = json.dumps(identity(model), default=str).encode()
-        folder = _folder()
-        return cls(
-            hashlib.sha256(described).hexdigest()[:32],
-            None if folder is None else folder / _FILE_NAME,
-        )
+        return cls(hashlib.sha256(described).hexdigest()[:32], folder / _FILE_NAME)
 
     def imply(self, check: Check) -> bool:
         """Whether a check need not be run."""
@@ -106,13 +104,13 @@ class PassedChecks:
 
 
 def identity(model: Any) -> dict[str, Any]:
-    """Return all that the result of a check may depend on, apart from weights."""
+    """Return everything but the weights that the result of a check may depend on."""
     config = model.config
     device = next(model.parameters()).device
     return {
         "classify": VERSION,
         "code": _digest_of_code(),
-        "packages": [_version(name) for name in _PACKAGES],
+        "packages": installed_packages(_PACKAGES),
         "model": _name(type(model)),
         # Adapters and quantization put modules of their own in place of others.
         "modules": sorted({_name(type(module)) for module in model.modules()}),
@@ -143,13 +141,6 @@ def _device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu {torch.backends.cpu.get_cpu_capability()}"
     return device.type
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 @cache

@@ -1,7 +1,6 @@
 """The vLLM engine before it is loaded."""
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from classify.engines.kinds import (
     EngineOption,
     Requirement,
     Verdict,
+    installed_packages,
 )
 from classify.parameters import at_least, instance_of, optional
 from classify.wording import parameter
@@ -37,12 +37,7 @@ def _installed() -> str | None:
     """
     if find_spec("vllm") is None:
         return None
-    for distribution in _PACKAGES:
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return "unknown"
+    return next(iter(installed_packages(_PACKAGES).values()), "unknown")
 
 
 def _is_supported(installed: str) -> bool:
