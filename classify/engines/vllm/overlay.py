@@ -31,7 +31,7 @@ def wanted_of(sampling_params: Any) -> tuple[Wanted | None, bool]:
 
 
 def overlaid(
-    stock: LogprobsTensors | None, columns: Columns, step: Step, n_rows: int
+    stock: LogprobsTensors | None, columns: Columns, step: Step
 ) -> LogprobsTensors:
     """Return the stock columns with those of the tracking rows in their places."""
     ids, values, ranks = columns.token_ids, columns.values, columns.ranks
@@ -39,9 +39,9 @@ def overlaid(
         if step.all_rows:
             return LogprobsTensors(ids.to(torch.int32), values, ranks)
         stock = LogprobsTensors(
-            ids.new_zeros((n_rows, 1), dtype=torch.int32),
-            values.new_full((n_rows, 1), float("-inf")),
-            ranks.new_zeros(n_rows),
+            ids.new_zeros((step.n_rows, 1), dtype=torch.int32),
+            values.new_full((step.n_rows, 1), float("-inf")),
+            ranks.new_zeros(step.n_rows),
         )
     width = max(ids.shape[1], stock.logprobs.shape[1])
     return stock._replace(

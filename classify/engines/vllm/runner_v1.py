@@ -154,9 +154,7 @@ class TrackingSampler(Sampler):  # type: ignore[misc]
         sampled = output.sampled_token_ids
         columns = step.columns(logits, sampled[:, 0].long())
         self.tracking.advance(step, sampled)
-        output.logprobs_tensors = overlaid(
-            output.logprobs_tensors, columns, step, len(logits)
-        )
+        output.logprobs_tensors = overlaid(output.logprobs_tensors, columns, step)
         return output
 
 
@@ -206,7 +204,7 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
         chosen[flat[at]] = sampled.flatten()[at].clamp(min=0).long()
         columns = step.columns(logits, chosen)
         self.tracking.advance(step, sampled)
-        ours = overlaid(None, columns, step, len(drafted))
+        ours = overlaid(None, columns, step)
         spread = LogprobsTensors(
             ours.logprob_token_ids[flat],
             ours.logprobs[flat],

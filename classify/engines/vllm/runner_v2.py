@@ -4,6 +4,7 @@ V2 keeps each request in one place from start to end, its index in ``req_states`
 that this index is the slot.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,8 @@ class TrackingSampler(Sampler):  # type: ignore[misc]
         self, logits: torch.Tensor, input_batch: Any, *args: Any, **options: Any
     ) -> Any:
         """Sample, and track."""
-        step = _step(self.tracking, logits, input_batch)
-        if step is None:
-            return super().__call__(logits, input_batch, *args, **options)
-        output = super().__call__(_spare(step, logits), input_batch, *args, **options)
-        return _with_columns(output, step, logits, input_batch)
+        stock = super().__call__
+        return _tracked(stock, self.tracking, logits, input_batch, *args, **options)
 
 
 class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
@@ -73,11 +71,24 @@ class TrackingRejectionSampler(RejectionSampler):  # type: ignore[misc]
         self, logits: torch.Tensor, input_batch: Any, *args: Any, **options: Any
     ) -> Any:
         """Verify drafts, and track."""
-        step = _step(self.tracking, logits, input_batch)
-        if step is None:
-            return super().__call__(logits, input_batch, *args, **options)
-        output = super().__call__(_spare(step, logits), input_batch, *args, **options)
-        return _with_columns(output, step, logits, input_batch)
+        stock = super().__call__
+        return _tracked(stock, self.tracking, logits, input_batch, *args, **options)
+
+
+def _tracked(
+    stock: Callable[..., Any],
+    tracking: TrackingState,
+    logits: torch.Tensor,
+    input_batch: Any,
+    *args: Any,
+    **options: Any,
+) -> Any:
+    """Return what a stock sampler does, with tracked values where they are wanted."""
+    step = _step(tracking, logits, input_batch)
+    if step is None:
+        return stock(logits, input_batch, *args, **options)
+    output = stock(_spare(step, logits), input_batch, *args, **options)
+    return _with_columns(output, step, logits, input_batch)
 
 
 def _step(
@@ -121,7 +132,7 @@ def _with_columns(
         accepted = steps < output.num_sampled.unsqueeze(1)
         step.advance(torch.where(accepted, sampled, 0), accepted)
     expanded = step.n_rows != len(input_batch.cu_num_logits_np) - 1
-    tensors = overlaid(output.logprobs_tensors, columns, step, step.n_rows)
+    tensors = overlaid(output.logprobs_tensors, columns, step)
     output.logprobs_tensors = tensors._replace(
         cu_num_generated_tokens=(
             input_batch.cu_num_logits_np.tolist() if expanded else None
