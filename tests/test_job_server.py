@@ -133,7 +133,7 @@ from transformers import AutoTokenizer
 from tests.test_job_server import run
 
 source, output, url = sys.argv[1:]
-# A fork for each kill: to import all anew would take a minute.
+# A fork for each kill: importing everything each time would take a minute.
 for _ in sys.stdin:
     if child := os.fork():
         print(child, flush=True)

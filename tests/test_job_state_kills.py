@@ -121,7 +121,7 @@ import os, sys
 from tests.job_states import add, begin
 
 folder, told = sys.argv[1:]
-# A fork for each kill: to import all anew would take a minute.
+# A fork for each kill: importing everything each time would take a minute.
 for _ in sys.stdin:
     if child := os.fork():
         print(child, flush=True)

@@ -46,7 +46,7 @@ NO_SPECULATION = (
 
 
 class EngineOption(NamedTuple):
-    """An option of one kind of engine, beside the settings that all engines share.
+    """An option of one kind of engine, in addition to the settings of all engines.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class EngineOption(NamedTuple):
     selects : bool, default=False
         Whether ``engine="auto"`` takes this engine where the option is given.
     on_command_line : bool, default=False
-        Whether the command line has an option for it alone, beside
+        Whether the command line has an option of its own for it, not only
         ``--engine-option``.
     metavar : str, default="NAME"
         What stands for its value in help.

@@ -50,19 +50,19 @@ KIND = EngineKind(
         EngineOption(
             "timeout",
             at_least(1e-3),
-            "Seconds that an answer may take.",
+            "Maximum seconds to wait for an answer.",
             changes_values=False,
         ),
         EngineOption(
             "retries",
             at_least(0),
-            "How often a request that failed is sent again.",
+            "Maximum number of retries of a failed request.",
             changes_values=False,
         ),
         EngineOption(
             "patience",
             at_least(0),
-            "Seconds to go on asking a server that is away or busy.",
+            "Seconds to keep retrying while the server is unavailable or busy.",
             changes_values=False,
         ),
         EngineOption(

@@ -80,12 +80,13 @@ class Budget:
             and n_texts * n_kept <= self._n_logit_rows
         )
 
-    def fits_generation(self, n_drafts: int, n_slots: int) -> bool:
-        """Say whether so many drafts of this length may run side by side."""
+    def fits_generation(self, n_generations: int, n_slots: int) -> bool:
+        """Say whether so many generations of this length may run side by side."""
         if self._most_texts is not None:
-            return n_drafts <= self._most_texts
+            return n_generations <= self._most_texts
         return (
-            n_drafts * n_slots <= 16 * self._n_tokens and n_drafts <= self._n_logit_rows
+            n_generations * n_slots <= 16 * self._n_tokens
+            and n_generations <= self._n_logit_rows
         )
 
     def max_forks(self, n_bytes: int) -> int:
