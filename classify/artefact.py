@@ -140,7 +140,7 @@ def _read(path: str | os.PathLike[str]) -> Artefact:
         wrong = ", ".join(map(repr, sorted(set(content) ^ _KEYS)))
         raise DataError(
             f"The calibration {shown!r} is damaged. Keys missing or unknown: {wrong}. "
-            "Fit it anew."
+            "Fit it again."
         )
     threshold, sets = content["threshold"], content["sets"]
     try:
@@ -153,5 +153,5 @@ def _read(path: str | os.PathLike[str]) -> Artefact:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"The calibration {shown!r} is damaged. {error} Fit it anew."
+            f"The calibration {shown!r} is damaged. {error} Fit it again."
         ) from None

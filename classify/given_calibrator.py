@@ -95,7 +95,7 @@ def checked_calibrator(owner: Any) -> LabelCalibrator:
         given = getattr(owner, "calibrator_", None)
     if given is None:
         raise not_fitted(owner.calibrator)
-    # Parameters may be set anew at any time; to digest a model takes a moment.
+    # Parameters may be set again at any time; to digest a model takes a moment.
     scorer: RowScorer = owner.scorer()
     checked: CheckedCalibrator | None = getattr(owner, "_checked", None)
     if checked is None or not checked.holds_for(given, scorer):
@@ -113,7 +113,7 @@ def warn_of_tolerance(calibrator: LabelCalibrator, scorer: RowScorer) -> None:
     unit = 10.0 ** math.floor(math.log10(needed))
     logger.warning(
         "The tolerance is %g, which is too coarse for the calibration %r of %d labels: "
-        "fit it anew, and use it, at a tolerance of %g.",
+        "fit it again, and use it, at a tolerance of %g.",
         scoring.tolerance,
         calibrator.method_,
         len(calibrator.classes_),

@@ -133,7 +133,7 @@ def test_files_that_are_none(artefact, tmp_path):
     path.write_text(json.dumps({**good, "more": 1}))
     message = (
         f"The calibration {shown} is damaged. Keys missing or unknown: 'more'. Fit it "
-        "anew."
+        "again."
     )
     with raises(message, DataError):
         Artefact.load(path)

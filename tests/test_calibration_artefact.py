@@ -140,18 +140,19 @@ def test_files_that_are_no_calibrations_are_refused(made, tmp_path):
         "calibration that this version reads: its format must be 'classify calibration "
         f"1', and is 'classify calibration 2'. {wanted}",
         broken(good, n_labels=-1): f"{damaged} n_labels: Input should be greater than "
-        "or equal to 0. Fit and save it anew.",
+        "or equal to 0. Fit and save it again.",
         broken(
             good, parameters=negative
         ): f"{damaged} parameters.affine.scale.1: Input "
-        "should be greater than 0. Fit and save it anew.",
+        "should be greater than 0. Fit and save it again.",
         broken(good, parameters=short): f"{damaged} scale and bias must have 3 entries "
-        "each, got 3, 1. Fit and save it anew.",
+        "each, got 3, 1. Fit and save it again.",
         broken(good, prior=[1.0]): f"{damaged} prior must have 3 entries. Fit and save "
-        "it anew.",
-        broken(
-            good, surprise=1
-        ): f"{damaged} surprise: Extra inputs are not permitted. Fit and save it anew.",
+        "it again.",
+        broken(good, surprise=1): (
+            f"{damaged} surprise: Extra inputs are not permitted. Fit and save it "
+            "again."
+        ),
     }.items():
         path.write_text(text, encoding="utf-8")
         with pytest.raises(DataError) as caught:

@@ -233,7 +233,7 @@ def test_too_coarse_a_tolerance_is_told_once(caplog):
     [record] = [each for each in caplog.records if "tolerance" in each.msg]
     assert record.getMessage() == (
         "The tolerance is 0.001, which is too coarse for the calibration 'batch' of 3 "
-        "labels: fit it anew, and use it, at a tolerance of 1e-05."
+        "labels: fit it again, and use it, at a tolerance of 1e-05."
     )
     many = make("auto", labels=[f"label {at}" for at in range(12)], tolerance=1e-3)
     many.fit(TEXTS).predict(TEXTS)

@@ -131,14 +131,14 @@ def test_a_way_without_a_mask_is_no_warning(caplog):
     assert [each.levelname for each in caplog.records] == ["INFO"]
     [message] = caplog.messages
     assert message == (
-        "Lfm2ForCausalLM does not take a tree mask: it has layers of kind conv. So "
-        "each text is computed once, and its label paths on copies of the state behind "
-        "it, side by side with those of other texts, a pass for each token."
+        "Lfm2ForCausalLM cannot use a tree mask: it has layers of kind conv. Instead, "
+        "each text is computed once, and its label paths are read from copies of its "
+        "state, batched with those of other texts, in one pass for each token."
     )
     assert engine.describe()["reads"] == (
-        "forked: each text is computed once, and its label paths on copies of the "
-        "state behind it, side by side with those of other texts, a pass for each "
-        "token (no tree mask: it has layers of kind conv)"
+        "forked: each text is computed once, and its label paths are read from copies "
+        "of its state, batched with those of other texts, in one pass for each token "
+        "(no tree mask: it has layers of kind conv)"
     )
 
 
@@ -199,11 +199,11 @@ def test_a_state_that_is_kept_elsewhere_is_found(caplog):
         TransformersEngine(make_family("recurrent_gemma"))
     [message] = caplog.messages
     assert re.fullmatch(
-        r"RecurrentGemmaForCausalLM does not take a tree mask: it .*; with states of "
+        r"RecurrentGemmaForCausalLM cannot use a tree mask: it .*; with states of "
         r"several texts side by side or behind a shared beginning, it fails "
         r"\(TypeError: states of an unknown kind cannot be put side by side\); with a "
-        r"copied state, its results differ by [0-9.]+ nats\. So every label path is "
-        r"read with a forward pass of its own: right, but much slower\.",
+        r"copied state, its results differ by [0-9.]+ nats\. Instead, every label path "
+        r"is read in a forward pass of its own: correct, but much slower\.",
         message,
     )
 

@@ -45,7 +45,7 @@ def test_a_model_object_is_known_again():
     assert load_engine("transformers", copy.deepcopy(model)) is not engine
 
 
-def test_a_closed_engine_is_loaded_anew():
+def test_a_closed_engine_is_loaded_again():
     model = copy.deepcopy(make_model("llama"))
     engine = load_engine("transformers", model)
     engine.close()

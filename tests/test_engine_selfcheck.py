@@ -196,7 +196,7 @@ def test_a_swallowed_cache_is_found(caplog):
     assert engine.read_mode == "uncached"
     assert_right(engine, "llama", [random_prompt(8), random_prompt(20)])
     [message] = caplog.messages
-    assert message.startswith("_Swallowing does not take a tree mask: ")
+    assert message.startswith("_Swallowing cannot use a tree mask: ")
 
 
 @pytest.mark.parametrize("architecture", ["llama", "bloom_alibi"])

@@ -91,11 +91,11 @@ def test_a_fallback_is_said_once_at_load(caplog):
     nats = re.search(r"by ([0-9.e-]+) nats", message)[1]
     assert [message] == [
         (
-            "MambaForCausalLM does not take a tree mask: it has layers of kind "
+            "MambaForCausalLM cannot use a tree mask: it has layers of kind "
             "linear_attention; with states of several texts side by side or behind a "
-            f"shared beginning, its results differ by {nats} nats. So each text is "
-            "computed once, and its label paths on copies of the state behind it, a "
-            "pass for each token: right, but slower."
+            f"shared beginning, its results differ by {nats} nats. Instead, each "
+            "text is computed once, and its label paths are read from copies of its "
+            "state, in one pass for each token: correct, but slower."
         )
     ]
 

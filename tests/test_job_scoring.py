@@ -250,7 +250,7 @@ def test_a_consumer_that_fails_loses_nothing_that_landed():
     assert len(asked(second)) == len(texts) - run.n_rows
 
 
-def test_damaged_scores_are_computed_anew():
+def test_damaged_scores_are_computed_again():
     texts = ["a", "b", "c", "d"]
     with ScoreStore.temporary() as store:
         first = engine()

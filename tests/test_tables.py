@@ -135,7 +135,7 @@ def test_parquet_keeps_types(tmp_path):
 def test_a_damaged_parquet_file(tmp_path):
     path = write(tmp_path / "in.parquet", b"PAR1 nothing")
     with pytest.raises(
-        DataError, match=rf"^'{re.escape(str(path))}' is no proper Parquet file: "
+        DataError, match=rf"^'{re.escape(str(path))}' is not a valid Parquet file: "
     ):
         open_table(path)
 
@@ -285,15 +285,16 @@ def test_compressed_files(tmp_path, suffix):
     for cut in (len(stored) // 2, len(pack(head + tail)) - 2):
         write(path, stored[:cut])
         with raises(
-            f"'{path}' ends in the middle of its {kind} data: copy or write it anew."
+            f"'{path}' ends in the middle of its {kind} data: copy it or write it "
+            "again."
         ):
             open_table(path)
     write(path, b"text\nnot compressed\n")
-    with pytest.raises(DataError, match="is no proper") as failed:
+    with pytest.raises(DataError, match="is not a valid") as failed:
         open_table(path)
     assert re.fullmatch(
-        rf"'{path}' is no proper {kind} file: .*\. If it is not compressed, rename it "
-        rf"without \.{suffix}; else copy or write it anew\.",
+        rf"'{path}' is not a valid {kind} file: .*\. If it is not compressed, rename "
+        rf"it without \.{suffix}; else copy it or write it again\.",
         str(failed.value),
     )
 

@@ -198,7 +198,7 @@ def test_malformed_quotes_are_set_aside(tmp_path):
     assert chunk.lists() == [["3", "f"]]
     assert [bad.raw for bad in chunk.unreadable] == ['1,"a" b', '2,"c\nd"e']
     assert chunk.unreadable[0].reason == (
-        "it is no proper CSV: ',' expected after '\"'; a quote within a quoted field "
+        "it is not valid CSV: ',' expected after '\"'; a quote within a quoted field "
         "must be doubled."
     )
 
@@ -214,7 +214,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path):
         "a quote opens in it that is never closed: the lines behind it are read as "
         "rows of their own."
     )
-    assert chunk.unreadable[1].reason.startswith("it is no proper CSV: ")
+    assert chunk.unreadable[1].reason.startswith("it is not valid CSV: ")
 
 
 def test_lines_of_a_closed_quote_before_an_open_one_are_no_rows(tmp_path):

@@ -287,7 +287,7 @@ def test_only_slots_that_track_are_said_to():
     assert not state.tracks(slots).any()
 
 
-def test_a_slot_used_again_begins_anew():
+def test_a_slot_used_again_begins_empty():
     state = TrackingState(CPU)
     logits = torch.zeros(1, VOCAB)
     for _ in range(2):

@@ -205,7 +205,7 @@ def saved_calibration(content: Any, shown: str) -> SavedCalibration:
     except ValueError as error:
         reason = str(error)
     raise DataError(
-        f"The calibration {shown!r} is damaged. {reason}. Fit and save it anew."
+        f"The calibration {shown!r} is damaged. {reason}. Fit and save it again."
     )
 
 

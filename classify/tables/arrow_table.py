@@ -179,4 +179,4 @@ def _parquet_file(source: FileSource) -> Iterator[Any]:
         with pa.parquet.ParquetFile(source.path, pre_buffer=False) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source.name} is no proper Parquet file: {error}") from None
+        raise DataError(f"{source.name} is not a valid Parquet file: {error}") from None

@@ -68,12 +68,12 @@ def reported_damage(name: str, compression: Compression) -> Iterator[None]:
         yield
     except EOFError:
         raise DataError(
-            f"{name} ends in the middle of its {kind} data: copy or write it anew."
+            f"{name} ends in the middle of its {kind} data: copy it or write it again."
         ) from None
     except (gzip.BadGzipFile, zlib.error, _DamagedError) as error:
         raise DataError(
-            f"{name} is no proper {kind} file: {error}. If it is not compressed, "
-            f"rename it without .{compression}; else copy or write it anew."
+            f"{name} is not a valid {kind} file: {error}. If it is not compressed, "
+            f"rename it without .{compression}; else copy it or write it again."
         ) from None
 
 

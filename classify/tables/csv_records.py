@@ -182,7 +182,7 @@ class _Lines:
             self._end_at_the_quote(dialect)
             return f"a quote opens in it that is never closed{_READ_ON}"
         return (
-            f"it is no proper CSV: {error}; a quote within a quoted field must be "
+            f"it is not valid CSV: {error}; a quote within a quoted field must be "
             "doubled."
         )
 

@@ -31,7 +31,7 @@ class Patience:
         How often, after an answer that broke off, came too late or was an error of
         the server: the same request may be what breaks it.
     seconds : float
-        How long, while a server is away or busy: one that is started anew needs
+        How long, while a server is away or busy: one that is restarted needs
         minutes.
     """
 

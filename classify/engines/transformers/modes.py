@@ -38,11 +38,11 @@ _SLOWER: dict[ReadMode, ReadMode] = {
     "cached": "uncached",
 }
 _MEANS: dict[ReadMode, str] = {
-    "forked": "each text is computed once, and its label paths on copies of the state "
-    "behind it, side by side with those of other texts, a pass for each token",
-    "cached": "each text is computed once, and its label paths on copies of the state "
-    "behind it, a pass for each token: right, but slower",
-    "uncached": "every label path is read with a forward pass of its own: right, but "
+    "forked": "each text is computed once, and its label paths are read from copies of "
+    "its state, batched with those of other texts, in one pass for each token",
+    "cached": "each text is computed once, and its label paths are read from copies of "
+    "its state, in one pass for each token: correct, but slower",
+    "uncached": "every label path is read in a forward pass of its own: correct, but "
     "much slower",
 }
 _WITH: dict[ReadMode, str] = {
@@ -105,7 +105,7 @@ class Modes:
         if faults:
             _logger.log(
                 logging.INFO if mode == "forked" else logging.WARNING,
-                "%s does not take a tree mask: %s. So %s.",
+                "%s cannot use a tree mask: %s. Instead, %s.",
                 type(self._network.model).__name__,
                 self.why,
                 _MEANS[mode],

@@ -1,6 +1,6 @@
 """Weights laid out for the CPU's vector units.
 
-PyTorch multiplies float32 matrices on a CPU with MKL, which lays the weights out anew
+PyTorch multiplies float32 matrices on a CPU with MKL, which lays the weights out again
 at every call. oneDNN takes weights laid out once: here 1.1–1.4 times as fast at
 hundreds of tokens, and twice at a few (follow-ups, generation). Same arithmetic.
 """
