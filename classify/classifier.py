@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
+from classify.async_prediction import AsyncPrediction
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
@@ -41,7 +42,7 @@ __all__ = ["ZeroShotClassifier"]
 FloatArray = npt.NDArray[np.float64]
 
 
-class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # type: ignore[misc]
     """Classifies texts by the probability that a language model gives each label text.
 
     Usable without `fit` when `labels` are given, unless a calibrator has to be fitted.
@@ -219,10 +220,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.exp(self.predict_log_proba(X, labels=labels))
 
     def predict_log_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
-        """Return the natural logarithm of `predict_proba`, shape (n_texts, n_labels).
-
-        `X` and `labels` are those of `label_logprobs`.
-        """
+        """Return the natural logarithm of `predict_proba`, (n_texts, n_labels)."""
         return self._posteriors(X, labels).log_proba
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -370,9 +368,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._prompted_model().load_engine()
 
     def _posteriors(self, X: Any, labels: Any) -> Posteriors:
-        """Return classes as `y` has them, and a column of log-probabilities of each."""
         self.fitted_calibrator()
-        scores = self.label_logprobs(X, labels=labels)
+        return self._posteriors_of(self.label_logprobs(X, labels=labels))
+
+    def _posteriors_of(self, scores: LabelLogprobs) -> Posteriors:
+        """Return classes as `y` has them, and a column of log-probabilities of each."""
         log_proba, classes = self.log_proba_of(scores), scores.classes
         known = self._known_labels()
         if known is not None and known.values:

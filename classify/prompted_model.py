@@ -1,5 +1,6 @@
 """A language model joined with the recipe of its prompts: rows in, scores out."""
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,13 @@ from classify.parameters import (
     settings_of,
 )
 from classify.prompts import PromptTemplate
-from classify.scoring import LabelLogprobs, Strategy, TextScore, score_prompts
+from classify.scoring import (
+    LabelLogprobs,
+    LiveRun,
+    Strategy,
+    TextScore,
+    score_prompts,
+)
 from classify.spec import ModelSpec
 from classify.tokenizer import Tokenizer, load_tokenizer
 from classify.verbalizer import ScorablePrompt, Verbalizer
@@ -70,6 +77,7 @@ class PromptedModel:
     _engine: BaseEngine | None = field(default=None, init=False, compare=False)
     _engine_pid: int = field(default=0, init=False, compare=False)
     _encoder: RowEncoder | None = field(default=None, init=False, compare=False)
+    _live: LiveRun | None = field(default=None, init=False, compare=False)
     # Doubts are told once, whatever the number of calls.
     _doubts_mass: bool = field(default=False, init=False, compare=False)
     _doubts_labels: bool = field(default=False, init=False, compare=False)
@@ -219,29 +227,60 @@ class PromptedModel:
         return_steps : bool, default=False
             Keep the per-step values that were read.
         """
-        errors: dict[int, RowError] = {}
-        good: dict[int, ScorablePrompt] = {}
-        for at, prompt in enumerate(prompts):
-            if isinstance(prompt, InputError):
-                errors[at] = prompt
-            else:
-                good[at] = prompt
-        if errors and refuse is not None:
-            at, error = next(iter(errors.items()))
-            raise refuse(at, error) from error
+        good, errors = _sorted_out(prompts, refuse)
         if errors and progress is not None:
             progress(len(errors))
-        places, scored = list(good), []
-        for at, score in zip(
-            places,
-            self._scored(list(good.values()), strategy, places, refuse, progress),
-            strict=True,
-        ):
+        places = list(good)
+        scored = self._scored(list(good.values()), strategy, places, refuse, progress)
+        return self._scored_rows(
+            zip(places, scored, strict=True), errors, columns, return_steps=return_steps
+        )
+
+    async def ascore(
+        self,
+        prompts: Sequence[ScorablePrompt | InputError],
+        strategy: Callable[[ScorablePrompt], Strategy],
+        columns: Sequence[str],
+        *,
+        refuse: Refuse | None = None,
+    ) -> ScoredRows:
+        """Await `score`: prompts join those of other callers that are being scored."""
+        good, errors = _sorted_out(prompts, refuse)
+        scored: list[TextScore | RowError] = []
+        if good:  # else the engine need not be loaded
+            run = await asyncio.to_thread(self._live_run)
+            future = run.submit(list(good.values()), strategy)
+            scored = await asyncio.wrap_future(future)
+        for at, score in zip(good, scored, strict=True):
+            if not isinstance(score, TextScore) and refuse is not None:
+                raise refuse(at, score) from score
+        return self._scored_rows(zip(good, scored, strict=True), errors, columns)
+
+    def _live_run(self) -> LiveRun:
+        engine = self.load_engine()
+
+        def find_or_make() -> LiveRun:
+            if self._live is None or not self._live.runs_on(engine):
+                self._live = LiveRun(engine)
+            return self._live
+
+        return _keeping.run(find_or_make)
+
+    def _scored_rows(
+        self,
+        scored: Iterable[tuple[int, TextScore | RowError]],
+        errors: dict[int, RowError],
+        columns: Sequence[str],
+        *,
+        return_steps: bool = False,
+    ) -> ScoredRows:
+        good: list[TextScore] = []
+        for at, score in scored:
             if isinstance(score, TextScore):
-                scored.append(score)
+                good.append(score)
             else:
                 errors[at] = score
-        scores = LabelLogprobs.of(scored, columns, return_steps=return_steps)
+        scores = LabelLogprobs.of(good, columns, return_steps=return_steps)
         self.warn_of_low_mass(scores)
         return ScoredRows(scores, dict(sorted(errors.items())))
 
@@ -294,3 +333,20 @@ class PromptedModel:
             revision=self.spec.revision,
             trust_remote_code=self.spec.trust_remote_code,
         )
+
+
+def _sorted_out(
+    prompts: Sequence[ScorablePrompt | InputError], refuse: Refuse | None
+) -> tuple[dict[int, ScorablePrompt], dict[int, RowError]]:
+    """Return the prompts that can be asked, and what is wrong with the others."""
+    good: dict[int, ScorablePrompt] = {}
+    errors: dict[int, RowError] = {}
+    for at, prompt in enumerate(prompts):
+        if isinstance(prompt, InputError):
+            errors[at] = prompt
+        else:
+            good[at] = prompt
+    if errors and refuse is not None:
+        at, error = next(iter(errors.items()))
+        raise refuse(at, error) from error
+    return good, errors

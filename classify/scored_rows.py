@@ -1,5 +1,6 @@
 """Rows to scores: a prompted model, the labels it may answer, and how it is read."""
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,22 @@ class RowScorer:
             refuse=refuse,
             progress=progress,
             return_steps=return_steps,
+        )
+
+    async def ascore(
+        self,
+        rows: Sequence[Row | InputError],
+        listed: Sequence[Sequence[str] | InputError] | None = None,
+        *,
+        refuse: Refuse | None = None,
+    ) -> ScoredRows:
+        """Await `score`, beside the rows of other callers, without blocking them."""
+        candidates = candidate_sets(listed, self.declared)
+        return await self.model.ascore(
+            await asyncio.to_thread(self.encode, rows, candidates),
+            make_strategy(self.scoring),
+            columns_of(candidates, self.declared),
+            refuse=refuse,
         )
 
     def encode(

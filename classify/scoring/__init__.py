@@ -6,6 +6,7 @@ sent their results. The *driver* keeps many of them in flight over one engine.
 
 from classify.scoring.averaging import average_masses, log_mean_exp
 from classify.scoring.driver import Flight, drive, score_prompts
+from classify.scoring.live import LiveRun
 from classify.scoring.reasoning import Chain, Reasoning, Trajectory
 from classify.scoring.result import LabelLogprobs, NodeRead, TextScore
 from classify.scoring.strategies import (
@@ -20,6 +21,7 @@ __all__ = [
     "Chain",
     "Flight",
     "LabelLogprobs",
+    "LiveRun",
     "NodeRead",
     "Reasoning",
     "Strategy",

@@ -16,7 +16,7 @@ from classify.scoring.result import TextScore
 from classify.scoring.strategies import Strategy
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["Flight", "drive", "score_prompts"]
+__all__ = ["Flight", "drive", "equal_prompts", "for_each", "score_prompts"]
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -203,21 +203,33 @@ def score_prompts(
     -------
     list of TextScore or RowError, length n_texts
     """
+    members = equal_prompts(prompts)
+    scores: dict[int, TextScore | RowError] = {}
+    for which, score in drive((strategy(prompts[m[0]]) for m in members), engine):
+        if not isinstance(score, TextScore) and refuse is not None:
+            raise refuse(members[which][0], score) from score
+        scores |= for_each(score, prompts, members[which])
+        if progress is not None:
+            progress(len(members[which]))
+    return [scores[at] for at in range(len(prompts))]
+
+
+def equal_prompts(prompts: Sequence[ScorablePrompt]) -> list[list[int]]:
+    """Return the positions of each different prompt, which is asked once."""
     same: dict[tuple[tuple[tuple[int, ...], int], ...], list[int]] = {}
     for at, prompt in enumerate(prompts):
         asked = (prompt, *prompt.others)
         key = tuple((each.token_ids, id(each.trie)) for each in asked)
         same.setdefault(key, []).append(at)
-    members = list(same.values())
-    scores: dict[int, TextScore | RowError] = {}
-    for which, score in drive((strategy(prompts[m[0]]) for m in members), engine):
-        if not isinstance(score, TextScore) and refuse is not None:
-            raise refuse(members[which][0], score) from score
-        for at in members[which]:
-            # Texts with equal prompts can differ in whether they were cut to it.
-            scores[at] = (
-                score.for_prompt(prompts[at]) if isinstance(score, TextScore) else score
-            )
-        if progress is not None:
-            progress(len(members[which]))
-    return [scores[at] for at in range(len(prompts))]
+    return list(same.values())
+
+
+def for_each(
+    score: TextScore | RowError, prompts: Sequence[ScorablePrompt], places: list[int]
+) -> dict[int, TextScore | RowError]:
+    """Return the result of equal prompts at the place of each of them."""
+    # Texts with equal prompts can differ in whether they were cut to it.
+    return {
+        at: score.for_prompt(prompts[at]) if isinstance(score, TextScore) else score
+        for at in places
+    }
