@@ -1,5 +1,6 @@
 """What a cell of a table holds: a text, nothing, or something that is not a text."""
 
+import json
 import unicodedata
 from collections.abc import Mapping, Set
 from typing import Any
@@ -13,6 +14,7 @@ __all__ = [
     "is_missing",
     "no_text",
     "shown",
+    "split_names",
     "text_of",
     "texts_list",
     "written_text",
@@ -167,6 +169,26 @@ def texts_list(texts: Any) -> list[Any]:
             "column."
         )
     return column_list(texts)
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names in one text: ``a|b``, or a JSON list (see `join_names`).
+
+    Raises
+    ------
+    json.JSONDecodeError
+        It begins like a list, and is none.
+    DataError
+        The list holds something that is no name.
+
+    Examples
+    --------
+    >>> split_names("C | C++"), split_names('["C|C++"]')
+    (['C', 'C++'], ['C|C++'])
+    """
+    if text.lstrip().startswith("["):
+        return [text_of(name) for name in json.loads(text)]
+    return [name.strip() for name in text.split("|")]
 
 
 def shown(value: object) -> str:

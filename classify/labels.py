@@ -1,94 +1,16 @@
-"""Classes: what they are called, what they mean, and which words stand for them."""
+"""Sets of labels: unique, in order, and in a tree where they have parents."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from classify.errors import InputError, LabelError
-from classify.label_names import (
-    check_string,
-    normal_form,
-    plain,
-    same_form,
-    suggestion,
-)
+from classify.label import Label, check_ordered, label_of_item, label_of_key
+from classify.label_names import normal_form, same_form, suggestion
 
 __all__ = ["Label", "LabelSet", "Labels"]
-
-_ALLOWED = (
-    "Allowed are: a list of names; a mapping of names to descriptions, to lists of "
-    "words, or to {description: …, words: […]}; a list of Label; a LabelSet."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A class.
-
-    Parameters
-    ----------
-    name : str
-        What the class is called in the data and in every result.
-    description : str or None, default=None
-        One line that tells the model what belongs to the class; shown in the prompt's
-        list of options.
-    words : tuple of str, default=()
-        The strings that stand for the class in the model's answer. Their probabilities
-        are added up. Empty means the name itself.
-    value : int or bool, default=None
-        What stands for the class in `y` and in predictions, where that is a number.
-
-    Raises
-    ------
-    LabelError
-        The name or a word is empty, padded with white space, or not a string; the value
-        is not a whole number.
-
-    Examples
-    --------
-    >>> Label("pos", words=("positive", "good")).words
-    ('positive', 'good')
-    >>> Label("shipping").words
-    ('shipping',)
-    """
-
-    name: str
-    description: str | None = None
-    words: tuple[str, ...] = ()
-    value: int | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", plain(self.name))
-        object.__setattr__(self, "value", plain(self.value))
-        check_string(self.name, "A label's name")
-        if self.value is not None and not isinstance(self.value, int):
-            raise LabelError(
-                f"The value of label {self.name!r} must be a whole number or a "
-                f"boolean. Got {self.value!r} instead."
-            )
-        if self.description is not None and not isinstance(self.description, str):
-            raise LabelError(
-                f"The description of label {self.name!r} must be a string. "
-                f"Got {self.description!r} instead."
-            )
-        given: object = self.words
-        if isinstance(given, str):
-            raise LabelError(
-                f"The words of label {self.name!r} must be a sequence of strings. "
-                f"Got the string {self.words!r} instead: write [{self.words!r}]."
-            )
-        words = tuple(plain(word) for word in self.words) or (self.name,)
-        for word in words:
-            check_string(word, f"A word of label {self.name!r}")
-        for word in words:
-            if words.count(word) > 1:
-                raise LabelError(
-                    f"Label {self.name!r} has the word {word!r} more than once: its "
-                    "probability would be counted twice. Name it once."
-                )
-        object.__setattr__(self, "words", words)
 
 
 class LabelSet(Sequence[Label]):
@@ -97,12 +19,14 @@ class LabelSet(Sequence[Label]):
     Parameters
     ----------
     labels : iterable of Label
-        At least two, no two with the same name or with a word in common.
+        At least two, no two with the same name, nor with the same parent and a word in
+        common. Parents are labels of the set too.
 
     Raises
     ------
     LabelError
-        Names that occur twice, words of two labels at once, fewer than two labels.
+        Names that occur twice, words of two labels at once, fewer than two labels; a
+        parent that is no label, or labels that are above themselves.
 
     Examples
     --------
@@ -138,16 +62,44 @@ class LabelSet(Sequence[Label]):
                 f"Classification needs at least two labels. Got {got} instead: "
                 "add the others, for example 'other'."
             )
-        owner: dict[str, str] = {}
+        self._check_parents()
+        owner: dict[tuple[str | None, str], str] = {}
         for label in self._labels:
             for word in label.words:
-                other = owner.setdefault(normal_form(word), label.name)
+                key = (label.parent, normal_form(word))
+                other = owner.setdefault(key, label.name)
                 if other != label.name:
                     raise LabelError(
                         f"The word {word!r} stands for label {other!r} and for "
                         f"label {label.name!r}: an answer could not be told apart. "
                         "Give each label words of its own."
                     )
+
+    def _check_parents(self) -> None:
+        above: dict[str, str] = {}
+        for label in self._labels:
+            if label.parent is None:
+                continue
+            parent = self.find(label.parent)
+            if parent is None:
+                raise LabelError(
+                    f"The parent of label {label.name!r}, {label.parent!r}, is not one "
+                    f"of the labels: {self.listed}."
+                    f"{suggestion(label.parent, self.names)} Declare it as a label "
+                    "too, without a parent if it is at the top."
+                )
+            above[label.name] = parent
+        for start in above:
+            path = [start]
+            while path[-1] in above and above[path[-1]] not in path:
+                path.append(above[path[-1]])
+            if path[-1] in above:
+                cycle = [*path[path.index(above[path[-1]]) :], above[path[-1]]]
+                raise LabelError(
+                    "The parents of labels go round in a circle: "
+                    f"{' is below '.join(map(repr, cycle))}. Give the one at the top "
+                    "no parent."
+                )
 
     @classmethod
     def parse(cls, value: Any) -> "LabelSet":
@@ -157,10 +109,11 @@ class LabelSet(Sequence[Label]):
         ----------
         value : LabelSet, sequence of str, Label or mapping, Enum class, or mapping
             In a mapping the keys are names; a value is None, a description (a string),
-            words (a list), or a mapping with ``description`` and ``words``. Where `y`
-            holds numbers or booleans, these are the keys, and the mapping's values are
-            the names, or `Label` objects: ``{0: "negative", 1: "positive"}``. Members
-            of an Enum stand for their values.
+            words (a list), or a mapping with ``description``, ``words``, ``value``
+            and ``parent``. Where `y` holds numbers or booleans, these are the keys,
+            and the mapping's values are the names, or `Label` objects:
+            ``{0: "negative", 1: "positive"}``. Members of an Enum stand for their
+            values.
 
         Returns
         -------
@@ -169,9 +122,32 @@ class LabelSet(Sequence[Label]):
         if isinstance(value, LabelSet):
             return value
         if isinstance(value, Mapping):
-            return cls(_label_of_key(key, entry) for key, entry in value.items())
-        _check_ordered(value)
-        return cls(_label_of_item(item) for item in value)
+            return cls(label_of_key(key, entry) for key, entry in value.items())
+        check_ordered(value)
+        return cls(label_of_item(item) for item in value)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "LabelSet":
+        """Read labels from a table (CSV, TSV, JSONL, Parquet), or from a YAML file.
+
+        A table has a row for each label and the columns ``name`` and, if wanted,
+        ``description``, ``words`` (``a|b``, or a JSON list), ``parent`` and ``value``.
+        A file of another name is YAML; see `from_yaml`.
+
+        Raises
+        ------
+        InputError
+            The file cannot be read, or holds no labels or ones that cannot be used.
+        """
+        # Kept out of `import classify`.
+        from classify.label_table import is_table, read_label_table
+
+        if not is_table(path):
+            return cls.from_yaml(path)
+        try:
+            return cls(read_label_table(path))
+        except LabelError as cause:
+            raise LabelError(f"Label table {str(path)!r}: {cause}") from None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "LabelSet":
@@ -201,7 +177,7 @@ class LabelSet(Sequence[Label]):
             raise type(cause)(f"L{file[1:]}: {cause}") from None
 
     def subset(self, names: Iterable[str]) -> "LabelSet":
-        """Return the labels of these names, in this set's order.
+        """Return the labels of these names, in this set's order, without parents.
 
         Raises
         ------
@@ -218,10 +194,14 @@ class LabelSet(Sequence[Label]):
             raise LabelError(
                 f"Candidate labels must be unique. Got {wanted!r} instead."
             )
-        return LabelSet(label for label in self._labels if label.name in set(wanted))
+        return LabelSet(
+            replace(label, parent=None)
+            for label in self._labels
+            if label.name in set(wanted)
+        )
 
     @property
-    def values(self) -> dict[int, str] | None:
+    def values(self) -> dict[int | float, str] | None:
         """The name of each value that stands for a label in `y`, by rising value.
 
         None where the names themselves do.
@@ -233,7 +213,7 @@ class LabelSet(Sequence[Label]):
         """
         return self._by_value
 
-    def with_values(self, values: Mapping[int, str] | None) -> "LabelSet":
+    def with_values(self, values: Mapping[Any, str] | None) -> "LabelSet":
         """Return the same labels with other values; None takes them away."""
         value_of = {name: value for value, name in (values or {}).items()}
         return LabelSet(
@@ -297,6 +277,7 @@ Labels: TypeAlias = (
     | Iterable[str | Label | Enum | Mapping[str, Any]]
     | Mapping[str, Any]
     | Mapping[int, str | Label]
+    | Mapping[float, str | Label]
 )
 
 
@@ -306,7 +287,7 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return f"{shown}, … ({left} more)" if left > 0 else shown
 
 
-def _by_value(labels: Sequence[Label]) -> dict[int, str] | None:
+def _by_value(labels: Sequence[Label]) -> dict[int | float, str] | None:
     coded = sorted(
         (label.value, label.name) for label in labels if label.value is not None
     )
@@ -327,86 +308,3 @@ def _by_value(labels: Sequence[Label]) -> dict[int, str] | None:
             f"The value {twice!r} stands for two labels: give each its own."
         )
     return by_value
-
-
-def _check_ordered(value: Any) -> None:
-    """Raise unless this can be gone through again and again, in the same order."""
-    if isinstance(value, set | frozenset):
-        raise LabelError(
-            "Labels must have an order, which the prompt keeps, and a set has none. "
-            f"Got {value!r} instead: write them in a list."
-        )
-    is_sequence = hasattr(value, "__getitem__") and hasattr(value, "__len__")
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise LabelError(f"Labels cannot be read from {value!r}. {_ALLOWED}")
-    if not is_sequence:
-        raise LabelError(
-            f"Labels must be a list. Got {value!r} instead: write list(…) around it."
-        )
-    if getattr(value, "ndim", 1) != 1:
-        raise LabelError(
-            f"Labels must have one dimension. Got a {type(value).__name__} instead: "
-            "write a list of names."
-        )
-
-
-def _label_of_key(key: Any, entry: Any) -> Label:
-    """Read an entry of a mapping, whose key is a name, or a value of `y`."""
-    value = plain(key)
-    if not isinstance(value, int):
-        return _label_of_entry(value, entry)
-    name = plain(entry)
-    if isinstance(name, str):
-        return Label(name, value=value)
-    if isinstance(entry, Label):
-        return replace(entry, value=value)
-    raise LabelError(
-        f"The value {value!r} needs the name of its label, such as {{{value!r}: "
-        f"'positive'}}, or a Label. Got {entry!r} instead."
-    )
-
-
-def _label_of_item(item: Any) -> Label:
-    item = plain(item)
-    if isinstance(item, Label):
-        return item
-    if isinstance(item, str):
-        return Label(item)
-    if isinstance(item, int | float) and item == item:
-        raise LabelError(
-            f"A label cannot be read from {item!r}: a number says nothing to a "
-            "language model. Give the names: labels={0: 'negative', 1: 'positive'} "
-            "where y holds numbers, or ['0', '1'] for the digits themselves."
-        )
-    if isinstance(item, Mapping) and "name" in item:
-        return _label_of_entry(
-            item["name"], {k: v for k, v in item.items() if k != "name"}
-        )
-    if isinstance(item, Mapping) and len(item) == 1:
-        ((name, entry),) = item.items()
-        return _label_of_entry(name, entry)
-    raise LabelError(f"A label cannot be read from {item!r}. {_ALLOWED}")
-
-
-def _label_of_entry(name: Any, entry: Any) -> Label:
-    if entry is None:
-        return Label(name)
-    if isinstance(entry, str):
-        return Label(name, description=entry)
-    if isinstance(entry, Mapping):
-        unknown = [key for key in entry if key not in ("description", "words")]
-        if unknown:
-            raise LabelError(
-                f"Label {name!r} has the unknown key {unknown[0]!r}. Allowed are "
-                "'description' and 'words'."
-            )
-        words = entry.get("words") or ()
-        if isinstance(words, str):
-            words = (words,)
-        return Label(name, description=entry.get("description"), words=tuple(words))
-    if isinstance(entry, Sequence):
-        return Label(name, words=tuple(entry))
-    raise LabelError(
-        f"Label {name!r} cannot be read from {entry!r}: give a description, a list of "
-        "words, or both as {description: …, words: […]}."
-    )

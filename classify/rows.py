@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.cells import is_missing, no_text, shown, text_of, texts_list
+from classify.cells import is_missing, no_text, shown, split_names, text_of, texts_list
 from classify.encoding import Row
 from classify.errors import DataError, InputError
 
@@ -81,9 +81,7 @@ def _candidates(cell: Any, column: str) -> Sequence[str] | InputError:
         text = text_of(cell)
         if no_text(text):
             return DataError(f"there are no labels in column {column!r}.")
-        if not text.lstrip().startswith("["):
-            return [name.strip() for name in text.split("|")]
-        return [text_of(name) for name in json.loads(text)]
+        return split_names(text)
     except json.JSONDecodeError as error:
         return DataError(
             f"column {column!r} holds {text!r}, which is no list: {error}."

@@ -347,10 +347,10 @@ def test_weights_reach_the_calibrator():
             ("The value 1 stands for two labels: give each its own."),
         ),
         (
-            {0.5: "a", 1: "b"},
+            {float("nan"): "a", 1: "b"},
             (
-                "A label's name must be a string. Got 0.5 of type float "
-                "instead. Write it in quotes."
+                "The value of label 'a' must be a finite number or a boolean. Got nan "
+                "instead."
             ),
         ),
         (

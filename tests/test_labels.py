@@ -212,7 +212,8 @@ def test_words_must_not_be_one_string():
 
 def test_unknown_key():
     with raises(
-        "Label 'a' has the unknown key 'word'. Allowed are 'description' and 'words'."
+        "Label 'a' has the unknown key 'word'. Allowed are 'description', 'words', "
+        "'value', 'parent'."
     ):
         LabelSet.parse({"a": {"word": "x"}, "b": None})
 

@@ -102,7 +102,7 @@ def _facts(task: Task, table: Table, classifier: ZeroShotClassifier) -> dict[str
         "Scoring": scoring.strategy
         if scoring.strategy == "generate"
         else f"{scoring.strategy}, tolerance {scoring.tolerance:g}",
-        "Labels": ", ".join(classifier.classes_),
+        "Labels": ", ".join(sorted(classifier.scorer().known_labels().names)),
     }
     calibrator = _calibrator_of(classifier)
     if calibrator is not None:

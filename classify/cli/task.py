@@ -34,7 +34,8 @@ class _TaskFiles:
     labels_file: Annotated[
         str | None,
         Setting(
-            "YAML file with the labels: names, descriptions, words.",
+            "YAML file or table (CSV, TSV, JSONL, Parquet) with the labels: name, "
+            "description, words, parent, value.",
             TEXT,
             metavar="FILE",
             panel=_LABELS,
@@ -137,7 +138,7 @@ def _settings(given: Given, names: Collection[str]) -> dict[str, Any]:
         if isinstance(settings[name], str):
             settings[name] = _unescaped(settings[name])
     if "labels_file" in names:
-        settings["labels"] = LabelSet.from_yaml(given.values["labels_file"])
+        settings["labels"] = LabelSet.from_file(given.values["labels_file"])
     return settings
 
 

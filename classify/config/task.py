@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, cast
 
-from classify.errors import ConfigError, InputError
+from classify.errors import ConfigError, InputError, LabelError
 from classify.labels import LabelSet
 from classify.parameters import TEXT, Setting, instance_of, optional, settings_of
 from classify.prompts import PromptTemplate
@@ -29,6 +29,13 @@ _Settings = TypeVar("_Settings")
 def _label_set(value: Any) -> LabelSet | None:
     if value is None or isinstance(value, LabelSet):
         return value
+    if isinstance(value, str | Path):
+        if not Path(value).exists():
+            raise LabelError(
+                f"There is no label file {str(value)!r}. For the names of labels, "
+                "write a list, such as [billing, shipping]."
+            )
+        return LabelSet.from_file(value)
     check_declared(value)
     return LabelSet.parse(value)
 
@@ -63,7 +70,8 @@ class Task:
             "Label names, with commas between them and no spaces, or all in quotes.",
             optional(
                 instance_of("a LabelSet", LabelSet),
-                written="a list of names, or a mapping of names to descriptions",
+                written="a list of names, a mapping of names to descriptions, or the "
+                "path of a label table",
             ),
             metavar="NAME,NAME",
             panel="Labels",

@@ -73,4 +73,6 @@ def _label(label: Label) -> dict[str, Any] | None:
         content["description"] = label.description
     if label.words != (label.name,):
         content["words"] = list(label.words)
+    further = {"value": label.value, "parent": label.parent}
+    content |= {key: value for key, value in further.items() if value is not None}
     return content or None

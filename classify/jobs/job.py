@@ -163,7 +163,8 @@ class Classification:
             is_plain = labels is None or not need_json(labels.names)
             names["label_set"] = "list" if is_plain else "json_list"
         if self.probabilities:
-            for name in self.classifier.classes_:
+            labels = self.classifier.scorer().known_labels()
+            for name in sorted(labels.names):
                 names[f"p({name})"] = "float"
         names |= {"label_mass": "float", "unresolved": "float"}
         if self.asks_repeatedly:

@@ -8,6 +8,7 @@ from classify.metrics.bootstrap import BootstrapInterval, bootstrap_interval
 from classify.metrics.calibration_error import calibration_error
 from classify.metrics.information import mutual_information
 from classify.metrics.log_loss import LogLoss, log_loss_from_log_proba
+from classify.metrics.ordinal import ranked_probability_score
 from classify.metrics.reliability_display import ReliabilityDisplay
 from classify.metrics.risk_coverage import (
     RiskCoverageCurve,
@@ -34,6 +35,7 @@ __all__ = [
     "eaurc_score",
     "log_loss_from_log_proba",
     "mutual_information",
+    "ranked_probability_score",
     "risk_coverage_curve",
     "smooth_calibration_error",
 ]

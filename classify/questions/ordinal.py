@@ -1,0 +1,161 @@
+"""Labels with numbers: the expected value of a text, its spread and its quantiles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.errors import LabelError
+from classify.labels import LabelSet
+from classify.tables import ResultKind
+
+__all__ = ["Ordinal", "expected_value", "quantiles", "standard_deviation"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_LEVELS = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
+# Sums of probabilities miss a level by rounding.
+_SLACK = 1e-12
+
+
+def expected_value(proba: npt.ArrayLike, values: npt.ArrayLike) -> FloatArray:
+    """Return sum_k p_k v_k of each text, shape (n_texts,).
+
+    Parameters
+    ----------
+    proba : array-like of float, shape (n_texts, n_labels)
+        Probabilities; rows sum to 1.
+    values : array-like of float, shape (n_labels,)
+        The number of each label.
+
+    Examples
+    --------
+    >>> expected_value([[0.5, 0.25, 0.25]], [1, 2, 4]).tolist()
+    [2.0]
+    """
+    shares, low, span = _on_scale(values)
+    return low + span * _mean(proba, shares)
+
+
+def standard_deviation(proba: npt.ArrayLike, values: npt.ArrayLike) -> FloatArray:
+    """Return sqrt(sum_k p_k (v_k - expected value)^2) of each text, shape (n_texts,).
+
+    Parameters are those of `expected_value`.
+
+    Examples
+    --------
+    >>> standard_deviation([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0]], [1, 2, 3]).tolist()
+    [1.0, 0.0]
+    """
+    shares, _, span = _on_scale(values)
+    distances = shares - _mean(proba, shares)[:, None]
+    return np.asarray(span * np.sqrt((np.asarray(proba) * distances**2).sum(axis=1)))
+
+
+def quantiles(
+    proba: npt.ArrayLike, values: npt.ArrayLike, levels: Sequence[float]
+) -> FloatArray:
+    """Return the least value that is not exceeded with each probability.
+
+    Parameters
+    ----------
+    proba, values
+        Those of `expected_value`.
+    levels : sequence of float
+        From 0 to 1.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_texts, n_levels)
+        Values of labels.
+
+    Examples
+    --------
+    >>> quantiles([[0.2, 0.5, 0.3]], [1, 2, 3], [0.1, 0.5, 0.9]).tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    order = np.argsort(numbers, kind="stable")
+    below = np.asarray(proba, dtype=np.float64)[:, order].cumsum(axis=1)
+    # What is beyond the last label by rounding belongs to it.
+    reached = below[:, None, :-1] < np.asarray(levels)[None, :, None] - _SLACK
+    return np.asarray(numbers[order][reached.sum(axis=2)])
+
+
+@dataclass(frozen=True)
+class Ordinal:
+    """The kind of question whose labels are numbers on a scale.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        The number of each label.
+    """
+
+    values: dict[str, float]
+
+    @classmethod
+    def of(cls, labels: LabelSet) -> "Ordinal":
+        """Return the kind for labels with values.
+
+        Raises
+        ------
+        LabelError
+            They have none.
+        """
+        if labels.values is None:
+            raise LabelError(
+                "An ordinal question needs a number for each label, such as "
+                f"{{{labels.names[0]}: {{value: 1}}}}. Got none for {labels.listed}."
+            )
+        return cls({name: float(value) for value, name in labels.values.items()})
+
+    @property
+    def columns(self) -> dict[str, ResultKind]:
+        """What is said of a text beside its label and the label's probability."""
+        names = ("expected", "standard_deviation", *_LEVELS)
+        return dict.fromkeys(names, "float")
+
+    def results(
+        self, log_proba: FloatArray, classes: Sequence[str]
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Return these columns.
+
+        Parameters
+        ----------
+        log_proba : ndarray of float64, shape (n_texts, n_labels)
+            Normalised.
+        classes : sequence of str, length n_labels
+            The label of each column.
+
+        Examples
+        --------
+        >>> kind = Ordinal.of(LabelSet.parse({1: "bad", 2: "fair", 4: "good"}))
+        >>> proba = np.log([[0.5, 0.25, 0.25]])
+        >>> kind.results(proba, ["bad", "fair", "good"])["expected"].tolist()
+        [2.0]
+        """
+        proba = np.exp(log_proba)
+        values = [self.values[name] for name in classes]
+        cut = quantiles(proba, values, list(_LEVELS.values()))
+        return {
+            "expected": expected_value(proba, values),
+            "standard_deviation": standard_deviation(proba, values),
+            **{name: cut[:, at] for at, name in enumerate(_LEVELS)},
+        }
+
+
+def _on_scale(values: npt.ArrayLike) -> tuple[FloatArray, float, float]:
+    """Return values as shares of the way from the least to the greatest, and these.
+
+    So that squares of large numbers do not overflow.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    low, span = float(numbers.min()), float(numbers.max() - numbers.min())
+    return (numbers - low) / (span or 1.0), low, span
+
+
+def _mean(proba: npt.ArrayLike, shares: FloatArray) -> FloatArray:
+    # A row may exceed a sum of 1 by rounding.
+    return np.asarray((np.asarray(proba) @ shares).clip(0.0, 1.0))
