@@ -275,6 +275,8 @@ def _prompt(
         digested.append(f"closed by {real.closing}")
     if real.thought is not None:
         digested.append(real.thought._asdict())
+    if recipe.chooses_examples:
+        digested.append(recipe.example_settings)
     descriptions = {
         label.name: label.description for label in labels if label.description
     }
@@ -286,11 +288,17 @@ def _prompt(
         f"{_PART}answer_prefix": recipe.answer_prefix,
         f"{_PART}template_arguments": _json(arguments) if arguments else "",
         DATE: real.date or "",
-        f"{_PART}examples": _json(list(recipe.examples)) if recipe.examples else "",
+        f"{_PART}examples": _examples(recipe),
         f"{_PART}chat": "yes" if recipe.chat else "no",
         **{f"{_PART}{name}": str(value) for name, value in answered.items()},
         f"{_PART}descriptions": _json(descriptions) if descriptions else "",
     }
+
+
+def _examples(recipe: PromptTemplate) -> str:
+    if recipe.chooses_examples:
+        return _json(recipe.example_settings)
+    return _json(list(recipe.listed_examples)) if recipe.examples else ""
 
 
 def _new_in_slot(prompt: CompiledPrompt) -> list[str]:

@@ -182,7 +182,8 @@ class PromptedModel:
         n_forms = 2 if self.template.answer == "both" else 1
         audits = [each.audit() for each in self.spaces(labels)[:n_forms]]
         words = tuple(word for each in audits for word in each.words)
-        return replace(audits[0], words=words)
+        examples = self._row_encoder().audit_examples(labels)
+        return replace(audits[0], words=words, examples=examples)
 
     def encode(
         self,

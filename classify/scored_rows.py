@@ -12,6 +12,7 @@ from classify.engines import generate
 from classify.errors import AnswerError, DataError, InputError, RowError
 from classify.labels import LabelSet
 from classify.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
+from classify.prompts.few_shot import check_examples
 from classify.prompts.probes import (
     content_free_texts,
     domain_texts,
@@ -44,6 +45,10 @@ class RowScorer:
     model: PromptedModel
     declared: LabelSet | None
     scoring: Scoring
+
+    def __post_init__(self) -> None:
+        if self.declared is not None:
+            check_examples(self.model.template, self.declared)
 
     def score(
         self,
