@@ -50,17 +50,37 @@ class Forked:
         self.n_bytes = sum(state.nbytes for state in _states(self.cache))
 
 
-def prefix_fork(network: Network, prefix: tuple[int, ...]) -> Forked:
-    """Compute the state behind ids that many prompts begin with."""
-    _, cache = network(np.array([prefix]), keep=1, use_cache=True)
+def prefix_fork(
+    network: Network, prefix: tuple[int, ...], before: Forked | None = None
+) -> Forked:
+    """Compute the state behind ids that many prompts begin with.
+
+    `before` is the state behind what these begin with.
+    """
+    _, cache = _computed(network, prefix, before)
     return Forked(cache, len(prefix))
+
+
+def _computed(
+    network: Network, ids: tuple[int, ...], before: Forked | None
+) -> tuple[torch.Tensor, Any]:
+    """Return the logits behind ids, and the state; `before` is left as it is."""
+    past: dict[str, Any] = {}
+    n_known = 0
+    if before is not None:
+        n_known = before.n_slots
+        past = {
+            "positions": np.arange(n_known, len(ids))[None],
+            "cache": _select(before.cache, [0], 1),
+        }
+    return network(np.array([ids[n_known:]]), keep=1, use_cache=True, **past)
 
 
 def new_forks(
     network: Network,
     asked: Sequence[Asked],
     *,
-    prefix: Forked | None,
+    prefixes: Sequence[Forked | None],
     together: bool,
     max_rows: MaxRows,
 ) -> tuple[list[EdgeLogprobs], list[Forked]]:
@@ -71,8 +91,8 @@ def new_forks(
     network : Network
     asked : sequence of Asked, length B
         Prompts and nodes; each prompt once.
-    prefix : Forked or None
-        The state behind a proper prefix of all the prompts.
+    prefixes : sequence of Forked or None, length B
+        The state behind a proper prefix of each prompt.
     together : bool
         Whether texts of different lengths may share a pass, with padding.
     max_rows : callable
@@ -84,19 +104,10 @@ def new_forks(
         For reads that follow.
     """
     forks = []
-    n_known = 0 if prefix is None else prefix.n_slots
-    for one in asked:
-        own = np.array([one.prompt[n_known:]])
-        past: dict[str, Any] = {}
-        if prefix is not None:
-            past = {
-                "positions": np.arange(n_known, len(one.prompt))[None],
-                "cache": _select(prefix.cache, [0], 1),
-            }
-        logits, cache = network(own, keep=1, use_cache=True, **past)
+    for one, prefix in zip(asked, prefixes, strict=True):
+        logits, cache = _computed(network, one.prompt, prefix)
         [edges] = edge_logprobs(logits[0], [one.tree], np.zeros((1, 1), dtype=np.int64))
-        row = Row(one.prompt, one.tree, edges)
-        forks.append(Forked(cache, len(one.prompt), [row]))
+        forks.append(Forked(cache, len(one.prompt), [one.row(edges)]))
     return follow_forks(
         network, asked, forks, together=together, max_rows=max_rows
     ), forks

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Generic, TypeVar
 
 from classify.engines.transformers.forked_pass import Forked
-from classify.engines.transformers.slots import Slots
+from classify.engines.transformers.slots import Row, Slots
 
 __all__ = ["Kept", "KeptTexts", "Prefixes"]
 
@@ -41,7 +41,8 @@ class KeptTexts:
         """Keep a batch; its rows replace older ones of the same prompts."""
         for index, row in enumerate(slots.rows):
             self._release(row.prompt)
-            self._places[row.prompt] = (slots, index)
+            for prompt in _prompts(row):
+                self._places[prompt] = (slots, index)
         self._batches[id(slots)] = slots
         self.n_bytes += slots.n_bytes
         while self.n_bytes > self.most_bytes and len(self._batches) > 1:
@@ -60,7 +61,8 @@ class KeptTexts:
 
     def _release(self, prompt: tuple[int, ...]) -> None:
         place = self._places.pop(prompt, None)
-        if place is not None:
+        # Where it is a member of another row, that goes on being of use.
+        if place is not None and place[0].rows[place[1]].prompt == prompt:
             place[0].n_live -= 1
             if not place[0].n_live:
                 self._drop(place[0])
@@ -70,9 +72,15 @@ class KeptTexts:
             return
         self.n_bytes -= slots.n_bytes
         for row in slots.rows:
-            place = self._places.get(row.prompt)
-            if place is not None and place[0] is slots:
-                del self._places[row.prompt]
+            for prompt in _prompts(row):
+                place = self._places.get(prompt)
+                if place is not None and place[0] is slots:
+                    del self._places[prompt]
+
+
+def _prompts(row: Row) -> list[tuple[int, ...]]:
+    """All prompts that a row is kept for; the first is its own."""
+    return [row.prompt, *(member.prompt for member in row.members)]
 
 
 class Prefixes(Generic[Prefix]):

@@ -25,6 +25,7 @@ from classify.engines.transformers.tree_pass import (
     new_prompts,
     prefix_slots,
 )
+from classify.engines.transformers.trunks import Joiner, alike
 from classify.errors import RowError
 from classify.tracking import (
     Completed,
@@ -70,6 +71,8 @@ class Reader:
         self._fork_bytes = 0  # of the last text; their states are about as big
         self._waiting: dict[int, ReadRequest] = {}
         self._batch: list[Asked] = []
+        self._joiner = Joiner(budget)
+        self._new: list[tuple[int, ...]] = []  # prompts, when last some were taken
 
     @property
     def n_waiting(self) -> int:
@@ -126,7 +129,7 @@ class Reader:
             for ticket in one.tickets:
                 del self._waiting[ticket]
                 # Copies: the original may be kept for follow-ups.
-                completed.append(Completed(ticket, edges.copy()))
+                completed.append(Completed(ticket, one.answer_of(ticket, edges)))
         return completed
 
     def give_up(self, error: RowError) -> list[Completed]:
@@ -138,7 +141,10 @@ class Reader:
 
     def _mode_of(self, batch: Sequence[Asked]) -> ReadMode:
         longest = max(batch, key=_total_length)
-        n_nodes = max(len(one.tree.inner_nodes) for one in batch) - 1
+        n_nodes = max(
+            one.n_computed if one.members else len(one.tree.inner_nodes) - 1
+            for one in batch
+        )
         return self._modes.for_text(longest.prompt, _total_length(longest), n_nodes)
 
     def _answer(
@@ -164,12 +170,21 @@ class Reader:
             answers, slots_now = new_prompts(
                 self._network,
                 batch,
-                prefix=self._shared_prefix(batch, self._prefixes, prefix_slots),
-                keep=any(_leaves_nodes(one) for one in batch),
+                prefix=self._prefix(batch),
+                keep=any(one.leaves_nodes for one in batch),
             )
         if slots_now is not None:
             self._kept.add(slots_now)
         return answers
+
+    def _prefix(self, batch: Sequence[Asked]) -> Slots | None:
+        """Return keys and values that a pass over new prompts builds on."""
+        [first, *others] = batch
+        length = len(first.prompt) + first.n_computed
+        if first.members and not others and not self._budget.fits(1, length, length, 1):
+            # Alone, and without a mask, which would grow with the square.
+            return prefix_slots(self._network, first.prompt[:-1])
+        return self._shared_prefix(batch, self._prefixes, prefix_slots)
 
     def _read_forks(
         self, batch: Sequence[Asked], forks: Sequence[Forked], *, together: bool
@@ -179,15 +194,26 @@ class Reader:
             return follow_forks(
                 self._network, batch, forks, together=together, max_rows=most
             )
-        prefix = None
+        prefixes: dict[tuple[int, ...], Forked | None] = {}
         if together:
             prefix = self._shared_prefix(batch, self._forked_prefixes, prefix_fork)
+            for group in alike(batch, 0 if prefix is None else prefix.n_slots):
+                trunk = prefix
+                if len(group) > 1:
+                    shared = common_prefix_length(one.prompt for one in group)
+                    ids = group[0].prompt[:shared]
+                    trunk = prefix_fork(self._network, ids, prefix)
+                prefixes |= dict.fromkeys((one.prompt for one in group), trunk)
         answers, new = new_forks(
-            self._network, batch, prefix=prefix, together=together, max_rows=most
+            self._network,
+            batch,
+            prefixes=[prefixes.get(one.prompt) for one in batch],
+            together=together,
+            max_rows=most,
         )
         self._fork_bytes = new[0].n_bytes
         for one, fork in zip(batch, new, strict=True):
-            if fork.n_bytes and _leaves_nodes(one):
+            if fork.n_bytes and one.leaves_nodes:
                 self._kept.add(fork)
         return answers
 
@@ -218,15 +244,18 @@ class Reader:
         for ticket, request in self._waiting.items():
             prompt = request.prompt_token_ids
             place = self._kept.find(prompt)
-            known = place is not None and _can_follow(place[0].rows[place[1]], request)
-            group = follow_ups if known else new
-            one = group.get(prompt)
-            if one is None:
-                group[prompt] = Asked(prompt, request.tree, request.nodes, [ticket])
-            elif one.tree is request.tree:
-                if one.nodes != request.nodes:
-                    one.nodes = tuple(sorted({*one.nodes, *request.nodes}))
+            asked = place and _following(place[0].rows[place[1]], request, ticket)
+            group = follow_ups if asked else new
+            if not asked:
+                asked = Asked(prompt, request.tree, request.nodes, [ticket])
+            one = group.setdefault(asked.prompt, asked)
+            if one is asked:
+                continue
+            if one.tree is asked.tree:
+                if one.nodes != asked.nodes:
+                    one.nodes = tuple(sorted({*one.nodes, *asked.nodes}))
                 one.tickets.append(ticket)
+                one.places |= asked.places
             # Another tree on the same prompt waits for its own batch.
         if follow_ups:
             batch = self._fill_follow_ups(list(follow_ups.values()))
@@ -241,22 +270,28 @@ class Reader:
 
     def _fill_new(self, asked: list[Asked]) -> list[Asked]:
         """Take texts of similar length, the longest first, that fit one batch."""
-        asked.sort(key=_total_length, reverse=True)
-        mode = self._mode_of(asked[:1])
+        longest = max(asked, key=_total_length)
+        mode = self._mode_of([longest])
         if mode == "uncached":
-            return asked[:1]
+            return [longest]
+        if mode != "cached":
+            asked = self._joined(asked, together=mode == "tree")
+        else:
+            asked.sort(key=_total_length, reverse=True)
+        self._new = [one.prompt for one in asked]
         batch: list[Asked] = []
-        width, n_nodes, n_tokens = 0, 0, 0
+        width, n_nodes, n_kept, n_tokens = 0, 0, 0, 0
         for one in asked:
             if mode != "tree" and self._mode_of([one]) != mode:
                 # A shorter text may cross a length at which the model changes.
                 continue
             width = max(width, len(one.prompt))
-            n_nodes = max(n_nodes, len(one.nodes) - 1)
+            n_nodes = max(n_nodes, one.n_computed)
+            n_kept = max(n_kept, len(one.nodes))
             n_tokens += len(one.prompt)
             n_texts, length = len(batch) + 1, width + n_nodes
             fits = (
-                self._budget.fits(n_texts, length, length, n_nodes + 1)
+                self._budget.fits(n_texts, length, length, n_kept)
                 if mode == "tree"
                 else self._budget.fits_forks(n_texts, n_tokens, self._fork_bytes)
             )
@@ -264,6 +299,21 @@ class Reader:
                 break
             batch.append(one)
         return batch
+
+    def _joined(self, asked: list[Asked], *, together: bool) -> list[Asked]:
+        """Return prompts, or one for all that are alike, the longest first.
+
+        Those that are alike stand next to each other where they stay apart.
+        """
+        first, last = min(one.prompt for one in asked), max(one.prompt for one in asked)
+        known = self._prefixes.longest(first, last)
+        groups = alike(asked, 0 if known is None else known.n_slots)
+        if together:
+            asked = [one for group in groups for one in self._joiner.join(group)]
+            asked.sort(key=_total_length, reverse=True)
+            return asked
+        groups.sort(key=lambda group: _total_length(group[0]), reverse=True)
+        return [one for group in groups for one in group]
 
     def _fill_follow_ups(
         self, asked: list[Asked]
@@ -308,14 +358,13 @@ class Reader:
         compute: Callable[[Network, tuple[int, ...]], _Prefix],
     ) -> _Prefix | None:
         """Return what is kept of what all prompts begin with, if worth it."""
-        waiting = [request.prompt_token_ids for request in self._waiting.values()]
-        least, greatest = min(waiting), max(waiting)
+        least, greatest = min(self._new), max(self._new)
         # Each prompt keeps a token of its own.
         n_shared = common_prefix_length([least[:-1], greatest[:-1]])
         prompts = [one.prompt for one in batch]
         known = prefixes.longest(min(prompts), max(prompts))
         n_known = 0 if known is None else known.n_slots
-        if n_shared - n_known < _MIN_PREFIX or least == greatest:
+        if n_shared - n_known < _MIN_PREFIX or len(self._new) == 1:
             return known
         prefix = least[:n_shared]
         computed = compute(self._network, prefix)
@@ -327,14 +376,20 @@ def _total_length(asked: Asked) -> int:
     return len(asked.prompt) + int(asked.tree.depths[list(asked.nodes)].max(initial=0))
 
 
-def _leaves_nodes(asked: Asked) -> bool:
-    """Whether a later read may ask for more of this tree."""
-    return len(asked.nodes) < len(asked.tree.inner_nodes)
-
-
-def _can_follow(row: Row, request: ReadRequest) -> bool:
-    """Whether what is kept suffices: a root that was never read needs the prompt."""
-    if 0 not in request.nodes:
-        return True
-    # Node 1 is the root's first child.
-    return row.tree is request.tree and not np.isnan(row.answers[1])
+def _following(row: Row, request: ReadRequest, ticket: int) -> Asked | None:
+    """Return the read of a kept text, or None: a root never read needs the prompt."""
+    prompt, tree = request.prompt_token_ids, request.tree
+    if prompt == row.prompt:
+        # Node 1 is the root's first child.
+        has_root = row.tree is tree and not np.isnan(row.answers[1])
+        if 0 in request.nodes and not has_root:
+            return None
+        return Asked(prompt, tree, request.nodes, [ticket])
+    member = next((each for each in row.members if each.prompt == prompt), None)
+    if member is None or member.tree is not tree:
+        return None
+    places = member.places
+    if 0 in request.nodes and np.isnan(row.answers[places[1]]):
+        return None
+    nodes = tuple(places[list(request.nodes)].tolist())
+    return Asked(row.prompt, row.tree, nodes, [ticket], row.members, {ticket: places})

@@ -283,7 +283,11 @@ def _deviation_of_forks(
         return len(inner)
 
     _, forks = new_forks(
-        network, asked(half), prefix=None, together=together, max_rows=most
+        network,
+        asked(half),
+        prefixes=[None] * len(trial.prompts),
+        together=together,
+        max_rows=most,
     )
     answers = follow_forks(
         network, asked(inner), forks, together=together, max_rows=most
@@ -293,7 +297,7 @@ def _deviation_of_forks(
         text = trial.prompts[0]
         start = prefix_fork(network, text[: len(text) // 2])
         answers, _ = new_forks(
-            network, asked(inner)[:1], prefix=start, together=True, max_rows=most
+            network, asked(inner)[:1], prefixes=[start], together=True, max_rows=most
         )
         worst = max(worst, _deviation(answers, expected[:1]))
     return worst

@@ -14,7 +14,7 @@ Codes and positions are all that a mask is made from (see `masks`).
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,17 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from classify.tracking import EdgeLogprobs, TokenTree
 
-__all__ = ["FIRST_NODE", "PAD", "PROMPT", "Bools", "Row", "SlotCache", "Slots", "merge"]
+__all__ = [
+    "FIRST_NODE",
+    "PAD",
+    "PROMPT",
+    "Bools",
+    "Member",
+    "Row",
+    "SlotCache",
+    "Slots",
+    "merge",
+]
 
 PAD, PROMPT, FIRST_NODE = 0, 1, 2
 
@@ -111,6 +121,22 @@ class SlotCache(Cache):
         return [(layer.keys, layer.values) for layer in layers]
 
 
+class Member(NamedTuple):
+    """One of several prompts that are read as one; see `trunks`.
+
+    Attributes
+    ----------
+    prompt : tuple of int
+    tree : TokenTree
+    places : ndarray of int64, shape (n_nodes,)
+        The node of the joint tree that each node of its own tree is.
+    """
+
+    prompt: tuple[int, ...]
+    tree: TokenTree
+    places: Ints
+
+
 @dataclass
 class Row:
     """One text of a batch: its prompt, its tree, and what was read so far."""
@@ -118,6 +144,7 @@ class Row:
     prompt: tuple[int, ...]
     tree: TokenTree
     answers: EdgeLogprobs
+    members: tuple[Member, ...] = ()
 
 
 @dataclass

@@ -19,6 +19,7 @@ from classify.engines.transformers.slots import (
     PROMPT,
     Ints,
     KeyValue,
+    Member,
     Row,
     SlotCache,
     Slots,
@@ -31,12 +32,43 @@ __all__ = ["Asked", "follow_up", "missing_nodes", "new_prompts", "prefix_slots"]
 
 @dataclass
 class Asked:
-    """What is to be read for one prompt and tree, and for whom."""
+    """What is to be read for one prompt and tree, and for whom.
+
+    Of several prompts that are read as one: `members`, and for the tickets of each the
+    places of its nodes; see `trunks`.
+    """
 
     prompt: tuple[int, ...]
     tree: TokenTree
     nodes: tuple[int, ...]
     tickets: list[int] = field(default_factory=list)
+    members: tuple[Member, ...] = ()
+    places: dict[int, Ints] = field(default_factory=dict)
+
+    @property
+    def n_computed(self) -> int:
+        """How many nodes behind the prompt have to be computed, at least."""
+        if not self.members:
+            return len(self.nodes) - 1
+        return len(missing_nodes(self.tree, self.nodes, set()))
+
+    @property
+    def leaves_nodes(self) -> bool:
+        """Whether a later read may ask for more of its tree, or of its members'."""
+        trees = [member.tree for member in self.members] or [self.tree]
+        return len(self.nodes) < sum(len(tree.inner_nodes) for tree in trees)
+
+    def answer_of(self, ticket: int, edges: EdgeLogprobs) -> EdgeLogprobs:
+        """Return what was read of a ticket's own tree, as a copy."""
+        if ticket not in self.places:
+            return edges.copy()
+        own = edges[self.places[ticket]]
+        own[0] = np.nan
+        return own
+
+    def row(self, edges: EdgeLogprobs) -> Row:
+        """Return it with what was read, to be kept."""
+        return Row(self.prompt, self.tree, edges, self.members)
 
 
 def missing_nodes(tree: TokenTree, nodes: Iterable[int], present: set[int]) -> Ints:
@@ -50,6 +82,16 @@ def missing_nodes(tree: TokenTree, nodes: Iterable[int], present: set[int]) -> I
             needed.add(node)
             node = int(tree.parents[node])
     return np.array(sorted(needed), dtype=np.int64)
+
+
+def _on_paths(one: Asked) -> Ints:
+    """Return the nodes that have to be computed; those that are read come last.
+
+    Then a network that computes the logits of the last tokens computes few for nothing.
+    """
+    nodes = missing_nodes(one.tree, one.nodes, set())
+    is_read = np.isin(nodes, one.nodes)
+    return np.concatenate([nodes[~is_read], nodes[is_read]])
 
 
 def _node_table(node_lists: Sequence[Ints]) -> Ints:
@@ -113,7 +155,7 @@ def new_prompts(
     n_shared = prefix.n_slots if prefix else 0
     own = [one.prompt[n_shared:] for one in asked]
     width = max(map(len, own))
-    nodes = _node_table([missing_nodes(one.tree, one.nodes, set()) for one in asked])
+    nodes = _node_table([_on_paths(one) for one in asked])
     n_nodes = nodes.shape[1]
     lengths = np.array([len(ids) for ids in own])[:, None]
     offsets = np.arange(width) - (width - lengths)  # (B, width): < 0 on padding
@@ -145,6 +187,8 @@ def new_prompts(
         )
     )
     read = np.hstack([np.zeros((n_rows, 1), dtype=np.int64), nodes])
+    for row, one in enumerate(asked):
+        read[row, ~np.isin(read[row], one.nodes)] = -1
     wanted = np.zeros(token_ids.shape, dtype=np.bool_)
     wanted[:, width - 1 :] = read >= 0
     logits = network.logits(
@@ -158,10 +202,7 @@ def new_prompts(
     answers = edge_logprobs(logits, trees, read)
     if not keep or cache is None:
         return answers, None
-    rows = [
-        Row(one.prompt, one.tree, edges)
-        for one, edges in zip(asked, answers, strict=True)
-    ]
+    rows = [one.row(edges) for one, edges in zip(asked, answers, strict=True)]
     return answers, Slots(cache.key_values(), all_codes, all_positions, rows, n_rows)
 
 
@@ -269,10 +310,7 @@ def _append(
         cache=cache,
     )
     answers = edge_logprobs(logits, trees, nodes)
-    rows = [
-        Row(one.prompt, one.tree, edges)
-        for one, edges in zip(asked, answers, strict=True)
-    ]
+    rows = [one.row(edges) for one, edges in zip(asked, answers, strict=True)]
     return answers, Slots(cache.key_values(), codes, positions, rows, len(rows))
 
 
