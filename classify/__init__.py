@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TrackDisplay,
         calibration_error,
     )
+    from classify.multi_label import ZeroShotMultiLabelClassifier
     from classify.prompts import PromptTemplate
     from classify.scoring import LabelLogprobs
     from classify.tuning import tune_prompt
@@ -43,6 +44,7 @@ __all__ = [
     "TrackDisplay",
     "Verbalizer",
     "ZeroShotClassifier",
+    "ZeroShotMultiLabelClassifier",
     "__version__",
     "calibration_error",
     "track",
@@ -64,6 +66,7 @@ _HOMES = {
     "TrackDisplay": "classify.metrics",
     "Verbalizer": "classify.verbalizer",
     "ZeroShotClassifier": "classify.classifier",
+    "ZeroShotMultiLabelClassifier": "classify.multi_label",
     "calibration_error": "classify.metrics",
     "track": "classify.word_tracking",
     "tune_prompt": "classify.tuning",

@@ -8,9 +8,9 @@ import os
 from dataclasses import dataclass, replace
 
 from classify.calibration import Fingerprint, LabelCalibrator
-from classify.calibration.artefact import read_json, write_json
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ConfigError, DataError
+from classify.json_files import read_json, write_json
 
 __all__ = ["Artefact"]
 

@@ -27,13 +27,12 @@ from classify.given_calibrator import checked_calibrator, fit_calibrator, is_fit
 from classify.label_audit import LabelAudit
 from classify.label_values import labels_of_y
 from classify.labels import Labels, LabelSet
-from classify.parameters import settings_of
 from classify.prompted_model import Progress, PromptedModel
 from classify.prompts import PromptTemplate
 from classify.results import reasoning_kinds, row_results
 from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
-from classify.spec import ModelSpec, Scoring
+from classify.spec import Scoring
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import Verbalizer
 
@@ -407,14 +406,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         return None if self.calibrator is None else checked_calibrator(self)
 
     def _scoring(self) -> Scoring:
-        return Scoring(**{name: getattr(self, name) for name in settings_of(Scoring)})
+        return Scoring.of(self)
 
     def _prompted_model(self) -> PromptedModel:
-        wanted = PromptedModel(
-            template=self._prompt_template(),
-            verbalizer=Verbalizer() if self.verbalizer is None else self.verbalizer,
-            spec=ModelSpec.of(self),
-            tokenizer=self.tokenizer,
-            max_thought_tokens=self._scoring().max_thought_tokens,
-        )
-        return wanted.kept_by(self)
+        return PromptedModel.of(self, self._prompt_template(), self._scoring())

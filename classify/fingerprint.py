@@ -245,7 +245,9 @@ def _tokenizer(tokenizer: Tokenizer) -> str:
 def _prompt(
     template: PromptTemplate, tokenizer: Tokenizer, labels: LabelSet, *, reasons: bool
 ) -> dict[str, str]:
-    recipe = template.resolved(labels, has_chat_template=tokenizer.has_chat_template)
+    recipe = template.resolved(
+        labels, has_chat_template=tokenizer.has_chat_template, reasons=reasons
+    )
     compiled = recipe.compile(cast(Tokenizer, _Transcript()), labels)
     parts = [
         {"field": part.name} if isinstance(part, Field) else part._asdict()
@@ -275,8 +277,6 @@ def _prompt(
         digested.append(f"closed by {real.closing}")
     if real.thought is not None:
         digested.append(real.thought._asdict())
-    if recipe.chooses_examples:
-        digested.append(recipe.example_settings)
     descriptions = {
         label.name: label.description for label in labels if label.description
     }
@@ -288,17 +288,11 @@ def _prompt(
         f"{_PART}answer_prefix": recipe.answer_prefix,
         f"{_PART}template_arguments": _json(arguments) if arguments else "",
         DATE: real.date or "",
-        f"{_PART}examples": _examples(recipe),
+        f"{_PART}examples": _json(list(recipe.examples)) if recipe.examples else "",
         f"{_PART}chat": "yes" if recipe.chat else "no",
         **{f"{_PART}{name}": str(value) for name, value in answered.items()},
         f"{_PART}descriptions": _json(descriptions) if descriptions else "",
     }
-
-
-def _examples(recipe: PromptTemplate) -> str:
-    if recipe.chooses_examples:
-        return _json(recipe.example_settings)
-    return _json(list(recipe.listed_examples)) if recipe.examples else ""
 
 
 def _new_in_slot(prompt: CompiledPrompt) -> list[str]:

@@ -162,9 +162,9 @@ def add_results(
         name: _spread(values, results.scored, frame.index)
         for name, values in results.columns.items()
     }
-    if "label_set" in columns:
-        join = partial(join_names, as_json=need_json(results.classes))
-        columns["label_set"] = columns["label_set"].map(join, na_action="ignore")
+    join = partial(join_names, as_json=need_json(results.classes))
+    for name in columns.keys() & {"label_set", "labels"}:
+        columns[name] = columns[name].map(join, na_action="ignore")
     if with_errors:
         columns["error"] = pd.Series(
             [results.errors.get(at, "") for at in range(len(frame))],

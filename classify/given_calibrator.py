@@ -23,8 +23,10 @@ __all__ = [
     "CheckedCalibrator",
     "checked_calibrator",
     "fit_calibrator",
+    "is_file",
     "is_fitted",
     "not_fitted",
+    "saved_state",
     "warn_of_tolerance",
 ]
 
@@ -66,8 +68,8 @@ class CheckedCalibrator:
         ConfigError
             It was fitted on something else.
         """
-        saved = _saved(given)
-        if _is_file(given):
+        saved = _state(given)
+        if is_file(given):
             fingerprint = scorer.fingerprint()
             calibrator = Artefact.load(given, fingerprint=fingerprint).calibrator
         else:
@@ -84,7 +86,7 @@ class CheckedCalibrator:
         return (
             self.given is given
             and self.scorer == scorer
-            and self.saved == _saved(given)
+            and self.saved == _state(given)
         )
 
 
@@ -132,7 +134,7 @@ def is_fitted(given: Any) -> bool:
     >>> is_fitted("calibration.json"), is_fitted("auto")
     (True, False)
     """
-    if _is_file(given):
+    if is_file(given):
         return True
     calibrator = _unfrozen(given)
     if not isinstance(calibrator, LabelCalibrator):
@@ -193,15 +195,21 @@ def _unfitted(given: Any) -> LabelCalibrator:
     )
 
 
-def _is_file(given: Any) -> bool:
+def is_file(given: Any) -> bool:
+    """Return whether something is given as a file: a path, or a name in ``.json``."""
     return isinstance(given, os.PathLike) or (
         isinstance(given, str) and Path(given).suffix == ".json"
     )
 
 
-def _saved(given: Any) -> object:
-    if not _is_file(given):
+def _state(given: Any) -> object:
+    if not is_file(given):
         return dict(_unfrozen(given).fingerprint_)
+    return saved_state(given)
+
+
+def saved_state(given: str | os.PathLike[str]) -> object:
+    """Return what tells whether a file was saved again."""
     try:
         stat = Path(given).stat()
     except OSError:

@@ -135,6 +135,8 @@ def suggestion(name: object, names: Sequence[str]) -> str:
 def join_names(names: Sequence[str], *, as_json: bool = False) -> str:
     """Return names as one text: ``a|b``, or a JSON list where that could be misread.
 
+    No name at all is ``[]``, since an empty cell is a missing one.
+
     Parameters
     ----------
     names : sequence of str
@@ -143,10 +145,10 @@ def join_names(names: Sequence[str], *, as_json: bool = False) -> str:
 
     Examples
     --------
-    >>> join_names(["C", "C++"]), join_names(["C|C++"])
-    ('C|C++', '["C|C++"]')
+    >>> join_names(["C", "C++"]), join_names(["C|C++"]), join_names([])
+    ('C|C++', '["C|C++"]', '[]')
     """
-    if as_json or need_json(names):
+    if as_json or not names or need_json(names):
         return json.dumps(list(names), ensure_ascii=False)
     return "|".join(names)
 

@@ -30,7 +30,7 @@ from classify.scoring import (
     TextScore,
     score_prompts,
 )
-from classify.spec import ModelSpec
+from classify.spec import ModelSpec, Scoring
 from classify.tokenizer import Tokenizer, load_tokenizer
 from classify.verbalizer import ScorablePrompt, Verbalizer
 from classify.wording import parameter
@@ -108,7 +108,21 @@ class PromptedModel:
         # In another process, and perhaps on another machine.
         self.__init__(**state)  # type: ignore[misc]
 
-    def kept_by(self, owner: Any) -> "PromptedModel":
+    @classmethod
+    def of(
+        cls, owner: Any, template: PromptTemplate, scoring: Scoring
+    ) -> "PromptedModel":
+        """Return that of an estimator's parameters, made before if nothing changed."""
+        wanted = cls(
+            template=template,
+            verbalizer=Verbalizer() if owner.verbalizer is None else owner.verbalizer,
+            spec=ModelSpec.of(owner),
+            tokenizer=owner.tokenizer,
+            max_thought_tokens=scoring.max_thought_tokens,
+        )
+        return wanted._kept_by(owner)
+
+    def _kept_by(self, owner: Any) -> "PromptedModel":
         """Return what an estimator made before, if it is equal, and keep this if not.
 
         Parameters may be set, and the model saved, again at any time; what was compiled
@@ -182,8 +196,7 @@ class PromptedModel:
         n_forms = 2 if self.template.answer == "both" else 1
         audits = [each.audit() for each in self.spaces(labels)[:n_forms]]
         words = tuple(word for each in audits for word in each.words)
-        examples = self._row_encoder().audit_examples(labels)
-        return replace(audits[0], words=words, examples=examples)
+        return replace(audits[0], words=words)
 
     def encode(
         self,

@@ -14,7 +14,14 @@ from classify.scoring import LabelLogprobs, Reasoning
 from classify.spec import Scoring
 from classify.tables import ResultKind
 
-__all__ = ["NO_MASS", "RowResults", "own_names", "reasoning_kinds", "row_results"]
+__all__ = [
+    "NO_MASS",
+    "RowResults",
+    "multi_results",
+    "own_names",
+    "reasoning_kinds",
+    "row_results",
+]
 
 
 NO_MASS = "none of the labels has any probability (label mass 0)."
@@ -108,6 +115,81 @@ def row_results(
     for name in reasoning:
         columns[name] = _of_reasoning(name, scores.reasoning or (), best)
     return RowResults(columns, scored, dict(errors), scores.classes)
+
+
+def multi_results(
+    n_rows: int,
+    scores: LabelLogprobs,
+    errors: Mapping[int, str],
+    *,
+    labels: Sequence[str],
+    refuse: Refuse | None = None,
+    log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
+    thresholds: npt.NDArray[np.float64],
+    probabilities: bool = False,
+    agreement: bool = False,
+) -> RowResults:
+    """Return what yes/no reads say of rows.
+
+    Parameters
+    ----------
+    n_rows : int
+    scores : LabelLogprobs
+        Of the rows that are not in `errors`, in their order: the scores of each row's
+        labels, one behind the other.
+    errors : mapping of int to str
+    labels : sequence of str, length n_labels
+        In the order of a row's scores.
+    refuse : callable, default=None
+        As in `row_results`.
+    log_proba_of : callable
+        From scores to log p(yes), shape (n_scored, n_labels), calibrated or not.
+    thresholds : ndarray of float64, shape (n_labels,)
+        Labels whose p(yes) is at least that apply.
+    probabilities : bool, default=False
+        Whether to add a column for each label.
+    agreement : bool, default=False
+        Whether to add the column ``agreement``.
+
+    Returns
+    -------
+    RowResults
+        With the columns ``labels`` (lists), ``p(…)``, ``label_mass`` (the least of a
+        row's labels), ``unresolved`` (the greatest), ``agreement`` (the least) and
+        ``truncated`` (any).
+    """
+    scored = np.ones(n_rows, dtype=np.bool_)
+    scored[list(errors)] = False
+    shape = (-1, len(labels))
+    silent = np.asarray(np.isneginf(scores.log_label_mass)).reshape(shape)
+    errors = dict(errors)
+    for at, row in zip(np.flatnonzero(scored), silent, strict=True):
+        if row.any():
+            named = labels[int(row.argmax())]
+            problem = f"neither yes nor no has any probability for label {named!r}."
+            if refuse is not None:
+                raise refuse(int(at), DataError(problem))
+            errors[int(at)] = problem
+    scored[list(errors)] = False
+    if silent.any():
+        scores = scores[np.repeat(~silent.any(axis=1), len(labels))]
+    proba = np.exp(log_proba_of(scores)) if len(scores) else np.empty((0, len(labels)))
+    names = np.array(labels, dtype=np.str_)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "labels": np.fromiter(
+            (names[row].tolist() for row in proba >= thresholds),
+            dtype=object,
+            count=len(proba),
+        )
+    }
+    if probabilities:
+        columns |= {f"p({name})": proba[:, at] for at, name in enumerate(labels)}
+    columns["label_mass"] = scores.label_mass.reshape(shape).min(axis=1)
+    columns["unresolved"] = scores.unresolved.reshape(shape).max(axis=1)
+    if agreement and scores.agreement is not None:
+        columns["agreement"] = scores.agreement.reshape(shape).min(axis=1)
+    columns["truncated"] = np.asarray(scores.truncated.reshape(shape).any(axis=1))
+    return RowResults(columns, scored, errors, names)
 
 
 def reasoning_kinds(scoring: Scoring, *, with_text: bool) -> dict[str, ResultKind]:

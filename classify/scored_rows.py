@@ -12,7 +12,6 @@ from classify.engines import generate
 from classify.errors import AnswerError, DataError, InputError, RowError
 from classify.labels import LabelSet
 from classify.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
-from classify.prompts.few_shot import check_examples
 from classify.prompts.probes import (
     content_free_texts,
     domain_texts,
@@ -24,7 +23,7 @@ from classify.spec import Scoring
 from classify.tracking import TrackedRequest
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["RowScorer", "ScoredRows", "text_error"]
+__all__ = ["RowScorer", "ScoredRows", "probe_texts", "text_error"]
 
 # Tokens that are shown, and those of each text that their means are computed from.
 _N_LIKELIEST, _N_TOP = 5, 20
@@ -45,10 +44,6 @@ class RowScorer:
     model: PromptedModel
     declared: LabelSet | None
     scoring: Scoring
-
-    def __post_init__(self) -> None:
-        if self.declared is not None:
-            check_examples(self.model.template, self.declared)
 
     def score(
         self,
@@ -143,7 +138,7 @@ class RowScorer:
             None if the method needs none.
         """
         texts = [" ".join(row.values()) for row in rows if isinstance(row, Mapping)]
-        probes = _probe_texts(method, texts)
+        probes = probe_texts(method, texts)
         if not probes:
             return None
         return self.score(
@@ -221,7 +216,7 @@ def text_error(at: int, error: RowError) -> RowError:
     return type(error)(f"Text {at}: {error}{hint}")
 
 
-def _probe_texts(method: str, texts: list[str]) -> tuple[str, ...]:
+def probe_texts(method: str, texts: list[str]) -> tuple[str, ...]:
     """Return the texts that a method asks about; none if it needs none."""
     if method not in PROBE_METHODS:
         return ()

@@ -264,6 +264,11 @@ class Scoring:
             several = f"{parameter('n_chains')} above 1"
             self._check_default("chain_temperature", "chain_seed", needed=several)
 
+    @classmethod
+    def of(cls, owner: Any) -> "Scoring":
+        """Return what an estimator has in parameters of the same names."""
+        return cls(**{name: getattr(owner, name) for name in settings_of(cls)})
+
     def _check_default(self, *names: str, needed: str) -> None:
         """Raise ConfigError if a setting was given that has no effect here."""
         for name in names:

@@ -3,10 +3,7 @@
 No code is in it, and nothing in it is run: plain numbers and strings, all checked.
 """
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +17,6 @@ from pydantic import (
     ValidationError,
 )
 
-from classify.atomic import atomic_file
 from classify.calibration.calibration import Calibration
 from classify.calibration.map_json import AnyMapJson, map_json
 from classify.errors import DataError
@@ -28,9 +24,7 @@ from classify.errors import DataError
 __all__ = [
     "SavedCalibration",
     "artefact_dict",
-    "read_json",
     "saved_calibration",
-    "write_json",
 ]
 
 _FORMAT = "classify calibration 1"
@@ -117,60 +111,6 @@ def artefact_dict(
     return {"format": _FORMAT} | {
         key: content[key] for key in _Artefact.model_fields if key != "format"
     }
-
-
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write a calibration's JSON; the file appears complete or not at all.
-
-    Parameters
-    ----------
-    path : str or Path
-        Replaced if it exists; a link is followed.
-    content : mapping
-
-    Raises
-    ------
-    DataError
-        The file cannot be written.
-    """
-    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
-    try:
-        with atomic_file(path) as file:
-            file.write(text.encode() + b"\n")
-    except OSError as error:
-        raise DataError(
-            f"The calibration {os.fspath(path)!r} cannot be written: {error.strerror}. "
-            "Name a file in a folder that exists."
-        ) from None
-
-
-def read_json(path: str | os.PathLike[str], *, writer: str) -> Any:
-    """Read a calibration's JSON, whatever it holds.
-
-    Parameters
-    ----------
-    path : str or Path
-    writer : str
-        What writes such files, for the sentence of an error.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, or is not JSON.
-    """
-    shown = os.fspath(path)
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"The calibration {shown!r} cannot be read: {error.strerror}. Give a file "
-            f"that {writer} wrote."
-        ) from None
-    except ValueError as error:
-        raise DataError(
-            f"{shown!r} is no calibration: it is not JSON ({error}). Give a file that "
-            f"{writer} wrote."
-        ) from None
 
 
 def saved_calibration(content: Any, shown: str) -> SavedCalibration:

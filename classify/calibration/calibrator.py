@@ -10,12 +10,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from classify.calibration.artefact import (
-    artefact_dict,
-    read_json,
-    saved_calibration,
-    write_json,
-)
+from classify.calibration.artefact import artefact_dict, saved_calibration
 from classify.calibration.calibration import Calibration, Options
 from classify.calibration.checks import as_logprobs
 from classify.calibration.fitting import fit_calibration
@@ -23,6 +18,7 @@ from classify.calibration.methods import required_tolerance
 from classify.calibration.rows import FloatArray, normalised
 from classify.calibration.scaling import Affine
 from classify.fingerprint import Fingerprint, check_fingerprint
+from classify.json_files import read_json, write_json
 
 __all__ = ["LabelCalibrator"]
 

@@ -7,8 +7,6 @@ import yaml
 from classify.config.task import Task
 from classify.labels import Label, LabelSet
 from classify.parameters import settings_of
-from classify.prompts import PromptTemplate
-from classify.prompts.example_table import ExampleTable
 
 __all__ = ["task_yaml"]
 
@@ -34,21 +32,14 @@ def task_yaml(task: Task) -> str:
     if task.labels is not None:
         content["labels"] = _labels(task.labels)
     if "examples" in content.get("prompt", {}):
-        content["prompt"]["examples"] = _examples(task.prompt)
+        content["prompt"]["examples"] = [
+            {**({"text": shown} if isinstance(shown, str) else shown), "label": label}
+            for shown, label in task.prompt.examples
+        ]
     text: str = yaml.dump(
         content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=88
     )
     return text
-
-
-def _examples(prompt: PromptTemplate) -> str | list[dict[str, str]]:
-    """Return examples as a task file has them: pairs, or the path of their table."""
-    if isinstance(prompt.examples, ExampleTable):
-        return prompt.examples.file
-    return [
-        {**({"text": shown} if isinstance(shown, str) else shown), "label": label}
-        for shown, label in prompt.listed_examples
-    ]
 
 
 class _Dumper(yaml.SafeDumper):

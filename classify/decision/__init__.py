@@ -1,6 +1,13 @@
 """From probabilities to actions: answers with a promised risk, sets with a coverage."""
 
 from classify.decision.conformal import SplitConformalSets
+from classify.decision.label_thresholds import LabelThresholds, fit_thresholds
 from classify.decision.selective import Decisions, SelectiveClassifier
 
-__all__ = ["Decisions", "SelectiveClassifier", "SplitConformalSets"]
+__all__ = [
+    "Decisions",
+    "LabelThresholds",
+    "SelectiveClassifier",
+    "SplitConformalSets",
+    "fit_thresholds",
+]

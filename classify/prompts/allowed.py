@@ -6,14 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from classify.parameters import Allowed
-from classify.prompts.example_table import is_table
 
 __all__ = ["ARGUMENTS", "EXAMPLES", "solved_examples"]
 
 
 def _are_solved(examples: Any) -> bool:
-    if is_table(examples):
-        return True
     return isinstance(examples, Sequence) and all(
         isinstance(each, Sequence)
         and len(each) == 2
@@ -24,12 +21,7 @@ def _are_solved(examples: Any) -> bool:
 
 
 def solved_examples(written: Any) -> Any:
-    """Return examples as a task file has them, ``{text: …, label: …}``, as pairs.
-
-    The path of a table stays as it is.
-    """
-    if isinstance(written, str):
-        return written
+    """Return examples as a task file has them, ``{text: …, label: …}``, as pairs."""
     if not isinstance(written, list | tuple):
         raise ValueError("no list")
     pairs = []
@@ -47,10 +39,10 @@ def solved_examples(written: Any) -> Any:
 
 
 EXAMPLES = Allowed(
-    "a sequence of (text, label), or a table with labels",
+    "a sequence of (text, label)",
     _are_solved,
-    "the path of a table with labels; or a list of examples, each {text: …, label: …}, "
-    "with further columns if the template has them",
+    "a list of examples, each {text: …, label: …}, with further columns if the "
+    "template has them",
 )
 
 

@@ -12,13 +12,13 @@ from classify.tokenizer import Segment
 __all__ = [
     "Field",
     "Part",
-    "answer_behind",
     "closing_behind",
     "fill",
     "merge",
     "parse",
     "separator_behind",
     "trimmed",
+    "with_field",
 ]
 
 # Scripts that put no space between words (Unicode character names).
@@ -47,15 +47,11 @@ class Field(NamedTuple):
     name : str
     trims_start, trims_end : bool
         Whether white space is cut off what is filled in, as a chat template does.
-    answers : str or None
-        The line that an answer follows: it is filled in with the space that belongs
-        before it. None: it is no answer.
     """
 
     name: str
     trims_start: bool = False
     trims_end: bool = False
-    answers: str | None = None
 
 
 Part: TypeAlias = Segment | Field
@@ -107,8 +103,6 @@ def fill(parts: Sequence[Part], row: Mapping[str, str]) -> list[Segment]:
             text = row[part.name]
             text = text.lstrip() if part.trims_start else text
             text = text.rstrip() if part.trims_end else text
-            if part.answers is not None:
-                text = _separator(part.answers, text) + text
             part = Segment(text, is_data=True)
         segments.append(part)
     return segments
@@ -128,6 +122,21 @@ def merge(parts: Sequence[Part]) -> list[Part]:
         else:
             merged.append(part)
     return merged
+
+
+def with_field(parts: Sequence[Part], name: str) -> list[Part]:
+    r"""Return parts with a field where the last of them has its placeholder.
+
+    Examples
+    --------
+    >>> with_field([Segment("{label}:", is_data=False)], "label")[1:]
+    [Field(name='label', trims_start=False, trims_end=False), \
+Segment(text=':', is_data=False)]
+    """
+    *before, last = parts
+    assert isinstance(last, Segment), "a prompt ends with its answer prefix"
+    head, _, tail = last.text.rpartition(f"{{{name}}}")
+    return [*before, last._replace(text=head), Field(name), last._replace(text=tail)]
 
 
 def trimmed(parts: Sequence[Part], *, left: bool, right: bool) -> list[Part]:
@@ -176,21 +185,11 @@ def separator_behind(parts: Sequence[Part], word: str) -> str:
     >>> behind('{"topic": "'), behind('The "topic"'), behind("It's the users'")
     ('', ' ', ' ')
     """
-    return _separator(_last_line(parts), word)
-
-
-def _separator(line: str, word: str) -> str:
+    line = _last_line(parts)
     name = unicodedata.name(word[0], "")
     if not line or line[-1].isspace() or name.startswith(_UNSPACED) or _opens(line):
         return ""
     return " "
-
-
-def answer_behind(parts: Sequence[Part], answer: "str | Field") -> Part:
-    """Return an answer with what belongs between it and the parts of a prompt."""
-    if isinstance(answer, Field):
-        return answer._replace(answers=_last_line(parts))
-    return Segment(separator_behind(parts, answer) + answer, is_data=True)
 
 
 def closing_behind(parts: Sequence[Part]) -> str:

@@ -1,13 +1,17 @@
 """The recipes used when none is given, for chats and as plain prompts.
 
-{labels} is written as "a, b, c", one a line, or not at all; or with codes.
+{labels} is written as "a, b, c", one a line, or not at all; or with codes. "whether"
+asks about one label, of which {labels} are the answers.
 """
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-__all__ = ["CHAT_TEMPLATES", "ENDINGS", "PLAIN_TEMPLATES"]
+from classify.prompts.listing import codes
 
-CHAT_TEMPLATES: Mapping[str, str] = {
+__all__ = ["ENDINGS", "Recipe", "recipe_for"]
+
+_CHAT_TEMPLATES: Mapping[str, str] = {
     "inline": (
         "Which of these categories describes the text best: {labels}?\n\n"
         "Text: {text}\n\nAnswer with the category only."
@@ -28,13 +32,60 @@ CHAT_TEMPLATES: Mapping[str, str] = {
         "Which of these categories describes the text best?\n{labels}\n\n"
         "Text: {text}\n\nAnswer with the letters only."
     ),
+    # What is the same for all labels stands before the label: it is computed once.
+    "whether": (
+        "Text: {text}\n\nDoes the label below apply to the text? Answer with one of: "
+        "{labels}.\n\nLabel: {label}"
+    ),
+    # The label is put in the model's mouth, where little follows it.
+    "whether, in the answer": (
+        "Text: {text}\n\nSay of each label whether it applies to the text: {labels}."
+    ),
 }
-PLAIN_TEMPLATES: Mapping[str, str] = {
+_PLAIN_TEMPLATES: Mapping[str, str] = {
     "inline": "Categories: {labels}\n\nText: {text}\nCategory:",
     "lines": "Categories:\n{labels}\n\nText: {text}\nCategory:",
     "none": "Text: {text}\nCategory:",
     "letter": "Categories:\n{labels}\n\nText: {text}\nLetter of the category:",
     "letters": "Categories:\n{labels}\n\nText: {text}\nLetters of the category:",
+    "whether": (
+        "Text: {text}\n\nDoes the label below apply to the text? Answer with one of: "
+        "{labels}.\nLabel: {label}\nApplies:"
+    ),
 }
 # What those for words end with, and a prompt that asks for a thought first does not.
-ENDINGS = ("\n\nAnswer with the category only.", "\nCategory:")
+ENDINGS = ("\n\nAnswer with the category only.", "\nCategory:", "\nApplies:")
+
+
+class Recipe(NamedTuple):
+    """What is shown, and what the model's answer begins with."""
+
+    template: str
+    answer_prefix: str
+
+
+def recipe_for(
+    prompt: Any, *, is_chat: bool, options: str, n_labels: int, reasons: bool
+) -> Recipe:
+    """Return our recipe for a PromptTemplate that has no template of its own.
+
+    Parameters
+    ----------
+    prompt : PromptTemplate
+    is_chat : bool
+    options : str
+        How the options are listed, "auto" resolved.
+    n_labels : int
+    reasons : bool
+        Whether the model thinks first: it has to know the label by then.
+    """
+    prefix = prompt.answer_prefix
+    name = "lines" if options == "verbatim" else options
+    if prompt.asks == "whether":
+        name = "whether"
+        if is_chat and not (reasons or prompt.examples or prefix):
+            name, prefix = "whether, in the answer", "{label}:"
+    elif prompt.answer == "code":
+        name = "letter" if len(codes(n_labels)[0]) == 1 else "letters"
+    templates = _CHAT_TEMPLATES if is_chat else _PLAIN_TEMPLATES
+    return Recipe(templates[name], prefix)

@@ -1,0 +1,63 @@
+"""What twenty yes/no questions about a text cost against one, in processor time.
+
+    python benchmarks/yes_no.py --model FOLDER
+
+Every text has about 200 tokens, and begins in its own way. Times are of this process,
+the best of several rounds, which take turns.
+"""
+
+import argparse
+import time
+
+from classify import ZeroShotClassifier, ZeroShotMultiLabelClassifier
+
+LABELS = [
+    *("billing", "shipping", "refund request", "complaint", "praise", "invoice"),
+    *("technical problem", "account access", "delivery delay", "damaged goods"),
+    *("wrong item", "cancellation", "warranty", "price", "discount code", "spam"),
+    *("urgent", "legal threat", "data privacy", "opening hours"),
+]
+SENTENCE = (
+    "I ordered a lamp two weeks ago and it still has not arrived, although the shop "
+    "said that it would be here in three days. "
+)
+
+
+def main() -> None:
+    """Print the time of each way, and its ratio to one yes/no question."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--texts", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    multi = ZeroShotMultiLabelClassifier(LABELS, options.model, engine="transformers")
+    engine = multi.load_engine()
+    multi.set_params(engine=engine)
+    choice = ZeroShotClassifier(LABELS, options.model, engine=engine)
+    pairs = multi.scorer().pairs
+    tokenizer = pairs.model.load_tokenizer()
+    texts = []
+    for at in range(options.texts):
+        ids = tokenizer.encode_text(f"Order {at + 100}. " + SENTENCE * options.tokens)
+        texts.append(tokenizer.decode(ids[: options.tokens]))
+    one = [{"text": text, "label": LABELS[0]} for text in texts]
+    ways = {
+        "one yes/no question": lambda: pairs.score(one),
+        f"{len(LABELS)} yes/no questions": lambda: multi.predict_proba(texts),
+        f"one choice of {len(LABELS)} labels": lambda: choice.predict_proba(texts),
+    }
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(options.rounds + 1):  # the first one warms up
+        for name, run in ways.items():
+            start = time.process_time()
+            run()
+            best[name] = min(best[name], time.process_time() - start)
+    first, *_ = best.values()
+    for name, seconds in best.items():
+        each = 1000 * seconds / len(texts)
+        print(f"{name:28} {each:8.1f} ms a text, {seconds / first:5.2f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Calibration of yes/no reads: a `LabelCalibrator` for the answers about a label."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+
+from classify.calibration.calibrator import LabelCalibrator
+from classify.calibration.rows import FloatArray
+from classify.errors import ConfigError, DataError
+from classify.fingerprint import Fingerprint, check_fingerprint
+from classify.json_files import read_json, write_json
+from classify.scoring import LabelLogprobs
+
+__all__ = ["YesNoCalibration"]
+
+_FORMAT = "classify yes/no calibration 1"
+_WRITER = "ZeroShotMultiLabelClassifier.calibrator_.save"
+# What of a calibration changes probabilities.
+_VALUES = ("method", "classes", "parameters")
+
+
+@dataclass(frozen=True, eq=False)
+class YesNoCalibration:
+    """How the answers about each label are calibrated.
+
+    Attributes
+    ----------
+    calibrators : mapping of str to LabelCalibrator
+        By label; fitted to the classes "no" and "yes".
+    """
+
+    calibrators: Mapping[str, LabelCalibrator]
+
+    @classmethod
+    def fit(
+        cls,
+        given: str | LabelCalibrator,
+        scores: LabelLogprobs,
+        Y: npt.NDArray[np.int64] | None,
+        *,
+        fingerprints: Mapping[str, Fingerprint],
+        probes: Sequence[LabelLogprobs] | None = None,
+        sample_weight: Any = None,
+    ) -> "YesNoCalibration":
+        """Fit a calibrator for each label.
+
+        Parameters
+        ----------
+        given : str or LabelCalibrator
+            A method, which takes the share of texts that a label applies to from `Y`;
+            or a calibrator, of which each label gets a copy.
+        scores : LabelLogprobs
+            The scores of each text's labels, one behind the other, sorted by name.
+        Y : ndarray of int64, shape (n_texts, n_labels), or None
+        fingerprints : mapping of str to mapping
+            What the scores of each label depend on, sorted by label.
+        probes : sequence of LabelLogprobs, length n_labels, default=None
+        sample_weight : array, shape (n_texts,), default=None
+        """
+        calibrators = {}
+        for at, (label, fingerprint) in enumerate(fingerprints.items()):
+            true = None if Y is None else Y[:, at]
+            made = clone(given) if isinstance(given, LabelCalibrator) else None
+            calibrators[label] = (made or _calibrator(str(given), true)).fit(
+                scores[at :: len(fingerprints)],
+                None if true is None else np.where(true == 1, "yes", "no"),
+                probes=None if probes is None else probes[at],
+                sample_weight=sample_weight,
+                fingerprint=fingerprint,
+            )
+        return cls(calibrators)
+
+    def log_proba(self, scores: LabelLogprobs, labels: Sequence[str]) -> FloatArray:
+        """Return calibrated log p(yes), shape (n_texts, n_labels).
+
+        Parameters
+        ----------
+        scores : LabelLogprobs
+            As in `fit`.
+        labels : sequence of str, length n_labels
+        """
+        columns = [
+            self.calibrators[label].transform(scores[at :: len(labels)])[:, 1]
+            for at, label in enumerate(labels)
+        ]
+        return np.stack(columns, axis=1)
+
+    def checked_for(
+        self, fingerprints: Mapping[str, Fingerprint], *, what: str
+    ) -> "YesNoCalibration":
+        """Return this, if it was fitted on what is present for all these labels.
+
+        Raises
+        ------
+        ConfigError
+            A label has no calibration, or one that was fitted on something else.
+        """
+        for label, fingerprint in fingerprints.items():
+            if label not in self.calibrators:
+                raise ConfigError(
+                    f"{what} has none for the label {label!r}: fit it with all labels."
+                )
+            fitted_on = self.calibrators[label].fingerprint_
+            if fitted_on:  # one that was fitted to bare arrays is taken at its word
+                check_fingerprint(fitted_on, fingerprint, what=f"{what} of {label!r}")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """What probabilities depend on, as one word."""
+        saved = {name: each.to_dict() for name, each in self.calibrators.items()}
+        values = {
+            name: {key: each[key] for key in _VALUES} for name, each in saved.items()
+        }
+        text = json.dumps(values, sort_keys=True)
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, complete or not at all; one that exists is replaced.
+
+        Raises
+        ------
+        DataError
+            The file cannot be written.
+        """
+        saved = {name: each.to_dict() for name, each in self.calibrators.items()}
+        write_json(path, {"format": _FORMAT, "calibrations": saved})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "YesNoCalibration":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        DataError
+            The file is missing, or no such file.
+        """
+        shown = os.fspath(path)
+        content = read_json(path, writer=_WRITER)
+        found = content.get("format") if isinstance(content, dict) else None
+        saved = content.get("calibrations") if found == _FORMAT else None
+        if not isinstance(saved, dict):
+            raise DataError(
+                f"{shown!r} is no calibration of yes and no: its format must be "
+                f"{_FORMAT!r}, and is {found!r}. Give a file that {_WRITER} wrote."
+            )
+        return cls(
+            {
+                name: LabelCalibrator.from_dict(each, f"{shown}, label {name!r}")
+                for name, each in saved.items()
+            }
+        )
+
+
+def _calibrator(method: str, true: npt.NDArray[np.int64] | None) -> LabelCalibrator:
+    """Return a calibrator whose prior is the label's share of texts, smoothed."""
+    assert true is not None, "checked: no method knows the share without it"
+    # Laplace's rule: a label that no text has is rare, and not impossible.
+    share = (int(true.sum()) + 1) / (len(true) + 2)
+    return LabelCalibrator(method, prior={"yes": share, "no": 1.0 - share})
