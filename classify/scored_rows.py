@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -178,12 +179,14 @@ class RowScorer:
     def fingerprint(self) -> dict[str, str]:
         """Return what a calibration of these scores depends on; see `fingerprint_of`.
 
-        Loads the tokenizer only.
+        Where each row brings its own labels, others stand for them in the prompt. Loads
+        the tokenizer only.
         """
-        model, labels = self.model, self.known_labels()
-        spec = model.spec
+        model, spec = self.model, self.model.spec
+        any_labels = self.declared is None
+        labels = self._stand_ins() if any_labels else self.known_labels()
         model.check_files()
-        return fingerprint_of(
+        fingerprint = fingerprint_of(
             model=located(spec.model),
             template=model.template,
             verbalizer=model.verbalizer,
@@ -195,6 +198,13 @@ class RowScorer:
             revision=spec.revision,
             engine_options=spec.engine_options,
         )
+        return fingerprint | ({"labels": "each row's own"} if any_labels else {})
+
+    def _stand_ins(self) -> LabelSet:
+        """Return some labels, of which there are enough orders."""
+        n_orders = self.model.template.n_orders
+        n_labels = next(n for n in range(2, 27) if math.factorial(n) >= n_orders)
+        return LabelSet.parse([*string.ascii_lowercase[:n_labels]])
 
     def known_labels(self) -> LabelSet:
         """Return the labels, or raise AttributeError where rows bring their own."""

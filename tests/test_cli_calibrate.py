@@ -345,11 +345,14 @@ def test_files_and_columns_that_cannot_be(labelled, folder):
         f"There are no labels in column 'label' of {str(empty)!r}: fill in those of "
         "some rows."
     )
-    task = folder / "task.yaml"
-    task.write_text("labels: [a, b]\nlabels_column: which\n")
-    assert refused("calibrate", labelled, "--task", task) == (
-        "The task has candidate labels of each row (labels_column: which), but here "
-        "every row may have any label: leave it out."
+    options = ("--labels-column", "label", "--method", "affine")
+    assert refused("calibrate", labelled, *options) == (
+        "--method affine needs to know all labels in advance: give --labels as well as "
+        "--labels-column, or leave it out."
+    )
+    assert refused("calibrate", labelled, "--labels-column", "which") == (
+        f"There is no column 'which' with the candidate labels in {str(labelled)!r}. "
+        "Columns: 'text', 'label'. Choose one with --labels-column."
     )
 
 

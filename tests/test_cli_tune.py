@@ -124,3 +124,12 @@ def test_a_task_is_read_back_as_it_was(
     path = tmp_path_factory.getbasetemp() / "task.yaml"
     path.write_text(task_yaml(task), encoding="utf-8", newline="")
     assert Task.from_yaml(path) == task
+
+
+def test_candidates_of_each_row_are_refused(source, tmp_path):
+    task = tmp_path / "task.yaml"
+    task.write_text(f"labels: [{LABELS}]\nlabels_column: which\n")
+    assert run(source, "--task", task, code=2).stderr == (
+        "Error: The task has candidate labels of each row (labels_column: which), but "
+        "here every row may have any label: leave it out.\n"
+    )

@@ -14,11 +14,12 @@ from classify.calibration.artefact import artefact_dict, saved_calibration
 from classify.calibration.calibration import Calibration, Options
 from classify.calibration.checks import as_logprobs
 from classify.calibration.fitting import fit_calibration
-from classify.calibration.methods import required_tolerance
+from classify.calibration.methods import BY_COUNT, required_tolerance
 from classify.calibration.rows import FloatArray, normalised
 from classify.calibration.scaling import Affine
 from classify.fingerprint import Fingerprint, check_fingerprint
 from classify.json_files import read_json, write_json
+from classify.scoring import LabelLogprobs
 
 __all__ = ["LabelCalibrator"]
 
@@ -42,8 +43,9 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         ``"content_free"``, ``"domain"``, ``"pmi"`` (`batch_shift`,
         `content_free_shift`, `domain_shift`, `pmi_shift`; the last three need
         ``probes``). With labels: ``"temperature"``, ``"bias"``, ``"affine"``,
-        ``"vector"``, ``"matrix"``, ``"isotonic"`` (the functions of these names).
-        ``"none"`` only normalises.
+        ``"vector"``, ``"matrix"``, ``"isotonic"`` (the functions of these names);
+        ``"temperature_by_count"``, T(n) = a + b ln n of the n candidates of a text,
+        which is the one for scores of whatever labels. ``"none"`` only normalises.
     prior : {"uniform", "labels"}, mapping, or sequence of float, default="uniform"
         The share that each label should have where texts like those of `fit` come
         from; for shifts. "labels": its share in `y`. A share of 0 counts as 1e-6.
@@ -73,7 +75,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         What was done: `method`, unless that was "auto" without labels or the labels
         did not allow it.
     scale_ : float, ndarray of shape (n_labels,), or None
-        a; None for "auto", "matrix" and "isotonic".
+        a; None for "auto", "matrix", "isotonic" and "temperature_by_count".
     temperature_ : float, ndarray of shape (n_labels,), or None
         1 / a.
     bias_ : ndarray of shape (n_labels,) or None
@@ -190,12 +192,12 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
     def transform(self, label_logprobs: Any) -> FloatArray:
         """Return calibrated log p(label | text), shape (n_texts, n_labels).
 
-        `label_logprobs` is what `fit` took: scores of the same labels.
+        `label_logprobs` is what `fit` took: scores of the same labels, or of any after
+        ``"temperature_by_count"``.
         """
         check_is_fitted(self)
-        values = as_logprobs(
-            label_logprobs, what="label_logprobs", classes=self.classes_
-        )
+        known = None if self.method_ == BY_COUNT else self.classes_
+        values = as_logprobs(label_logprobs, what="label_logprobs", classes=known)
         return self._calibration.map.transform(normalised(values))
 
     def predict_log_proba(self, label_logprobs: Any) -> FloatArray:
@@ -208,10 +210,11 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
 
     def predict(self, label_logprobs: Any) -> npt.NDArray[Any]:
         """Return the likeliest label of each text, shape (n_texts,)."""
-        best: npt.NDArray[Any] = self.classes_[
-            self.transform(label_logprobs).argmax(axis=1)
-        ]
-        return best
+        best = self.transform(label_logprobs).argmax(axis=1)
+        classes = self.classes_
+        if isinstance(label_logprobs, LabelLogprobs):
+            classes = label_logprobs.classes
+        return np.asarray(classes[best])
 
     @property
     def required_tolerance_(self) -> float:

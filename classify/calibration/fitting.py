@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from classify.calibration.by_count import CountTemperature
 from classify.calibration.calibration import Calibration, Options
 from classify.calibration.checks import (
     CalibrationWarning,
@@ -269,8 +270,11 @@ def _fit_labelled(
     folds = _folds(texts, options)
     if method != "auto":
         fit = fit_of(method, setting)
+        fitted = fit(texts)
         explanation = f"{method} was fitted to {len(texts)} labels."
-        return _Fitted(fit(texts), held_out(fit, texts, folds), explanation)
+        if isinstance(fitted, CountTemperature):
+            explanation += _temperatures(fitted, texts)
+        return _Fitted(fitted, held_out(fit, texts, folds), explanation)
     weighed = mixture(candidates(setting, len(texts)), texts, folds)
     return _Fitted(
         weighed.mixture,
@@ -278,6 +282,14 @@ def _fit_labelled(
         _explained(weighed, texts, len(folds)),
         weighed.weights,
         weighed.log_loss,
+    )
+
+
+def _temperatures(fitted: CountTemperature, texts: LabelledTexts) -> str:
+    counts = np.isfinite(texts.log_proba).sum(axis=1)
+    return (
+        f" The temperature is {fitted.intercept:.3g} + {fitted.slope:.3g} ln n, n the "
+        f"number of labels that a text may get: {counts.min()} to {counts.max()} here."
     )
 
 

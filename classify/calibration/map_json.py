@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt
 
+from classify.calibration.by_count import CountTemperature
 from classify.calibration.isotonic import Isotonic
 from classify.calibration.matrix import Matrix
 from classify.calibration.mixture import Mixture
@@ -100,12 +101,25 @@ class MixtureJson(_Json):
         return Mixture(np.array(self.log_weights), parts)
 
 
-AnyMapJson: TypeAlias = Annotated[
-    AffineJson | MatrixJson | IsotonicJson | MixtureJson, Field(discriminator="kind")
-]
+class CountTemperatureJson(_Json):
+    """`CountTemperature` as JSON."""
+
+    kind: Literal["temperature_by_count"] = "temperature_by_count"
+    intercept: FiniteFloat
+    slope: FiniteFloat
+
+    def build(self, n_labels: int) -> CountTemperature:
+        """Return the map."""
+        return CountTemperature(self.intercept, self.slope)
 
 
-def map_json(fitted: RowMap) -> AffineJson | MatrixJson | IsotonicJson | MixtureJson:
+_MapJson: TypeAlias = (
+    AffineJson | MatrixJson | IsotonicJson | MixtureJson | CountTemperatureJson
+)
+AnyMapJson: TypeAlias = Annotated[_MapJson, Field(discriminator="kind")]
+
+
+def map_json(fitted: RowMap) -> _MapJson:
     """Return what a fitted map is written as.
 
     Examples
@@ -116,6 +130,8 @@ def map_json(fitted: RowMap) -> AffineJson | MatrixJson | IsotonicJson | Mixture
     match fitted:
         case Affine(scale=scale, bias=bias):
             return AffineJson(scale=scale.tolist(), bias=bias.tolist())
+        case CountTemperature(intercept=intercept, slope=slope):
+            return CountTemperatureJson(intercept=intercept, slope=slope)
         case Matrix():
             return MatrixJson(
                 columns=fitted.columns.tolist(),

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from classify.calibration.by_count import temperature_by_count
 from classify.calibration.cross_fitting import Fit
 from classify.calibration.isotonic import isotonic
 from classify.calibration.labelled import LabelledTexts
@@ -30,6 +31,7 @@ from classify.calibration.shifts import (
 )
 
 __all__ = [
+    "BY_COUNT",
     "LABELLED_METHODS",
     "METHODS",
     "PROBE_METHODS",
@@ -50,7 +52,9 @@ _BIASED: Final = {"bias": bias, "affine": affine, "vector": vector}
 
 PROBE_METHODS = tuple(_PROBED)
 SHIFT_METHODS = ("prior_matching", "batch", *PROBE_METHODS)
-LABELLED_METHODS = ("temperature", *_BIASED, "matrix", "isotonic")
+# Does not know single labels, and so holds for any.
+BY_COUNT = "temperature_by_count"
+LABELLED_METHODS = ("temperature", BY_COUNT, *_BIASED, "matrix", "isotonic")
 METHODS = ("none", *SHIFT_METHODS, *LABELLED_METHODS, "auto")
 
 # From 200 labels on a full matrix was seen to overtake prior matching with a
@@ -135,6 +139,8 @@ def fit_of(method: str, setting: Setting) -> Fit:
         return partial(setting.shift_map, method)
     if method == "temperature":
         return partial(temperature, penalty=penalty)
+    if method == BY_COUNT:
+        return partial(temperature_by_count, penalty=penalty)
     if method == "matrix":
         return partial(matrix, penalty=penalty)
     if method == "isotonic":
@@ -196,6 +202,6 @@ def required_tolerance(method: str, n_labels: int) -> float:
         return 1.0
     if method in ("batch", "pmi"):
         return 1e-5
-    if method in ("temperature", "isotonic"):
+    if method in ("temperature", BY_COUNT, "isotonic"):
         return 1e-3
     return min(1e-3, 0.01 / n_labels)

@@ -21,10 +21,18 @@ from classify.calibration.labelled import LabelledTexts
 from classify.calibration.rows import FloatArray, normalised
 from classify.calibration.shifts import centred
 
-__all__ = ["Affine", "Penalty", "affine", "bias", "temperature", "vector"]
+__all__ = [
+    "MAX_LOG_SCALE",
+    "Affine",
+    "Penalty",
+    "affine",
+    "bias",
+    "temperature",
+    "vector",
+]
 
 # On sets that a scale separates the optimum is at infinity: e^5 is as good as that.
-_MAX_LOG_SCALE = 5.0
+MAX_LOG_SCALE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +214,7 @@ class _Fit:
 
     def solve(self) -> Affine:
         free = np.zeros(self.n_scales + self.n_biases)
-        bounds = [(-_MAX_LOG_SCALE, _MAX_LOG_SCALE)] * self.n_scales
+        bounds = [(-MAX_LOG_SCALE, MAX_LOG_SCALE)] * self.n_scales
         found = minimize(
             self.objective,
             free,

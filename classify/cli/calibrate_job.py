@@ -63,8 +63,9 @@ def calibrate_tables(
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
     rows = checked_rows(task, table, notes, label_column=label_column)
-    if not options.overwrite and task.labels is not None:
-        names, is_labelled = list(task.labels.names), label_column is not None
+    if not options.overwrite:
+        names = None if task.labels is None else list(task.labels.names)
+        is_labelled = label_column is not None
         check_calibration(output, wishes, names, is_labelled=is_labelled)
     _report_column(options, label_column, notes)
     more = None

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _LABELS = task_options("labels", "labels_file", "task")
+_LABELS_COLUMN = task_options("labels_column")
 _TEXT_COLUMN = task_options("text_column")
 _CALIBRATION = task_options("calibration")
 _ASKING = task_options(panels=("Model", "Prompt", "Scoring"))
@@ -125,7 +126,7 @@ OUT.job.
 uncertain rows without a label (column abstained); --sets adds label_set.
 """,
     *_LABELS,
-    *task_options("labels_column"),
+    *_LABELS_COLUMN,
     *_TEXT_COLUMN,
     *_CALIBRATION,
     *_ASKING,
@@ -269,9 +270,11 @@ which refuses anything else. (classify demo --files writes both files.)
 
 The true labels are in the column label, or that of --label-column. Without
 them, the texts alone show which labels the model prefers whatever a text
-says, and the calibration corrects that.
+says, and the calibration corrects that. With --labels-column, where each row
+has candidates of its own, the temperature depends on their number.
 """,
     *_LABELS,
+    *_LABELS_COLUMN,
     *_TEXT_COLUMN,
     *_ASKING,
 )
@@ -285,8 +288,9 @@ def calibrate(
 ) -> None:
     """Learn from labelled texts how far probabilities can be trusted."""
     task = task_of(given)
+    options = options.for_task(task)
     refuse_unused(given, task_facts(task) | options.facts())
-    wishes = options.wishes()
+    wishes = options.wishes(any_labels=task.labels is None)
     further = [] if options.unlabeled is None else [options.unlabeled]
     refuse_unused(given, reading.facts([source, *further]))
     from classify.cli.calibrate_job import calibrate_tables
@@ -308,6 +312,7 @@ report.json and predictions.csv. Use other rows than you calibrated on.
 (classify demo --files and the example of classify calibrate write the files.)
 """,
     *_LABELS,
+    *_LABELS_COLUMN,
     *_TEXT_COLUMN,
     *_CALIBRATION,
     *_ASKING,

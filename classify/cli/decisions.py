@@ -83,12 +83,9 @@ class DecisionOptions:
         if self.threshold is not None and self.target_risk is not None:
             raise ConfigError("Give --threshold or --target-risk, not both.")
         self._check_calibrated(task)
-        if task.calibration is not None and task.labels is None:
-            raise ConfigError(
-                "A calibration belongs to labels: give --labels, --labels-file, or a "
-                "--task that has them."
-            )
         artefact = None if task.calibration is None else _loaded(task.calibration)
+        if task.labels is None and artefact is not None:
+            _check_any_labels(artefact, task)
         selective = sets = None
         if self.threshold is not None:
             selective = _fixed(self.threshold, task)
@@ -123,13 +120,20 @@ def _loaded(path: str) -> "Artefact":
     return Artefact.load(path)
 
 
+def _check_any_labels(artefact: "Artefact", task: "Task") -> None:
+    """Raise ConfigError unless a calibration holds for labels that are not known."""
+    from classify.calibration.methods import BY_COUNT
+
+    if task.labels_column is None or artefact.calibrator.method_ != BY_COUNT:
+        raise ConfigError(
+            "A calibration belongs to labels: give --labels, --labels-file, or a "
+            "--task that has them."
+        )
+
+
 def _fixed(threshold: float, task: "Task") -> "SelectiveClassifier":
     """Return the rule that accepts a probability from `threshold` on."""
     from classify.decision import SelectiveClassifier
 
-    if task.labels is None:
-        raise ConfigError(
-            "--threshold needs to know all labels in advance: give --labels as well as "
-            "--labels-column."
-        )
-    return SelectiveClassifier.at(threshold, sorted(task.labels.names))
+    classes = "any" if task.labels is None else sorted(task.labels.names)
+    return SelectiveClassifier.at(threshold, classes)

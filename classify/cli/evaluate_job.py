@@ -19,6 +19,7 @@ from classify.cli.tables import facts_table, figures_table
 from classify.config import Task
 from classify.errors import DataError
 from classify.jobs import evaluate, selection_of
+from classify.labels import LabelSet
 from classify.report import Evaluation, check_matplotlib, write_report
 from classify.report.measures import Measure
 from classify.tables.table import Table
@@ -102,7 +103,7 @@ def _facts(task: Task, table: Table, classifier: ZeroShotClassifier) -> dict[str
         "Scoring": scoring.strategy
         if scoring.strategy == "generate"
         else f"{scoring.strategy}, tolerance {scoring.tolerance:g}",
-        "Labels": ", ".join(sorted(classifier.scorer().known_labels().names)),
+        "Labels": _labels(classifier.scorer().declared),
     }
     calibrator = _calibrator_of(classifier)
     if calibrator is not None:
@@ -116,6 +117,10 @@ def _facts(task: Task, table: Table, classifier: ZeroShotClassifier) -> dict[str
         "Version": f"classify {__version__}",
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _labels(declared: LabelSet | None) -> str:
+    return "each row's own" if declared is None else ", ".join(sorted(declared.names))
 
 
 def _print(evaluation: Evaluation, rules: Rules, console: Console) -> None:

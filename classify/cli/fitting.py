@@ -1,7 +1,7 @@
 """The options of `classify calibrate`, `evaluate`, `track` and `tune` alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from classify.errors import ConfigError
 from classify.parameters import BOOLEAN, TEXT, Setting, at_least, number, one_of
 
 if TYPE_CHECKING:
+    from classify.config import Task
     from classify.jobs import CalibrationWishes
 
 __all__ = [
@@ -26,7 +27,8 @@ __all__ = [
 
 # As `classify.calibration` lists them, which takes seconds to import; a test compares.
 _METHODS = (
-    *("auto", "temperature", "bias", "affine", "vector", "matrix", "isotonic"),
+    *("auto", "temperature", "temperature_by_count"),
+    *("bias", "affine", "vector", "matrix", "isotonic"),
     *("prior_matching", "batch", "content_free", "domain", "pmi", "none"),
 )
 _TRUE_LABELS = "Column with the true labels; rows where it is empty are left out."
@@ -152,9 +154,10 @@ class FitOptions:
     method: Annotated[
         str,
         _setting(
-            "auto, or one of temperature, bias, affine, vector, matrix, isotonic (with "
-            "labels), prior_matching, batch, content_free, domain, pmi (without) and "
-            "none.",
+            "auto, or one of temperature, temperature_by_count, bias, affine, vector, "
+            "matrix, isotonic (with labels), prior_matching, batch, content_free, "
+            "domain, pmi (without) and none. With --labels-column, auto is "
+            "temperature_by_count.",
             one_of(*_METHODS),
         ),
     ] = "auto"
@@ -211,16 +214,46 @@ class FitOptions:
 
     def facts(self) -> dict[str, bool]:
         """Return what the method says about which options have an effect."""
-        without_prior = ("none", "temperature", "matrix", "isotonic")
-        without_texts = ("none", "temperature", "content_free", "domain", "pmi")
+        neither = ("none", "temperature", "temperature_by_count")
+        without_prior = (*neither, "matrix", "isotonic")
+        without_texts = (*neither, "content_free", "domain", "pmi")
         return {
             "the method has a prior": self.method not in without_prior,
             "the method reads more texts": self.method not in without_texts,
             "a risk is kept": self.target_risk is not None,
         }
 
-    def wishes(self) -> "CalibrationWishes":
-        """Return what is to be fitted, or raise ConfigError."""
+    def for_task(self, task: "Task") -> "FitOptions":
+        """Return these options with the method that a task takes for "auto".
+
+        Raises
+        ------
+        ConfigError
+            Each row brings labels of its own, and something is to be fitted that
+            depends on which they are.
+        """
+        if task.labels_column is None:
+            return self
+        if self.method == "auto":
+            return replace(self, method="temperature_by_count").for_task(task)
+        wish = None if self.sets is None else "--sets"
+        if self.method not in ("temperature_by_count", "none"):
+            wish = f"--method {self.method}"
+        if wish is not None and task.labels is None:
+            raise ConfigError(
+                f"{wish} needs to know all labels in advance: give --labels as well as "
+                "--labels-column, or leave it out."
+            )
+        return self
+
+    def wishes(self, *, any_labels: bool = False) -> "CalibrationWishes":
+        """Return what is to be fitted, or raise ConfigError.
+
+        Parameters
+        ----------
+        any_labels : bool, default=False
+            Whether each row brings labels that are not known in advance.
+        """
         if self.label_column is not None and self.no_label_column:
             raise ConfigError("Give --label-column or --no-label-column, not both.")
         prior = parse_prior(self.prior)
@@ -233,6 +266,7 @@ class FitOptions:
             min_label_mass=self.min_label_mass,
             sets=self.sets,
             force=self.force,
+            any_labels=any_labels,
         )
 
 

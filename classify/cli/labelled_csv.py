@@ -13,7 +13,7 @@ from classify.cli.loading import with_text_column
 from classify.cli.report import N_ASKED, report_likeliest, warn_of_rows
 from classify.cli.task import declared_labels
 from classify.config import Task
-from classify.errors import ConfigError
+from classify.encoding import candidate_sets
 from classify.jobs import (
     LabelledRows,
     ScoredTexts,
@@ -30,22 +30,23 @@ def checked_rows(
     task: Task, table: Table, notes: Notes, *, label_column: str | None
 ) -> LabelledRows:
     """Return the rows of a table, or raise InputError; no model is loaded."""
-    if task.labels_column is not None:
-        raise ConfigError(
-            f"The task has candidate labels of each row (labels_column: "
-            f"{task.labels_column}), but here every row may have any label: leave it "
-            "out."
-        )
-    labels = declared_labels(task)
+    if task.labels_column is None:
+        declared_labels(task)
     task = with_text_column(task, table, notes, beside=label_column)
-    check_table(table, task.classifier(), text_column=task.text_column)
+    check_table(
+        table,
+        task.classifier(),
+        text_column=task.text_column,
+        labels_column=task.labels_column,
+    )
     if label_column is not None:
         table.check_column(label_column, "with the true labels", "label_column")
     return read_labelled(
         table,
-        labels,
+        task.labels,
         fields=task.prompt.fields,
         text_column=task.text_column,
+        labels_column=task.labels_column,
         label_column=label_column,
     )
 
@@ -71,6 +72,10 @@ def scored_texts(
             labelled.rows[:N_ASKED],
             float(texts.scores.label_mass.mean()),
             notes,
+            candidates=candidate_sets(
+                labelled.candidates and labelled.candidates[:N_ASKED],
+                classifier.scorer().declared,
+            ),
         )
     return texts
 

@@ -69,7 +69,11 @@ def check_tuned(output: Path) -> None:
 
 
 def check_calibration(
-    output: Path, wishes: "CalibrationWishes", labels: list[str], *, is_labelled: bool
+    output: Path,
+    wishes: "CalibrationWishes",
+    labels: list[str] | None,
+    *,
+    is_labelled: bool,
 ) -> None:
     """Raise DataError unless a calibration that is there was fitted in the same way."""
     from classify.artefact import Artefact
@@ -93,7 +97,7 @@ def check_calibration(
         target_risk=wishes.target_risk,
         sets=wishes.sets,
     )
-    if calibrator.classes_.tolist() != sorted(labels):
+    if labels is not None and calibrator.classes_.tolist() != sorted(labels):
         raise _refusal(output, "holds the calibration of other labels")
     if before != now:
         raise _refusal(output, f"holds another calibration: {before}. This one: {now}")

@@ -14,6 +14,7 @@ from classify.cli.overwriting import TUNED, check_place, check_tuned, replacing
 from classify.cli.tables import figures_table
 from classify.cli.task import declared_labels
 from classify.config import Task, task_yaml
+from classify.errors import ConfigError
 from classify.prompts.candidates import CURRENT
 from classify.tables.table import Table
 from classify.tuning import PromptTuning, tune_rows
@@ -29,6 +30,12 @@ def tune_table(
 ) -> None:
     """Compare prompts on a table's texts, print the table, and write the task."""
     output = options.output
+    if task.labels_column is not None:
+        raise ConfigError(
+            "The task has candidate labels of each row (labels_column: "
+            f"{task.labels_column}), but here every row may have any label: leave it "
+            "out."
+        )
     if output is not None:
         check_place(output, table)
         if not options.overwrite:

@@ -73,8 +73,10 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
     min_label_mass : float, default=None
         Least label mass of a text that is answered, in (0, 1]; needs posteriors that
         have a label mass. Texts below it take no part in choosing the threshold.
-    classes : array-like, shape (n_labels,), default=None
+    classes : array-like, shape (n_labels,), or "any", default=None
         The class of each column, where posteriors do not say it and `y` holds names.
+        "any": what is decided on may be of other classes than what was fitted on, where
+        each text has candidates of its own; posteriors say which.
 
     Attributes
     ----------
@@ -87,7 +89,8 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         answered, NaN after `at`. For information: what is promised is `target_risk`.
     n_labels_ : int
         Labelled texts given; 0 after `at`, when nothing is promised.
-    classes_ : ndarray, shape (n_labels,)
+    classes_ : ndarray, shape (n_labels,), or None
+        None where they may be any.
 
     Examples
     --------
@@ -131,13 +134,14 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         self
         """
         self._check_options()
-        posteriors = posteriors_of(X, self.classes)
+        posteriors = posteriors_of(X, None if self._takes_any else self.classes)
         n_classes = posteriors.log_proba.shape[1]
         codes = label_codes(y, posteriors.classes, n_classes, "y")
         check_lengths(X=posteriors.log_proba, y=codes)
-        self.classes_ = (
-            np.arange(n_classes) if posteriors.classes is None else posteriors.classes
-        )
+        named = posteriors.classes
+        self.classes_ = np.arange(n_classes) if named is None else named
+        if self._takes_any:
+            self.classes_ = None
         heavy = self._has_mass(posteriors)
         confidence = _CONFIDENCES[self.confidence](posteriors.log_proba)[heavy]
         wrong = (posteriors.best != codes)[heavy]
@@ -170,7 +174,7 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         ----------
         threshold : float
             Texts with confidence >= threshold are answered, in [0, 1].
-        classes : array-like, shape (n_labels,)
+        classes : array-like, shape (n_labels,), or "any"
             The class of each column of the posteriors.
         confidence : {"max_proba", "margin", "entropy"}, default="max_proba"
         min_label_mass : float, default=None
@@ -199,7 +203,7 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
             confidence=confidence, min_label_mass=min_label_mass, classes=classes
         )
         made._check_options()
-        made.classes_ = np.asarray(classes)
+        made.classes_ = None if made._takes_any else np.asarray(classes)
         made.threshold_ = float(threshold)
         made.coverage_ = made.risk_upper_ = math.nan
         made.n_labels_ = 0
@@ -222,7 +226,11 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         confidence = _CONFIDENCES[self.confidence](posteriors.log_proba)
         heavy = self._has_mass(posteriors)
         sure = confidence >= self.threshold_
-        label = self.classes_.astype(object)[posteriors.best]
+        if posteriors.classes is None:
+            raise InputError(
+                "With classes='any', X must say its classes: give LabelLogprobs."
+            )
+        label = posteriors.classes.astype(object)[posteriors.best]
         label[~(heavy & sure)] = None
         return Decisions(
             label=label,
@@ -248,7 +256,7 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
             "confidence": self.confidence,
             "confidence_level": self.confidence_level,
             "min_label_mass": self.min_label_mass,
-            "classes": self.classes_.tolist(),
+            "classes": None if self.classes_ is None else self.classes_.tolist(),
             # JSON has neither infinity nor NaN.
             "threshold": None if math.isinf(self.threshold_) else self.threshold_,
             "coverage": None if math.isnan(self.coverage_) else self.coverage_,
@@ -265,16 +273,26 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
             options=("target_risk", "confidence", "confidence_level", "min_label_mass"),
             learned=("classes", "threshold", "coverage", "risk_upper", "n_labels"),
         )
-        made = cls(**fields.options, classes=fields.learned["classes"])
+        known = fields.learned["classes"]
+        made = cls(**fields.options, classes="any" if known is None else known)
         made._check_options()
-        made.classes_ = np.array(fields.learned["classes"])
+        made.classes_ = None if known is None else np.array(known)
         made.threshold_ = from_json_number(fields.learned["threshold"], null=math.inf)
         made.coverage_ = from_json_number(fields.learned["coverage"], null=math.nan)
         made.risk_upper_ = from_json_number(fields.learned["risk_upper"], null=math.nan)
         made.n_labels_ = fields.learned["n_labels"]
         return made
 
+    @property
+    def _takes_any(self) -> bool:
+        return isinstance(self.classes, str) and self.classes == "any"
+
     def _check_options(self) -> None:
+        if self._takes_any and self.confidence == "entropy":
+            raise ConfigError(
+                "confidence='entropy' compares texts with equally many classes, which "
+                "classes='any' does not ask for: use 'max_proba' or 'margin'."
+            )
         check_parameters(
             "SelectiveClassifier",
             target_risk=(self.target_risk, SHARE),

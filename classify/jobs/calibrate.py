@@ -38,6 +38,8 @@ class CalibrationWishes:
         Confidence level of the `SplitConformalSets`; None: no sets.
     force : bool
         Of `LabelCalibrator`.
+    any_labels : bool
+        Whether each row brings labels that are not known in advance.
     """
 
     method: str = "auto"
@@ -46,6 +48,7 @@ class CalibrationWishes:
     min_label_mass: float | None = None
     sets: float | None = None
     force: bool = False
+    any_labels: bool = False
 
     @property
     def has_decisions(self) -> bool:
@@ -161,7 +164,11 @@ def _fitted_rule(
 ) -> SelectiveClassifier | None:
     if wishes.target_risk is None:
         return None
-    rule = SelectiveClassifier(wishes.target_risk, min_label_mass=wishes.min_label_mass)
+    rule = SelectiveClassifier(
+        wishes.target_risk,
+        min_label_mass=wishes.min_label_mass,
+        classes="any" if wishes.any_labels else None,
+    )
     return rule.fit(posteriors, true)
 
 

@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import math
-import string
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ from classify.engines.kinds import installed_packages
 from classify.engines.registry import changes_values, kinds
 from classify.fingerprint import DATE, is_folder
 from classify.jobs.job import Classification
-from classify.labels import LabelSet
 from classify.scored_rows import RowScorer
 
 __all__ = ["job_fingerprint", "score_digest", "versions"]
@@ -64,14 +60,7 @@ def versions() -> dict[str, str]:
 
 def _scores(scorer: RowScorer) -> dict[str, str]:
     model = scorer.model.spec
-    any_labels = scorer.declared is None
-    if any_labels:
-        # What labels a row may get is in its own key; these stand for the prompt.
-        names = string.ascii_lowercase[: _n_ordered(scorer.model.template.n_orders)]
-        scorer = replace(scorer, declared=LabelSet.parse([*names]))
     fingerprint = scorer.fingerprint()
-    if any_labels:
-        fingerprint["labels"] = "each row's own"
     engine = model.engine_choice().name
     given = dict(model.engine_options or {})
     options = {
@@ -92,11 +81,6 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
             else {"too_long": "error"}
         ),
     }
-
-
-def _n_ordered(n_orders: int) -> int:
-    """Return how many labels have so many orders; at least two."""
-    return next(n for n in range(2, 27) if math.factorial(n) >= n_orders)
 
 
 def _text(value: Mapping[str, Any]) -> str:

@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from classify.cells import no_text, shown, text_of, written_text
 from classify.classifier import ZeroShotClassifier
-from classify.encoding import Row
+from classify.encoding import Row, candidate_sets
 from classify.errors import AnswerError, DataError, InputError, LabelError
 from classify.jobs.job import RowColumns
 from classify.label_names import suggestion
 from classify.labels import LabelSet
 from classify.results import NO_MASS
+from classify.rows import candidates_of_cells
 from classify.scoring import LabelLogprobs
 from classify.tables.chunk import Chunk, joined
 from classify.tables.table import Table
@@ -35,6 +36,8 @@ class LabelledRows:
     ----------
     rows : list of mapping or InputError
         What the prompt needs of each, or why it cannot be asked.
+    candidates : list of sequence of str, or InputError; or None
+        The labels that each may get; None: all labels for every row.
     labels : ndarray of str, shape (n_rows,), or None
         True labels; None if they were not asked for.
     n_unlabelled : int
@@ -44,6 +47,7 @@ class LabelledRows:
     """
 
     rows: list[Row | InputError]
+    candidates: list[Sequence[str] | InputError] | None
     labels: npt.NDArray[np.str_] | None
     n_unlabelled: int
     unreadable: Counter[str]
@@ -78,11 +82,12 @@ class ScoredTexts:
 
 def read_labelled(
     table: Table,
-    labels: LabelSet,
+    labels: LabelSet | None,
     *,
     fields: Sequence[str],
     text_column: str,
     label_column: str | None,
+    labels_column: str | None = None,
 ) -> LabelledRows:
     """Read a table with true labels; nothing is scored.
 
@@ -90,14 +95,17 @@ def read_labelled(
     ----------
     table : Table
         Read whole: labelled texts are few.
-    labels : LabelSet
+    labels : LabelSet or None
         What its labels must be among, in whatever Unicode normal form. White space
-        around them is left out; a cell that is empty or NaN has none.
+        around them is left out; a cell that is empty or NaN has none. None: each row
+        brings candidates, and is set aside if its label is not among these.
     fields : sequence of str
         What the prompt needs of a row.
     text_column : str
     label_column : str or None
         None: labels are not asked for.
+    labels_column : str, default=None
+        The column with each row's candidate labels. None: all labels for every row.
 
     Raises
     ------
@@ -115,12 +123,19 @@ def read_labelled(
         known = [at for at, cell in enumerate(cells) if _has_label(cell, labels)]
         chunk = chunk.take(known)
         names = [cells[at] for at in known]
-        _check_labels(names, chunk, label_column, table, labels)
-        true = np.array([labels.find(name) for name in names], dtype=np.str_)
+        if labels is not None:
+            _check_labels(names, chunk, label_column, table, labels)
+            names = [labels.find(name) or name for name in names]
+        true = np.array(names, dtype=np.str_)
     if not len(chunk):
         raise DataError(_no_rows(table, label_column, n_readable, unreadable))
     rows = RowColumns(text=text_column).rows(chunk, fields)
-    return LabelledRows(rows, true, n_readable - len(rows), unreadable)
+    candidates = None
+    if labels_column is not None:
+        candidates = candidates_of_cells(chunk.cells(labels_column), labels_column)
+        if true is not None:
+            rows, true = _among_candidates(rows, candidates, true, labels)
+    return LabelledRows(rows, candidates, true, n_readable - len(rows), unreadable)
 
 
 def score_labelled(
@@ -146,7 +161,9 @@ def score_labelled(
     AnswerError
         Likewise, and it is the model that fails.
     """
-    scores, errors = classifier.scorer().score(labelled.rows, progress=progress)
+    scores, errors = classifier.scorer().score(
+        labelled.rows, labelled.candidates, progress=progress
+    )
     good = [at for at in range(len(labelled.rows)) if at not in errors]
     silent = np.isneginf(scores.log_label_mass)
     kept = [at for at, is_silent in zip(good, silent, strict=True) if not is_silent]
@@ -176,8 +193,32 @@ def _label_of(cell: object) -> str:
     return "" if no_text(text) else text.strip()
 
 
-def _has_label(cell: str, labels: LabelSet) -> bool:
-    return labels.find(cell) is not None or cell.lower() not in ("", "nan")
+def _has_label(cell: str, labels: LabelSet | None) -> bool:
+    is_label = labels is not None and labels.find(cell) is not None
+    return is_label or cell.lower() not in ("", "nan")
+
+
+def _among_candidates(
+    rows: Sequence[Row | InputError],
+    candidates: Sequence[Sequence[str] | InputError],
+    true: npt.NDArray[np.str_],
+    labels: LabelSet | None,
+) -> tuple[list[Row | InputError], npt.NDArray[np.str_]]:
+    """Return rows, those with a label that is no candidate as errors; and the labels.
+
+    A label is spelled as its row's candidate is.
+    """
+    found: list[Row | InputError] = []
+    spelled = []
+    sets = candidate_sets(candidates, labels)
+    assert sets is not None, "there are candidates"
+    for row, allowed, name in zip(rows, sets, true.tolist(), strict=True):
+        own = None if isinstance(allowed, InputError) else allowed.find(name)
+        spelled.append(own or name)
+        if own is None and not isinstance(allowed, InputError):
+            row = LabelError(f"its label {name!r} is not one of its candidates.")
+        found.append(row)
+    return found, np.array(spelled, dtype=np.str_)
 
 
 def _check_labels(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,7 +114,9 @@ def quality_of(codes: IntArray, log_proba: FloatArray) -> Quality:
     correct = predicted == codes
 
     def resampled_f1(codes: IntArray, predicted: IntArray) -> float:
-        return macro_f1(confusion_counts(codes, predicted, n_labels))
+        count = partial(np.bincount, minlength=n_labels)
+        marginals = count(codes) + count(predicted)
+        return _macro_f1(count(codes[codes == predicted]), marginals)
 
     return Quality(
         log_loss=(
@@ -176,8 +179,12 @@ def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
     0.667
     """
     marginals = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return _macro_f1(confusion.diagonal(), marginals)
+
+
+def _macro_f1(hits: npt.NDArray[Any], marginals: npt.NDArray[Any]) -> float:
     met = marginals > 0
-    return float((2 * confusion.diagonal()[met] / marginals[met]).mean())
+    return float((2 * hits[met] / marginals[met]).mean())
 
 
 def share_of(n_hits: int, n_texts: int, *, nothing: str) -> Measure:
