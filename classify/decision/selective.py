@@ -139,9 +139,9 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         codes = label_codes(y, posteriors.classes, n_classes, "y")
         check_lengths(X=posteriors.log_proba, y=codes)
         named = posteriors.classes
-        self.classes_ = np.arange(n_classes) if named is None else named
-        if self._takes_any:
-            self.classes_ = None
+        self.classes_: npt.NDArray[Any] | None = None
+        if not self._takes_any:
+            self.classes_ = np.arange(n_classes) if named is None else named
         heavy = self._has_mass(posteriors)
         confidence = _CONFIDENCES[self.confidence](posteriors.log_proba)[heavy]
         wrong = (posteriors.best != codes)[heavy]
