@@ -43,6 +43,11 @@ def assert_right(engine, architecture, prompts, nodes=INNER, tree=TREE):
         np.testing.assert_allclose(edges[known], expected[known], **CLOSE)
 
 
+def _bytes_per_token(model):
+    config = model.config
+    return 8 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+
+
 # Architectures
 
 
@@ -188,6 +193,33 @@ def test_follow_ups_from_several_batches_go_together():
     ]
     assert {ticket for ticket, _ in engine.poll()} == set(tickets)
     assert_right(engine, "llama", [group[1] for group in groups], INNER[3:])
+
+
+def test_texts_that_are_finished_make_no_batch_smaller():
+    model = make_model("llama")
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    n_texts, length = 96, 30  # three batches of new prompts
+    n_bytes = n_texts * (length + 1) * _bytes_per_token(model)
+    engine = TransformersEngine(model, cache_bytes=4 * n_bytes)
+
+    def n_passes(seed):
+        passes.clear()
+        line = open_line(engine)
+        prompts = [random_prompt(length, seed + n) for n in range(n_texts)]
+        first = {line.submit(ReadRequest(p, TREE, (0,))): p for p in prompts}
+        n_done = 0
+        while n_done < 2 * n_texts:
+            for done in line.poll():
+                n_done += 1
+                if done.ticket in first:
+                    follow_up = ReadRequest(first[done.ticket], TREE, INNER[1:2])
+                    line.submit(follow_up)
+        return len(passes)
+
+    n_passes(0)  # and the checks of a length that is new
+    counts = [n_passes(1000 * run) for run in range(1, 5)]
+    assert counts == counts[:1] * 4
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_window", "opt"])

@@ -39,7 +39,7 @@ def main() -> None:
     )
     labels = LabelSet.parse(names)
     engine = classifier.load_engine()
-    prompts = classifier._prompted_model().encode(
+    prompts = classifier.scorer().model.encode(
         [{"text": text} for text in texts], [labels] * len(texts)
     )
     tree = prompts[0].trie.tree

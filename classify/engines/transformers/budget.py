@@ -10,9 +10,9 @@ __all__ = ["Budget"]
 
 # Tokens of one pass. On a CPU a pass is fastest while its activations stay in the
 # cache; an accelerator wants to be filled.
-_TOKENS_CPU, _TOKENS_ACCELERATOR = 1024, 16_384
+_TOKENS_CPU, _TOKENS_ACCELERATOR = 1024, 32_768
 # Attention scores of one layer, in pairs (query, slot), summed over the batch.
-_PAIRS_CPU, _PAIRS_ACCELERATOR = 1 << 22, 1 << 26
+_PAIRS_CPU, _PAIRS_ACCELERATOR = 1 << 22, 1 << 27
 _LOGITS_BYTES_CPU, _LOGITS_BYTES_ACCELERATOR = 32 << 20, 2 << 30
 _KEPT_BYTES_CPU = 1 << 30
 # States that one pass steps on, each a copy.
@@ -21,7 +21,13 @@ _MAX_NODES = 512
 # Prompts are computed one by one: how many such batches, as far as tokens go, are one.
 _MAX_FORKED = 4
 # Few enough that a streamed job stays small, enough to sort by length.
-_WINDOW = 512
+_WINDOW_CPU, _WINDOW_ACCELERATOR = 512, 1024
+# Least share of a follow-up batch that is nodes, and not padding. Padding costs an
+# accelerator less than a further pass does.
+_MIN_FILLED_CPU, _MIN_FILLED_ACCELERATOR = 0.8, 0.0
+# Inner nodes of a tree that is read whole at once, whatever was asked of it: an
+# accelerator computes so many more tokens in less time than a further pass takes.
+_MAX_WHOLE_CPU, _MAX_WHOLE_ACCELERATOR = 0, 32
 
 
 class Budget:
@@ -40,6 +46,10 @@ class Budget:
         Texts that a driver should keep in flight.
     most_nodes : int
         Nodes of one text that one pass may read.
+    max_whole : int
+        Inner nodes of a tree that is read whole, whatever was asked of it.
+    min_filled : float
+        Least share of a follow-up batch that is nodes, and not padding.
     """
 
     def __init__(self, network: Network, batch_size: int | Literal["auto"]) -> None:
@@ -51,11 +61,13 @@ class Budget:
         logits_bytes = _LOGITS_BYTES_CPU if on_cpu else _LOGITS_BYTES_ACCELERATOR
         self._n_logit_rows = max(1, logits_bytes // (4 * network.vocab_size))
         self._forked_bytes = _FORKED_BYTES_CPU if on_cpu else _FORKED_BYTES_ACCELERATOR
+        self.max_whole = _MAX_WHOLE_CPU if on_cpu else _MAX_WHOLE_ACCELERATOR
+        self.min_filled = _MIN_FILLED_CPU if on_cpu else _MIN_FILLED_ACCELERATOR
         # Nodes of one text in one pass: their attention grows with the square.
         self.most_nodes = max(_MAX_NODES, self._n_logit_rows)
-        self.window = (
-            _WINDOW if self._most_texts is None else max(4 * self._most_texts, 64)
-        )
+        self.window = _WINDOW_CPU if on_cpu else _WINDOW_ACCELERATOR
+        if self._most_texts is not None:
+            self.window = max(4 * self._most_texts, 64)
         self._whole = dict(vars(self))
 
     def fits(self, n_texts: int, n_queries: int, n_slots: int, n_kept: int) -> bool:
@@ -108,6 +120,10 @@ class Budget:
             return n_texts <= self._most_texts
         within = n_tokens <= _MAX_FORKED * self._n_tokens
         return within and n_texts * n_bytes <= self._forked_bytes
+
+    def is_filled(self, n_tokens: int) -> bool:
+        """Whether so many tokens fill a pass."""
+        return n_tokens >= self._n_tokens
 
     @property
     def worth_waiting_for(self) -> int:

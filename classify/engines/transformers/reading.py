@@ -1,6 +1,6 @@
 """Which reads go together, in which order, and in which way."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TypeVar
 
 import numpy as np
@@ -38,8 +38,6 @@ __all__ = ["Reader"]
 
 # A shared prefix must save more than its own pass and the copies cost.
 _MIN_PREFIX = 8
-# Least share of a follow-up batch that is nodes, and not padding.
-_MIN_FILLED = 0.8
 
 _Prefix = TypeVar("_Prefix", Slots, Forked)
 
@@ -241,13 +239,16 @@ class Reader:
         """Take follow-ups if they are worth a pass, and new prompts otherwise."""
         follow_ups: dict[tuple[int, ...], Asked] = {}
         new: dict[tuple[int, ...], Asked] = {}
+        needed: dict[int, Kept] = {}
         for ticket, request in self._waiting.items():
             prompt = request.prompt_token_ids
             place = self._kept.find(prompt)
             asked = place and _following(place[0].rows[place[1]], request, ticket)
             group = follow_ups if asked else new
-            if not asked:
-                asked = Asked(prompt, request.tree, request.nodes, [ticket])
+            if asked and place is not None:
+                needed[id(place[0])] = place[0]
+            else:
+                asked = Asked(prompt, request.tree, self._widened(request), [ticket])
             one = group.setdefault(asked.prompt, asked)
             if one is asked:
                 continue
@@ -257,16 +258,38 @@ class Reader:
                 one.tickets.append(ticket)
                 one.places |= asked.places
             # Another tree on the same prompt waits for its own batch.
-        if follow_ups:
-            batch = self._fill_follow_ups(list(follow_ups.values()))
-            n_tokens = sum(len(one.nodes) for one in follow_ups.values())
-            if (
-                not new
-                or n_tokens >= self._budget.worth_waiting_for
-                or 2 * self._kept.n_bytes > self._kept.most_bytes
-            ):
-                return batch
+        for kept in needed.values():
+            self._kept.touch(kept)  # what no text waits for is dropped first
+        n_bytes = sum(kept.n_bytes for kept in needed.values())
+        if follow_ups and not self._prefers(new, follow_ups, n_bytes):
+            return self._fill_follow_ups(list(follow_ups.values()))
         return self._fill_new(list(new.values())), []
+
+    def _prefers(
+        self,
+        new: Mapping[tuple[int, ...], Asked],
+        follow_ups: Mapping[tuple[int, ...], Asked],
+        n_bytes: int,
+    ) -> bool:
+        """Whether new prompts go first: few passes, each well filled, are fastest.
+
+        `n_bytes` are those of the batches that the follow-ups need.
+        """
+        n_nodes = sum(len(one.nodes) for one in follow_ups.values())
+        if (
+            n_nodes >= self._budget.worth_waiting_for
+            or 2 * n_bytes > self._kept.most_bytes
+        ):
+            return False
+        n_tokens = sum(map(len, new))
+        return len(new) >= len(follow_ups) or self._budget.is_filled(n_tokens)
+
+    def _widened(self, request: ReadRequest) -> tuple[int, ...]:
+        """Return the nodes to read of a prompt that is new: all, of a small tree."""
+        inner = request.tree.inner_nodes
+        if len(inner) > self._budget.max_whole or self._modes.usual != "tree":
+            return request.nodes
+        return tuple(inner.tolist())
 
     def _fill_new(self, asked: list[Asked]) -> list[Asked]:
         """Take texts of similar length, the longest first, that fit one batch."""
@@ -342,7 +365,7 @@ class Reader:
             if is_forked:
                 fits = self._budget.fits_forks(n_texts, 0, 0)
             else:
-                fits = n_asked >= _MIN_FILLED * n_nodes * n_texts and (
+                fits = n_asked >= self._budget.min_filled * n_nodes * n_texts and (
                     self._budget.fits(n_texts, n_nodes, n_slots + n_nodes, n_nodes)
                 )
             if batch and not fits:
