@@ -78,13 +78,20 @@ def normal_form(name: str) -> str:
 
 
 def same_form(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return two names that differ in their normal form only, if there are any."""
+    """Return two names that look the same, if there are any."""
     first: dict[str, str] = {}
     for name in names:
-        other = first.setdefault(normal_form(name), name)
+        other = first.setdefault(_visible_form(name), name)
         if other != name:
             return other, name
     return None
+
+
+def _visible_form(name: str) -> str:
+    if name.isascii():
+        return name
+    visible = (each for each in name if unicodedata.category(each) != "Cf")
+    return normal_form("".join(visible))
 
 
 def positions(names: Iterable[object], known: Iterable[object]) -> list[int | None]:

@@ -52,9 +52,14 @@ class LabelSet(Sequence[Label]):
         self._by_form = {normal_form(name): name for name in self.names}
         if twins := same_form(self.names):
             first, second = twins
+            how = (
+                "are one text in two Unicode normal forms"
+                if normal_form(first) == normal_form(second)
+                else "differ in invisible characters only"
+            )
             raise LabelError(
-                f"Labels must be unique. {first!r} and {second!r} are one text in two "
-                "Unicode normal forms: remove or rename one of them."
+                f"Labels must be unique. {first!r} and {second!r} {how}: remove or "
+                "rename one of them."
             )
         if len(self._labels) < 2:
             got = f"only {self.names[0]!r}" if self._labels else "none"

@@ -36,8 +36,8 @@ RAGGED = (
     "line break must be in quotes."
 )
 QUOTE = (
-    "a quote opens in it that is never closed: the lines behind it are read as rows of "
-    "their own."
+    "it has an opening quote that is never closed: the lines after it are read as "
+    "rows of their own."
 )
 BYTE = (
     "byte 0xe9 in column 'text' is not utf-8. Name the file's encoding, for example "

@@ -48,6 +48,11 @@ def test_labels_that_differ_in_their_normal_form_only_collide():
     ):
         LabelSet.parse([NFC, "bar", NFD])
     with raises(
+        r"Labels must be unique. 'bar' and 'b\u200bar' differ in invisible characters "
+        "only: remove or rename one of them."
+    ):
+        LabelSet.parse(["bar", "b\u200bar"])
+    with raises(
         f"The word {NFD!r} stands for label 'a' and for label 'b': an answer could not "
         "be told apart. Give each label words of its own."
     ):

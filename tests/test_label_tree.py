@@ -272,7 +272,8 @@ def test_rows_that_cannot_be_read(tmp_path):
     path = tmp_path / "labels.jsonl"
     path.write_text('{"name": "a"}\n{"name": \n')
     with pytest.raises(
-        DataError, match=rf"^Label table {str(path)!r}, row 2: it is no JSON: .*$"
+        DataError,
+        match=rf"^Label table {str(path)!r}, row 2: it is not valid JSON: .*$",
     ):
         LabelSet.from_file(path)
 

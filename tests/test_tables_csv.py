@@ -211,7 +211,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path):
         (2, '3,""c'),
     ]
     assert chunk.unreadable[0].reason == (
-        "a quote opens in it that is never closed: the lines behind it are read as "
+        "it has an opening quote that is never closed: the lines after it are read as "
         "rows of their own."
     )
     assert chunk.unreadable[1].reason.startswith("it is not valid CSV: ")
@@ -241,8 +241,8 @@ def test_rows_beyond_the_bound_are_set_aside(tmp_path):
     assert rows[0].reason == "it has more than 100 characters, which no row may have."
     assert rows[1] == ["2", "a"]
     assert rows[2].reason == (
-        "a quote opens in it that is not closed within 100 characters: the lines "
-        "behind it are read as rows of their own."
+        "it has an opening quote that is not closed within 100 characters: the lines "
+        "after it are read as rows of their own."
     )
     assert rows[2].raw == '3,"b'
     assert rows[3:] == [["4", "d"]] * 40
@@ -277,8 +277,8 @@ def test_headers_that_are_none(tmp_path):
     ):
         csv_chunk(tmp_path, b"\n\xe9\na\n")
     with raises(
-        f"{name} has no proper header in line 1: a quote opens in it that is never "
-        "closed: the lines behind it are read as rows of their own."
+        f"{name} has no proper header in line 1: it has an opening quote that is never "
+        "closed: the lines after it are read as rows of their own."
     ):
         csv_chunk(tmp_path, '"text\na\n')
 

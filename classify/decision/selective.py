@@ -327,7 +327,8 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
             "the risk is above it at every threshold: more labels will not help, but "
             "better posteriors or another target may"
             if needed is None
-            else f"that takes about {needed} or more such texts with enough label mass"
+            else f"that takes about {needed:,} or more such texts with enough label "
+            "mass"
         )
         logger.warning(
             "No threshold keeps a risk of %g at confidence level %g with %d labelled "

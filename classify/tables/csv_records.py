@@ -112,7 +112,7 @@ def read_records(
     ...     print(each.line, len(each.lines), each.fields, each.problem[:19])
     1 1 ['id', 'text']
     2 2 ['1', 'two\nlines']
-    4 1 [] a quote opens in it
+    4 1 [] it has an opening q
     5 1 ['3', 'c']
     """
     csv.field_size_limit(sys.maxsize)  # a text may be longer than 128 KiB
@@ -180,7 +180,7 @@ class _Lines:
         """Return what is wrong; give lines back that are none of it."""
         if self._has_ended:
             self._end_at_the_quote(dialect)
-            return f"a quote opens in it that is never closed{_READ_ON}"
+            return f"it has an opening quote that is never closed{_READ_ON}"
         return (
             f"it is not valid CSV: {error}; a quote within a quoted field must be "
             "doubled."
@@ -192,7 +192,7 @@ class _Lines:
             return f"it has more than {self._most:,} characters, which no row may have."
         self._end_at_the_quote(dialect)
         within = f"within {self._most:,} characters"
-        return f"a quote opens in it that is not closed {within}{_READ_ON}"
+        return f"it has an opening quote that is not closed {within}{_READ_ON}"
 
     def _end_at_the_quote(self, dialect: CsvDialect) -> None:
         """Give the lines back that stand behind the quote that is open at the end."""
@@ -211,4 +211,4 @@ class _Lines:
         del self._taken[n_lines:]
 
 
-_READ_ON = ": the lines behind it are read as rows of their own."
+_READ_ON = ": the lines after it are read as rows of their own."

@@ -164,17 +164,21 @@ def _decoded(line: str) -> _Row:
         raise _NoRowError("its values are nested too deeply.") from None
     except json.JSONDecodeError as error:
         raise _NoRowError(
-            f"it is no JSON: {error.msg} at character {error.colno}."
+            f"it is not valid JSON: {_reason(error)} at character {error.colno}."
         ) from None
     except ValueError:
         raise _NoRowError("it holds a number with too many digits.") from None
     if not isinstance(row, dict):
-        raise _NoRowError("it is no JSON object: one begins with '{'.")
+        raise _NoRowError("it is not a JSON object: it must begin with '{'.")
     if "\\u" in line and not _can_be_written(row):
         raise _NoRowError(
             "it holds half a character: \\ud800 to \\udfff must come in pairs."
         )
     return row
+
+
+def _reason(error: json.JSONDecodeError) -> str:
+    return error.msg.removesuffix(" at")  # "Unterminated string starting at"
 
 
 def _can_be_written(row: _Row) -> bool:
@@ -190,7 +194,7 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> _Row:
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise _NoRowError(f"its key {twice!r} stands there more than once.")
+        raise _NoRowError(f"its key {twice!r} appears more than once.")
     return row
 
 
