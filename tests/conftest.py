@@ -51,6 +51,16 @@ def vllm_forks():
     forks.close()
 
 
+@pytest.fixture(scope="session")
+def terminals():
+    """Give the process that forks commands with the demo model onto terminals."""
+    pytest.importorskip("pty", reason="needs pseudo-terminals")
+    from tests.terminals import Commands
+
+    with Commands() as commands:
+        yield commands
+
+
 @pytest.fixture
 def vllm_engine(request, vllm_engines):
     """The vLLM engine that a test names: ``parametrize(…, indirect=True)``."""
@@ -97,6 +107,8 @@ def scope_of(nodeid):
         ("test_job_ray.py", "test_job_spread.py", "test_cli_threshold.py")
     ):
         return "ray"
+    if file.endswith(("test_terminal.py", "test_cli_predict.py")):
+        return "terminals"
     return "vllm" if "vllm" in nodeid else file
 
 

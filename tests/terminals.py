@@ -150,7 +150,8 @@ class Commands:
         """Run `classify` in a folder.
 
         stdout and stderr are the terminal, or files of these names; stdout is a pipe
-        into a program that writes to the terminal if it is "cat".
+        into a program that writes to the terminal if it is "cat", and one whose reader
+        has closed it if it is "closed".
         """
         wanted = {
             "arguments": [str(each) for each in arguments],
@@ -211,6 +212,10 @@ def _run(wanted):
                 cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
                 os.dup2(cat.stdin.fileno(), number)
                 cat.stdin.close()
+            elif name == "closed":
+                reader, writer = os.pipe()
+                os.dup2(writer, number)
+                os.close(reader)
             elif name:
                 os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
         encoding = wanted["encoding"]

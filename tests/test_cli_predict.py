@@ -3,11 +3,7 @@
 import csv
 import io
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +19,6 @@ CONFIGS = ROOT / "configs"
 LABELS = ("--labels", "billing,shipping,refund")
 TEXTS = ["I was charged twice on my credit card.", "", "Where is my parcel?"]
 NO_TEXT = "there is no text: it is empty or missing."
-COMMAND = [sys.executable, "-c", "from classify.cli import main; main()", "predict"]
 
 
 @pytest.fixture
@@ -263,34 +258,8 @@ def test_no_text_at_all(arguments):
 # ---------------------------------------------------------------- in a real process
 
 
-def on_a_terminal(*arguments, columns=80):
-    """Return what a command shows on a terminal of that width, without colours."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
-        cwd=ROOT,
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            block = os.read(ours, 65536)
-        except OSError:  # Linux: the other end is closed
-            break
-        if not block:
-            break
-        shown += block
-    os.close(ours)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
-
-
 @pytest.mark.slow
-def test_a_terminal_gets_a_table(tmp_path):
+def test_a_terminal_gets_a_table(terminals, tmp_path):
     source = tmp_path / "in.csv"
     rows = [
         ["text"],
@@ -300,7 +269,10 @@ def test_a_terminal_gets_a_table(tmp_path):
     ]
     with source.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    lines = on_a_terminal(source, *LABELS).splitlines()
+    said = tmp_path / "said"
+    shown = terminals.run("predict", source, *LABELS, folder=ROOT, stderr=str(said))
+    assert shown.code == 0, said.read_text()
+    lines = shown.screen.lines
     assert re.fullmatch(r"row  text +label +probability  mass", lines[0].rstrip())
     assert re.fullmatch(
         r"  1  I was charged twice on my credit card \[bold\].*…  billing +"
@@ -315,21 +287,18 @@ def test_a_terminal_gets_a_table(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_reader_that_closes_the_pipe_is_no_traceback(tmp_path):
-    source = tmp_path / "in.csv"
+def test_a_reader_that_closes_the_pipe_is_no_traceback(terminals, tmp_path):
+    source, said = tmp_path / "in.csv", tmp_path / "said"
     source.write_text("text\n" + "".join(f"Where is parcel {n}?\n" for n in range(20)))
-    process = subprocess.Popen(
-        [*COMMAND, str(source), *LABELS, "--quiet"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
+    shown = terminals.run(
+        *("predict", source, *LABELS, "--quiet"),
+        folder=ROOT,
+        stdout="closed",
+        stderr=str(said),
     )
-    process.stdout.close()
-    errors = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(timeout=600) == 1
-    assert b"Traceback" not in errors
-    assert b"Error" not in errors
+    assert shown.code == 1
+    assert "Traceback" not in said.read_text()
+    assert "Error" not in said.read_text()
 
 
 @pytest.fixture

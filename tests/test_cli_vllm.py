@@ -2,10 +2,7 @@
 
 import csv
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,23 +16,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-c", "from classify.cli import main; main()"]
-ENVIRONMENT = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "COLUMNS": "80"}
 SMALL = ("--engine-option", "max_model_len=512", "--engine-option", "max_num_seqs=64")
-
-
-def run(*arguments):
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=ROOT,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def rows_of(path):
@@ -43,7 +24,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_a_file_with_labels_drafted(tmp_path):
+def test_a_file_with_labels_drafted(tmp_path, vllm_forks):
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     texts = {
         "Where is my parcel?": "shipping",
@@ -51,12 +32,16 @@ def test_a_file_with_labels_drafted(tmp_path):
         "I forgot my password and cannot log in.": "account access",
     }
     source.write_text("text\n" + "".join(f"{text}\n" for text in texts))
-    done = run(
-        *("predict", source, "--task", ROOT / "configs" / "support_tickets_vllm.yaml"),
-        *("--output", output, *SMALL, "--engine-option", "gpu_memory_utilization=0.1"),
+    options = ("--task", ROOT / "configs" / "support_tickets_vllm.yaml", *SMALL)
+    options += ("--output", output, "--engine-option", "gpu_memory_utilization=0.1")
+    said, printed = tmp_path / "said", tmp_path / "printed"
+    # The processes of vLLM are new ones, as users have them.
+    command = vllm_forks.start(
+        "classify", ["predict", source, *options], said, printed=printed, spawn=True
     )
-    told = done.stderr
-    assert done.stdout == ""
+    assert command.wait() == 0, said.read_text()
+    told = said.read_text()
+    assert printed.read_text() == ""
     assert "leaked" not in told
     assert [row["label"] for row in rows_of(output)] == list(texts.values())
     assert "Engine vllm, context of 511 tokens.\n" in told

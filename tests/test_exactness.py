@@ -4,6 +4,7 @@ The reference below knows nothing of tries, batches, caches or masks: it joins p
 and label as text, lets the tokenizer encode the whole, and adds up log-probabilities.
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,16 @@ def prompt_text(tokenizer, kind, names, text):
     return rendered + TEMPLATES[kind].answer_prefix
 
 
+@functools.cache
+def closing_ids(tokenizer):
+    spelled = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    return [
+        token_id
+        for token_id, written in enumerate(spelled)
+        if written[:1] == '"' and not written[1:2].isalnum()
+    ]
+
+
 @torch.inference_mode()
 def slow_label_logprobs(reference, kind, labels, text, *, end=False):
     """log p(label | prompt), labels sorted: each joint text in one pass, no cache."""
@@ -90,21 +101,17 @@ def slow_label_logprobs(reference, kind, labels, text, *, end=False):
         for word in some:
             ends = []
             if end and "quoted" in kind:  # with any token that closes the quotation
-                spelled = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
                 joint[word] = encode(before + gap(word) + word + '"')[:-1]
-                ends = [
-                    token_id
-                    for token_id, written in enumerate(spelled)
-                    if written[:1] == '"' and not written[1:2].isalnum()
-                ]
+                ends = closing_ids(tokenizer)
             elif end:
                 ends = [tokenizer.eos_token_id]
             ids = [*joint[word], *ends[:1]]
             logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
-            logprobs = torch.log_softmax(logits.double(), dim=-1)
+            # From the last token of the prompt on: what comes before is not needed.
+            logprobs = torch.log_softmax(logits[shared - 1 :].double(), dim=-1)
             values[name].append(
                 sum(
-                    float(logprobs[at - 1, ids[at]])
+                    float(logprobs[at - shared, ids[at]])
                     for at in range(shared, len(joint[word]))
                 )
                 + (float(logprobs[-2, ends].logsumexp(0)) if ends else 0.0)

@@ -74,7 +74,7 @@ class Job:
         deadline = time.monotonic() + 600
         while self.n_parts() < n_parts and not self.output_is_new():
             assert time.monotonic() < deadline
-            time.sleep(0.0005)
+            time.sleep(0.003)
 
     def output_is_new(self):
         return self.output.read_bytes() != b"old"

@@ -72,9 +72,9 @@ def test_jsonl_keeps_kinds_keys_and_their_order(tmp_path):
 
 def test_lines_that_are_no_rows_are_set_aside(tmp_path):
     lines = {
-        b'{"a": 1, "b": {"c": 1, "c": 2}}': "its key 'c' stands there more than once.",
-        b'{"a": 1': "it is no JSON: Expecting ',' delimiter at character 8.",
-        b"[1]": "it is no JSON object: one begins with '{'.",
+        b'{"a": 1, "b": {"c": 1, "c": 2}}': "its key 'c' appears more than once.",
+        b'{"a": 1': "it is not valid JSON: Expecting ',' delimiter at character 8.",
+        b"[1]": "it is not a JSON object: it must begin with '{'.",
         b'{"a": "\xe9"}': "byte 0xe9 in it is not utf-8. Name the file's encoding, for "
         "example encoding='cp1252'.",
         b'{"a": "\\ud83d"}': "it holds half a character: \\ud800 to \\udfff must come "
@@ -470,7 +470,9 @@ def peak_of(path):
 @pytest.mark.parametrize("suffix", ["csv", "jsonl.gz", "parquet"])
 def test_memory_does_not_grow_with_the_rows(tmp_path, suffix):
     peaks = []
-    for n_rows in (30_000, 300_000):
+    # Text is read slowly while memory is traced.
+    n_few, spare = (30_000, 300_000) if suffix == "parquet" else (10_000, 100_000)
+    for n_rows in (n_few, 10 * n_few):
         path = tmp_path / f"{n_rows}.{suffix}"
         text = "x" * 100
         if suffix == "csv":
@@ -485,5 +487,5 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, suffix):
             path.write_bytes(gzip.compress(lines.encode(), 1))
         peaks.append(peak_of(path))
     assert max(peaks) < 10 << 20
-    # Of Parquet 300 row groups are described, and not 30.
-    assert peaks[1] < 1.02 * peaks[0] + 300_000
+    # Of Parquet 30 row groups are described, and not 3.
+    assert peaks[1] < 1.02 * peaks[0] + spare

@@ -16,9 +16,6 @@ from classify.cli.tables import on_one_line
 from classify.cli.terminal import make_console, visible, without_controls
 from classify.demo import tickets_csv
 
-pytest.importorskip("pty", reason="needs pseudo-terminals")
-from tests.terminals import Commands
-
 TASK = ("--labels", "billing,shipping,refund", "--engine", "transformers")
 HOSTILE = [
     "plain text, as it should be",
@@ -29,12 +26,6 @@ HOSTILE = [
     "[bold red]no markup[/] :smile:",
     "two\nlines\r\nand\ttabs",
 ]
-
-
-@pytest.fixture(scope="module")
-def commands():
-    with Commands() as running:
-        yield running
 
 
 @pytest.fixture
@@ -83,9 +74,9 @@ def csv_rows(sent):
     ids=str,
 )
 def test_a_table_has_every_row_once_and_nothing_is_left_of_the_bar(
-    commands, folder, arguments, options
+    terminals, folder, arguments, options
 ):
-    shown = commands.run(
+    shown = terminals.run(
         "predict", "tickets.csv", *TASK, *arguments, folder=folder, **options
     )
     lines = shown.screen.lines
@@ -115,9 +106,9 @@ def test_a_table_has_every_row_once_and_nothing_is_left_of_the_bar(
     ids=str,
 )
 def test_rows_that_stream_to_a_terminal_have_it_for_themselves(
-    commands, folder, arguments, options
+    terminals, folder, arguments, options
 ):
-    shown = commands.run(
+    shown = terminals.run(
         "predict", "tickets.csv", *TASK, *arguments, folder=folder, **options
     )
     assert shown.code == 0
@@ -133,9 +124,9 @@ def test_rows_that_stream_to_a_terminal_have_it_for_themselves(
     ids=str,
 )
 def test_rows_for_a_file_leave_the_terminal_to_the_bar(
-    commands, folder, arguments, options
+    terminals, folder, arguments, options
 ):
-    shown = commands.run(
+    shown = terminals.run(
         "predict", "tickets.csv", *TASK, *arguments, folder=folder, **options
     )
     assert shown.code == 0
@@ -148,8 +139,8 @@ def test_rows_for_a_file_leave_the_terminal_to_the_bar(
 
 
 @pytest.mark.slow
-def test_a_file_gets_no_bar_even_if_colours_are_forced(commands, folder):
-    shown = commands.run(
+def test_a_file_gets_no_bar_even_if_colours_are_forced(terminals, folder):
+    shown = terminals.run(
         *("predict", "tickets.csv", *TASK),
         folder=folder,
         stdout="out.txt",
@@ -164,9 +155,9 @@ def test_a_file_gets_no_bar_even_if_colours_are_forced(commands, folder):
 
 
 @pytest.mark.slow
-def test_hostile_texts_in_a_table(commands, folder):
+def test_hostile_texts_in_a_table(terminals, folder):
     # The screen refuses every sequence that is not of ours.
-    shown = commands.run("predict", "hostile.csv", *TASK, folder=folder)
+    shown = terminals.run("predict", "hostile.csv", *TASK, folder=folder)
     assert shown.code == 0
     lines = shown.screen.lines
     assert rows_of(lines) == [*range(1, 8)]
@@ -186,8 +177,8 @@ def cells(line):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "jsonl", "tsv"])
-def test_hostile_texts_that_stream_to_a_terminal(commands, folder, form):
-    shown = commands.run(
+def test_hostile_texts_that_stream_to_a_terminal(terminals, folder, form):
+    shown = terminals.run(
         *("predict", "hostile.csv", *TASK, "-o", "-", "--output-format", form),
         folder=folder,
     )
@@ -195,7 +186,7 @@ def test_hostile_texts_that_stream_to_a_terminal(commands, folder, form):
     text = "".join(shown.screen.lines)
     assert (r"a\u001b[2Jb" if form == "jsonl" else r"a\x1b[2Jb") in text
     # As they are, where no terminal is.
-    to_file = commands.run(
+    to_file = terminals.run(
         *("predict", "hostile.csv", *TASK, "-o", f"out.{form}"), folder=folder
     )
     assert to_file.code == 0
@@ -216,8 +207,8 @@ def test_hostile_texts_that_stream_to_a_terminal(commands, folder, form):
     ],
     ids=["table", "file", "text", "labels"],
 )
-def test_other_encodings_get_what_they_have(commands, folder, arguments, encoding):
-    shown = commands.run(*arguments, folder=folder, encoding=encoding)
+def test_other_encodings_get_what_they_have(terminals, folder, arguments, encoding):
+    shown = terminals.run(*arguments, folder=folder, encoding=encoding)
     assert shown.code == 0, shown.screen.lines
     if "--table" in arguments:
         assert rows_of(shown.screen.lines) == [*range(1, 8)]

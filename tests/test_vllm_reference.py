@@ -142,7 +142,8 @@ def stock_form(completion):
 @pytest.mark.parametrize("flat", [False, True])
 def test_tracked_tokens_beside_top_logprobs(llm, model, logprobs, flat):
     options = {"logprobs": logprobs, "flat_logprobs": flat}
-    options |= {"temperature": 0.0, "max_tokens": 12}
+    # All tokens of the vocabulary are decoded at each step with -1.
+    options |= {"temperature": 0.0, "max_tokens": 5 if logprobs == -1 else 12}
     sampling_params = params(track_token_ids=[100, 200], **options)
     prompts = ["Where is my parcel?", "I was charged twice."]
     outputs = llm.generate(prompts, sampling_params, use_tqdm=False)
