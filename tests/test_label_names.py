@@ -197,7 +197,7 @@ def test_every_list_of_names_is_read_as_it_was_written():
 
 def test_plain_lists_stay_plain():
     assert join_names(["billing", "re fund"]) == "billing|re fund"
-    assert (join_names([]), join_names([], as_json=True)) == ("", "[]")
+    assert (join_names([]), join_names([], as_json=True)) == ("[]", "[]")
     assert not need_json(["a\\", "a,b", 'a"b', "a]["])
 
 
