@@ -3,16 +3,20 @@
     python benchmarks/prompts.py MODEL --data FOLDER --cache FOLDER
 
 MODEL is a folder or an id. For each set, a prompt is chosen with 64 texts of the
-training split without labels, and with 50 of them with labels; accuracy, log loss and
-ECE (15 bins) are those of 200 texts of the test split. Texts are cut to 400 characters.
-One thread: OMP_NUM_THREADS=1. With --cache, an interrupted run goes on.
+training split without labels, and with 50 of them with labels; these 50 are the
+examples of few-shot prompts (8, balanced), before the prompt chosen without labels.
+Accuracy, log loss and ECE (15 bins) are those of 200 texts of the test split. Texts are
+cut to 400 characters. One thread: OMP_NUM_THREADS=1. With --cache, an interrupted run
+goes on.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,8 +90,11 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
         options.model,
         engine="transformers",
     )
-    engine = clf.load_engine()
-    clf.set_params(engine=engine)
+    with contextlib.closing(clf.load_engine()) as engine:
+        return _measured(clf.set_params(engine=engine), tuning, test)
+
+
+def _measured(clf: ZeroShotClassifier, tuning: Split, test: Split) -> dict[str, Any]:
     without = tune_prompt(clf, tuning.texts)
     labelled = Split(tuning.texts[:N_LABELLED], tuning.labels[:N_LABELLED])
     with_labels = tune_prompt(clf, labelled.texts, labelled.labels)
@@ -95,6 +102,12 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
         "default": PromptTemplate(),
         "tuned without labels": without.best,
         "tuned with 50 labels": with_labels.best,
+        "8 examples": replace(
+            without.best,
+            examples=pd.DataFrame(labelled._asdict()).rename(
+                columns={"texts": "text", "labels": "label"}
+            ),
+        ),
     }
     found: dict[str, Any] = {
         "chosen": [without.prompts[0].name, with_labels.prompts[0].name]

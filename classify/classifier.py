@@ -25,8 +25,9 @@ from classify.frames import (
 )
 from classify.given_calibrator import checked_calibrator, fit_calibrator, is_fitted
 from classify.label_audit import LabelAudit
-from classify.label_values import labels_of_y
+from classify.label_values import known_labels, labels_of_y
 from classify.labels import Labels, LabelSet
+from classify.prompt_choice import tune_rows
 from classify.prompted_model import Progress, PromptedModel
 from classify.prompts import PromptTemplate
 from classify.results import reasoning_kinds, row_results
@@ -60,6 +61,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         transformers. "server": a vLLM server, at the ``url`` in `engine_options`.
     prompt : PromptTemplate or str, default=None
         The recipe of the prompt; a string is its template. None: a recipe of ours.
+        "auto": chosen in `fit`, on some of its texts, as `classify.tune_prompt` does.
     verbalizer : Verbalizer, default=None
         How label words become token paths.
     strategy : {"exact", "generate", "reason"}, default="exact"
@@ -88,14 +90,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         None: the model's own.
     speculation : str or mapping, default=None
         Speculative decoding, with vLLM: "labels", "ngram", … or ``{"method": "eagle",
-        "model": FOLDER}``; see `classify.engines.speculation`. It changes no
-        value.
+        "model": FOLDER}``; see `classify.engines.speculation`. No value changes.
     calibrator : str, Path or LabelCalibrator, default=None
         Corrects the probabilities. The name of a method ("auto", "prior_matching", …)
         or an unfitted `LabelCalibrator` is fitted in `fit`. A fitted one, or its file
         (``.json``), is used as it is, if it was fitted on this model, prompt, labels
-        and strategy. Scikit-learn's ``clone`` forgets a fit: give the file, or a
-        `sklearn.frozen.FrozenEstimator` of the calibrator.
+        and strategy. ``clone`` forgets a fit: give the file, or a `FrozenEstimator`.
     engine_options : mapping, default=None
         Any other argument of the engine's ``load``, such as ``max_model_len`` or
         ``lora`` for vLLM, ``cache_bytes`` for transformers, ``url`` for a server.
@@ -109,6 +109,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         The labels in their declared order, which the prompt keeps.
     calibrator_ : LabelCalibrator
         What was fitted or given; with a calibrator only.
+    prompt_ : PromptTemplate
+        What `fit` chose; with ``prompt="auto"`` only.
 
     Examples
     --------
@@ -166,12 +168,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None
     ) -> "ZeroShotClassifier":
-        """Learn the classes from `y` if none were declared, and fit the calibrator.
+        """Learn the classes from `y` if none were declared; fit prompt and calibrator.
 
         Parameters
         ----------
         X : sequence of str
-            Texts; scored only where there is a calibrator to fit.
+            Texts; scored only where there is a prompt to choose or a calibrator to fit.
         y : sequence of str, int or bool, default=None
             Their labels: names; or numbers that `labels` name; or the positions of the
             sorted names, all of them, as scikit-learn's meta-estimators pass them.
@@ -186,13 +188,17 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         """
         declared = None if self.labels is None else LabelSet.parse(self.labels)
         self.label_set_, true = labels_of_y(declared, y, 0 if X is None else len(X))
-        scorer = self.scorer()
-        if self.calibrator is None:
+        self.__dict__.pop("prompt_", None)
+        scorer, template = self.scorer(), self._prompt_template()
+        if self.calibrator is None and not template.is_auto:
             return self
-        rows, _ = rows_and_candidates(X, None, self._prompt_template().fields)
-        self.calibrator_ = fit_calibrator(
-            self.calibrator, scorer, rows, true, sample_weight
-        )
+        rows, _ = rows_and_candidates(X, None, template.fields)
+        if template.is_auto:
+            self.prompt_ = tune_rows(scorer, rows, true).best
+        if self.calibrator is not None:
+            self.calibrator_ = fit_calibrator(
+                self.calibrator, self.scorer(), rows, true, sample_weight
+            )
         return self
 
     @property
@@ -225,13 +231,14 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
     def __sklearn_is_fitted__(self) -> bool:
         if self.calibrator is not None and not is_fitted(self.calibrator):
             return hasattr(self, "calibrator_")
-        return self.labels is not None or hasattr(self, "label_set_")
+        has_labels = self.labels is not None or hasattr(self, "label_set_")
+        return has_labels and not self._prompt_template().is_auto
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
-        tags.requires_fit = self.labels is None or not (
-            self.calibrator is None or is_fitted(self.calibrator)
-        )
+        is_fixed = self.calibrator is None or is_fitted(self.calibrator)
+        is_auto = PromptTemplate.of(self.prompt).is_auto
+        tags.requires_fit = self.labels is None or is_auto or not is_fixed
         tags.no_validation = True
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
@@ -383,18 +390,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         return found
 
     def _known_labels(self) -> LabelSet | None:
-        fitted: LabelSet | None = getattr(self, "label_set_", None)
-        if self.labels is None:
-            return fitted
-        declared = LabelSet.parse(self.labels)
-        # `fit` may have given them the values that stand for them in `y`.
-        if fitted is not None and declared == fitted.with_values(None):
-            return fitted
-        return declared
+        return known_labels(self.labels, getattr(self, "label_set_", None))
 
     def _prompt_template(self) -> PromptTemplate:
-        own = self.prompt
-        return own if isinstance(own, PromptTemplate) else PromptTemplate(own)
+        given = PromptTemplate.of(self.prompt)
+        return getattr(self, "prompt_", given) if given.is_auto else given
 
     def log_proba_of(self, scores: LabelLogprobs) -> FloatArray:
         """Return class log-probabilities, calibrated if there is a calibrator."""

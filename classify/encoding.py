@@ -9,9 +9,12 @@ from typing import TypeAlias
 
 from classify.engines.turns import Shelf
 from classify.errors import InputError, LabelError
+from classify.label_audit import ExampleAudit
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
-from classify.prompts.look import Look
+from classify.prompts.example_table import Example
+from classify.prompts.few_shot import ExampleChooser, with_examples
+from classify.prompts.looks import Look, looks
 from classify.reasoned import ReasonedSpace
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
@@ -109,19 +112,35 @@ class RowEncoder:
         self.verbalizer = verbalizer
         self.tokenizer = tokenizer
         self.max_thought_tokens = max_thought_tokens
-        self._spaces: Shelf[LabelSet, tuple[Space, ...]] = Shelf(_MAX_SPACES)
+        self._ensemble = [
+            RowEncoder(each, verbalizer, tokenizer, max_thought_tokens)
+            for each in template.ensemble
+        ]
+        self._spaces: Shelf[tuple[LabelSet, int], tuple[Space, ...]] = Shelf(
+            _MAX_SPACES
+        )
+        self._choosers: Shelf[LabelSet, ExampleChooser] = Shelf(_MAX_SPACES)
 
-    def spaces(self, labels: LabelSet) -> tuple[Space, ...]:
-        """Return the token paths of these labels behind each prompt; compiled once."""
+    def spaces(
+        self, labels: LabelSet, n_examples: int | None = None
+    ) -> tuple[Space, ...]:
+        """Return the token paths of these labels behind each prompt; compiled once.
+
+        `n_examples` from a table are shown; None: as many as the recipe allows.
+        """
+        most = self.template.n_examples if self.template.chooses_examples else 0
+        shown = most if n_examples is None else n_examples
 
         def compile_spaces() -> tuple[Space, ...]:
-            return tuple(map(self._compiled, self.template.looks(labels)))
+            return tuple(
+                self._compiled(look, shown) for look in looks(self.template, labels)
+            )
 
-        return self._spaces.get(labels, compile_spaces)
+        return self._spaces.get((labels, shown), compile_spaces)
 
-    def _compiled(self, look: Look) -> Space:
+    def _compiled(self, look: Look, n_examples: int) -> Space:
         most = self.max_thought_tokens
-        prompt = look.compile(self.tokenizer, reasons=most > 0)
+        prompt = look.compile(self.tokenizer, reasons=most > 0, n_examples=n_examples)
         if most:
             return ReasonedSpace(self.verbalizer, prompt, look.answers, most)
         return self.verbalizer.compile(prompt, look.answers)
@@ -146,6 +165,20 @@ class RowEncoder:
         -------
         list of ScorablePrompt or InputError, length n_texts
         """
+        members = [each.encode(rows, labels, context_length) for each in self._ensemble]
+        own = self._encode_own(rows, labels, context_length)
+        if not members:
+            return own
+        asked = zip(own, *members, strict=True)
+        return [_joined(each, are_prompts=True) for each in asked]
+
+    def _encode_own(
+        self,
+        rows: Sequence[Row | InputError],
+        labels: Sequence[LabelSet | InputError],
+        context_length: int,
+    ) -> list[ScorablePrompt | InputError]:
+        """Encode rows with the first prompt of an ensemble."""
         prompts: list[ScorablePrompt | InputError | None] = []
         members: dict[LabelSet, list[tuple[int, Row]]] = {}
         for at, (row, allowed) in enumerate(zip(rows, labels, strict=True)):
@@ -157,22 +190,69 @@ class RowEncoder:
                 prompts.append(None)
                 members.setdefault(allowed, []).append((at, row))
         for allowed, group in members.items():
-            try:
-                spaces = self.spaces(allowed)
-            except InputError as error:
-                # Of these rows alone, where each row brings its labels.
-                for at, _ in group:
-                    prompts[at] = error
-                continue
             for start in range(0, len(group), _ENCODED_TOGETHER):
-                batch = group[start : start + _ENCODED_TOGETHER]
-                batched = [row for _, row in batch]
-                encoded = [_encode(each, batched, context_length) for each in spaces]
-                for (at, _), looks in zip(
-                    batch, zip(*encoded, strict=True), strict=True
-                ):
-                    prompts[at] = _joined(looks)
+                places, batch = zip(
+                    *group[start : start + _ENCODED_TOGETHER], strict=True
+                )
+                found: Sequence[ScorablePrompt | InputError]
+                try:
+                    found = self._encode_together(batch, allowed, context_length)
+                except InputError as error:
+                    # Of these rows alone, where each row brings its labels.
+                    found = [error] * len(batch)
+                for at, prompt in zip(places, found, strict=True):
+                    prompts[at] = prompt
         return [prompt for prompt in prompts if prompt is not None]
+
+    def _encode_together(
+        self, rows: Sequence[Row], labels: LabelSet, context_length: int
+    ) -> list[ScorablePrompt | InputError]:
+        """Encode rows that may get the same labels."""
+        shown = self.examples(rows, labels)
+        found: dict[int, ScorablePrompt | InputError] = {}
+        for n_examples in sorted({len(each) for each in shown}):
+            places = [at for at, each in enumerate(shown) if len(each) == n_examples]
+            encoded = [
+                _encode(
+                    space,
+                    [with_examples(rows[at], shown[at], look.answers) for at in places],
+                    context_length,
+                )
+                for look, space in zip(
+                    looks(self.template, labels),
+                    self.spaces(labels, n_examples),
+                    strict=True,
+                )
+            ]
+            asked = zip(*encoded, strict=True)
+            found |= {at: _joined(each) for at, each in zip(places, asked, strict=True)}
+        return [found[at] for at in range(len(rows))]
+
+    def examples(
+        self, rows: Sequence[Row], labels: LabelSet
+    ) -> list[tuple[Example, ...]]:
+        """Return the examples of a table that are shown with each row."""
+        if not self.template.chooses_examples:
+            return [()] * len(rows)
+        return self._chooser(labels).choose(rows)
+
+    def audit_examples(self, labels: LabelSet) -> ExampleAudit | None:
+        """Return which rows of a table are shown as examples, if there is one."""
+        template = self.template
+        if not template.chooses_examples:
+            return None
+        chooser = self._chooser(labels)
+        return ExampleAudit(
+            template.examples.name,
+            template.example_choice,
+            chooser.n_rows,
+            tuple((" ".join(row.values()), label) for row, label in chooser.usual),
+        )
+
+    def _chooser(self, labels: LabelSet) -> ExampleChooser:
+        return self._choosers.get(
+            labels, lambda: ExampleChooser(self.template, self.tokenizer, labels)
+        )
 
 
 def _encode(
@@ -188,7 +268,7 @@ def _encode(
 
 
 def _joined(
-    looks: Sequence[ScorablePrompt | InputError],
+    looks: Sequence[ScorablePrompt | InputError], *, are_prompts: bool = False
 ) -> ScorablePrompt | InputError:
     """Return the prompts of one text as one, or what is wrong with one of them."""
     first, *others = looks
@@ -196,4 +276,7 @@ def _joined(
     if isinstance(first, InputError) or len(good) < len(others):
         return next(each for each in looks if isinstance(each, InputError))
     truncated = any(each.truncated for each in (first, *good))
-    return first._replace(truncated=truncated, others=tuple(good))
+    first = first._replace(truncated=truncated)
+    if are_prompts:
+        return first._replace(ensemble=tuple(good))
+    return first._replace(others=tuple(good))

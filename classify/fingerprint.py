@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, cast
 from classify.errors import ConfigError
 from classify.labels import LabelSet
 from classify.prompts import CompiledPrompt, PromptTemplate
+from classify.prompts.few_shot import example_settings
 from classify.prompts.parts import Field
 from classify.tokenizer import Segment, Tokenizer
 from classify.verbalizer import Verbalizer
@@ -277,6 +278,14 @@ def _prompt(
         digested.append(f"closed by {real.closing}")
     if real.thought is not None:
         digested.append(real.thought._asdict())
+    if recipe.chooses_examples:
+        digested.append(example_settings(recipe))
+    ensemble = [
+        _prompt(each, tokenizer, labels, reasons=reasons) for each in recipe.ensemble
+    ]
+    if ensemble:
+        digested.append([each["prompt"] for each in ensemble])
+    dates = [real.date or "", *(each[DATE] for each in ensemble)]
     descriptions = {
         label.name: label.description for label in labels if label.description
     }
@@ -287,12 +296,19 @@ def _prompt(
         f"{_PART}options": recipe.options,
         f"{_PART}answer_prefix": recipe.answer_prefix,
         f"{_PART}template_arguments": _json(arguments) if arguments else "",
-        DATE: real.date or "",
-        f"{_PART}examples": _json(list(recipe.examples)) if recipe.examples else "",
+        DATE: next(filter(None, dates), ""),
+        f"{_PART}examples": _examples(recipe),
         f"{_PART}chat": "yes" if recipe.chat else "no",
         **{f"{_PART}{name}": str(value) for name, value in answered.items()},
+        **({f"{_PART}ensemble": _json(ensemble)} if ensemble else {}),
         f"{_PART}descriptions": _json(descriptions) if descriptions else "",
     }
+
+
+def _examples(recipe: PromptTemplate) -> str:
+    if recipe.chooses_examples:
+        return _json(example_settings(recipe))
+    return _json(list(recipe.listed_examples)) if recipe.examples else ""
 
 
 def _new_in_slot(prompt: CompiledPrompt) -> list[str]:

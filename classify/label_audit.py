@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from classify.markup import escaped, readable_piece, table
 
-__all__ = ["LabelAudit", "ThoughtAudit", "WordAudit"]
+__all__ = ["ExampleAudit", "LabelAudit", "ThoughtAudit", "WordAudit"]
 
 # A notebook shows no more words than can be looked through.
 _N_SHOWN_WORDS = 100
@@ -45,6 +45,27 @@ class ThoughtAudit(NamedTuple):
     max_tokens: int
 
 
+class ExampleAudit(NamedTuple):
+    """Which rows of a table are shown as examples.
+
+    Attributes
+    ----------
+    source : str
+        The table.
+    choice : {"balanced", "random", "nearest"}
+    n_rows : int
+        Rows that examples are chosen from.
+    shown : tuple of (str, str)
+        Text and label of those that are shown with all texts but themselves; empty
+        where each text has its own.
+    """
+
+    source: str
+    choice: str
+    n_rows: int
+    shown: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class LabelAudit:
     """What the model will be asked, before anything is spent.
@@ -79,6 +100,8 @@ class LabelAudit:
         The date that the chat template writes as today's.
     thought : ThoughtAudit or None
         Where the model thinks before it answers, if it does.
+    examples : ExampleAudit or None
+        Which rows of a table are shown as examples, if there is one.
     """
 
     words: tuple[WordAudit, ...]
@@ -96,6 +119,7 @@ class LabelAudit:
     answer_end: str | None
     date: str | None
     thought: ThoughtAudit | None = None
+    examples: ExampleAudit | None = None
 
     def _repr_html_(self) -> str:
         shown = self.words[:_N_SHOWN_WORDS]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from classify.cells import is_missing
 from classify.errors import DataError, LabelError
 from classify.label_names import plain
-from classify.labels import LabelSet
+from classify.labels import Labels, LabelSet
 
-__all__ = ["LabelValue", "LabelsOfY", "label_values", "labels_of_y"]
+__all__ = ["LabelValue", "LabelsOfY", "known_labels", "label_values", "labels_of_y"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,18 @@ def labels_of_y(declared: LabelSet | None, y: Any, n_texts: int) -> LabelsOfY:
     known: Mapping[Any, str] | None = labels.values
     names = [str(value) if known is None else known[value] for value in values]
     return LabelsOfY(labels, names)
+
+
+def known_labels(declared: Labels | None, fitted: LabelSet | None) -> LabelSet | None:
+    """Return the labels of an estimator: those declared, else those of `y`.
+
+    `fit` may have given the declared ones the values that stand for them in `y`.
+    """
+    if declared is None:
+        return fitted
+    labels = LabelSet.parse(declared)
+    is_same = fitted is not None and labels == fitted.with_values(None)
+    return fitted if is_same else labels
 
 
 def _labels(declared: LabelSet | None, found: Sequence[LabelValue]) -> LabelSet:

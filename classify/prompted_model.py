@@ -92,9 +92,15 @@ class PromptedModel:
             ),
         )
         if self.max_thought_tokens:
-            for name, value in self.template.answer_settings.items():
+            settings = {
+                name: parameter(name, value)
+                for name, value in self.template.answer_settings.items()
+            }
+            if self.template.ensemble:
+                settings["ensemble"] = parameter("ensemble")
+            for spelled in settings.values():
                 raise ConfigError(
-                    f"{parameter(name, value)} cannot be combined with "
+                    f"{spelled} cannot be combined with "
                     f"{parameter('strategy', 'reason')}, which uses one prompt and "
                     "reads the label's words: remove one of the two."
                 )
@@ -136,6 +142,12 @@ class PromptedModel:
             return made
 
         return _keeping.run(compare)
+
+    def over(self, engine: Engine) -> "PromptedModel":
+        """Return the same over an engine, with the prompts that were compiled."""
+        made = replace(self, spec=replace(self.spec, engine=engine))
+        made._encoder = self._encoder
+        return made
 
     def load_engine(self) -> Engine:
         """Return what runs the model, and load it if that has not been done.
@@ -196,7 +208,8 @@ class PromptedModel:
         n_forms = 2 if self.template.answer == "both" else 1
         audits = [each.audit() for each in self.spaces(labels)[:n_forms]]
         words = tuple(word for each in audits for word in each.words)
-        return replace(audits[0], words=words)
+        examples = self._row_encoder().audit_examples(labels)
+        return replace(audits[0], words=words, examples=examples)
 
     def encode(
         self,

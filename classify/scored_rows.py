@@ -13,6 +13,7 @@ from classify.engines import generate
 from classify.errors import AnswerError, DataError, InputError, RowError
 from classify.labels import LabelSet
 from classify.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
+from classify.prompts.few_shot import check_examples, labelled_examples
 from classify.prompts.probes import (
     content_free_texts,
     domain_texts,
@@ -45,6 +46,10 @@ class RowScorer:
     model: PromptedModel
     declared: LabelSet | None
     scoring: Scoring
+
+    def __post_init__(self) -> None:
+        if self.declared is not None:
+            check_examples(self.model.template, self.declared)
 
     def score(
         self,
@@ -202,9 +207,16 @@ class RowScorer:
 
     def _stand_ins(self) -> LabelSet:
         """Return some labels, of which there are enough orders."""
-        n_orders = self.model.template.n_orders
+        template = self.model.template
+        prompts = (template, *template.ensemble)
+        n_orders = max(each.n_orders for each in prompts)
         n_labels = next(n for n in range(2, 27) if math.factorial(n) >= n_orders)
-        return LabelSet.parse([*string.ascii_lowercase[:n_labels]])
+        names = dict.fromkeys(string.ascii_lowercase[:n_labels])
+        for each in prompts:
+            # The labels of examples are needed too.
+            shown = (*each.listed_examples, *labelled_examples(each))
+            names |= dict.fromkeys(label for _, label in shown)
+        return LabelSet.parse([*names])
 
     def known_labels(self) -> LabelSet:
         """Return the labels, or raise AttributeError where rows bring their own."""

@@ -39,7 +39,8 @@ class ScorablePrompt(NamedTuple):
     """A prompt's token ids, what may follow it, and whether its text was cut.
 
     Where the model thinks first: how its thoughts end, and the most tokens of one.
-    `others` are further prompts about the text: what all say of its labels is averaged.
+    `others` are further forms of the prompt: their probabilities are averaged. So are
+    the shares of their label mass that the prompts of an `ensemble` give each label.
     """
 
     token_ids: tuple[int, ...]
@@ -48,11 +49,18 @@ class ScorablePrompt(NamedTuple):
     thought_end: ThoughtEnd | None = None
     max_thought_tokens: int = 0
     others: tuple["ScorablePrompt", ...] = ()
+    ensemble: tuple["ScorablePrompt", ...] = ()
+
+    @property
+    def all(self) -> tuple["ScorablePrompt", ...]:
+        """All prompts about the text."""
+        members = (each for member in self.ensemble for each in member.all)
+        return (self, *self.others, *members)
 
     @property
     def n_tokens(self) -> int:
         """Tokens of all prompts about the text."""
-        return len(self.token_ids) + sum(len(each.token_ids) for each in self.others)
+        return sum(len(each.token_ids) for each in self.all)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """`classify labels`: what the model will be asked, with the demo model's tokenizer."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -180,3 +181,49 @@ def test_the_slot_and_the_end_of_an_answer_are_shown(thinker):
 def test_template_arguments_that_cannot_be_used(arguments, message):
     result = run("--labels", "a,b", *arguments, code=2)
     assert result.stderr.replace(NOTE, "") == message
+
+
+def test_examples_of_a_table_are_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = Path("labelled.csv")
+    table.write_text(
+        "text,label\nMy card was charged twice,billing\n"
+        f"Where is it? {'Where? ' * 20},shipping\nmy CARD was charged twice,billing\n"
+    )
+    labels = ("--labels", "billing,shipping")
+    shown = run(*labels, "--examples", table).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    words = " ".join(shown.split())
+    assert "Examples 2 of 2 rows of 'labelled.csv', balanced " in words
+    assert "billing: My card was charged twice" in words
+    assert "shipping: Where is it? Where? Where?" in words
+    found = json.loads(run(*labels, "--examples", table, "--json").stdout)["examples"]
+    assert found["n_rows"] == 2
+    assert ["My card was charged twice", "billing"] in found["shown"]
+    nearest = (*labels, "--examples", table, "--example-choice", "nearest")
+    assert "the nearest to each text of 2 rows of" in run(*nearest).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--n-examples", "8"],
+            "--n-examples is for --examples: give it, or drop --n-examples.",
+        ),
+        (
+            ["--n-examples", "3"],
+            (
+                "--n-examples is for --examples from a table: give that, or drop "
+                "--n-examples."
+            ),
+        ),
+        (
+            ["--examples", "missing.csv"],
+            "There is no file 'missing.csv'.",
+        ),
+    ],
+)
+def test_examples_that_cannot_be_chosen_are_refused(arguments, message):
+    result = run("--labels", "billing,shipping", *arguments, code=2)
+    assert result.stderr == f"Error: {message}\n"

@@ -1,13 +1,15 @@
 """`classify tune` with the demo model: from texts to the best prompt in a task file."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from classify import tune_prompt
+from classify import ZeroShotClassifier, tune_prompt
 from classify.cli import app
+from classify.cli.choosing import conclusion
 from classify.config import Task, task_yaml
 from classify.demo import labelled_csv, tickets_yaml
 
@@ -133,3 +135,64 @@ def test_candidates_of_each_row_are_refused(source, tmp_path):
         "Error: The task has candidate labels of each row (labels_column: which), but "
         "here every row may have any label: leave it out.\n"
     )
+
+
+def test_an_ensemble_of_the_best_is_written(source, tmp_path):
+    output = tmp_path / "ensemble.yaml"
+    command = (source, "--labels", LABELS, "--n-texts", "4", "-o", output)
+    shown = run(*command, "--ensemble", "2").stderr
+    texts = pd.read_csv(source).text.tolist()
+    tuning = tune_prompt(ZeroShotClassifier(LABELS.split(",")), texts, n_texts=4)
+    first, second = tuning.prompts[:2]
+    assert f"The ensemble is {first.name!r}, {second.name!r}." in shown
+    assert Task.from_yaml(output).prompt == tuning.ensemble(2)
+
+
+def predict(*arguments, code=0):
+    result = CliRunner().invoke(app, ["predict", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result.stderr
+
+
+def test_predict_chooses_the_prompt_once(source, tmp_path):
+    output = tmp_path / "out.csv"
+    command = (source, "--labels", LABELS, "--limit", 4, "-o", output)
+    command += ("--template", "auto")
+    clf = ZeroShotClassifier(LABELS.split(","))
+    texts = pd.read_csv(source).text.tolist()[:4]
+    tuning = tune_prompt(clf, texts)
+    best = tuning.prompts[0]
+    assert conclusion(tuning) in " ".join(predict(*command, "--keep-job").split())
+    proba = clf.set_params(prompt=best.prompt).predict_proba(texts)
+    np.testing.assert_allclose(
+        pd.read_csv(output).probability, proba.max(axis=1), atol=1e-4
+    )
+    again = predict(*command, "--keep-job")
+    assert f"The prompt is {best.name!r}, as when the job began." in again
+    assert "best prompt" not in again
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--ray", "auto", "-o", "out.csv"],
+            (
+                "--template auto cannot be combined with --ray: choose a "
+                "prompt with classify tune first."
+            ),
+        ),
+        (
+            ["--text", "Where is it?"],
+            (
+                "--template auto stands for a prompt that is chosen on texts, and none "
+                "is chosen yet: call fit, run classify predict on a file, or choose "
+                "one with classify tune."
+            ),
+        ),
+    ],
+)
+def test_where_no_prompt_can_be_chosen(source, options, message):
+    files = [] if "--text" in options else [source]
+    shown = predict(*files, "--labels", LABELS, "--template", "auto", *options, code=2)
+    assert message in " ".join(shown.split())

@@ -150,8 +150,10 @@ def test_a_string_is_a_template():
             {"prompt": {"optons": "none"}},
             (
                 "Unknown key 'prompt.optons' in the settings. Did you mean 'options'? "
-                "Allowed: template, system, examples, chat, options, answer_prefix, "
-                "answer, n_orders, too_long, template_arguments."
+                "Allowed: template, system, examples, n_examples, example_choice, "
+                "example_seed, max_example_tokens, example_text_column, "
+                "example_label_column, chat, options, answer_prefix, answer, n_orders, "
+                "too_long, template_arguments, ensemble."
             ),
         ),
         (
@@ -172,9 +174,9 @@ def test_a_string_is_a_template():
         (
             {"prompt": {"examples": ["good"]}},
             (
-                "'prompt.examples' must be a list of examples, each {text: …, label: "
-                "…}, with further columns if the template has them. Got ['good'] "
-                "instead."
+                "'prompt.examples' must be the path of a table with labels; or a list "
+                "of examples, each {text: …, label: …}, with further columns if the "
+                "template has them. Got ['good'] instead."
             ),
         ),
         (

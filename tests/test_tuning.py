@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 import classify
-from classify import LabelCalibrator, PromptTemplate, ZeroShotClassifier
+from classify import LabelCalibrator, PromptTemplate, Verbalizer, ZeroShotClassifier
 from classify.demo import labelled_csv
-from classify.errors import ConfigError, DataError, LabelError
+from classify.errors import ConfigError, DataError, LabelError, PromptError
 from classify.labels import LabelSet
 from classify.metrics import mutual_information
-from classify.prompts.candidates import candidate_prompts
+from classify.prompt_choice import tune_rows
+from classify.prompts.candidates import candidate_prompts, few_shot_prompts
 from classify.tuning import tune_prompt
 
 LABELS = ["billing", "shipping", "returns", "account", "technical problem", "praise"]
@@ -227,3 +230,88 @@ def test_labels_with_descriptions_are_listed_with_them():
     labels = LabelSet.parse({"a": "first", "b": "second"})
     found = candidate_prompts(PromptTemplate(), labels, has_chat_template=False)
     assert found["plain, question"].options == "lines"
+
+
+def test_each_prompt_is_compiled_once(classifier, tickets):
+    compiled = []
+
+    class Counted(Verbalizer):
+        def compile(self, prompt, labels):
+            compiled.append(prompt)
+            return super().compile(prompt, labels)
+
+    clf = ZeroShotClassifier(classifier.labels, verbalizer=Counted())
+    tune_prompt(clf, tickets[0], prompts=PROMPTS, n_texts=2)
+    assert len(compiled) == 1 + len(PROMPTS)
+
+
+def test_examples_of_a_table_are_tried_with_the_best_prompts(classifier, tickets):
+    table = pd.DataFrame({"text": tickets[0], "label": tickets[1]})
+    own = PromptTemplate("{text}\nTopic:", examples=table, n_examples=2, example_seed=3)
+    clf = ZeroShotClassifier(classifier.labels, prompt=own)
+    begun, counts = [], []
+    tuning = tune_rows(
+        clf.scorer(),
+        [{"text": text} for text in tickets[0]],
+        None,
+        n_texts=3,
+        begins=begun.append,
+        progress=counts.append,
+    )
+    by_name = {each.name: each.prompt for each in tuning.prompts}
+    bare = [each for each in tuning.prompts if not each.prompt.chooses_examples]
+    shown = {
+        f"{each.name}, {choice} examples"
+        for each in bare[:2]
+        for choice in ("balanced", "nearest")
+    }
+    assert shown | {each.name for each in bare} | {"current"} == set(by_name)
+    for name in shown:
+        prompt = by_name[name]
+        assert prompt.template == by_name[name.rsplit(", ", 1)[0]].template
+        assert (prompt.examples, prompt.n_examples) == (own.examples, 2)
+        assert prompt.example_seed == (3 if "balanced" in name else 0)
+    assert begun == [3 * (len(bare) + 1), 3 * 4]
+    assert sum(counts) == sum(begun)
+
+
+def test_candidates_show_no_examples_of_a_table_unless_they_are_named_so():
+    labels = LabelSet.parse(["a", "b"])
+    table = pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"]})
+    own = PromptTemplate(examples=table, n_examples=1)
+    found = candidate_prompts(own, labels, has_chat_template=True)
+    assert found.pop("current") is own
+    assert "chat" in found  # the default without examples
+    assert not any(each.chooses_examples for each in found.values())
+    with_examples = few_shot_prompts(own, {"plain": found["plain"]})
+    assert list(with_examples) == [
+        "plain, balanced examples",
+        "plain, nearest examples",
+    ]
+
+
+def test_fit_chooses_the_prompt_that_tuning_finds_best(classifier, tickets):
+    texts, engine = tickets[0][:4], classifier.load_engine()
+    clf = ZeroShotClassifier(classifier.labels, engine=engine, prompt="auto")
+    best = tune_prompt(classifier, texts).best
+    assert clf.fit(texts).prompt_ == best
+    fixed = ZeroShotClassifier(classifier.labels, engine=engine, prompt=best)
+    np.testing.assert_allclose(
+        clf.predict_proba(texts[:2]), fixed.predict_proba(texts[:2]), atol=1e-6
+    )
+    check_is_fitted(clf)
+
+
+def test_a_prompt_that_is_not_chosen_yet_is_refused(classifier):
+    for prompt in ("auto", PromptTemplate("auto", system="Sort mail.")):
+        clf = ZeroShotClassifier(classifier.labels, prompt=prompt)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(clf)
+        assert clf.__sklearn_tags__().requires_fit
+        with pytest.raises(PromptError) as error:
+            clf.predict(["Where is it?"])
+        assert str(error.value) == (
+            "template='auto' stands for a prompt that is chosen on texts, and none is "
+            "chosen yet: call fit, run classify predict on a file, or choose one with "
+            "classify tune."
+        )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from classify.label_audit import LabelAudit, ThoughtAudit
+    from classify.label_audit import ExampleAudit, LabelAudit, ThoughtAudit
 
 __all__ = ["SharedPrefix", "print_labels", "shared_prefixes", "slot_facts"]
 
@@ -84,6 +84,7 @@ def _as_json(audit: "LabelAudit") -> dict[str, Any]:
         "answer_end": audit.answer_end,
         "date": audit.date,
         "thought": None if audit.thought is None else audit.thought._asdict(),
+        "examples": None if audit.examples is None else audit.examples._asdict(),
     }
 
 
@@ -134,6 +135,8 @@ def _facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
     from rich.text import Text
 
     facts = slot_facts(audit)
+    if audit.examples is not None:
+        facts += _example_facts(audit.examples)
     if audit.n_boundary_tokens:
         n = audit.n_boundary_tokens
         which = "last token merges" if n == 1 else f"last {n} tokens merge"
@@ -186,6 +189,22 @@ def _thought_facts(thought: "ThoughtAudit") -> list[tuple[str, Any]]:
         ("Thought ends", _pieces((thought.end,))),
         ("Label follows", Text("… ") + _pieces(thought.closing_pieces)),
     ]
+
+
+def _example_facts(examples: "ExampleAudit") -> list[tuple[str, Any]]:
+    from rich.text import Text
+
+    from classify.cli.tables import on_one_line
+
+    source = f"{examples.n_rows:,} rows of {examples.source}"
+    if not examples.shown:
+        return [("Examples", f"the nearest to each text of {source}")]
+    shown = [
+        ("", Text(on_one_line(f"{label}: {text}"), no_wrap=True, overflow="ellipsis"))
+        for text, label in examples.shown
+    ]
+    choice = f"{len(shown)} of {source}, {examples.choice}"
+    return [("Examples", choice), *shown]
 
 
 def _start(audit: "LabelAudit") -> "str | Text":

@@ -125,6 +125,14 @@ class TuneOptions:
             metavar="N",
         ),
     ] = 64
+    ensemble: Annotated[
+        int | None,
+        data_setting(
+            "Write the N best prompts, whose probabilities are averaged.",
+            at_least(2, whole=True),
+            metavar="N",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

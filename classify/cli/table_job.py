@@ -4,11 +4,13 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import typer
 
+from classify.cli.choosing import choose_prompt
 from classify.cli.console import Notes, Progress
 from classify.cli.decisions import Rules
 from classify.cli.groups import JobOptions, Reading, is_stream
@@ -24,6 +26,7 @@ from classify.cli.report import (
     report_summary,
 )
 from classify.cli.tables import ShownRow, on_one_line, results_table
+from classify.cli.task import declared_labels
 from classify.cli.terminal import streams_elsewhere, visible
 from classify.config import Task
 from classify.doubts import MAX_DOUBTFUL_MASS
@@ -39,6 +42,7 @@ from classify.jobs import (
     Outcome,
     RowColumns,
     check_output,
+    job_folder,
     output_format,
     run_job,
     stream_rows,
@@ -63,6 +67,10 @@ def predict_table(
     """Classify a table; write or show it; report what became of its rows."""
     limit = None if options.max_errors is None else ErrorLimit.parse(options.max_errors)
     table = reading.table(sources)
+    is_auto = task.prompt.is_auto
+    if is_auto:
+        _check_auto(task, options)
+        task = replace(task, prompt=task.prompt.without_auto())
     task = with_text_column(task, table, notes)
     job = Classification(
         classifier=task.classifier(),
@@ -85,6 +93,9 @@ def predict_table(
         classifier = load_classifier(
             task, notes, force=rules.force, with_engine=options.ray is None
         )
+        if is_auto:
+            folder = _folder_of(options)
+            choose_prompt(classifier, job.columns, table, folder, notes)
         job = job.with_classifier(classifier)
         if options.dry_run:
             report_estimate(job, table, notes)
@@ -113,6 +124,25 @@ def predict_table(
         _report_stop(outcome, table, notes)
         raise typer.Exit(interruption.exit_code)
     _report(outcome, job, table, task, where, notes, engine)
+
+
+def _check_auto(task: Task, options: JobOptions) -> None:
+    """Refuse what a prompt that is chosen on the first texts cannot be used with."""
+    declared_labels(task)
+    if options.ray is not None or task.calibration is not None:
+        other = "--calibration" if options.ray is None else "--ray"
+        raise ConfigError(
+            f"--template auto cannot be combined with {other}: choose a prompt with "
+            "classify tune first."
+        )
+
+
+def _folder_of(options: JobOptions) -> Path | None:
+    """Return the folder of the job that would go on, if there is a file."""
+    output = options.output
+    if output is None or is_stream(output) or options.restart:
+        return None
+    return job_folder(output)
 
 
 def _sink_of(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from rich.table import Table as Shown
 
 from classify.atomic import atomic_file
+from classify.cli.choosing import conclusion
 from classify.cli.console import Notes
 from classify.cli.fitting import TuneOptions
 from classify.cli.job_progress import JobProgress
@@ -15,9 +16,8 @@ from classify.cli.tables import figures_table
 from classify.cli.task import declared_labels
 from classify.config import Task, task_yaml
 from classify.errors import ConfigError
-from classify.prompts.candidates import CURRENT
+from classify.prompt_choice import PromptTuning, tune_rows
 from classify.tables.table import Table
-from classify.tuning import PromptTuning, tune_rows
 
 __all__ = ["tune_table"]
 
@@ -43,30 +43,36 @@ def tune_table(
         where = replacing(output, "an earlier one")
     # It was fitted behind another prompt.
     calibration = task.calibration
-    task = task.changed({"calibration": None})
+    task = replace(
+        task.changed({"calibration": None}), prompt=task.prompt.without_auto()
+    )
     labelled = checked_rows(task, table, notes, label_column=options.label_column)
     classifier = load_classifier(task, notes)
     with JobProgress(notes) as progress:
         tuning = tune_rows(
-            classifier,
+            replace(classifier.scorer(), declared=declared_labels(task)),
             labelled.rows,
             None if labelled.labels is None else labelled.labels.tolist(),
-            labels=declared_labels(task),
             n_texts=options.n_texts,
             begins=lambda n_reads: progress.begins(n_reads, 0),
             progress=lambda n_reads: progress.progressed(n_reads, 0),
         )
     notes.results(in_files=80).print(_table(tuning))
     best = tuning.prompts[0]
-    notes.say(_conclusion(tuning))
+    notes.say(conclusion(tuning))
     if output is None:
         notes.note("Write it to a task file with --output FILE.")
         return
-    tuned = replace(task, prompt=best.prompt)
+    prompt = best.prompt
+    if options.ensemble is not None:
+        prompt = tuning.ensemble(options.ensemble)
+        names = [each.name for each in tuning.prompts[: options.ensemble]]
+        notes.say(f"The ensemble is {', '.join(map(repr, names))}.")
+    tuned = replace(task, prompt=prompt)
     with atomic_file(output) as file:
         file.write(f"{TUNED}\n{task_yaml(tuned)}".encode())
     notes.say(f"Written to {where}: use it with --task {output}.")
-    if calibration is not None and best.name != CURRENT:
+    if calibration is not None and prompt != task.prompt:
         notes.warn(
             f"The calibration {calibration!r} was fitted with the previous prompt, so "
             "the new file leaves it out: run classify calibrate again."
@@ -89,27 +95,3 @@ def _table(tuning: PromptTuning) -> Shown:
             figures = [f"{each.log_loss:.3f}", f"{each.accuracy:.3f}", *figures]
         rows.append([each.name, *figures])
     return figures_table(columns, rows)
-
-
-def _conclusion(tuning: PromptTuning) -> str:
-    best, current = tuning.prompts[0], tuning.current
-    texts = f"{tuning.n_texts:,} {'labelled ' * tuning.is_labelled}texts"
-    if best.name == CURRENT:
-        return f"On {texts}, no other prompt is better than the current one."
-    if current is None:
-        return f"On {texts}, {best.name!r} is the best prompt."
-    if tuning.is_labelled:
-        said = (
-            f"after calibration, its log loss is {best.log_loss:.3f} nats, against "
-            f"{current.log_loss:.3f} for the current one"
-        )
-    else:
-        said = (
-            f"its predictions carry {best.information:.3f} nats of information about "
-            f"the text, against {current.information:.3f} for the current one"
-        )
-    cost = best.n_tokens / current.n_tokens
-    return (
-        f"On {texts}, {best.name!r} is the best prompt: {said}, at {cost:.2f} times "
-        "the tokens."
-    )

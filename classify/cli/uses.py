@@ -76,7 +76,8 @@ USES: Mapping[str, Use] = {
         "{option} is for a job with an output file: give --output, or drop {option}.",
     ),
     "an output is written": Use(
-        ("overwrite",), "{option} is for --output: give it, or drop {option}."
+        ("overwrite", "ensemble"),
+        "{option} is for --output: give it, or drop {option}.",
     ),
     "a report is written": Use(
         ("overwrite",), "{option} is for --report: give it, or drop {option}."
@@ -104,6 +105,18 @@ USES: Mapping[str, Use] = {
         ("options",),
         "{option} is for a prompt with {{labels}}, and this one has none: drop "
         "{option}.",
+    ),
+    "examples are chosen": Use(
+        (
+            *("n_examples", "example_choice", "max_example_tokens"),
+            *("example_text_column", "example_label_column"),
+        ),
+        "{option} is for --examples: give it, or drop {option}.",
+    ),
+    "examples are drawn": Use(
+        ("example_seed",),
+        "{option} is for --examples that are drawn, balanced or random: give them, or "
+        "drop {option}.",
     ),
     "scores are exact": Use(
         ("tolerance",),
@@ -179,6 +192,9 @@ def task_facts(task: "Task") -> dict[str, bool]:
         "the prompt has the text": "text" in task.prompt.fields,
         "the prompt lists labels": task.prompt.template is None
         or any(isinstance(part, Field) and part.name == "labels" for part in parts),
+        "examples are chosen": task.prompt.chooses_examples,
+        "examples are drawn": task.prompt.chooses_examples
+        and task.prompt.example_choice != "nearest",
         "scores are exact": task.scoring.strategy != "generate",
         "the model thinks first": task.scoring.strategy == "reason",
         "thoughts are sampled": task.scoring.n_chains > 1,

@@ -7,6 +7,8 @@ import yaml
 from classify.config.task import Task
 from classify.labels import Label, LabelSet
 from classify.parameters import settings_of
+from classify.prompts import PromptTemplate
+from classify.prompts.example_table import ExampleTable
 
 __all__ = ["task_yaml"]
 
@@ -26,20 +28,35 @@ def task_yaml(task: Task) -> str:
     content = _changed(task)
     for group in (task.scoring, task.model):
         content |= _changed(group)
-    for name in ("prompt", "verbalizer"):
-        if content.get(name) is not None:
-            content[name] = _changed(content[name])
+    if "prompt" in content:
+        content["prompt"] = _prompt(task.prompt)
+    if "verbalizer" in content:
+        content["verbalizer"] = _changed(task.verbalizer)
     if task.labels is not None:
         content["labels"] = _labels(task.labels)
-    if "examples" in content.get("prompt", {}):
-        content["prompt"]["examples"] = [
-            {**({"text": shown} if isinstance(shown, str) else shown), "label": label}
-            for shown, label in task.prompt.examples
-        ]
     text: str = yaml.dump(
         content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=88
     )
     return text
+
+
+def _prompt(prompt: PromptTemplate) -> dict[str, Any]:
+    content = _changed(prompt)
+    if "examples" in content:
+        content["examples"] = _examples(prompt)
+    if "ensemble" in content:
+        content["ensemble"] = [_prompt(each) for each in prompt.ensemble]
+    return content
+
+
+def _examples(prompt: PromptTemplate) -> str | list[dict[str, str]]:
+    """Return examples as a task file has them: pairs, or the path of their table."""
+    if isinstance(prompt.examples, ExampleTable):
+        return prompt.examples.file
+    return [
+        {**({"text": shown} if isinstance(shown, str) else shown), "label": label}
+        for shown, label in prompt.listed_examples
+    ]
 
 
 class _Dumper(yaml.SafeDumper):

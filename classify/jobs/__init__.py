@@ -22,9 +22,10 @@ from classify.jobs.labelled import (
     read_labelled,
     score_labelled,
 )
-from classify.jobs.output import check_output
+from classify.jobs.output import check_output, job_folder
 from classify.jobs.results import ClassifiedChunk
 from classify.jobs.run import run_job, stream_rows
+from classify.jobs.state import saved_fingerprint
 from classify.jobs.summary import Summary
 from classify.tables.opening import open_table
 from classify.tables.selection import parse_shard, select_rows
@@ -49,11 +50,13 @@ __all__ = [
     "estimate_job",
     "evaluate",
     "fit_artefact",
+    "job_folder",
     "open_table",
     "output_format",
     "parse_shard",
     "read_labelled",
     "run_job",
+    "saved_fingerprint",
     "score_labelled",
     "select_rows",
     "selection_of",

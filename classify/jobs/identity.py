@@ -59,7 +59,8 @@ def versions() -> dict[str, str]:
 
 
 def _scores(scorer: RowScorer) -> dict[str, str]:
-    model = scorer.model.spec
+    model, template = scorer.model.spec, scorer.model.template
+    prompts = (template, *template.ensemble)
     fingerprint = scorer.fingerprint()
     engine = model.engine_choice().name
     given = dict(model.engine_options or {})
@@ -77,7 +78,7 @@ def _scores(scorer: RowScorer) -> dict[str, str]:
         "engine_options": _text(options),
         **(
             {}
-            if scorer.model.template.too_long == "truncate"
+            if all(each.too_long == "truncate" for each in prompts)
             else {"too_long": "error"}
         ),
     }

@@ -12,6 +12,7 @@ from classify.errors import ConfigError, InputError, TooManyErrorsError
 from classify.jobs.pool import LocalPool, OpenPool
 from classify.jobs.summary import Summary
 from classify.label_names import need_json
+from classify.prompts.ensembles import dated
 from classify.results import own_names, reasoning_kinds
 from classify.rows import rows_of_cells
 from classify.tables.chunk import Chunk
@@ -115,14 +116,10 @@ class Classification:
         So a job that is resumed on another day asks what it asked before.
         """
         template = self.classifier.scorer().model.template
-        arguments = dict(template.template_arguments or {})
-        if not date or "strftime_now" in arguments:
+        if not date or dated(template, date) == template:
             return self
         classifier = copy.copy(self.classifier)  # with what was fitted
-        prompt = replace(
-            template, template_arguments={**arguments, "strftime_now": date}
-        )
-        return self.with_classifier(classifier.set_params(prompt=prompt))
+        return self.with_classifier(classifier.set_params(prompt=dated(template, date)))
 
     def check(self, table: Table) -> None:
         """Raise InputError if a table lacks what is needed; no model is loaded."""

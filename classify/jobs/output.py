@@ -12,7 +12,7 @@ from classify.jobs.state import JobState
 from classify.tables.table import Table
 from classify.tables.writing import OutputFormat
 
-__all__ = ["JobOutput", "check_output"]
+__all__ = ["JobOutput", "check_output", "job_folder"]
 
 
 class JobOutput:
@@ -44,7 +44,7 @@ class JobOutput:
         self, path: Path, written: OutputFormat, table: Table, job: Classification
     ) -> None:
         self.path = path
-        self.folder = path.with_name(f"{path.name}.job")
+        self.folder = job_folder(path)
         self.errors = errors_path(path)
         self._format = written
         self._kinds = job.kinds(table.columns)
@@ -91,6 +91,11 @@ class JobOutput:
                 "for it, and run the same command again."
             ) from None
         return self.errors
+
+
+def job_folder(output: Path) -> Path:
+    """Return where the parts of a job are kept until its output is complete."""
+    return output.with_name(f"{output.name}.job")
 
 
 def check_output(path: Path, written: OutputFormat, table: Table) -> None:

@@ -8,7 +8,7 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +29,7 @@ from classify.jobs.manifest import differences, other_versions
 from classify.jobs.store import ScoreStore
 from classify.wording import parameter
 
-__all__ = ["JobState"]
+__all__ = ["JobState", "saved_fingerprint"]
 
 _logger = logging.getLogger(__name__)
 
@@ -313,6 +313,26 @@ def _pieces(index: int, kind: str, data: bytes) -> Iterator[tuple[Any, ...]]:
     for number, start in enumerate(range(0, len(data), _PIECE_BYTES)):
         piece = data[start : start + _PIECE_BYTES]
         yield index, kind, number, zlib.crc32(piece), piece
+
+
+def saved_fingerprint(folder: Path) -> Mapping[str, str] | None:
+    """Return what a job was begun as; None if it was not.
+
+    Raises
+    ------
+    DataError
+        As `JobState.open` does.
+    """
+    if not folder.exists():
+        return None
+    with explained(folder), ExitStack() as stack:
+        check_folder(folder)
+        stack.callback(locked(folder).release)
+        database = stack.enter_context(closing(opened_file(folder, restart=False)))
+        with database.transaction() as connection:
+            found = connection.execute("SELECT content FROM manifest").fetchone()
+    saved: dict[str, str] | None = found and json.loads(found[0])["fingerprint"]
+    return saved
 
 
 def _begun(

@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from classify.parameters import Allowed
+from classify.prompts.example_table import is_table
 
 __all__ = ["ARGUMENTS", "EXAMPLES", "solved_examples"]
 
 
 def _are_solved(examples: Any) -> bool:
+    if is_table(examples):
+        return True
     return isinstance(examples, Sequence) and all(
         isinstance(each, Sequence)
         and len(each) == 2
@@ -21,7 +24,12 @@ def _are_solved(examples: Any) -> bool:
 
 
 def solved_examples(written: Any) -> Any:
-    """Return examples as a task file has them, ``{text: …, label: …}``, as pairs."""
+    """Return examples as a task file has them, ``{text: …, label: …}``, as pairs.
+
+    The path of a table stays as it is.
+    """
+    if isinstance(written, str):
+        return written
     if not isinstance(written, list | tuple):
         raise ValueError("no list")
     pairs = []
@@ -39,10 +47,10 @@ def solved_examples(written: Any) -> Any:
 
 
 EXAMPLES = Allowed(
-    "a sequence of (text, label)",
+    "a sequence of (text, label), or a table with labels",
     _are_solved,
-    "a list of examples, each {text: …, label: …}, with further columns if the "
-    "template has them",
+    "the path of a table with labels; or a list of examples, each {text: …, label: …}, "
+    "with further columns if the template has them",
 )
 
 

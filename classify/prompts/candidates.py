@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from classify.labels import LabelSet
+from classify.prompts.few_shot import example_settings
 from classify.prompts.template import PromptTemplate
 
-__all__ = ["CURRENT", "candidate_prompts"]
+__all__ = ["CURRENT", "candidate_prompts", "few_shot_prompts"]
 
 # The name of the classifier's own prompt.
 CURRENT = "current"
@@ -77,7 +78,8 @@ def candidate_prompts(
 ) -> dict[str, PromptTemplate]:
     r"""Return one's own prompt, called "current", and others to compare it with.
 
-    They show the same columns, the same system prompt and the same examples.
+    They show the same columns, the same system prompt and the same examples; but none
+    from a table, which `few_shot_prompts` adds.
 
     Parameters
     ----------
@@ -93,13 +95,17 @@ def candidate_prompts(
     >>> prompts["plain, text alone"].template
     '{text}\nCategory:'
     """
+    own = own.without_auto()
     shown = "\n".join(f"{{{name}}}" for name in own.fields)
     found = {CURRENT: own}
     known = [own.resolved(labels, has_chat_template=has_chat_template)]
+    bare = replace(own, ensemble=())
+    if own.chooses_examples:
+        bare = replace(bare, **{name: _default(name) for name in example_settings(own)})
     for name, changes in _FORMS.items():
         arguments = own.template_arguments if changes["chat"] else None
         prompt = replace(
-            own,
+            bare,
             answer_prefix="",
             options="auto",
             answer="text",
@@ -117,3 +123,22 @@ def candidate_prompts(
             found[name] = prompt
             known.append(prompt)
     return found
+
+
+def few_shot_prompts(
+    own: PromptTemplate, best: Mapping[str, PromptTemplate]
+) -> dict[str, PromptTemplate]:
+    """Return prompts with examples from the table of one's own, drawn and nearest."""
+    found = {}
+    for name, prompt in best.items():
+        for choice in ("balanced", "nearest"):
+            settings = {each: getattr(own, each) for each in example_settings(own)}
+            settings["example_choice"] = choice
+            if choice == "nearest":
+                settings["example_seed"] = _default("example_seed")
+            found[f"{name}, {choice} examples"] = replace(prompt, **settings)
+    return found
+
+
+def _default(setting: str) -> Any:
+    return getattr(PromptTemplate, setting)

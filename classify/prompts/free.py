@@ -1,14 +1,15 @@
 """Prompts for free generation: no labels, and no place for an answer."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from classify.errors import PromptError
 from classify.prompts.compiled import CompiledPrompt
+from classify.prompts.compiling import joined, solved
 from classify.prompts.layout import lay_out_plain, lay_out_turn
-from classify.prompts.parts import Field, fill, parse
+from classify.prompts.parts import Field, parse
 from classify.prompts.template import PromptTemplate
-from classify.tokenizer import Segment, Tokenizer
+from classify.tokenizer import Tokenizer
+from classify.wording import parameter
 
 __all__ = ["compile_free"]
 
@@ -33,15 +34,15 @@ def compile_free(recipe: PromptTemplate, tokenizer: Tokenizer) -> CompiledPrompt
             "The prompt has the placeholder {labels}, but there are no labels here: "
             "remove it."
         )
-    examples = [
-        (fill(body, row if isinstance(row, Mapping) else {"text": row}), answer)
-        for row, answer in recipe.examples
-    ]
-    if is_chat:
-        layout = lay_out_turn(
-            tokenizer, system, examples, body, recipe.template_arguments or {}
+    if recipe.chooses_examples:
+        raise PromptError(
+            "Examples from a table are for labels, and there are none here: give "
+            f"{parameter('examples')} as pairs of a text and its answer."
         )
+    examples, prefix = solved(recipe, body, str), recipe.answer_prefix
+    if is_chat:
+        arguments = recipe.template_arguments or {}
+        layout = lay_out_turn(tokenizer, system, examples, body, prefix, arguments)
     else:
-        layout = lay_out_plain(tokenizer, system, examples, body, "")
-    prefix = Segment(recipe.answer_prefix, is_data=False)
-    return recipe.joined(tokenizer, layout._replace(parts=[*layout.parts, prefix]))
+        layout = lay_out_plain(tokenizer, system, examples, body, prefix)
+    return joined(recipe, tokenizer, layout)

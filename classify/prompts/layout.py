@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from classify.errors import PromptError
-from classify.prompts.parts import Part, separator_behind, trimmed
+from classify.prompts.parts import Field, Part, answer_behind, trimmed
 from classify.prompts.refusals import not_kept, not_led, not_rendered
 from classify.prompts.slot import Chat, Slot, find_slot
 from classify.prompts.thinking import is_open, last_thought
@@ -47,7 +47,8 @@ _THINKING: tuple[Mapping[str, Any], ...] = (
 )
 _ANOTHER_DAY = "1999-12-31"
 
-Examples = Sequence[tuple[Sequence[Part], str]]
+# Rows as shown, and the answers to them, or where these are filled in.
+Examples = Sequence[tuple[Sequence[Part], str | Field]]
 
 
 class Layout(NamedTuple):
@@ -86,8 +87,7 @@ def lay_out_plain(
     gap = Segment("\n\n", is_data=False)
     parts: list[Part] = [*system, gap] if system else []
     for shown, answer in examples:
-        space = separator_behind([*shown, prefix], answer)
-        parts += [*shown, prefix, Segment(space + answer, is_data=True), gap]
+        parts += [*shown, prefix, answer_behind([*shown, prefix], answer), gap]
     return Layout([*parts, *body, prefix], None)
 
 
@@ -182,6 +182,7 @@ def lay_out_turn(
     system: Sequence[Part],
     examples: Examples,
     body: Sequence[Part],
+    answer_prefix: str,
     template_arguments: Mapping[str, Any],
 ) -> Layout:
     """Render the chat template up to the model's turn, for free generation.
@@ -191,12 +192,13 @@ def lay_out_turn(
     PromptError
         The template refuses the roles, or drops a part.
     """
-    prefix = _Prefix("", "")
+    prefix = _Prefix("", answer_prefix)
     messages, held = _written(system, examples, body, prefix)
     arguments = _dated(template_arguments)
     chat, rendered = _accepted(tokenizer, messages, arguments, len(held))
     held = _trimmed(chat, rendered, system, examples, body, prefix)
-    return Layout(_placed(rendered, held), None, None, _date(chat, rendered))
+    spoken = Segment(answer_prefix, is_data=False)
+    return Layout([*_placed(rendered, held), spoken], None, None, _date(chat, rendered))
 
 
 @dataclass(frozen=True)
@@ -284,8 +286,7 @@ def _written(
     words = Segment(prefix.words, is_data=False)
     messages = [{"role": "system", "content": marked(system)}] if system else []
     for shown, answer in examples:
-        space = separator_behind([words], answer)
-        spoken = [words, Segment(space + answer, is_data=True)]
+        spoken = [words, answer_behind([words], answer)]
         messages.append({"role": "user", "content": marked(shown)})
         messages.append({"role": "assistant", "content": marked(spoken)})
     messages.append({"role": "user", "content": marked(body)})

@@ -12,6 +12,7 @@ from classify.tokenizer import Segment
 __all__ = [
     "Field",
     "Part",
+    "answer_behind",
     "closing_behind",
     "fill",
     "merge",
@@ -47,11 +48,15 @@ class Field(NamedTuple):
     name : str
     trims_start, trims_end : bool
         Whether white space is cut off what is filled in, as a chat template does.
+    answers : str or None
+        The line that an answer follows: it is filled in with the space that belongs
+        before it. None: it is no answer.
     """
 
     name: str
     trims_start: bool = False
     trims_end: bool = False
+    answers: str | None = None
 
 
 Part: TypeAlias = Segment | Field
@@ -103,6 +108,8 @@ def fill(parts: Sequence[Part], row: Mapping[str, str]) -> list[Segment]:
             text = row[part.name]
             text = text.lstrip() if part.trims_start else text
             text = text.rstrip() if part.trims_end else text
+            if part.answers is not None:
+                text = _separator(part.answers, text) + text
             part = Segment(text, is_data=True)
         segments.append(part)
     return segments
@@ -129,9 +136,8 @@ def with_field(parts: Sequence[Part], name: str) -> list[Part]:
 
     Examples
     --------
-    >>> with_field([Segment("{label}:", is_data=False)], "label")[1:]
-    [Field(name='label', trims_start=False, trims_end=False), \
-Segment(text=':', is_data=False)]
+    >>> with_field([Segment("{label}:", is_data=False)], "label")[2]
+    Segment(text=':', is_data=False)
     """
     *before, last = parts
     assert isinstance(last, Segment), "a prompt ends with its answer prefix"
@@ -185,11 +191,21 @@ def separator_behind(parts: Sequence[Part], word: str) -> str:
     >>> behind('{"topic": "'), behind('The "topic"'), behind("It's the users'")
     ('', ' ', ' ')
     """
-    line = _last_line(parts)
+    return _separator(_last_line(parts), word)
+
+
+def _separator(line: str, word: str) -> str:
     name = unicodedata.name(word[0], "")
     if not line or line[-1].isspace() or name.startswith(_UNSPACED) or _opens(line):
         return ""
     return " "
+
+
+def answer_behind(parts: Sequence[Part], answer: "str | Field") -> Part:
+    """Return an answer with what belongs between it and the parts of a prompt."""
+    if isinstance(answer, Field):
+        return answer._replace(answers=_last_line(parts))
+    return Segment(separator_behind(parts, answer) + answer, is_data=True)
 
 
 def closing_behind(parts: Sequence[Part]) -> str:

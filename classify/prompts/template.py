@@ -1,6 +1,6 @@
 """The recipe of a prompt, as people write it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,24 +17,21 @@ from classify.parameters import (
 )
 from classify.prompts.allowed import ARGUMENTS, EXAMPLES, solved_examples
 from classify.prompts.compiled import CompiledPrompt
-from classify.prompts.in_words import lay_out_in_words
-from classify.prompts.layout import (
-    Layout,
-    lay_out_chat,
-    lay_out_plain,
-    lay_out_thought,
-)
-from classify.prompts.listing import check_listed, coded, list_options, orders
-from classify.prompts.look import Look
-from classify.prompts.parts import Field, fill, merge, parse, with_field
-from classify.prompts.recipes import ENDINGS, Recipe, recipe_for
-from classify.tokenizer import Segment, Tokenizer
+from classify.prompts.compiling import compile_resolved
+from classify.prompts.ensembles import PROMPTS, check_ensemble, read_prompts
+from classify.prompts.example_table import ExampleTable, is_table
+from classify.prompts.few_shot import check_example_settings
+from classify.prompts.listing import check_listed
+from classify.prompts.parts import Field, parse
+from classify.prompts.recipes import Recipe, recipe_for
+from classify.tokenizer import Tokenizer
 from classify.wording import parameter
 
 __all__ = ["PromptTemplate"]
 
 Options = Literal["auto", "inline", "lines", "verbatim", "none"]
 Answer = Literal["text", "code", "both"]
+ExampleChoice = Literal["balanced", "random", "nearest"]
 
 _CHAT: tuple[str | bool, ...] = (True, False, "auto")
 
@@ -49,12 +46,29 @@ class PromptTemplate:
         The user's message (chat) or the whole prompt (plain), with placeholders:
         ``{text}``, ``{labels}`` (the options), and the name of any other column of the
         data. ``{{`` and ``}}`` stand for braces. None takes a recipe of ours that fits
-        `options`.
+        `options`. "auto" is the prompt that suits the model best, chosen by measurement
+        as `classify.tune_prompt` does: when a classifier is fitted, or on the first
+        texts of a file on the command line.
     system : str or None, default=None
         System prompt; may hold ``{labels}``. A plain prompt begins with it.
-    examples : sequence of (text, label), default=()
+    examples : sequence of (text, label), str, Path or DataFrame, default=()
         Solved examples, shown before the text: as turns of the chat, or as repeats of
-        the plain prompt. Instead of the text, a mapping of columns is allowed.
+        the plain prompt. Instead of the text, a mapping of columns is allowed. A table
+        with labels, or the path of its file: some of its rows are shown, never the
+        text itself; rows without a label are left out.
+    n_examples : int, default=8
+        Maximum number of examples from a table.
+    example_choice : {"balanced", "random", "nearest"}, default="balanced"
+        Which examples of a table: drawn at random, as many of each label; drawn at
+        random; or those most like the text (TF-IDF), the nearest last. Drawn examples
+        are the same for all texts, which makes their prompts begin alike.
+    example_seed : int, default=0
+        Seed of the draw.
+    max_example_tokens : int, default=1024
+        Maximum tokens of the examples of a text, with their labels: examples that do
+        not fit are passed over.
+    example_text_column, example_label_column : str, default="text" and "label"
+        Columns of the table.
     chat : bool or "auto", default="auto"
         Whether to use the tokenizer's chat template. "auto": if it has one.
     options : {"auto", "inline", "lines", "verbatim", "none"}, default="auto"
@@ -91,6 +105,9 @@ class PromptTemplate:
         What is asked: which of the labels describes the text, or whether one label,
         ``{label}``, applies to it, with ``{labels}`` the words for yes and no. It may
         stand in `answer_prefix`. `ZeroShotMultiLabelClassifier` sets it.
+    ensemble : sequence of PromptTemplate, default=()
+        Further prompts about each text, which show the same columns: the probabilities
+        that all prompts give the labels are averaged.
 
     Raises
     ------
@@ -106,7 +123,8 @@ class PromptTemplate:
     template: Annotated[
         str | None,
         Setting(
-            "Prompt with {text}, {labels} or {column}; \\n is a line break.",
+            "Prompt with {text}, {labels} or {column}; \\n is a line break. auto: "
+            "chosen by measurement on the first texts.",
             optional(TEXT),
             metavar="TEXT",
         ),
@@ -115,9 +133,48 @@ class PromptTemplate:
         str | None, Setting("System prompt.", optional(TEXT), metavar="TEXT")
     ] = None
     examples: Annotated[
-        Sequence[tuple[str | Mapping[str, str], str]],
-        Setting("", EXAMPLES, read=solved_examples),
+        Any,
+        Setting(
+            "Table with labels, some rows of which are shown as solved examples.",
+            EXAMPLES,
+            metavar="FILE",
+            read=solved_examples,
+        ),
     ] = ()
+    n_examples: Annotated[
+        int,
+        Setting("Maximum number of examples.", at_least(1, whole=True), metavar="N"),
+    ] = 8
+    example_choice: Annotated[
+        ExampleChoice,
+        Setting(
+            "Which examples: balanced (over the labels), random, or nearest (to each "
+            "text, by TF-IDF).",
+            one_of(*get_args(ExampleChoice)),
+        ),
+    ] = "balanced"
+    example_seed: Annotated[
+        int,
+        Setting(
+            "Seed with which examples are drawn.",
+            at_least(0, whole=True),
+            metavar="N",
+        ),
+    ] = 0
+    max_example_tokens: Annotated[
+        int,
+        Setting(
+            "Maximum tokens of the examples of a text.",
+            at_least(1, whole=True),
+            metavar="N",
+        ),
+    ] = 1024
+    example_text_column: Annotated[
+        str, Setting("Column with the texts of examples.", TEXT, metavar="COLUMN")
+    ] = "text"
+    example_label_column: Annotated[
+        str, Setting("Column with the labels of examples.", TEXT, metavar="COLUMN")
+    ] = "label"
     chat: Annotated[
         bool | Literal["auto"],
         Setting(
@@ -178,13 +235,24 @@ class PromptTemplate:
         ),
     ] = None
     asks: Literal["which", "whether"] = "which"
+    ensemble: Annotated[
+        Sequence["PromptTemplate"], Setting("", PROMPTS, read=read_prompts)
+    ] = ()
     fields: tuple[str, ...] = field(init=False, repr=False, default=("text",))
 
+    @classmethod
+    def of(cls, given: "PromptTemplate | str | None") -> "PromptTemplate":
+        """Return a recipe as it is; a string is its template."""
+        return given if isinstance(given, PromptTemplate) else cls(given)
+
     def __post_init__(self) -> None:
+        if is_table(self.examples):
+            table = ExampleTable.of(self.examples)
+            object.__setattr__(self, "examples", table)
         check_settings(self, "PromptTemplate", PromptError)
         if self.template is None and self.asks == "whether":
             object.__setattr__(self, "fields", ("text", "label"))
-        if self.template is not None:
+        if self.template is not None and not self.is_auto:
             names = dict.fromkeys(
                 part.name for part in parse(self.template) if isinstance(part, Field)
             )
@@ -195,7 +263,7 @@ class PromptTemplate:
                     "the two."
                 )
             names.pop("labels", None)
-            if self._label_in_answer:
+            if self.label_in_answer:
                 names["label"] = None
             if not names:
                 raise PromptError(
@@ -204,7 +272,10 @@ class PromptTemplate:
                 )
             object.__setattr__(self, "fields", tuple(names))
         self._check_arguments()
-        shown = [*parse(self.template or "{labels}"), *parse(self.system or "")]
+        check_example_settings(self)
+        check_ensemble(self)
+        template = None if self.is_auto else self.template
+        shown = [*parse(template or "{labels}"), *parse(self.system or "")]
         check_listed(self, has_list=Field("labels") in shown)
         for part in parse(self.system or ""):
             if isinstance(part, Field) and part.name != "labels":
@@ -214,14 +285,33 @@ class PromptTemplate:
                 )
 
     @property
-    def _label_in_answer(self) -> bool:
+    def label_in_answer(self) -> bool:
         """Whether the label that is asked about is put in the model's mouth."""
         return self.asks == "whether" and "{label}" in self.answer_prefix
 
     @property
+    def is_auto(self) -> bool:
+        """Whether the template is still to be chosen."""
+        return self.template == "auto"
+
+    def without_auto(self) -> "PromptTemplate":
+        """Return the same with our template, if it is still to be chosen."""
+        return replace(self, template=None) if self.is_auto else self
+
+    @property
+    def chooses_examples(self) -> bool:
+        """Whether the examples are chosen from a table."""
+        return isinstance(self.examples, ExampleTable)
+
+    @property
+    def listed_examples(self) -> Sequence[tuple[str | Mapping[str, str], str]]:
+        """Those that are all shown; none with a table."""
+        return () if isinstance(self.examples, ExampleTable) else self.examples
+
+    @property
     def asks_repeatedly(self) -> bool:
         """Whether each text gets several prompts."""
-        return self.answer == "both" or self.n_orders > 1
+        return self.answer == "both" or self.n_orders > 1 or len(self.ensemble) > 0
 
     @property
     def answer_settings(self) -> dict[str, Any]:
@@ -230,37 +320,6 @@ class PromptTemplate:
         given = {name: getattr(self, name) for name in usual}
         return {name: given[name] for name in usual if given[name] != usual[name]}
 
-    def looks(self, labels: LabelSet) -> tuple[Look, ...]:
-        """Return the prompts whose probabilities are averaged for each text.
-
-        Raises
-        ------
-        PromptError
-            There are fewer than `n_orders` orders, or a label has several words with
-            ``answer="code"``.
-        """
-        if self.answer == "code":
-            for label in labels:
-                if len(label.words) > 1:
-                    raise PromptError(
-                        f"Label {label.name!r} has several words, but with "
-                        f"{parameter('answer', 'code')} only its code is read: give it "
-                        f"one word, or use {parameter('answer', 'text')}."
-                    )
-        forms: tuple[Any, ...] = (self.answer,)
-        if self.answer == "both":
-            forms = ("text", "code")
-        return tuple(
-            Look(
-                replace(self, answer=form, n_orders=1),
-                labels,
-                order,
-                coded(labels, order) if form == "code" else labels,
-            )
-            for order in orders(len(labels), self.n_orders)
-            for form in forms
-        )
-
     def compile(
         self,
         tokenizer: Tokenizer,
@@ -268,6 +327,7 @@ class PromptTemplate:
         order: tuple[int, ...] | None = None,
         *,
         reasons: bool = False,
+        n_examples: int | None = None,
     ) -> "CompiledPrompt":
         """Join the recipe with a tokenizer and the labels.
 
@@ -280,6 +340,8 @@ class PromptTemplate:
         reasons : bool, default=False
             Whether the model thinks first; the prompt then ends where its thought
             begins.
+        n_examples : int, default=None
+            Places for examples of a table. None: as many as are shown at most.
 
         Raises
         ------
@@ -289,22 +351,16 @@ class PromptTemplate:
             text.
         """
         self.check_tokenizer(tokenizer)
-        recipe = self.resolved(
-            labels, has_chat_template=tokenizer.has_chat_template, reasons=reasons
+        return compile_resolved(
+            self.resolved(
+                labels, has_chat_template=tokenizer.has_chat_template, reasons=reasons
+            ),
+            tokenizer,
+            labels,
+            tuple(range(len(labels))) if order is None else order,
+            reasons=reasons,
+            n_examples=self.n_examples if n_examples is None else n_examples,
         )
-        order = tuple(range(len(labels))) if order is None else order
-        as_lines, as_codes = recipe.options == "lines", recipe.answer == "code"
-        answers = coded(labels, order) if as_codes else labels
-        in_order = [labels[at] for at in order]
-        listed = list_options(in_order, as_lines=as_lines, as_codes=as_codes)
-        prompt = recipe._compile(tokenizer, answers, listed, reasons=reasons)
-        if recipe.options != "verbatim":
-            return prompt
-        # What stands before an answer is known only now.
-        words = [label.words[0] for label in in_order]
-        answered = prompt.answering() if reasons else prompt
-        listed = "\n".join(answered.separator_before(word) + word for word in words)
-        return recipe._compile(tokenizer, answers, listed, reasons=reasons)
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Raise PromptError where a chat template is needed and there is none."""
@@ -335,6 +391,12 @@ class PromptTemplate:
         >>> recipe.template, recipe.chat, recipe.options
         ('Categories: {labels}\n\nText: {text}\nCategory:', False, 'inline')
         """
+        if self.is_auto:
+            raise PromptError(
+                f"{parameter('template', 'auto')} stands for a prompt that is chosen "
+                "on texts, and none is chosen yet: call fit, run classify predict on a "
+                "file, or choose one with classify tune."
+            )
         chat = has_chat_template if self.chat == "auto" else self.chat
         options = self.options
         if options == "auto":
@@ -351,69 +413,3 @@ class PromptTemplate:
                 reasons=reasons,
             )
         return replace(self, **own._asdict(), chat=chat, options=options)
-
-    def _compile(
-        self, tokenizer: Tokenizer, labels: LabelSet, written: str, *, reasons: bool
-    ) -> CompiledPrompt:
-        """Join a resolved recipe with a tokenizer and the options as written."""
-        if reasons and self._label_in_answer:
-            raise PromptError(
-                f"{parameter('answer_prefix', self.answer_prefix)} has the label, but "
-                f"with {parameter('strategy', 'reason')} the model must know it before "
-                "it thinks: put {label} into the template."
-            )
-        layout = None
-        if self.chat and reasons:
-            layout = self._lay_out(lay_out_thought, tokenizer, labels, written)
-        if layout is None and reasons:
-            template = self.template or ""
-            for ending in ENDINGS:
-                template = template.removesuffix(ending)
-            recipe = replace(self, template=template)
-            layout = recipe._lay_out(lay_out_in_words, tokenizer, labels, written)
-        elif layout is None:
-            lay_out = lay_out_chat if self.chat else lay_out_plain
-            layout = self._lay_out(lay_out, tokenizer, labels, written)
-        assert layout is not None, "prompts without a native thought have a layout"
-        return self.joined(tokenizer, layout)
-
-    def joined(self, tokenizer: Tokenizer, layout: Layout) -> CompiledPrompt:
-        """Return the prompt of a resolved recipe that was laid out."""
-        return CompiledPrompt(
-            tokenizer=tokenizer,
-            parts=tuple(merge(layout.parts)),
-            is_chat=bool(self.chat),
-            separator=layout.separator,
-            slot=layout.slot,
-            date=layout.date,
-            too_long=self.too_long,
-            thought=layout.thought,
-        )
-
-    def _lay_out(
-        self,
-        lay_out: Callable[..., Layout | None],
-        tokenizer: Tokenizer,
-        labels: LabelSet,
-        written: str,
-    ) -> Layout | None:
-        template = self.template
-        assert template is not None, "resolved"
-        listed = Segment(written, is_data=True)
-        body = [listed if part == Field("labels") else part for part in parse(template)]
-        system = [
-            listed if part == Field("labels") else part
-            for part in parse(self.system or "")
-        ]
-        examples = [
-            (
-                fill(body, row if isinstance(row, Mapping) else {"text": row}),
-                labels[name].words[0],
-            )
-            for row, name in self.examples
-        ]
-        arguments = (self.template_arguments or {}) if self.chat else None
-        laid = lay_out(tokenizer, system, examples, body, self.answer_prefix, arguments)
-        if laid is None or not self._label_in_answer:
-            return laid
-        return laid._replace(parts=with_field(laid.parts, "label"))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from classify.trie import LabelMass
 
-__all__ = ["agreement", "average_masses", "log_mean_exp"]
+__all__ = ["agreement", "average_masses", "average_shares", "log_mean_exp"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -56,6 +56,53 @@ def average_masses(masses: Sequence[LabelMass]) -> LabelMass:
         log_mean_exp([mass.upper for mass in masses]),
         float(np.mean([mass.unresolved for mass in masses])),
     )
+
+
+def average_shares(masses: Sequence[LabelMass]) -> LabelMass:
+    """Return the average of labels' shares of the label mass, of prompts that differ.
+
+    p(label) = m * mean over i of p_i(label) / m_i, with m_i the label mass of prompt i
+    and m their mean. A prompt without any mass is left out.
+
+    Parameters
+    ----------
+    masses : sequence of LabelMass
+        At least one; of the same labels, in the same order.
+
+    Examples
+    --------
+    >>> mass = np.log([[0.06, 0.02], [0.1, 0.3]])
+    >>> averaged = average_shares([LabelMass(each, each, each, 0.0) for each in mass])
+    >>> np.exp(averaged.estimate).round(3).tolist()
+    [0.12, 0.12]
+    """
+    good = [each for each in masses if np.isfinite(each.estimate).any()] or masses[:1]
+    shares = [_shares(each) for each in good]
+    estimate, lower, upper = (
+        log_mean_exp([share[at] for share in shares])
+        + log_mean_exp([np.logaddexp.reduce(each[at]) for each in masses])
+        for at in range(3)
+    )
+    # Where everything was read they differ by rounding alone.
+    lower, upper = np.minimum(lower, estimate), np.maximum(upper, estimate)
+    unresolved = float(np.mean([mass.unresolved for mass in masses]))
+    return LabelMass(estimate, lower, np.minimum(upper, 0.0), unresolved)
+
+
+def _shares(mass: LabelMass) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return log p(label) / label mass, and its bounds."""
+    total = np.logaddexp.reduce(mass.estimate)
+    if not np.isfinite(total):
+        return mass.estimate, mass.lower, mass.upper
+    # The least share of a label is its own with all others at their greatest.
+    others = np.eye(len(mass.estimate), dtype=bool)
+    greatest, least = (
+        np.logaddexp.reduce(np.where(others, -np.inf, bound), axis=1)
+        for bound in (mass.upper, mass.lower)
+    )
+    lower = mass.lower - np.logaddexp(mass.lower, greatest)
+    upper = mass.upper - np.logaddexp(mass.upper, least)
+    return mass.estimate - total, lower, upper
 
 
 def agreement(values: npt.ArrayLike) -> float:

@@ -218,8 +218,7 @@ def equal_prompts(prompts: Sequence[ScorablePrompt]) -> list[list[int]]:
     """Return the positions of each different prompt, which is asked once."""
     same: dict[tuple[tuple[tuple[int, ...], int], ...], list[int]] = {}
     for at, prompt in enumerate(prompts):
-        asked = (prompt, *prompt.others)
-        key = tuple((each.token_ids, id(each.trie)) for each in asked)
+        key = tuple((each.token_ids, id(each.trie)) for each in prompt.all)
         same.setdefault(key, []).append(at)
     return list(same.values())
 

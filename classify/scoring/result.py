@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from classify.errors import InputError
 from classify.markup import table
-from classify.scoring.averaging import agreement, average_masses
+from classify.scoring.averaging import agreement, average_masses, average_shares
 from classify.scoring.reasoning import Reasoning
 from classify.tracking import EdgeBounds, EdgeLogprobs
 from classify.trie import LabelMass
@@ -87,6 +87,20 @@ class TextScore:
             sum(score.n_reads for score in scores),
             sum(score.n_rounds for score in scores),
             looks=tuple(scores),
+        )
+
+    @classmethod
+    def of_ensemble(cls, scores: Sequence["TextScore"]) -> "TextScore":
+        """Return the average of the probabilities that prompts give the labels."""
+        first = scores[0]
+        return replace(
+            cls.average(scores),
+            prompt=first.prompt._replace(
+                ensemble=tuple(score.prompt for score in scores[1:]),
+                truncated=any(score.prompt.truncated for score in scores),
+            ),
+            mass=average_shares([score.mass for score in scores]),
+            looks=tuple(look for score in scores for look in score.looks or (score,)),
         )
 
     @property

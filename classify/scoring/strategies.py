@@ -173,6 +173,9 @@ def averaged(
 ) -> Strategy:
     """Score every prompt about a text, and average the probabilities.
 
+    Those of the forms of one prompt are averaged as they are, those of the prompts of
+    an ensemble as shares of the label mass, which may differ by magnitudes.
+
     Returns
     -------
     TextScore
@@ -181,7 +184,11 @@ def averaged(
     for each in (prompt, *prompt.others):
         score = yield from strategy(each)
         scores.append(score)
-    return TextScore.average(scores) if prompt.others else scores[0]
+    members = [TextScore.average(scores) if prompt.others else scores[0]]
+    for member in prompt.ensemble:
+        score = yield from averaged(member, strategy=strategy)
+        members.append(score)
+    return TextScore.of_ensemble(members) if prompt.ensemble else members[0]
 
 
 def make_strategy(

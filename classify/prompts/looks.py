@@ -1,0 +1,74 @@
+"""The prompts about one text whose probabilities are averaged."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from classify.errors import PromptError
+from classify.labels import LabelSet
+from classify.prompts.compiled import CompiledPrompt
+from classify.prompts.listing import coded, orders
+from classify.prompts.template import PromptTemplate
+from classify.tokenizer import Tokenizer
+from classify.wording import parameter
+
+__all__ = ["Look", "looks"]
+
+
+def looks(template: PromptTemplate, labels: LabelSet) -> tuple["Look", ...]:
+    """Return the prompts whose probabilities are averaged for each text.
+
+    Raises
+    ------
+    PromptError
+        There are fewer than `n_orders` orders, or a label has several words with
+        ``answer="code"``.
+    """
+    if template.answer == "code":
+        for label in labels:
+            if len(label.words) > 1:
+                raise PromptError(
+                    f"Label {label.name!r} has several words, but with "
+                    f"{parameter('answer', 'code')} only its code is read: give it "
+                    f"one word, or use {parameter('answer', 'text')}."
+                )
+    forms: tuple[Any, ...] = (template.answer,)
+    if template.answer == "both":
+        forms = ("text", "code")
+    return tuple(
+        Look(
+            replace(template, answer=form, n_orders=1),
+            labels,
+            order,
+            coded(labels, order) if form == "code" else labels,
+        )
+        for order in orders(len(labels), template.n_orders)
+        for form in forms
+    )
+
+
+class Look(NamedTuple):
+    """One of the prompts about a text, whose probabilities are averaged.
+
+    Attributes
+    ----------
+    template : PromptTemplate
+        Of one form of answer.
+    labels : LabelSet
+    order : tuple of int, length n_labels
+        Which label is at each place of the list.
+    answers : LabelSet
+        The labels, with the words that stand for them in this answer.
+    """
+
+    template: PromptTemplate
+    labels: LabelSet
+    order: tuple[int, ...]
+    answers: LabelSet
+
+    def compile(
+        self, tokenizer: Tokenizer, *, reasons: bool, n_examples: int
+    ) -> CompiledPrompt:
+        """Join it with a tokenizer; see `PromptTemplate.compile`."""
+        return self.template.compile(
+            tokenizer, self.labels, self.order, reasons=reasons, n_examples=n_examples
+        )
