@@ -120,7 +120,7 @@ def fit_yes_no(
         scorer.score(rows, refuse=text_error).scores,
         true,
         fingerprints=scorer.fingerprints(),
-        probes=scorer.score_probes(method, rows),
+        probes=[each.score_probes(method, rows) for each in scorer.scorers()],
         sample_weight=sample_weight,
     )
 

@@ -25,7 +25,7 @@ from classify.spec import Scoring
 from classify.tracking import TrackedRequest
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["RowScorer", "ScoredRows", "probe_texts", "text_error"]
+__all__ = ["RowScorer", "ScoredRows", "text_error"]
 
 # Tokens that are shown, and those of each text that their means are computed from.
 _N_LIKELIEST, _N_TOP = 5, 20
@@ -41,11 +41,20 @@ class RowScorer:
     declared : LabelSet or None
         The labels; None where each row must bring its own.
     scoring : Scoring
+    fixed : tuple of (str, str), default=()
+        Columns of the prompt that are the same for all rows, and are not theirs.
     """
 
     model: PromptedModel
     declared: LabelSet | None
     scoring: Scoring
+    fixed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns that the prompt needs of a row."""
+        own = dict(self.fixed)
+        return tuple(name for name in self.model.template.fields if name not in own)
 
     def __post_init__(self) -> None:
         if self.declared is not None:
@@ -120,6 +129,11 @@ class RowScorer:
             # Checked even where there is no row, and before the model is loaded.
             self.model.space(labels)
             candidates = [labels] * len(rows)
+        if self.fixed:
+            fixed = dict(self.fixed)
+            rows = [
+                {**row, **fixed} if isinstance(row, Mapping) else row for row in rows
+            ]
         return self.model.encode(rows, candidates)
 
     def read_strategy(self) -> Callable[[ScorablePrompt], Strategy]:
@@ -144,11 +158,11 @@ class RowScorer:
             None if the method needs none.
         """
         texts = [" ".join(row.values()) for row in rows if isinstance(row, Mapping)]
-        probes = probe_texts(method, texts)
+        probes = _probe_texts(method, texts)
         if not probes:
             return None
         return self.score(
-            probe_rows(probes, self.model.template.fields),
+            probe_rows(probes, self.fields),
             refuse=lambda at, error: type(error)(f"Probe {probes[at]!r}: {error}"),
         ).scores
 
@@ -203,6 +217,7 @@ class RowScorer:
             revision=spec.revision,
             engine_options=spec.engine_options,
         )
+        fingerprint |= dict(self.fixed)
         return fingerprint | ({"labels": "each row's own"} if any_labels else {})
 
     def _stand_ins(self) -> LabelSet:
@@ -238,7 +253,7 @@ def text_error(at: int, error: RowError) -> RowError:
     return type(error)(f"Text {at}: {error}{hint}")
 
 
-def probe_texts(method: str, texts: list[str]) -> tuple[str, ...]:
+def _probe_texts(method: str, texts: list[str]) -> tuple[str, ...]:
     """Return the texts that a method asks about; none if it needs none."""
     if method not in PROBE_METHODS:
         return ()

@@ -16,9 +16,7 @@ from classify.labels import Label, LabelSet
 from classify.parameters import Allowed, Setting, check_settings
 from classify.prompted_model import Progress, Refuse
 from classify.prompts import PromptTemplate
-from classify.prompts.probes import probe_rows
-from classify.scored_rows import RowScorer, ScoredRows, probe_texts
-from classify.scoring import LabelLogprobs
+from classify.scored_rows import RowScorer, ScoredRows
 from classify.wording import parameter
 
 __all__ = ["NO", "YES", "YesNo", "YesNoScorer", "asked", "yes_no_rows"]
@@ -171,8 +169,14 @@ class YesNoScorer:
     @property
     def fields(self) -> tuple[str, ...]:
         """The columns that the prompt needs of a row."""
-        names = self.pairs.model.template.fields
-        return tuple(name for name in names if name != _LABEL)
+        return self.scorers()[0].fields
+
+    def scorers(self) -> tuple[RowScorer, ...]:
+        """Return what asks rows about one label, for each in sorted order."""
+        return tuple(
+            replace(self.pairs, fixed=((_LABEL, asked(self.labels[name])),))
+            for name in sorted(self.labels.names)
+        )
 
     def score(
         self,
@@ -209,31 +213,15 @@ class YesNoScorer:
         good = [at // n_labels not in errors for at in pairs if at not in pair_errors]
         return ScoredRows(scores if all(good) else scores[good], errors)
 
-    def score_probes(
-        self, method: str, rows: Sequence[Row | InputError]
-    ) -> list[LabelLogprobs] | None:
-        """Return what `RowScorer.score_probes` does, for each label in sorted order."""
-        texts = [" ".join(row.values()) for row in rows if isinstance(row, Mapping)]
-        probes = probe_texts(method, texts)
-        if not probes:
-            return None
-        scores = self.score(
-            probe_rows(probes, self.fields),
-            refuse=lambda at, error: type(error)(f"Probe {probes[at]!r}: {error}"),
-        ).scores
-        n_labels = len(self.labels)
-        return [scores[at::n_labels] for at in range(n_labels)]
-
     def fingerprints(self) -> dict[str, dict[str, str]]:
         """Return what the scores of each label depend on; see `RowScorer.fingerprint`.
 
         Loads the tokenizer only.
         """
-        shared = self.pairs.fingerprint()
-        return {
-            name: {**shared, _LABEL: asked(self.labels[name])}
-            for name in sorted(self.labels.names)
-        }
+        shared = self.pairs.fingerprint()  # to digest a model takes a moment
+        names = sorted(self.labels.names)
+        scorers = zip(names, self.scorers(), strict=True)
+        return {name: shared | dict(each.fixed) for name, each in scorers}
 
 
 class _Told:

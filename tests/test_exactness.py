@@ -13,7 +13,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from classify import PromptTemplate, Verbalizer, ZeroShotClassifier
+from classify import (
+    PromptTemplate,
+    Verbalizer,
+    ZeroShotClassifier,
+    ZeroShotMultiLabelClassifier,
+)
 from classify.demo import model_folder
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -78,11 +83,12 @@ def closing_ids(tokenizer):
 
 
 @torch.inference_mode()
-def slow_label_logprobs(reference, kind, labels, text, *, end=False):
+def slow_label_logprobs(reference, kind, labels, text, *, end=False, before=None):
     """log p(label | prompt), labels sorted: each joint text in one pass, no cache."""
     _, tokenizer, model = reference
     words = labels if isinstance(labels, dict) else {name: [name] for name in labels}
-    before = prompt_text(tokenizer, kind, [w[0] for w in words.values()], text)
+    if before is None:
+        before = prompt_text(tokenizer, kind, [w[0] for w in words.values()], text)
 
     def encode(whole):
         return tokenizer(whole, add_special_tokens=False)["input_ids"]
@@ -140,6 +146,40 @@ def test_label_logprobs_are_those_of_the_joint_text(reference, kind, labels):
         for text in texts
     ]
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-4)
+
+
+def test_yes_and_no_are_those_of_the_joint_text(reference):
+    """A pass for each label and word, against all labels of a text in one."""
+    folder, tokenizer, _ = reference
+    labels = {"billing": "invoices", "refund request": None, "New York": None}
+    words = {"no": ["Nein", "Nö"], "yes": ["Ja", "Jawohl ja"]}
+    clf = ZeroShotMultiLabelClassifier(
+        labels,
+        str(folder),
+        engine="transformers",
+        tolerance=0.0,
+        yes_words=words["yes"],
+        no_words=words["no"],
+    )
+    shown = sorted(["billing: invoices", "refund request", "New York"])
+    expected = []
+    for text in TEXTS[:4]:
+        asked = "Say of each label whether it applies to the text: Ja, Nein."
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"Text: {text}\n\n{asked}"}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for label in shown:
+            before = f"{rendered}{label}:"
+            expected.append(
+                slow_label_logprobs(reference, "plain", words, text, before=before)
+            )
+    expected = np.array(expected)
+    scores = clf.scorer().score([{"text": text} for text in TEXTS[:4]]).scores
+    np.testing.assert_allclose(scores.values, expected, rtol=0, atol=1e-4)
+    proba = np.exp(expected[:, 1] - np.logaddexp(*expected.T)).reshape(4, 3)
+    np.testing.assert_allclose(clf.predict_proba(TEXTS[:4]), proba, rtol=0, atol=1e-4)
 
 
 def test_an_attack_in_the_text_stays_text(reference):

@@ -46,7 +46,7 @@ class YesNoCalibration:
         Y: npt.NDArray[np.int64] | None,
         *,
         fingerprints: Mapping[str, Fingerprint],
-        probes: Sequence[LabelLogprobs] | None = None,
+        probes: Sequence[LabelLogprobs | None],
         sample_weight: Any = None,
     ) -> "YesNoCalibration":
         """Fit a calibrator for each label.
@@ -61,7 +61,8 @@ class YesNoCalibration:
         Y : ndarray of int64, shape (n_texts, n_labels), or None
         fingerprints : mapping of str to mapping
             What the scores of each label depend on, sorted by label.
-        probes : sequence of LabelLogprobs, length n_labels, default=None
+        probes : sequence of LabelLogprobs or None, length n_labels
+            Those of the method, if it needs any.
         sample_weight : array, shape (n_texts,), default=None
         """
         calibrators = {}
@@ -71,7 +72,7 @@ class YesNoCalibration:
             calibrators[label] = (made or _calibrator(str(given), true)).fit(
                 scores[at :: len(fingerprints)],
                 None if true is None else np.where(true == 1, "yes", "no"),
-                probes=None if probes is None else probes[at],
+                probes=probes[at],
                 sample_weight=sample_weight,
                 fingerprint=fingerprint,
             )

@@ -57,6 +57,12 @@ class LabelThresholds:
         Labelled texts of the fit.
     fingerprint : mapping of str to str
         What the probabilities were made with; empty if not known.
+
+    Examples
+    --------
+    >>> found = fit_thresholds([[0.9], [0.2]], [[1], [0]], ["billing"])
+    >>> LabelThresholds.from_dict(found.to_dict()) == found
+    True
     """
 
     thresholds: Mapping[str, float]
