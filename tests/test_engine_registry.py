@@ -3,8 +3,6 @@
 import ast
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +26,7 @@ from classify.jobs import JobRun, RowColumns, open_table, run_job
 from classify.jobs.identity import score_digest, versions
 from classify.jobs.results import Classification
 from classify.spec import ModelSpec
-from tests.tiny_engine import KIND, TinyEngine, registered
+from tests.tiny_engine import KIND, TinyCommands, TinyEngine, registered
 
 PACKAGE = Path(classify.__file__).parent
 LABELS = ["billing", "shipping", "refund"]
@@ -73,19 +71,20 @@ def test_the_tiny_engine_runs_a_task_file(tiny, tmp_path):
     assert clf.load_engine().name == "tiny"
 
 
-def run(*arguments, code=0):
-    """Run `classify` where the tiny engine is one of the engines."""
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.tiny_engine", *map(str, arguments)],
-        cwd=PACKAGE.parent,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == code, (result.stdout, result.stderr)
-    return result
+@pytest.fixture(scope="module")
+def run():
+    """Give a function that runs `classify`, where the tiny engine is one of them."""
+
+    def run(*arguments, code=0, **environment):
+        result = commands.run(*arguments, **environment)
+        assert result.code == code, result
+        return result
+
+    with TinyCommands() as commands:
+        yield run
 
 
-def test_the_tiny_engine_runs_a_job_from_the_command_line(tiny, tmp_path):
+def test_the_tiny_engine_runs_a_job_from_the_command_line(tiny, run, tmp_path):
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("text\n" + "".join(f"{text}\n" for text in TEXTS))
     arguments = ("predict", source, "--labels", ",".join(LABELS), "--engine", "tiny")
@@ -99,7 +98,7 @@ def test_the_tiny_engine_runs_a_job_from_the_command_line(tiny, tmp_path):
     assert [line.split(",")[1] for line in shown.splitlines()[1:]] == [*rows["label"]]
 
 
-def test_the_doctor_knows_the_tiny_engine(tiny):
+def test_the_doctor_knows_the_tiny_engine(run):
     shown = run("doctor", "--engine", "tiny").stdout
     assert re.search(r"^Packages .*?numpy", shown, re.MULTILINE | re.DOTALL)
     assert re.search(r"^Engine +tiny, loaded in [\d.]+ s *$", shown, re.MULTILINE)
@@ -144,14 +143,13 @@ def test_the_doctor_knows_the_tiny_engine(tiny):
     ],
     ids=["url", "speculation", "value", "unknown", "another's"],
 )
-def test_what_the_tiny_engine_has_not_is_refused(tiny, arguments, sentence):
+def test_what_the_tiny_engine_has_not_is_refused(run, arguments, sentence):
     told = run("doctor", "--engine", "tiny", *arguments, code=2).stderr
     assert told == f"Error: {sentence}\n"
 
 
-def test_the_command_line_takes_no_setting_that_the_engine_refuses(tiny, monkeypatch):
-    monkeypatch.setenv("CLASSIFY_DTYPE", "bfloat16")
-    run("doctor", "--engine", "tiny")
+def test_the_command_line_takes_no_setting_that_the_engine_refuses(tiny, run):
+    run("doctor", "--engine", "tiny", CLASSIFY_DTYPE="bfloat16")
     refused(
         "The tiny engine has no choice of dtype: leave dtype out.",
         *("tiny", model_folder()),

@@ -3,9 +3,15 @@
 With one entry in the registry it is an engine like any other, see `registered`.
 """
 
+import json
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from typer.testing import CliRunner
 
 from classify.engines import BaseEngine, FakeEngine, registry
 from classify.engines.kinds import (
@@ -102,9 +108,54 @@ def registered():
         del registry.KINDS["tiny"]
 
 
+class Outcome(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class TinyCommands:
+    """Runs `classify` where the tiny engine is one of the engines; a context.
+
+    The options of commands are made when they are imported, so that they run in a
+    process of their own: one for all, one command after the other.
+    """
+
+    def __enter__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.tiny_engine"],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        self._process.stdout.close()
+        assert self._process.wait() == 0
+
+    def run(self, *arguments, **environment):
+        """Run a command; return its outcome."""
+        asked = [[str(each) for each in arguments], environment]
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        return Outcome(*json.loads(self._process.stdout.readline()))
+
+
+def _serve():
+    from classify.cli import app
+
+    for line in sys.stdin:
+        arguments, environment = json.loads(line)
+        done = CliRunner().invoke(app, arguments, env=environment)
+        outcome = Outcome(done.exit_code, done.stdout, done.stderr)
+        print(json.dumps(outcome), flush=True)
+
+
 if __name__ == "__main__":
     # As a line of the registry would: before the options of commands are made.
     with registered():
-        from classify.cli import app
-
-        app(prog_name="classify")
+        _serve()

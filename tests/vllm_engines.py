@@ -154,10 +154,11 @@ def in_this_process():
     switch = "VLLM_ENABLE_V1_MULTIPROCESSING"
     before = os.environ.get(switch)
     os.environ[switch] = "0"
-    # Of numba, which drafting by ngram imports. vLLM's search for kernels looks at all
-    # that modules hold, and trips over what this one holds.
     # An LLM that goes takes the process's groups with it, those of the next one too.
     gc.collect()
+    gc.freeze()  # vLLM collects again and again when it starts
+    # Of numba, which drafting by ngram imports. vLLM's search for kernels looks at all
+    # that modules hold, and trips over what this one holds.
     tripping = sys.modules.pop("llvmlite.binding.ffi", None)
     try:
         yield
