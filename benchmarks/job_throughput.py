@@ -139,7 +139,7 @@ def measure_speed(folder: Path, *, profile: bool) -> dict[str, float]:
     if profile:
         profiler.disable()
         pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(25)
-    engine = job.classifier.load_engine()
+    engine = job.questions[0].classifier.load_engine()
     assert not engine.n_requests, "the cache knows all texts"
     return figures
 
@@ -191,7 +191,7 @@ def job_of_benchmark():
         prompt=PromptTemplate("{text}\nTopic:", chat=False),
         tolerance=0.5,
     )
-    return Classification(classifier=classifier)
+    return Classification.of(classifier=classifier)
 
 
 def forgetful_engine():
@@ -219,7 +219,7 @@ def fill_cache(job, folder: Path) -> None:
     from classify.jobs.store import ScoreStore
     from classify.scoring import LabelLogprobs
 
-    scorer = job.classifier.scorer()
+    scorer = job.scorers()[0]
     digest, classes = score_digest(scorer), np.array(sorted(LABELS))
     rng = np.random.default_rng(0)
     with ScoreStore.at(folder / "cache", max_bytes=None) as store:

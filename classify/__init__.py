@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     )
     from classify.multi_label import ZeroShotMultiLabelClassifier
     from classify.prompts import PromptTemplate
+    from classify.questions.question import Question
     from classify.scoring import LabelLogprobs
+    from classify.task_classifier import TaskClassifier
     from classify.tuning import tune_prompt
     from classify.verbalizer import Verbalizer
     from classify.word_tracking import track
@@ -37,10 +39,12 @@ __all__ = [
     "LabelSet",
     "PriorShift",
     "PromptTemplate",
+    "Question",
     "ReliabilityDisplay",
     "RiskCoverageDisplay",
     "SelectiveClassifier",
     "SplitConformalSets",
+    "TaskClassifier",
     "TrackDisplay",
     "Verbalizer",
     "ZeroShotClassifier",
@@ -59,10 +63,12 @@ _HOMES = {
     "LabelSet": "classify.labels",
     "PriorShift": "classify.calibration",
     "PromptTemplate": "classify.prompts",
+    "Question": "classify.questions.question",
     "ReliabilityDisplay": "classify.metrics",
     "RiskCoverageDisplay": "classify.metrics",
     "SelectiveClassifier": "classify.decision",
     "SplitConformalSets": "classify.decision",
+    "TaskClassifier": "classify.task_classifier",
     "TrackDisplay": "classify.metrics",
     "Verbalizer": "classify.verbalizer",
     "ZeroShotClassifier": "classify.classifier",

@@ -359,7 +359,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
             agreement=self._prompt_template().asks_repeatedly,
         )
         self._prompted_model().warn_of_one_label(results.columns["label"].tolist())
-        return add_results(frame, results, with_errors=on_error == "set_aside")
+        return add_results(frame, {"": results}, with_errors=on_error == "set_aside")
 
     def scorer(self) -> RowScorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""

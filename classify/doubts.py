@@ -23,13 +23,15 @@ _OTHER_ANSWERS = {0.01: "nearly all", 0.1: "most", 0.5: "more than half"}
 MAX_DOUBTFUL_MASS = max(_OTHER_ANSWERS)
 
 
-def doubt_label_mass(mean: float) -> bool:
+def doubt_label_mass(mean: float, question: str = "") -> bool:
     """Log a warning if the model would rather answer with something else than a label.
 
     Parameters
     ----------
     mean : float
         Mean label mass.
+    question : str, default=""
+        Which one it is about, where there are several.
 
     Returns
     -------
@@ -39,9 +41,10 @@ def doubt_label_mass(mean: float) -> bool:
     for limit, share in _OTHER_ANSWERS.items():
         if mean < limit:
             logger.warning(
-                "The mean label mass is %.2g: the model puts %s of its probability on "
-                "answers other than the labels, and the labels share what is left. "
+                "%sThe mean label mass is %.2g: the model puts %s of its probability "
+                "on answers other than the labels, and the labels share what is left. "
                 "%s, or label words that it would use itself.",
+                _about(question),
                 mean,
                 share,
                 _remedies(),
@@ -51,7 +54,9 @@ def doubt_label_mass(mean: float) -> bool:
 
 
 def doubt_one_label(
-    predicted: Mapping[str, int], true: Mapping[str, int] | None = None
+    predicted: Mapping[str, int],
+    true: Mapping[str, int] | None = None,
+    question: str = "",
 ) -> bool:
     """Log a warning if nearly all texts get the same label.
 
@@ -62,6 +67,8 @@ def doubt_one_label(
     true : mapping of label to int, default=None
         The same texts by true label, where these are known: a share that is not far
         from the truth is no reason.
+    question : str, default=""
+        Which one it is about, where there are several.
 
     Returns
     -------
@@ -74,9 +81,10 @@ def doubt_one_label(
         return False
     if true is None:
         logger.warning(
-            "%d of %d texts get the label %r. If that is not what you expect, the "
+            "%s%d of %d texts get the label %r. If that is not what you expect, the "
             "prompt or the model favours it whatever the text says. "
             "%s, or calibrate: prior_matching needs no labelled texts.",
+            _about(question),
             n_most,
             n_texts,
             label,
@@ -97,6 +105,10 @@ def doubt_one_label(
         _remedies(),
     )
     return True
+
+
+def _about(question: str) -> str:
+    return f"Question {question!r}: " if question else ""
 
 
 def _remedies() -> str:

@@ -1,11 +1,10 @@
 """The edge to pandas: rows out of frames, results back into them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from classify.column_hints import choice_hint
@@ -13,7 +12,14 @@ from classify.encoding import Row
 from classify.errors import DataError, InputError, RowError
 from classify.label_names import join_names, need_json
 from classify.prompted_model import Refuse
-from classify.results import RowResults, own_names
+from classify.results import (
+    Column,
+    RowResults,
+    column_name,
+    columns_of,
+    errors_of,
+    own_names,
+)
 from classify.rows import candidates_of_cells, rows_of_cells, rows_of_texts
 
 __all__ = [
@@ -147,27 +153,31 @@ def row_refusal(index: pd.Index) -> Refuse:
 
 
 def add_results(
-    frame: pd.DataFrame, results: RowResults, *, with_errors: bool
+    frame: pd.DataFrame, results: Mapping[str, RowResults], *, with_errors: bool
 ) -> pd.DataFrame:
     """Return the frame with results in further columns.
 
     Parameters
     ----------
     frame : DataFrame, n_rows rows
-    results : RowResults
+    results : mapping of str to RowResults
+        Those of each question, by its name; empty if it has none.
     with_errors : bool
         Whether to add the column ``error``.
     """
     columns = {
-        name: _spread(values, results.scored, frame.index)
-        for name, values in results.columns.items()
+        name: _spread(column, frame.index)
+        for name, column in columns_of(results).items()
     }
-    join = partial(join_names, as_json=need_json(results.classes))
-    for name in columns.keys() & {"label_set", "labels"}:
-        columns[name] = columns[name].map(join, na_action="ignore")
+    for question, each in results.items():
+        join = partial(join_names, as_json=need_json(each.classes))
+        for result in each.columns.keys() & {"label_set", "labels"}:
+            name = column_name(question, result)
+            columns[name] = columns[name].map(join, na_action="ignore")
     if with_errors:
+        errors = errors_of(results)
         columns["error"] = pd.Series(
-            [results.errors.get(at, "") for at in range(len(frame))],
+            [errors.get(at, "") for at in range(len(frame))],
             index=frame.index,
             dtype=object,
         )
@@ -176,14 +186,13 @@ def add_results(
     return pd.concat([frame, pd.DataFrame(renamed, index=frame.index)], axis=1)
 
 
-def _spread(
-    values: npt.NDArray[Any], scored: npt.NDArray[np.bool_], index: pd.Index
-) -> pd.Series:
+def _spread(column: Column, index: pd.Index) -> pd.Series:
     """Return a column with the values of scored rows, and nothing elsewhere."""
+    values, scored = column
     missing: Any = np.nan if values.dtype.kind == "f" else None
     filled = np.full(len(scored), missing, dtype=object)
     filled[scored] = values
-    column = pd.Series(filled, index=index)
+    cells = pd.Series(filled, index=index)
     if values.dtype.kind == "f":
-        return column.astype(np.float64)
-    return column.astype("boolean") if values.dtype.kind == "b" else column
+        return cells.astype(np.float64)
+    return cells.astype("boolean") if values.dtype.kind == "b" else cells

@@ -333,7 +333,7 @@ class ZeroShotMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ign
             probabilities=probabilities,
             agreement=scorer.pairs.model.template.asks_repeatedly,
         )
-        return add_results(frame, results, with_errors=on_error == "set_aside")
+        return add_results(frame, {"": results}, with_errors=on_error == "set_aside")
 
     def scorer(self) -> YesNoScorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""

@@ -35,7 +35,14 @@ from classify.tokenizer import Tokenizer, load_tokenizer
 from classify.verbalizer import ScorablePrompt, Verbalizer
 from classify.wording import parameter
 
-__all__ = ["Progress", "PromptedModel", "Refuse", "ScoredRows"]
+__all__ = [
+    "Encoded",
+    "Progress",
+    "PromptedModel",
+    "Refuse",
+    "ScoredRows",
+    "score_encoded",
+]
 
 Progress = Callable[[int], object]
 # Makes the exception that a row raises, of its position and its error.
@@ -226,43 +233,6 @@ class PromptedModel:
         context_length = self.load_engine().context_length
         return self._row_encoder().encode(rows, labels, context_length)
 
-    def score(
-        self,
-        prompts: Sequence[ScorablePrompt | InputError],
-        strategy: Callable[[ScorablePrompt], Strategy],
-        columns: Sequence[str],
-        *,
-        refuse: Refuse | None = None,
-        progress: Progress | None = None,
-        return_steps: bool = False,
-    ) -> ScoredRows:
-        """Return log p(label | prompt), shape (n_texts, n_labels), a label a column.
-
-        Parameters
-        ----------
-        prompts : sequence of ScorablePrompt or InputError
-            What `encode` returned.
-        strategy : callable
-        columns : sequence of str
-            The labels of the result.
-        refuse : callable, default=None
-            Makes the exception that a row with an error raises: before the model is
-            called where it cannot be asked, else as soon as its answer cannot be used.
-            None: such rows are set aside.
-        progress : callable, default=None
-            Called with the number of rows finished since the last call.
-        return_steps : bool, default=False
-            Keep the per-step values that were read.
-        """
-        good, errors = _sorted_out(prompts, refuse)
-        if errors and progress is not None:
-            progress(len(errors))
-        places = list(good)
-        scored = self._scored(list(good.values()), strategy, places, refuse, progress)
-        return self._scored_rows(
-            zip(places, scored, strict=True), errors, columns, return_steps=return_steps
-        )
-
     async def ascore(
         self,
         prompts: Sequence[ScorablePrompt | InputError],
@@ -271,7 +241,7 @@ class PromptedModel:
         *,
         refuse: Refuse | None = None,
     ) -> ScoredRows:
-        """Await `score`: prompts join those of other callers that are being scored."""
+        """Await scores: prompts join those of other callers that are being scored."""
         good, errors = _sorted_out(prompts, refuse)
         scored: list[TextScore | RowError] = []
         if good:  # else the engine need not be loaded
@@ -281,7 +251,7 @@ class PromptedModel:
         for at, score in zip(good, scored, strict=True):
             if not isinstance(score, TextScore) and refuse is not None:
                 raise refuse(at, score) from score
-        return self._scored_rows(zip(good, scored, strict=True), errors, columns)
+        return self.scored_rows(zip(good, scored, strict=True), errors, columns)
 
     def _live_run(self) -> LiveRun:
         engine = self.load_engine()
@@ -293,14 +263,16 @@ class PromptedModel:
 
         return _keeping.run(find_or_make)
 
-    def _scored_rows(
+    def scored_rows(
         self,
         scored: Iterable[tuple[int, TextScore | RowError]],
         errors: dict[int, RowError],
         columns: Sequence[str],
         *,
         return_steps: bool = False,
+        question: str = "",
     ) -> ScoredRows:
+        """Return scores of rows, with what is wrong with the others in `errors`."""
         good: list[TextScore] = []
         for at, score in scored:
             if isinstance(score, TextScore):
@@ -308,37 +280,20 @@ class PromptedModel:
             else:
                 errors[at] = score
         scores = LabelLogprobs.of(good, columns, return_steps=return_steps)
-        self.warn_of_low_mass(scores)
+        self.warn_of_low_mass(scores, question)
         return ScoredRows(scores, dict(sorted(errors.items())))
 
-    def warn_of_low_mass(self, scores: LabelLogprobs) -> None:
+    def warn_of_low_mass(self, scores: LabelLogprobs, question: str = "") -> None:
         """Log, once, that the model would rather answer with something else."""
         if len(scores) and not self._doubts_mass:
-            self._doubts_mass = doubt_label_mass(float(scores.label_mass.mean()))
+            mean = float(scores.label_mass.mean())
+            self._doubts_mass = doubt_label_mass(mean, question)
 
-    def warn_of_one_label(self, labels: Iterable[Any]) -> None:
+    def warn_of_one_label(self, labels: Iterable[Any], question: str = "") -> None:
         """Log, once, that nearly all texts get the same label; None is no label."""
         if not self._doubts_labels:
             counts = Counter(label for label in labels if label is not None)
-            self._doubts_labels = doubt_one_label(counts)
-
-    def _scored(
-        self,
-        prompts: Sequence[ScorablePrompt],
-        strategy: Callable[[ScorablePrompt], Strategy],
-        places: Sequence[int],
-        refuse: Refuse | None,
-        progress: Progress | None,
-    ) -> list[TextScore | RowError]:
-        if not prompts:
-            return []  # the engine need not be loaded
-        return score_prompts(
-            prompts,
-            strategy,
-            self.load_engine(),
-            refuse=refuse and (lambda at, error: refuse(places[at], error)),
-            progress=progress,
-        )
+            self._doubts_labels = doubt_one_label(counts, question=question)
 
     def _row_encoder(self) -> RowEncoder:
         if self._encoder is None:
@@ -360,6 +315,83 @@ class PromptedModel:
             revision=self.spec.revision,
             trust_remote_code=self.spec.trust_remote_code,
         )
+
+
+class Encoded(NamedTuple):
+    """The prompts of a question about each row.
+
+    Attributes
+    ----------
+    model : PromptedModel
+    prompts : sequence of ScorablePrompt or InputError
+        What `PromptedModel.encode` returned.
+    columns : sequence of str
+        The labels of the result.
+    question : str, default=""
+        Its name, if it has one.
+    """
+
+    model: PromptedModel
+    prompts: Sequence[ScorablePrompt | InputError]
+    columns: Sequence[str]
+    question: str = ""
+
+
+def score_encoded(
+    questions: Sequence[Encoded],
+    strategy: Callable[[ScorablePrompt], Strategy],
+    *,
+    refuse: Refuse | None = None,
+    progress: Progress | None = None,
+    return_steps: bool = False,
+) -> list[ScoredRows]:
+    """Return log p(label | prompt), shape (n_texts, n_labels), for each question.
+
+    All prompts about a row go out one after the other.
+
+    Parameters
+    ----------
+    questions : sequence of Encoded
+        About the same rows, of models that share an engine.
+    strategy : callable
+    refuse : callable, default=None
+        Makes the exception that a row with an error raises: before the model is
+        called where it cannot be asked, else as soon as its answer cannot be used.
+        None: such rows are set aside.
+    progress : callable, default=None
+        Called with the number of prompts finished since the last call.
+    return_steps : bool, default=False
+        Keep the per-step values that were read.
+    """
+    prompts = [_sorted_out(each.prompts, refuse) for each in questions]
+    n_errors = sum(len(errors) for _, errors in prompts)
+    if n_errors and progress is not None:
+        progress(n_errors)
+    places = sorted(
+        (at, which) for which, (good, _) in enumerate(prompts) for at in good
+    )
+    found: Sequence[TextScore | RowError] = ()
+    if places:  # else the engine need not be loaded
+        found = score_prompts(
+            [prompts[which][0][at] for at, which in places],
+            strategy,
+            questions[0].model.load_engine(),
+            refuse=refuse and (lambda one, error: refuse(places[one][0], error)),
+            progress=progress,
+        )
+    scored: list[list[tuple[int, TextScore | RowError]]] = [[] for _ in questions]
+    for (at, which), score in zip(places, found, strict=True):
+        scored[which].append((at, score))
+    return [
+        each.model.scored_rows(
+            some,
+            errors,
+            each.columns,
+            return_steps=return_steps,
+            question=each.question,
+        )
+        for each, some, (_, errors) in zip(questions, scored, prompts, strict=True)
+    ]
 
 
 def _sorted_out(

@@ -1,7 +1,7 @@
 """From the scores of rows to the columns that a user gets."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,13 @@ from classify.tables import ResultKind
 
 __all__ = [
     "NO_MASS",
+    "ROW_RESULTS",
+    "Column",
     "RowResults",
+    "column_name",
+    "columns_of",
+    "errors_of",
+    "kinds_of",
     "multi_results",
     "own_names",
     "reasoning_kinds",
@@ -24,6 +30,10 @@ __all__ = [
 ]
 
 
+_Held = TypeVar("_Held")
+
+# Results of a row, whatever the number of questions.
+ROW_RESULTS = ("truncated", "error")
 NO_MASS = "none of the labels has any probability (label mass 0)."
 
 
@@ -214,6 +224,99 @@ def reasoning_kinds(scoring: Scoring, *, with_text: bool) -> dict[str, ResultKin
         if scoring.n_chains > 1:
             kinds |= {"agreement": "float", "standard_error": "float"}
     return kinds
+
+
+class Column(NamedTuple):
+    """A column of results.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n_scored,)
+    scored : ndarray of bool, shape (n_rows,)
+        Which rows have a value.
+    """
+
+    values: npt.NDArray[Any]
+    scored: npt.NDArray[np.bool_]
+
+
+def column_name(question: str, result: str) -> str:
+    """Return the column that holds a result of a question.
+
+    Examples
+    --------
+    >>> column_name("topic", "label"), column_name("topic", "label_mass")
+    ('topic', 'topic.label_mass')
+    >>> column_name("", "label")
+    'label'
+    """
+    if not question or result in ROW_RESULTS:
+        return result
+    return question if result in ("label", "labels") else f"{question}.{result}"
+
+
+def columns_of(results: Mapping[str, RowResults]) -> dict[str, Column]:
+    """Return the columns of all questions, by the questions' names.
+
+    A row is truncated if its text was cut for any of them.
+    """
+    columns: dict[str, Column] = {}
+    for question, each in results.items():
+        for result, values in each.columns.items():
+            name, column = column_name(question, result), Column(values, each.scored)
+            columns[name] = _either(columns.get(name), column)
+    return columns if len(results) == 1 else _rows_last(columns)
+
+
+def kinds_of(questions: Sequence[Mapping[str, ResultKind]]) -> dict[str, ResultKind]:
+    """Return what the columns of all questions hold, those of the row at the end.
+
+    Examples
+    --------
+    >>> topic: dict[str, ResultKind] = {"topic": "str", "truncated": "bool"}
+    >>> list(kinds_of([topic, {"tone": "str", "truncated": "bool"}]))
+    ['topic', 'tone', 'truncated']
+    """
+    if len(questions) == 1:
+        return dict(questions[0])
+    kinds = {name: kind for each in questions for name, kind in each.items()}
+    return _rows_last(kinds)
+
+
+def _rows_last(columns: Mapping[str, _Held]) -> dict[str, _Held]:
+    return {
+        **{name: columns[name] for name in columns if name not in ROW_RESULTS},
+        **{name: columns[name] for name in ROW_RESULTS if name in columns},
+    }
+
+
+def errors_of(results: Mapping[str, RowResults]) -> dict[int, str]:
+    """Return what is wrong with each row for which a question has no answer.
+
+    Where it is not wrong for all questions, each that it concerns is named.
+    """
+    reasons: dict[int, dict[str, str]] = {}
+    for question, each in results.items():
+        for at, reason in each.errors.items():
+            reasons.setdefault(at, {})[question] = reason
+    return {at: _told(reasons[at], len(results)) for at in sorted(reasons)}
+
+
+def _told(reasons: Mapping[str, str], n_questions: int) -> str:
+    texts = dict.fromkeys(reasons.values())
+    if len(texts) == 1 and len(reasons) == n_questions:
+        return next(iter(texts))
+    return " ".join(f"{question}: {reason}" for question, reason in reasons.items())
+
+
+def _either(one: Column | None, other: Column) -> Column:
+    """Return whether either of two booleans is true, for rows that have one."""
+    if one is None:
+        return other
+    found, scored = np.zeros(len(one.scored), dtype=np.bool_), one.scored | other.scored
+    for each in (one, other):
+        found[each.scored] |= each.values
+    return Column(found[scored], scored)
 
 
 def _of_reasoning(

@@ -4,7 +4,7 @@ import asyncio
 import math
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from classify.calibration import PROBE_METHODS, fingerprint_of
 from classify.demo import located
@@ -12,7 +12,14 @@ from classify.encoding import Row, candidate_sets, columns_of
 from classify.engines import generate
 from classify.errors import AnswerError, DataError, InputError, RowError
 from classify.labels import LabelSet
-from classify.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
+from classify.prompted_model import (
+    Encoded,
+    Progress,
+    PromptedModel,
+    Refuse,
+    ScoredRows,
+    score_encoded,
+)
 from classify.prompts.few_shot import check_examples, labelled_examples
 from classify.prompts.probes import (
     content_free_texts,
@@ -25,7 +32,7 @@ from classify.spec import Scoring
 from classify.tracking import TrackedRequest
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["RowScorer", "ScoredRows", "text_error"]
+__all__ = ["RowScorer", "ScoredRows", "encode_together", "text_error"]
 
 # Tokens that are shown, and those of each text that their means are computed from.
 _N_LIKELIEST, _N_TOP = 5, 20
@@ -43,12 +50,15 @@ class RowScorer:
     scoring : Scoring
     fixed : tuple of (str, str), default=()
         Columns of the prompt that are the same for all rows, and are not theirs.
+    question : str, default=""
+        The name of what is asked, if it has one.
     """
 
     model: PromptedModel
     declared: LabelSet | None
     scoring: Scoring
     fixed: tuple[tuple[str, str], ...] = ()
+    question: str = field(default="", compare=False)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -86,14 +96,20 @@ class RowScorer:
             Keep the per-step values that were read.
         """
         candidates = candidate_sets(listed, self.declared)
-        return self.model.score(
-            self.encode(rows, candidates),
+        [scored] = score_encoded(
+            [
+                Encoded(
+                    self.model,
+                    self.encode(rows, candidates),
+                    columns_of(candidates, self.declared),
+                )
+            ],
             make_strategy(self.scoring, track=return_steps),
-            columns_of(candidates, self.declared),
             refuse=refuse,
             progress=progress,
             return_steps=return_steps,
         )
+        return scored
 
     async def ascore(
         self,
@@ -240,6 +256,32 @@ class RowScorer:
                 "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
             )
         return self.declared
+
+
+def encode_together(
+    scorers: Sequence[RowScorer],
+    which: Sequence[int],
+    rows: Sequence[Row | InputError],
+    candidates: Sequence[LabelSet | InputError] | None = None,
+) -> list[ScorablePrompt | InputError]:
+    """Encode rows for several scorers, in their order; see `RowScorer.encode`.
+
+    Parameters
+    ----------
+    scorers : sequence of RowScorer
+    which : sequence of int, length n_texts
+        Which of them each row is for.
+    rows, candidates
+        As in `RowScorer.encode`.
+    """
+    prompts: dict[int, ScorablePrompt | InputError] = {}
+    for one, scorer in enumerate(scorers):
+        at = [place for place, each in enumerate(which) if each == one]
+        if at:
+            some = None if candidates is None else [candidates[each] for each in at]
+            encoded = scorer.encode([rows[each] for each in at], some)
+            prompts |= zip(at, encoded, strict=True)
+    return [prompts[place] for place in range(len(which))]
 
 
 def text_error(at: int, error: RowError) -> RowError:

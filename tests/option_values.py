@@ -21,7 +21,10 @@ LABELS = ",".join(NAMES)
 TEMPLATE = "{text}\\nOne of {labels}:"
 
 # Options that need something which is not here, or which ends the command.
-LEFT_OUT = {"help", "sources", "source", "ray", "workers", "url", "api_key_env"}
+LEFT_OUT = {
+    *("help", "sources", "source", "ray", "workers", "url", "api_key_env"),
+    "question",  # of a task that has several
+}
 
 
 def parameters_of(command):

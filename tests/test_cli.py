@@ -13,7 +13,7 @@ from classify.cli.console import Notes, reported_errors
 from classify.cli.given import Given
 from classify.cli.options import split_labels
 from classify.cli.report import report_summary
-from classify.cli.tables import ShownRow, bars, results_table
+from classify.cli.tables import Shown, ShownRow, bars, results_table
 from classify.cli.task import task_of
 from classify.engines.speculation import SpeculationFigures
 from classify.errors import (
@@ -433,11 +433,10 @@ def test_bars_are_sorted_and_to_scale(capsys):
 
 
 def test_the_table_shows_what_is_special_about_a_row(capsys):
-    nan = float("nan")
     rows = [
-        ShownRow("a [b]text[/b]", "billing", 0.987, 1.0, 0.0, False, ""),
-        ShownRow("b", "shipping", 0.5, 0.25, 0.2, True, ""),
-        ShownRow("", nan, nan, nan, nan, None, "there is no text."),
+        ShownRow("a [b]text[/b]", {"": Shown("billing", 0.987, 1.0, 0.0, False, "")}),
+        ShownRow("b", {"": Shown("shipping", 0.5, 0.25, 0.2, True, "")}),
+        ShownRow("", {"": Shown(None, None, None, None, None, "there is no text.")}),
     ]
     Console(width=64).print(results_table(rows, 64))
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [

@@ -11,9 +11,9 @@ from classify.errors import ConfigError, InputError, LabelError, PromptError
 CONFIGS = Path(__file__).parents[1] / "configs"
 KEYS = (
     "labels, prompt, verbalizer, strategy, tolerance, max_reasoning_tokens, n_chains, "
-    "chain_temperature, chain_seed, calibration, text_column, labels_column, model, "
-    "engine, dtype, device, batch_size, revision, trust_remote_code, speculation, "
-    "engine_options"
+    "chain_temperature, chain_seed, calibration, questions, text_column, "
+    "labels_column, model, engine, dtype, device, batch_size, revision, "
+    "trust_remote_code, speculation, engine_options"
 )
 
 
@@ -115,7 +115,8 @@ calibration: calibration.json
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_task_files_of_the_repository_are_valid(config):
-    assert len(Task.from_yaml(config).labels) >= 2
+    parts = Task.from_yaml(config).by_question()
+    assert all(len(part.labels) >= 2 for part in parts.values())
 
 
 def test_the_task_file_for_vllm_says_what_runs_it():

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from classify import ZeroShotClassifier
+from classify.asked import AskedQuestion
 from classify.demo import located
 from classify.errors import EngineError, ModelLoadError
-from classify.jobs import JobWatcher, open_table
+from classify.jobs import Classification, JobWatcher, open_table
 from classify.jobs.ray import classify_dataset, ray_pool
 from classify.jobs.ray.cluster import joined_cluster
 from tests.toy_jobs import csv_of, job_of, run
@@ -143,6 +144,20 @@ def test_the_output_is_that_of_a_job_without_ray(
     assert outcome.is_complete
     assert outcome.summary.n_rows == 194
     assert len(nodes) == min(2, n_workers)
+
+
+def test_several_questions(cluster, source, tmp_path):
+    labels = {"topic": ["billing", "shipping"], "tone": ["calm", "angry"]}
+    asked = Classification(
+        questions=tuple(
+            AskedQuestion(name=name, classifier=classifier().set_params(labels=each))
+            for name, each in labels.items()
+        )
+    )
+    run(source, tmp_path / "whole.csv", asked, part_rows=100)
+    pool = ray_pool(address=cluster.address, n_workers=1)
+    run(source, tmp_path / "out.csv", asked, part_rows=100, pool=pool)
+    assert contents(tmp_path / "out.csv") == contents(tmp_path / "whole.csv")
 
 
 def test_a_worker_that_is_killed_changes_nothing(cluster, source, whole, tmp_path):

@@ -243,7 +243,7 @@ def test_labels_of_each_row_and_a_cache(tmp_path, declared):
     assert warm == (tmp_path / "cold.csv").read_bytes()
     frame = pd.read_csv(tmp_path / "warm.csv")
     listed = [row[1].split("|") for row in rows[:4]]
-    expected = job.classifier.predict(
+    expected = job.questions[0].classifier.predict(
         frame["text"].tolist(),
         labels=[*listed, ["x", "y"], ["y", "x"], ["z", "w"]],
     )
@@ -444,7 +444,7 @@ def test_a_job_resumed_on_another_day_asks_with_the_date_it_began_with(tmp_path)
     source = csv_of(tmp_path / "in.csv", [[f"text {at}"] for at in range(4)])
     output = tmp_path / "out.csv"
     with pytest.raises(EngineError):
-        run(source, output, make_job(dies=True).dated("2026-03-01"), part_rows=1)
+        run(source, output, make_job(dies=True).dated({"": "2026-03-01"}), part_rows=1)
     began = len(prompts)
     assert run(source, output, make_job(dies=False)).is_complete
     assert len(prompts) > began
@@ -459,10 +459,10 @@ def test_scores_of_another_day_are_not_those_of_today(tmp_path):
     )
     job = job_of(classifier)
     first, same, other = (
-        score_digest(job.dated(day).classifier.scorer())
+        score_digest(job.dated({"": day}).scorers()[0])
         for day in ("2026-03-01", "2026-03-01", "2026-03-02")
     )
     assert first == same
     assert first != other
     undated = job_of()
-    assert undated.dated("") is undated
+    assert undated.dated({}) == undated

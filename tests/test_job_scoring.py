@@ -48,11 +48,11 @@ class Run(JobWatcher):
         self._chunks = open_table(pd.DataFrame({"text": texts})).chunks(n_rows)
         stopping = stopping or (lambda: False)
         self._scheduler = Scheduler(
-            scorer,
+            [scorer],
             RowColumns(),
-            digest=score_digest(scorer),
+            digests=[score_digest(scorer)],
             store=store,
-            pool=LocalPool(scorer, stopping),
+            pool=LocalPool([scorer], stopping),
             watcher=self,
             stopping=stopping,
         )
@@ -91,8 +91,8 @@ def test_scores_are_those_of_the_classifier():
     assert [each.chunk.cells("text") for each in chunks] == [
         *(texts[:3], texts[3:6], texts[6:])
     ]
-    assert [each.errors for each in chunks] == [{2: NO_TEXT}, {}, {}]
-    values = np.concatenate([each.scores.values for each in chunks])
+    assert [each.answers[0].errors for each in chunks] == [{2: NO_TEXT}, {}, {}]
+    values = np.concatenate([each.answers[0].scores.values for each in chunks])
     assert values == pytest.approx(expected([*texts[:2], *texts[3:]]), abs=1e-12)
     assert (run.n_rows, run.n_taken) == (7, 3)
 
@@ -114,10 +114,10 @@ def test_an_asynchronous_engine_changes_nothing(texts, n_rows, seed, window):
         pairs = zip(run.score(), other.score(), strict=True)
         for one, two in pairs:
             assert one.chunk.cells("text") == two.chunk.cells("text")
-            assert one.errors == two.errors
+            assert one.answers[0].errors == two.answers[0].errors
             for name in ("values", "lower", "upper", "unresolved", "n_reads"):
-                found = getattr(one.scores, name)
-                assert np.array_equal(found, getattr(two.scores, name))
+                found = getattr(one.answers[0].scores, name)
+                assert np.array_equal(found, getattr(two.answers[0].scores, name))
     assert Counter(asked(used)) == Counter(set(texts) - {""})
     assert run.n_rows == other.n_rows == len(texts)
     assert run.n_tokens == other.n_tokens
@@ -131,7 +131,7 @@ def test_a_text_in_flight_is_not_asked_again():
     with scored(scattered, texts) as run:
         chunks = list(run.score())
     assert sorted(asked(used)) == ["a", "b", "c", "slow"]
-    values = np.concatenate([each.scores.values for each in chunks])
+    values = np.concatenate([each.answers[0].scores.values for each in chunks])
     assert np.array_equal(values, expected(texts))
     assert run.n_rows == 8
 
@@ -157,7 +157,7 @@ def test_no_engine_is_asked_where_nothing_is_to_be_asked():
     used = engine()
     with scored(used, ["", " ", "", ""]) as run:
         chunks = list(run.score())
-    assert [len(each.scores) for each in chunks] == [0, 0]
+    assert [len(each.answers[0].scores) for each in chunks] == [0, 0]
     assert used.n_requests == 0
 
 
@@ -173,7 +173,7 @@ def test_what_an_engine_answered_before_it_failed_is_kept(asynchronous):
             list(run.score())
         second = engine(window=1)
         chunks = list(Run(second, texts, store, n_rows=6).score())
-    values = np.concatenate([each.scores.values for each in chunks])
+    values = np.concatenate([each.answers[0].scores.values for each in chunks])
     assert np.array_equal(values, expected(texts))
     # In flight with the text that failed is at most one other.
     assert run.n_rows >= 8
@@ -193,7 +193,7 @@ def test_what_is_in_flight_at_a_stop_is_kept(n_times):
         chunks = list(Run(second, texts, store, n_rows=4).score())
     assert n_done <= len(asked(first)) <= n_times
     assert sorted([*asked(first), *asked(second)]) == sorted(texts)
-    values = np.concatenate([each.scores.values for each in chunks])
+    values = np.concatenate([each.answers[0].scores.values for each in chunks])
     assert np.array_equal(values, expected(texts))
 
 
@@ -231,7 +231,7 @@ def test_after_a_stop_only_what_was_begun_is_finished():
     n_tokens = sum(len(prompt.token_ids) for prompt in prompts)
     assert run.n_tokens + again.n_tokens == n_tokens
     alone = scorer.score(rows).scores.values
-    np.testing.assert_allclose(chunk.scores.values, alone, atol=1e-4)
+    np.testing.assert_allclose(chunk.answers[0].scores.values, alone, atol=1e-4)
 
 
 def test_a_consumer_that_fails_loses_nothing_that_landed():
@@ -260,7 +260,7 @@ def test_damaged_scores_are_computed_again():
         # One is cut off, one has as many bytes but is of other labels.
         store.put_many([(keys[0], b"short"), (keys[2], bytes(72))])
         [found] = Run(first, texts, store, n_rows=4).score()
-    assert np.array_equal(found.scores.values, expected(texts))
+    assert np.array_equal(found.answers[0].scores.values, expected(texts))
     assert asked(first) == texts
 
 
@@ -285,8 +285,8 @@ def test_a_text_that_does_not_fit_is_an_error_in_each_of_its_rows():
         used = ScatteredEngine(engine(context_length=60), 0)
         run = Run(used, [long, "a", "b", long, long], store, prompt=template)
         chunks = list(run.score())
-    assert [list(each.errors) for each in chunks] == [[0], [1], [0]]
-    [reason] = {each for chunk in chunks for each in chunk.errors.values()}
+    assert [list(each.answers[0].errors) for each in chunks] == [[0], [1], [0]]
+    [reason] = {each for chunk in chunks for each in chunk.answers[0].errors.values()}
     assert reason.endswith("or allow it to be cut (too_long: truncate).")
     assert (run.n_rows, asked(used)) == (5, ["a", "b"])
 
@@ -305,12 +305,15 @@ def test_what_came_before_a_chunk_does_not_move_a_digit():
         scorer.model.load_engine().free_memory()
         with ScoreStore.temporary() as store:
             run = Scheduler(
-                scorer,
+                [scorer],
                 RowColumns(),
-                digest=digest,
+                digests=[digest],
                 store=store,
-                pool=LocalPool(scorer),
+                pool=LocalPool([scorer]),
             )
-            return [each.scores.values.tolist() for each in run.score(enumerate(some))]
+            return [
+                each.answers[0].scores.values.tolist()
+                for each in run.score(enumerate(some))
+            ]
 
     assert values(chunks)[1] == values(chunks[1:])[0]

@@ -63,7 +63,7 @@ def job_over(url):
         engine="server",
         engine_options={"url": url, "self_test": False},
     )
-    return Classification(
+    return Classification.of(
         classifier=classifier, columns=RowColumns(text="text"), probabilities=True
     )
 

@@ -420,16 +420,12 @@ def job_over(server, **options):
             **options,
         },
     )
-    return Classification(classifier=classifier, columns=RowColumns(text="text"))
+    return Classification.of(classifier=classifier, columns=RowColumns(text="text"))
 
 
 def ids_of(job, text):
     """Return a run of tokens by which a prompt is known that has a text."""
-    tokenizer = (
-        job.classifier.scorer()
-        .model.space(job.classifier.scorer().declared)
-        .prompt.tokenizer
-    )
+    tokenizer = job.scorers()[0].model.space(job.scorers()[0].declared).prompt.tokenizer
     return list(tokenizer.encode_text(text))
 
 

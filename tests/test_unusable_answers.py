@@ -317,7 +317,7 @@ def test_a_worker_gives_the_reason_in_place_of_scores():
     scorer = spoiled().scorer()
     keys = [b"%d" % at for at in range(len(TEXTS))]
     texts = Texts(keys, [{"text": text} for text in TEXTS], None)
-    records = score_texts(scorer, texts).records
+    records = score_texts([scorer], texts).records
     assert [each if isinstance(each := records[key], str) else "" for key in keys] == (
         expected_errors()
     )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from classify.cli.console import Notes
+from classify.cli.decisions import about
 from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
@@ -27,14 +28,23 @@ _THINKING = {
 
 def print_labels(task: Task, notes: Notes, *, as_json: bool) -> None:
     """Find the tokens of a task's labels, and print them."""
-    declared_labels(task)  # refuses a task without any
+    parts = task.by_question()
+    for part in parts.values():
+        declared_labels(part)  # refuses a task without any
     if task.model.model == "demo":
         notes.note("Using the bundled demo model's tokenizer: choose with --model.")
     with notes.waiting("Loading the tokenizer …"):
-        audit = task.classifier().audit()
+        audits = {}
+        for name, part in parts.items():
+            with about(name):
+                audits[name] = part.classifier().audit()
     if as_json:
-        print_json(_as_json(audit))
-    else:
+        named = {name: _as_json(each) for name, each in audits.items()}
+        print_json(named.get("") or {"questions": named})
+        return
+    for name, audit in audits.items():
+        if name:
+            notes.results(in_files=80).print(f"\n{name}", style="bold", markup=False)
         _print(audit, notes)
 
 

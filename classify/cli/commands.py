@@ -16,7 +16,7 @@ from classify.cli.decisions import DecisionOptions
 from classify.cli.fitting import EvaluateOptions, FitOptions, TrackOptions, TuneOptions
 from classify.cli.given import Given
 from classify.cli.groups import JobOptions, OneText, Reading, is_stream
-from classify.cli.task import task_of, task_options
+from classify.cli.task import question_of, task_of, task_options
 from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
 from classify.spec import Generation
@@ -34,6 +34,7 @@ __all__ = [
 
 _LABELS = task_options("labels", "labels_file", "task")
 _LABELS_COLUMN = task_options("labels_column")
+_QUESTION = task_options("question")
 _TEXT_COLUMN = task_options("text_column")
 _CALIBRATION = task_options("calibration")
 _ASKING = task_options(panels=("Model", "Prompt", "Scoring"))
@@ -155,9 +156,10 @@ def predict(
     else:
         _check_text(given, one)
     task = task_of(given)
-    used = {"a calibration is used": task.calibration is not None}
+    parts = task.by_question().values()
+    used = {"a calibration is used": any(each.calibration for each in parts)}
     refuse_unused(given, task_facts(task) | used)
-    rules = decisions.rules(task)
+    rules = decisions.rules_of(task)
     if not sources:
         from classify.cli.single_text import predict_text
 
@@ -234,6 +236,7 @@ model: without labels, the one whose predictions say most about the text; with
 writes it to a task file. (classify demo --files writes the example's files.)
 """,
     *_LABELS,
+    *_QUESTION,
     *_TEXT_COLUMN,
     *_ASKING,
 )
@@ -248,7 +251,7 @@ def tune(
     reading: Reading,
 ) -> None:
     """Find the prompt that suits the model, on some dozens of texts."""
-    task = task_of(given)
+    task = question_of(given)
     refuse_unused(given, task_facts(task))
     written = {"an output is written": options.output is not None}
     refuse_unused(given, reading.facts([source]) | written)
@@ -274,6 +277,7 @@ says, and the calibration corrects that. With --labels-column, where each row
 has candidates of its own, the temperature depends on their number.
 """,
     *_LABELS,
+    *_QUESTION,
     *_LABELS_COLUMN,
     *_TEXT_COLUMN,
     *_ASKING,
@@ -287,7 +291,7 @@ def calibrate(
     reading: Reading,
 ) -> None:
     """Learn from labelled texts how far probabilities can be trusted."""
-    task = task_of(given)
+    task = question_of(given)
     options = options.for_task(task)
     refuse_unused(given, task_facts(task) | options.facts())
     wishes = options.wishes(any_labels=task.labels is None)
@@ -312,6 +316,7 @@ report.json and predictions.csv. Use other rows than you calibrated on.
 (classify demo --files and the example of classify calibrate write the files.)
 """,
     *_LABELS,
+    *_QUESTION,
     *_LABELS_COLUMN,
     *_TEXT_COLUMN,
     *_CALIBRATION,
@@ -327,7 +332,7 @@ def evaluate(
     decisions: DecisionOptions,
 ) -> None:
     """Measure labels and probabilities on labelled texts."""
-    task = task_of(given)
+    task = question_of(given)
     used = {"a calibration is used": task.calibration is not None}
     refuse_unused(given, task_facts(task) | used)
     rules = decisions.rules(task)

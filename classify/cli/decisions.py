@@ -1,10 +1,12 @@
 """What is decided from probabilities: the options, and the rules that they ask for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-from classify.errors import ConfigError
+from classify.errors import ConfigError, InputError
 from classify.parameters import BOOLEAN, Setting, number
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from classify.config import Task
     from classify.decision import SelectiveClassifier, SplitConformalSets
 
-__all__ = ["SHARE", "DecisionOptions", "Rules"]
+__all__ = ["SHARE", "DecisionOptions", "Rules", "about"]
 
 SHARE = number("above 0 and below 1", lambda value: 0.0 < value < 1.0)
 _PROBABILITY = number("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
@@ -78,6 +80,14 @@ class DecisionOptions:
         ),
     ] = None
 
+    def rules_of(self, task: "Task") -> dict[str, Rules]:
+        """Return what is to be decided for each question; see `rules`."""
+        rules = {}
+        for name, part in task.by_question().items():
+            with about(name):
+                rules[name] = self.rules(part)
+        return rules
+
     def rules(self, task: "Task") -> Rules:
         """Return what is to be decided, or raise ConfigError; no model is loaded."""
         if self.threshold is not None and self.target_risk is not None:
@@ -112,6 +122,17 @@ class DecisionOptions:
                     f"{option} needs labelled texts: fit it with classify calibrate … "
                     f"{option} {value:g}, and give the file as --calibration."
                 )
+
+
+@contextmanager
+def about(question: str) -> Iterator[None]:
+    """Name the question that an error is about, if it has a name."""
+    try:
+        yield
+    except InputError as error:
+        if not question:
+            raise
+        raise type(error)(f"Question {question!r}: {error}") from error
 
 
 def _loaded(path: str) -> "Artefact":

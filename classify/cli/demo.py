@@ -27,7 +27,12 @@ def classify_tickets(notes: Notes) -> None:
     # What "auto" takes on a GPU takes longer to start than the tickets take.
     task = Task.parse({"labels": list(TICKET_LABELS), "engine": fallback().name})
     predict_table(
-        task, Rules(), [str(tickets_csv())], Reading(), JobOptions(as_table=True), notes
+        task,
+        {"": Rules()},
+        [str(tickets_csv())],
+        Reading(),
+        JobOptions(as_table=True),
+        notes,
     )
     notes.say("\nThe same with files of your own, beginning with the demo's:\n")
     notes.show("  classify demo --files")

@@ -3,10 +3,11 @@
 from classify.artefact import Artefact
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
+from classify.cli.decisions import about
 from classify.config import Task
 from classify.tables.table import Table
 
-__all__ = ["load_classifier", "with_text_column"]
+__all__ = ["load_classifier", "load_classifiers", "with_text_column"]
 
 
 def with_text_column(
@@ -22,7 +23,10 @@ def with_text_column(
     beside : str, default=None
         The column with the true labels.
     """
-    if "text_column" in task.given or "text" not in task.prompt.fields:
+    parts = task.by_question().values()
+    if "text_column" in task.given or all(
+        "text" not in each.prompt.fields for each in parts
+    ):
         return task
     column = table.only_column(beside)
     if column is None or column == task.text_column:
@@ -33,9 +37,16 @@ def with_text_column(
 
 
 def load_classifier(
-    task: Task, notes: Notes, *, force: bool = False, with_engine: bool = True
+    task: Task, notes: Notes, *, force: bool = False
 ) -> ZeroShotClassifier:
-    """Check labels and calibration against the tokenizer, then load the model.
+    """Load the classifier of a task with one question; see `load_classifiers`."""
+    return load_classifiers(task, notes, force=force)[""]
+
+
+def load_classifiers(
+    task: Task, notes: Notes, *, force: bool = False, with_engine: bool = True
+) -> dict[str, ZeroShotClassifier]:
+    """Check labels and calibrations against the tokenizer, then load the model.
 
     Parameters
     ----------
@@ -45,31 +56,44 @@ def load_classifier(
         Take a calibration that was fitted on something else.
     with_engine : bool, default=True
         Load the model here; False where others do.
+
+    Returns
+    -------
+    dict of str to ZeroShotClassifier
+        One for each question, over one model.
     """
     if task.model.model == "demo":
         notes.note(
             "Using the bundled demo model, for trying out only: choose a model with "
             "--model."
         )
-    classifier = task.classifier()
+    classifiers = {}
     with notes.waiting("Loading the tokenizer …"):
-        if task.labels is not None:
-            classifier.audit()
-        if task.calibration is not None:
-            artefact = Artefact.load(
-                task.calibration,
-                fingerprint=classifier.scorer().fingerprint(),
-                force=force,
-            )
-            classifier.set_params(calibrator=artefact.calibrator)
+        for name, part in task.by_question().items():
+            with about(name):
+                classifiers[name] = _checked_classifier(part, force=force)
     if not with_engine:
-        return classifier
+        return classifiers
     with notes.waiting(f"Loading the model {task.model.model} …"):
-        engine = classifier.load_engine()
+        engine = next(iter(classifiers.values())).load_engine()
     notes.note(
         f"Engine {engine.name}{_why(task, engine.name)}, context of "
         f"{engine.context_length} tokens."
     )
+    return classifiers
+
+
+def _checked_classifier(task: Task, *, force: bool) -> ZeroShotClassifier:
+    classifier = task.classifier()
+    if task.labels is not None:
+        classifier.audit()
+    if task.calibration is not None:
+        artefact = Artefact.load(
+            task.calibration,
+            fingerprint=classifier.scorer().fingerprint(),
+            force=force,
+        )
+        classifier.set_params(calibrator=artefact.calibrator)
     return classifier
 
 

@@ -10,7 +10,7 @@ from classify.doubts import MAX_DOUBTFUL_MASS
 from classify.encoding import Row
 from classify.engines.speculation import SpeculationFigures
 from classify.errors import AnswerError, EngineError, InputError
-from classify.jobs import Classification, Outcome, estimate_job
+from classify.jobs import Classification, Outcome, Summary, estimate_job
 from classify.labels import LabelSet
 from classify.markup import readable_piece
 from classify.scored_rows import RowScorer
@@ -46,12 +46,8 @@ def report_summary(
         notes.say(_counts(outcome))
     else:
         notes.say("The input has a header but no rows.")
-    for name, counts in (
-        ("Labels", summary.label_counts),
-        ("Abstained", summary.abstained),
-    ):
-        if counts:
-            notes.say(f"{name}: {_shares(counts)}.")
+    for question, each in (summary.questions or {"": summary}).items():
+        _report_labels(question, each, notes)
     if speculation is not None:
         notes.say(_drafts(speculation))
     for name, own in renamed.items():
@@ -73,6 +69,20 @@ def report_summary(
         )
     where = "the column error" if outcome.errors is None else str(outcome.errors)
     warn_of_rows(summary.reasons, notes, "without a label", where=f"; see {where}")
+
+
+def _report_labels(question: str, summary: Summary, notes: Notes) -> None:
+    """Say how many rows got each label, for a question."""
+    of = f" of {question}" if question else ""
+    for name, counts in (
+        ("Labels", summary.label_counts),
+        ("Abstained", summary.abstained),
+    ):
+        if counts:
+            mass = (
+                f"; mean label mass {summary.mean_label_mass:.2f}" if question else ""
+            )
+            notes.say(f"{name}{of}: {_shares(counts)}{mass}.")
 
 
 def report_likeliest(
@@ -130,7 +140,7 @@ def _counts(outcome: Outcome) -> str:
         parts.append(f"{summary.abstained.total():,} abstained")
     if summary.n_set_aside:
         parts.append(f"{summary.n_set_aside:,} set aside")
-    if summary.n_scored:
+    if summary.n_scored and not summary.questions:
         parts.append(f"mean label mass {summary.mean_label_mass:.2f}")
     return f"{parts[0]}: {', '.join(parts[1:])}."
 

@@ -2,75 +2,115 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
+from rich.text import Text
 
+from classify.asked import AskedQuestion, ask
 from classify.cells import no_text, text_of
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
-from classify.cli.loading import load_classifier
+from classify.cli.loading import load_classifiers
 from classify.cli.report import report_likeliest
 from classify.cli.tables import bars
 from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
-from classify.errors import AnswerError, ConfigError, DataError, InputError
-from classify.frames import candidates_of_frame
+from classify.errors import ConfigError, DataError
+from classify.label_names import join_names, need_json
 from classify.results import reasoning_kinds
 
 __all__ = ["predict_text"]
 
 
 def predict_text(
-    task: Task, rules: Rules, text: str | None, notes: Notes, *, as_json: bool
+    task: Task,
+    rules: Mapping[str, Rules],
+    text: str | None,
+    notes: Notes,
+    *,
+    as_json: bool,
 ) -> None:
     """Classify a text, or stdin, and print its probabilities."""
-    labels = declared_labels(task)
+    parts = task.by_question()
+    for part in parts.values():
+        declared_labels(part)
+        _check_fields(part)
+    if text is None:
+        if sys.stdin.isatty():
+            notes.note("Reading one text from the keyboard; end it with Ctrl-D.")
+        text = _stdin_text()
+    text = _checked(text)
+    force = any(each.force for each in rules.values())
+    classifiers = load_classifiers(task, notes, force=force)
+    questions = [
+        AskedQuestion(
+            name=name,
+            classifier=classifier,
+            selective=rules[name].selective,
+            sets=rules[name].sets,
+        )
+        for name, classifier in classifiers.items()
+    ]
+    rows = [{"text": text}]
+    # There is one text: no row to name, and none to go on with.
+    results = ask(
+        questions,
+        [rows] * len(questions),
+        refuse=lambda _, error: type(error)(str(error)),
+        probabilities=True,
+        reasoning=True,
+    )
+    answers = {
+        name: _answer(each.columns, parts[name]) for name, each in results.items()
+    }
+    if as_json or not sys.stdout.isatty():
+        named = answers if "" not in answers else {}
+        print_json(
+            {"text": text}
+            | answers.get("", {})
+            | ({"questions": named} if named else {})
+        )
+    else:
+        for name, answer in answers.items():
+            if name:
+                notes.results().print(Text(name, style="bold"))
+            _show(answer, notes)
+    for question in questions:
+        mass = answers[question.name]["label_mass"]
+        report_likeliest(question.scorer(), rows, mass, notes)
+
+
+def _check_fields(task: Task) -> None:
     columns = [name for name in task.prompt.fields if name != "text"]
     if columns:
         raise ConfigError(
             f"The prompt needs the columns {', '.join(map(repr, columns))}, and a text "
             "alone has none: name a file that has them."
         )
-    if text is None:
-        if sys.stdin.isatty():
-            notes.note("Reading one text from the keyboard; end it with Ctrl-D.")
-        text = _stdin_text()
-    text = _checked(text)
-    classifier = load_classifier(task, notes, force=rules.force)
-    try:
-        frame = classifier.classify_frame(
-            pd.DataFrame({"text": [text]}),
-            probabilities=True,
-            selective=rules.selective,
-            sets=rules.sets,
-        )
-    except (InputError, AnswerError) as error:
-        # There is one text: no row to name, and none to go on with.
-        raise error.__cause__ or error from None
-    row = frame.iloc[0]
-    result: dict[str, Any] = {
-        "text": text,
+
+
+def _answer(columns: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Return what is printed of the answer to a question."""
+    row = {name: values.tolist()[0] for name, values in columns.items()}
+    decided = ("abstained", "label_set")
+    thoughts = reasoning_kinds(task.scoring, with_text=True)
+    return {
         "label": None if row.get("abstained") else row["label"],
         "probability": row["probability"],
-        **frame.filter(["abstained"]).iloc[0],
-        **_listed_sets(frame),
-        "probabilities": {name: row[f"p({name})"] for name in labels.names},
+        **{name: row[name] for name in decided if name in row},
+        "probabilities": {
+            label: row[f"p({label})"] for label in declared_labels(task).names
+        },
         "label_mass": row["label_mass"],
         "unresolved": row["unresolved"],
-        "truncated": bool(row["truncated"]),
+        "truncated": row["truncated"],
+        **{name: row[name] for name in thoughts},
     }
-    thoughts = reasoning_kinds(task.scoring, with_text=True)
-    result |= {name: frame[name].tolist()[0] for name in thoughts}
-    if as_json or not sys.stdout.isatty():
-        print_json(result)
-    else:
-        _show(result, frame, notes)
-    report_likeliest(classifier.scorer(), [{"text": text}], row["label_mass"], notes)
 
 
-def _show(result: dict[str, Any], frame: pd.DataFrame, notes: Notes) -> None:
+def _show(result: Mapping[str, Any], notes: Notes) -> None:
     """Show a result for people, with a bar for each label."""
     console = notes.results()
     if "reasoning" in result:
@@ -79,21 +119,14 @@ def _show(result: dict[str, Any], frame: pd.DataFrame, notes: Notes) -> None:
     console.print(bars(result["probabilities"], console))
     if result.get("abstained"):
         console.print(f"No label: {result['abstained']}.")
-    if "label_set" in frame:
-        console.print(f"Set: {frame['label_set'].iloc[0]}")
+    if "label_set" in result:
+        names = result["label_set"]
+        console.print(f"Set: {join_names(names, as_json=need_json(names))}")
     cut = "; the text was cut to fit the model" if result["truncated"] else ""
     notes.note(
         f"label mass {result['label_mass']:.4f}, unresolved "
         f"{result['unresolved']:.2g}{cut}"
     )
-
-
-def _listed_sets(frame: pd.DataFrame) -> dict[str, Any]:
-    if "label_set" not in frame:
-        return {}
-    (names,) = candidates_of_frame(frame, "label_set") or ((),)
-    # An empty cell is the empty set.
-    return {"label_set": () if isinstance(names, InputError) else names}
 
 
 def _checked(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import typer
 
+from classify.asked import AskedQuestion
 from classify.cli.choosing import choose_prompt
 from classify.cli.console import Notes, Progress
 from classify.cli.decisions import Rules
@@ -17,7 +18,7 @@ from classify.cli.groups import JobOptions, Reading, is_stream
 from classify.cli.interruption import graceful_interruption
 from classify.cli.job_log import JobLog, Watchers
 from classify.cli.job_progress import JobProgress
-from classify.cli.loading import load_classifier, with_text_column
+from classify.cli.loading import load_classifiers, with_text_column
 from classify.cli.overwriting import check_log, check_rows, replacing
 from classify.cli.report import (
     N_ASKED,
@@ -25,7 +26,7 @@ from classify.cli.report import (
     report_likeliest,
     report_summary,
 )
-from classify.cli.tables import ShownRow, on_one_line, results_table
+from classify.cli.tables import Shown, ShownRow, on_one_line, results_table
 from classify.cli.task import declared_labels
 from classify.cli.terminal import streams_elsewhere, visible
 from classify.config import Task
@@ -48,6 +49,8 @@ from classify.jobs import (
     stream_rows,
 )
 from classify.jobs.chunk_texts import ChunkTexts
+from classify.results import column_name
+from classify.scored_rows import RowScorer
 from classify.tables.table import Table
 
 __all__ = ["predict_table"]
@@ -58,7 +61,7 @@ _MAX_SHOWN = 500
 
 def predict_table(
     task: Task,
-    rules: Rules,
+    rules: Mapping[str, Rules],
     sources: Sequence[str],
     reading: Reading,
     options: JobOptions,
@@ -67,18 +70,25 @@ def predict_table(
     """Classify a table; write or show it; report what became of its rows."""
     limit = None if options.max_errors is None else ErrorLimit.parse(options.max_errors)
     table = reading.table(sources)
-    is_auto = task.prompt.is_auto
+    is_auto = any(part.prompt.is_auto for part in task.by_question().values())
     if is_auto:
         _check_auto(task, options)
         task = replace(task, prompt=task.prompt.without_auto())
     task = with_text_column(task, table, notes)
+    questions = [
+        AskedQuestion(
+            name=name,
+            classifier=part.classifier(),
+            selective=rules[name].selective,
+            sets=rules[name].sets,
+        )
+        for name, part in task.by_question().items()
+    ]
     job = Classification(
-        classifier=task.classifier(),
+        questions=tuple(questions),
         columns=RowColumns(text=task.text_column, labels=task.labels_column),
         probabilities=options.probabilities,
         reasoning=options.reasoning,
-        selective=rules.selective,
-        sets=rules.sets,
         reading=reading.selection,
     )
     job.check(table)
@@ -90,13 +100,19 @@ def predict_table(
         if options.log_json is not None:
             check_log(options.log_json)
             log = stack.enter_context(JobLog(options.log_json))
-        classifier = load_classifier(
-            task, notes, force=rules.force, with_engine=options.ray is None
+        classifiers = load_classifiers(
+            task,
+            notes,
+            force=any(each.force for each in rules.values()),
+            with_engine=options.ray is None,
         )
         if is_auto:
             folder = _folder_of(options)
-            choose_prompt(classifier, job.columns, table, folder, notes)
-        job = job.with_classifier(classifier)
+            choose_prompt(classifiers[""], job.columns, table, folder, notes)
+        loaded = [
+            replace(each, classifier=classifiers[each.name]) for each in questions
+        ]
+        job = replace(job, questions=tuple(loaded))
         if options.dry_run:
             report_estimate(job, table, notes)
             return
@@ -106,7 +122,9 @@ def predict_table(
         gc.freeze()
         gc.set_threshold(100_000, 50, 50)
         interruption = stack.enter_context(graceful_interruption(notes))
-        engine = None if options.ray is not None else classifier.load_engine()
+        engine = None
+        if options.ray is None:
+            engine = loaded[0].classifier.load_engine()
         progress = stack.enter_context(
             JobProgress(notes, lambda: _speculation_figures(engine))
         )
@@ -128,6 +146,11 @@ def predict_table(
 
 def _check_auto(task: Task, options: JobOptions) -> None:
     """Refuse what a prompt that is chosen on the first texts cannot be used with."""
+    if task.questions:
+        raise ConfigError(
+            "--template auto chooses the prompt of one question: choose those of "
+            "several with classify tune --question NAME first."
+        )
     declared_labels(task)
     if options.ray is not None or task.calibration is not None:
         other = "--calibration" if options.ray is None else "--ray"
@@ -204,10 +227,13 @@ def _report(
         speculation=_speculation_figures(engine),
     )
     summary = outcome.summary
-    is_doubtful = summary.n_scored and summary.mean_label_mass < MAX_DOUBTFUL_MASS
-    if is_doubtful and engine is not None and table.resumable:
-        with suppress(InputError):  # the input may be gone by now
-            _report_likeliest(job, table, summary.mean_label_mass, notes)
+    if engine is not None and table.resumable:
+        for scorer in job.scorers():
+            counts = summary.questions.get(scorer.question, summary)
+            mass = counts.mean_label_mass
+            if counts.n_scored and mass < MAX_DOUBTFUL_MASS:
+                with suppress(InputError):  # the input may be gone by now
+                    _report_likeliest(scorer, job.columns, table, mass, notes)
     if where is not None:
         notes.say(f"Written to {where}.")
     if outcome.errors is not None:
@@ -219,13 +245,12 @@ def _report(
 
 
 def _report_likeliest(
-    job: Classification, table: Table, label_mass: float, notes: Notes
+    scorer: RowScorer, columns: RowColumns, table: Table, mass: float, notes: Notes
 ) -> None:
     """Say what the model begins its answers to the first rows with."""
     chunk = next(table.chunks(N_ASKED))
-    scorer = job.classifier.scorer()
-    texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
-    report_likeliest(scorer, texts.rows, label_mass, notes, candidates=texts.candidates)
+    texts = ChunkTexts.of(chunk, scorer, columns, b"")
+    report_likeliest(scorer, texts.rows, mass, notes, candidates=texts.candidates)
 
 
 def _report_stop(outcome: Outcome, table: Table, notes: Notes) -> None:
@@ -301,9 +326,10 @@ class _ShownTable:
     def __call__(self, job: Classification, table: Table, run: JobRun) -> Outcome:
         own = job.kinds(table.columns)
         names = dict(zip(job.kinds([]), own, strict=True))
+        questions = [each.name for each in job.questions]
         try:
             outcome = stream_rows(
-                job, table, lambda chunk: self._add(chunk, names), run=run
+                job, table, lambda chunk: self._add(chunk, names, questions), run=run
             )
         except EngineError:
             # What an engine finished before it failed is right, and was paid for.
@@ -312,20 +338,34 @@ class _ShownTable:
         self._print()
         return outcome
 
-    def _add(self, classified: ClassifiedChunk, names: dict[str, str]) -> None:
+    def _add(
+        self,
+        classified: ClassifiedChunk,
+        names: dict[str, str],
+        questions: Sequence[str],
+    ) -> None:
         chunk = classified.chunk
         wanted = self._text_column
         texts = chunk.cells(wanted if wanted in chunk.columns else chunk.columns[0])
         n_rows = len(chunk)
         empty: list[Any] = [None] * n_rows
-        cells = [
-            classified.results.get(names.get(field, ""), empty)
-            for field in ShownRow._fields[1:]
+        answers = [
+            [
+                classified.results.get(
+                    names.get(column_name(question, field), ""), empty
+                )
+                for field in Shown._fields
+            ]
+            for question in questions
         ]
         room = max(0, _MAX_SHOWN - len(self._rows))
         self._n_left_out += max(0, n_rows - room)
-        for text, *values in list(zip(texts, *cells, strict=True))[:room]:
-            self._rows.append(ShownRow(on_one_line(str(text or "")), *values))
+        for at, text in enumerate(texts[:room]):
+            shown = {
+                question: Shown(*(cells[at] for cells in columns))
+                for question, columns in zip(questions, answers, strict=True)
+            }
+            self._rows.append(ShownRow(on_one_line(str(text or "")), shown))
 
     def _print(self) -> None:
         console = self._notes.results()

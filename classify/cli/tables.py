@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 __all__ = [
+    "Shown",
     "ShownRow",
     "bar",
     "bars",
@@ -29,10 +30,9 @@ _MAX_CHARACTERS = 200
 _CHANGERS = re.compile("[\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]")
 
 
-class ShownRow(NamedTuple):
-    """What the table shows of a row."""
+class Shown(NamedTuple):
+    """What the table shows of the answer to a question."""
 
-    text: str
     label: str
     probability: float
     label_mass: float
@@ -52,6 +52,13 @@ class ShownRow(NamedTuple):
         if self.unresolved > _SEEN_UNRESOLVED:
             remarks.append(f"±{self.unresolved:.2f}")
         return " ".join(remarks)
+
+
+class ShownRow(NamedTuple):
+    """What the table shows of a row: its text, and the answers by question."""
+
+    text: str
+    answers: Mapping[str, Shown]
 
 
 def on_one_line(text: str) -> str:
@@ -86,9 +93,10 @@ def bar(share: float, n_cells: int = _BAR_CELLS) -> str:
 
 def results_table(rows: Sequence[ShownRow], width: int) -> Table:
     """Return the table of classified rows, to fit `width` cells."""
-    labels = [row.label for row in rows if not row.error and not row.abstained]
+    answers = [each for row in rows for each in row.answers.values()]
+    labels = [each.label for each in answers if each.label and not each.abstained]
     longest = max(map(cell_len, labels), default=5)
-    has_remarks = any(row.remark for row in rows)
+    has_remarks = any(each.remark for each in answers)
     table = Table(
         box=box.SIMPLE_HEAD,
         width=width,
@@ -111,22 +119,32 @@ def results_table(rows: Sequence[ShownRow], width: int) -> Table:
         table.add_column("", style="yellow", no_wrap=True)
     for number, row in enumerate(rows, start=1):
         text = Text(on_one_line(row.text))
-        if row.error:
-            reason = Text(row.error, style="red", no_wrap=False, overflow="fold")
-            table.add_row(str(number), Group(text, reason) if text else reason, "–")
-            continue
-        share = Text.assemble(
-            (bar(row.probability), _color(row.probability)), f" {row.probability:.2f}"
-        )
-        cells: list[Text | str] = [
-            str(number),
-            text,
-            Text("–") if row.abstained else Text(on_one_line(row.label), style="bold"),
-            share,
-        ]
-        cells.append(f"{row.label_mass:.2f}")
-        table.add_row(*cells, *([row.remark] if has_remarks else []))
+        error = next((each.error for each in row.answers.values() if each.error), "")
+        if "" not in row.answers or error:
+            # The answers to questions with names follow, each in a line of its own.
+            reason = Text(error, style="red", no_wrap=False, overflow="fold")
+            shown = [each for each in (text, reason) if each]
+            table.add_row(str(number), Group(*shown), "–" if "" in row.answers else "")
+        for name, answer in row.answers.items():
+            if answer.label is None and not answer.abstained:
+                continue
+            first: list[Text | str] = [str(number), text]
+            if name:
+                first = ["", Text(name, style="dim")]
+            remark = [answer.remark] if has_remarks else []
+            table.add_row(*first, *_answer_cells(answer), *remark)
     return table
+
+
+def _answer_cells(answer: Shown) -> list[Text | str]:
+    share = Text.assemble(
+        (bar(answer.probability), _color(answer.probability)),
+        f" {answer.probability:.2f}",
+    )
+    label = Text("–")
+    if not answer.abstained:
+        label = Text(on_one_line(answer.label), style="bold")
+    return [label, share, f"{answer.label_mass:.2f}"]
 
 
 def bars(probabilities: Mapping[str, float], console: Console) -> Table:

@@ -22,14 +22,14 @@ from classify.prompts import PromptTemplate
 from classify.spec import ModelSpec, Scoring
 from classify.verbalizer import Verbalizer
 
-__all__ = ["declared_labels", "task_of", "task_options"]
+__all__ = ["declared_labels", "question_of", "task_of", "task_options"]
 
 _LABELS = "Labels"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _TaskFiles:
-    """Files that hold a task, or its labels."""
+    """Files that hold a task, or its labels, and what of it is meant."""
 
     labels_file: Annotated[
         str | None,
@@ -47,6 +47,15 @@ class _TaskFiles:
             "YAML file with labels, prompt and more; options override it.",
             TEXT,
             metavar="FILE",
+            panel=_LABELS,
+        ),
+    ] = None
+    question: Annotated[
+        str | None,
+        Setting(
+            "The question that is meant, if the task has several.",
+            TEXT,
+            metavar="NAME",
             panel=_LABELS,
         ),
     ] = None
@@ -112,6 +121,11 @@ def task_of(given: Given) -> Task:
         if name in changes:
             of_engine[name] = changes.pop(name)
     return task.changed({**changes, "engine_options": of_engine or None})
+
+
+def question_of(given: Given) -> Task:
+    """Return the task of the one question that a command was given."""
+    return task_of(given).question(given.values.get("question"))
 
 
 def declared_labels(task: Task) -> LabelSet:

@@ -179,7 +179,8 @@ def task_facts(task: "Task") -> dict[str, bool]:
     """Return what a task says about which options have an effect."""
     from classify.prompts.parts import Field, parse
 
-    written = [task.prompt.template, task.prompt.system]
+    prompts = [each.prompt for each in task.by_question().values()]
+    written = [text for each in prompts for text in (each.template, each.system)]
     parts = [part for text in written for part in parse(text or "")]
     spec = task.model
     assert isinstance(spec.engine, str), "a task names its engine"
@@ -189,8 +190,8 @@ def task_facts(task: "Task") -> dict[str, bool]:
             fact: any(kind.takes(name) for kind in engines for name in use.options)
             for fact, use in _OF_ENGINES.items()
         },
-        "the prompt has the text": "text" in task.prompt.fields,
-        "the prompt lists labels": task.prompt.template is None
+        "the prompt has the text": any("text" in each.fields for each in prompts),
+        "the prompt lists labels": any(each.template is None for each in prompts)
         or any(isinstance(part, Field) and part.name == "labels" for part in parts),
         "examples are chosen": task.prompt.chooses_examples,
         "examples are drawn": task.prompt.chooses_examples

@@ -10,13 +10,22 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, cast
 
-from classify.errors import ConfigError, InputError, LabelError
+from classify.errors import ConfigError, InputError
+from classify.label_names import suggestion
 from classify.labels import LabelSet
 from classify.parameters import TEXT, Setting, instance_of, optional, settings_of
 from classify.prompts import PromptTemplate
+from classify.questions.question import (
+    CALIBRATION,
+    LABELS,
+    PROMPT,
+    VERBALIZER,
+    Question,
+)
 from classify.spec import ModelSpec, Scoring
 from classify.verbalizer import Verbalizer
-from classify.yaml_files import check_declared, read_yaml
+from classify.wording import parameter
+from classify.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from classify.classifier import ZeroShotClassifier
@@ -26,22 +35,12 @@ __all__ = ["Task"]
 _Settings = TypeVar("_Settings")
 
 
-def _label_set(value: Any) -> LabelSet | None:
-    if value is None or isinstance(value, LabelSet):
-        return value
-    if isinstance(value, str | Path):
-        if not Path(value).exists():
-            raise LabelError(
-                f"There is no label file {str(value)!r}. For the names of labels, "
-                "write a list, such as [billing, shipping]."
-            )
-        return LabelSet.from_file(value)
-    check_declared(value)
-    return LabelSet.parse(value)
-
-
-def _prompt_settings(value: Any) -> Any:
-    return {"template": value} if isinstance(value, str) else value
+_QUESTIONS = Setting(
+    "",
+    instance_of(
+        "a tuple of Question", tuple, written="a mapping of names to questions"
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,48 +61,17 @@ class Task:
     (LabelSet('billing', 'shipping'), 'demo')
     >>> task.changed({"tolerance": 0.01}).scoring.tolerance
     0.01
+    >>> asked = {"tone": {"labels": ["calm", "angry"]}}
+    >>> list(Task.parse({"questions": asked}).by_question())
+    ['tone']
     """
 
-    labels: Annotated[
-        LabelSet | None,
-        Setting(
-            "Label names, with commas between them and no spaces, or all in quotes.",
-            optional(
-                instance_of("a LabelSet", LabelSet),
-                written="a list of names, a mapping of names to descriptions, or the "
-                "path of a label table",
-            ),
-            metavar="NAME,NAME",
-            panel="Labels",
-            read=_label_set,
-        ),
-    ] = None
-    prompt: Annotated[
-        PromptTemplate,
-        Setting(
-            "",
-            instance_of(
-                "a PromptTemplate",
-                PromptTemplate,
-                written="a mapping, or a template as a string",
-            ),
-            read=_prompt_settings,
-        ),
-    ] = field(default_factory=PromptTemplate)
-    verbalizer: Annotated[
-        Verbalizer,
-        Setting("", instance_of("a Verbalizer", Verbalizer, written="a mapping")),
-    ] = field(default_factory=Verbalizer)
+    labels: Annotated[LabelSet | None, LABELS] = None
+    prompt: Annotated[PromptTemplate, PROMPT] = field(default_factory=PromptTemplate)
+    verbalizer: Annotated[Verbalizer, VERBALIZER] = field(default_factory=Verbalizer)
     scoring: Scoring = field(default_factory=Scoring)
-    calibration: Annotated[
-        str | None,
-        Setting(
-            "A file that classify calibrate wrote.",
-            optional(TEXT, written="the path of a file of classify calibrate, or null"),
-            metavar="FILE",
-            panel="Calibration and decisions",
-        ),
-    ] = None
+    calibration: Annotated[str | None, CALIBRATION] = None
+    questions: Annotated[tuple[Question, ...], _QUESTIONS] = ()
     text_column: Annotated[
         str,
         Setting("Column with the texts.", TEXT, metavar="COLUMN", panel="Data"),
@@ -119,6 +87,84 @@ class Task:
     ] = None
     model: ModelSpec = field(default_factory=ModelSpec)
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        names = [each.name for each in self.questions]
+        for each in self.questions:
+            if names.count(each.name) > 1:
+                raise ConfigError(
+                    f"There is more than one question {each.name!r}: rename one of "
+                    "them."
+                )
+            if each.labels is None:
+                raise ConfigError(
+                    f"The question {each.name!r} has no labels: give it labels, such "
+                    "as [low, high]."
+                )
+        self._check_different()
+
+    def _check_different(self) -> None:
+        """Raise ConfigError if two questions would be asked in the same words."""
+        asked: list[tuple[str, Task]] = []
+        for name, task in self.by_question().items():
+            for other, earlier in asked:
+                if replace(task, calibration=None) == replace(
+                    earlier, calibration=None
+                ):
+                    raise ConfigError(
+                        f"The questions {other!r} and {name!r} have the same labels "
+                        "and the same prompt, so that they have the same answers: give "
+                        "each a prompt of its own."
+                    )
+            asked.append((name, task))
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(each.name for each in self.questions)
+
+    def by_question(self) -> "dict[str, Task]":
+        """Return a task of one question for each; one without a name is called ""."""
+        if not self.questions:
+            return {"": self}
+        return {
+            each.name: replace(
+                self,
+                questions=(),
+                labels=each.labels,
+                prompt=each.prompt or self.prompt,
+                verbalizer=each.verbalizer or self.verbalizer,
+                calibration=each.calibration,
+            )
+            for each in self.questions
+        }
+
+    def question(self, name: str | None) -> "Task":
+        """Return the task of one question, as if it were the only one.
+
+        Raises
+        ------
+        ConfigError
+            There is no such question, or there are several and none is named.
+        """
+        tasks = self.by_question()
+        if name is None and len(tasks) == 1:
+            return next(iter(tasks.values()))
+        if not self.questions:
+            raise ConfigError(
+                f"{parameter('question', name)} is for a task with questions, and this "
+                "one has none: leave it out."
+            )
+        if name is None:
+            raise ConfigError(
+                f"The task has several questions ({self._listed}), and this needs one: "
+                f"name it with {parameter('question')}."
+            )
+        if name not in tasks:
+            raise ConfigError(
+                f"There is no question {name!r}.{suggestion(name, list(tasks))} The "
+                f"questions are {self._listed}."
+            )
+        return tasks[name]
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> "Task":
@@ -163,13 +209,23 @@ class Task:
         InputError
             A value is not allowed; the sentence names the option.
         """
-        settings = dict(changes)
+        settings, wording = dict(changes), _Wording("the options", _option_name)
+        asking: dict[str, Any] = {}
         for name, kind in (("prompt", PromptTemplate), ("verbalizer", Verbalizer)):
             own = [key for key in changes if key in settings_of(kind)]
             if own:
-                settings[name] = {key: settings.pop(key) for key in own}
-        changed = _with(self, settings, _Wording("the options", _option_name))
-        return replace(changed, given=self.given | changes.keys())
+                asking[name] = {key: settings.pop(key) for key in own}
+        questions = tuple(
+            _with(
+                each,
+                {key: asking[key] for key in asking if getattr(each, key)},
+                wording,
+            )
+            for each in self.questions
+        )
+        changed = _with(replace(self, questions=()), settings | asking, wording)
+        given = self.given | changes.keys()
+        return _asking(replace(changed, given=given), questions, wording)
 
     def classifier(self) -> "ZeroShotClassifier":
         """Return the classifier that this task describes; nothing is loaded yet."""
@@ -210,7 +266,51 @@ def _option_name(key: str) -> str:
 
 def _task(settings: Mapping[str, Any], wording: _Wording) -> Task:
     given = frozenset(map(str, settings))
-    return replace(_with(Task(), settings, wording), given=given)
+    own = {key: value for key, value in settings.items() if key != "questions"}
+    task = _with(Task(), own, wording)
+    questions = _questions(settings.get("questions"), task, wording)
+    return _asking(replace(task, given=given), questions, wording)
+
+
+def _asking(task: Task, questions: tuple[Question, ...], wording: _Wording) -> Task:
+    """Return the task with questions, or raise ConfigError for what is of one alone."""
+    if not questions:
+        return task
+    for key in ("labels", "labels_column", "calibration"):
+        if getattr(task, key) is not None:
+            names = ", ".join(each.name for each in questions)
+            raise ConfigError(
+                f"{wording.name(key)} is for a task with one question, and this one "
+                f"has several ({names}): leave it out, or give it to a question."
+            )
+    try:
+        return replace(task, questions=questions)
+    except InputError as cause:
+        raise wording.told(cause) from None
+
+
+def _questions(given: Any, task: Task, wording: _Wording) -> tuple[Question, ...]:
+    """Return the questions that a file has, each with what its task has in common."""
+    if given is None:
+        return ()
+    named = given.items() if isinstance(given, Mapping) else ()
+    if not named or not all(isinstance(each, Mapping) for _, each in named):
+        raise ConfigError(
+            f"{wording.name('questions')} must be a mapping of names to questions, "
+            f"each with its labels. Got {_shortened(given)} instead."
+        )
+    return tuple(_question(name, each, task, wording) for name, each in named)
+
+
+def _question(
+    name: Any, settings: Mapping[str, Any], task: Task, wording: _Wording
+) -> Question:
+    told = wording._replace(where=f"{wording.where}, question {name!r}")
+    try:
+        common = Question(name=name, prompt=task.prompt, verbalizer=task.verbalizer)
+    except InputError as cause:
+        raise wording.told(cause) from None
+    return _with(common, settings, told, f"questions.{name}.")
 
 
 def _with(

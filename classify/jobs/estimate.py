@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from classify.errors import InputError
 from classify.jobs.chunk_texts import ChunkTexts
 from classify.jobs.job import Classification
+from classify.prompted_model import Encoded, score_encoded
+from classify.tables.chunk import Chunk
 from classify.tables.selection import select_rows
 from classify.tables.table import Table
 from classify.verbalizer import ScorablePrompt
@@ -74,30 +76,62 @@ def estimate_job(job: Classification, table: Table) -> Estimate:
     else:
         sampled = select_rows(table, sample=min(table.n_rows, _MAX_SAMPLED))
     chunk = next(sampled.chunks(_MAX_SAMPLED), table.no_rows())
-    scorer = job.classifier.scorer()
-    texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
-    encoded = scorer.encode(texts.rows, texts.candidates)
-    prompts = [each for each in encoded if isinstance(each, ScorablePrompt)]
-    bad = Counter(str(each) for each in encoded if isinstance(each, InputError))
+    questions, bad = _encoded(job, chunk)
     bad += Counter(each.reason for each in chunk.unreadable)
+    n_rows = len(questions[0].prompts)
+    strategy = job.scorers()[0].read_strategy()
     n_asked, n_scored, n_reads, speed = 0, 0, 0, 0.0
     started = time.monotonic()
-    while n_asked < len(prompts) and time.monotonic() - started < _SECONDS:
-        batch = prompts[n_asked : max(_FIRST_ROWS, 2 * n_asked)]
+    while n_asked < n_rows and time.monotonic() - started < _SECONDS:
+        some = slice(n_asked, max(_FIRST_ROWS, 2 * n_asked))
+        batch = [each._replace(prompts=each.prompts[some]) for each in questions]
         begun = time.monotonic()
-        scored = scorer.model.score(batch, scorer.read_strategy(), texts.classes)
-        speed = len(batch) / (time.monotonic() - begun)
-        n_asked += len(batch)
-        n_reads += int(scored.scores.n_reads.sum())
-        n_scored += len(scored.scores)
-        bad.update(map(str, scored.errors.values()))
-    n_tokens = sum(each.n_tokens for each in prompts)
+        scored = score_encoded(batch, strategy)
+        n_batch = len(batch[0].prompts)
+        speed = n_batch / (time.monotonic() - begun)
+        n_asked += n_batch
+        n_reads += sum(int(each.scores.n_reads.sum()) for each in scored)
+        failed = {at: error for each in scored for at, error in each.errors.items()}
+        n_scored += n_batch - len(failed)
+        bad.update(map(str, failed.values()))
+    n_tokens = sum(
+        each.n_tokens
+        for question in questions
+        for each in question.prompts
+        if isinstance(each, ScorablePrompt)
+    )
     return Estimate(
         n_rows=table.n_rows,
         n_sampled=n_asked,
         bad=bad,
         n_drawn=chunk.n_rows,
-        tokens_a_row=n_tokens / max(len(prompts), 1),
+        tokens_a_row=n_tokens / max(n_rows, 1),
         reads_a_row=n_reads / max(n_scored, 1),
         rows_per_second=speed,
     )
+
+
+def _encoded(job: Classification, chunk: Chunk) -> tuple[list[Encoded], Counter[str]]:
+    """Return the prompts of rows that can be asked, and what is wrong with others."""
+    encoded, classes = [], []
+    for scorer in job.scorers():
+        texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
+        encoded.append(scorer.encode(texts.rows, texts.candidates))
+        classes.append(texts.classes)
+    rows, bad = [], Counter[str]()
+    for prompts in zip(*encoded, strict=True):
+        errors = [each for each in prompts if isinstance(each, InputError)]
+        if errors:
+            bad[str(errors[0])] += 1
+        else:
+            rows.append(prompts)
+    by_question = [list(each) for each in zip(*rows, strict=True)] or [
+        [] for _ in encoded
+    ]
+    questions = [
+        Encoded(scorer.model, prompts, columns, scorer.question)
+        for scorer, prompts, columns in zip(
+            job.scorers(), by_question, classes, strict=True
+        )
+    ]
+    return questions, bad

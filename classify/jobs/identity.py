@@ -7,27 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from classify import __version__
+from classify.asked import AskedQuestion
 from classify.engines.kinds import installed_packages
 from classify.engines.registry import changes_values, kinds
 from classify.fingerprint import DATE, is_folder
 from classify.jobs.job import Classification
 from classify.scored_rows import RowScorer
 
-__all__ = ["job_fingerprint", "score_digest", "versions"]
+__all__ = ["job_fingerprints", "score_digest", "versions"]
 
 
-def job_fingerprint(job: Classification) -> dict[str, str]:
+# What one question may have that another has not, with the parts of a prompt.
+_OF_QUESTIONS = ("prompt", "labels", "label_words", "too_long")
+
+
+def job_fingerprints(job: Classification) -> dict[str, Any]:
     """Return what the rows of an output depend on, beside the rows of the input.
 
-    Loads the tokenizer only.
+    ``fingerprint`` is a mapping of str to str. Where questions have names,
+    ``questions`` has what belongs to each. Loads the tokenizer only.
     """
-    decisions = {
-        "calibration": job.classifier.fitted_calibrator(),
-        "threshold": job.selective,
-        "sets": job.sets,
-    }
-    return {
-        **_scores(job.classifier.scorer()),
+    shared: dict[str, str] = {}
+    questions: dict[str, dict[str, str]] = {}
+    for each in job.questions:
+        scores, own = _scores(each.scorer()), _decisions(each)
+        if each.name:
+            names = [key for key in scores if key.startswith(_OF_QUESTIONS)]
+            questions[each.name] = {key: scores.pop(key) for key in names} | own
+            own = {}
+        shared |= scores | own
+    fingerprint = shared | {
         "columns": _text(
             {
                 "text": job.columns.text,
@@ -37,10 +46,24 @@ def job_fingerprint(job: Classification) -> dict[str, str]:
             }
         ),
         "reading": _text(job.reading),
-        **{
-            name: "none" if each is None else _digest(each.to_dict()).hex()
-            for name, each in decisions.items()
-        },
+    }
+    if not questions:
+        return {"fingerprint": fingerprint}
+    return {
+        "fingerprint": fingerprint | {"questions": ", ".join(questions)},
+        "questions": questions,
+    }
+
+
+def _decisions(question: AskedQuestion) -> dict[str, str]:
+    rules = {
+        "calibration": question.classifier.fitted_calibrator(),
+        "threshold": question.selective,
+        "sets": question.sets,
+    }
+    return {
+        name: "none" if each is None else _digest(each.to_dict()).hex()
+        for name, each in rules.items()
     }
 
 

@@ -1,20 +1,19 @@
 """What a job is, and how it is run: the values that all of `jobs` is about."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from classify.asked import AskedQuestion
 from classify.classifier import ZeroShotClassifier
-from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.encoding import Row
 from classify.errors import ConfigError, InputError, TooManyErrorsError
 from classify.jobs.pool import LocalPool, OpenPool
 from classify.jobs.summary import Summary
-from classify.label_names import need_json
-from classify.prompts.ensembles import dated
-from classify.results import own_names, reasoning_kinds
+from classify.results import ROW_RESULTS, kinds_of, own_names
 from classify.rows import rows_of_cells
+from classify.scored_rows import RowScorer
 from classify.tables.chunk import Chunk
 from classify.tables.formats import ResultKind
 from classify.tables.table import Table
@@ -31,6 +30,7 @@ __all__ = [
 ]
 
 _PART_ROWS = 2048
+_OF_QUESTIONS = {"name", "selective", "sets"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,28 +72,36 @@ class Classification:
 
     Attributes
     ----------
-    classifier : ZeroShotClassifier
+    questions : tuple of AskedQuestion
+        What is asked about each row: one question, or several with names.
     columns : RowColumns
     probabilities : bool
         A column ``p(<label>)`` for each class.
     reasoning : bool
         A column ``reasoning`` with what the model thought first.
-    selective : SelectiveClassifier or None
-        Fitted: withholds labels; the column ``abstained``.
-    sets : SplitConformalSets or None
-        Fitted: the column ``label_set``, of lists; in CSV as `join_names` has them.
     reading : mapping of str to str
         How the input is read and which of its rows, in words, so that a job is not
         gone on with after a change of it.
     """
 
-    classifier: ZeroShotClassifier
+    questions: tuple[AskedQuestion, ...]
     columns: RowColumns = field(default_factory=RowColumns)
     probabilities: bool = False
     reasoning: bool = False
-    selective: SelectiveClassifier | None = None
-    sets: SplitConformalSets | None = None
     reading: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, classifier: ZeroShotClassifier, **options: Any) -> "Classification":
+        """Return a job that asks one question, without a name.
+
+        Parameters
+        ----------
+        classifier : ZeroShotClassifier
+        **options
+            Fields of `AskedQuestion` and of this class.
+        """
+        own = {name: options.pop(name) for name in _OF_QUESTIONS & options.keys()}
+        return cls(questions=(AskedQuestion(classifier=classifier, **own),), **options)
 
     @property
     def part_rows(self) -> int:
@@ -103,80 +111,64 @@ class Classification:
         is done again after a crash; and fewer where rows bring labels of their own, as
         scores have a column for each label of a part.
         """
-        has_own_labels = self.columns.labels and self.classifier.labels is None
+        has_own_labels = self.columns.labels and self.questions[0].brings_no_labels
         return _PART_ROWS // 8 if has_own_labels else _PART_ROWS
 
-    def with_classifier(self, classifier: ZeroShotClassifier) -> "Classification":
-        """Return the same with another classifier."""
-        return replace(self, classifier=classifier)
+    def scorers(self) -> tuple[RowScorer, ...]:
+        """Return what scores rows for each question; nothing is loaded."""
+        return tuple(each.scorer() for each in self.questions)
 
-    def dated(self, date: str) -> "Classification":
-        """Return the same with this date in place of today's, if the prompt has one.
+    def dated(self, dates: Mapping[str, str]) -> "Classification":
+        """Return the same with these dates in place of today's, by question.
 
         So a job that is resumed on another day asks what it asked before.
         """
-        template = self.classifier.scorer().model.template
-        if not date or dated(template, date) == template:
-            return self
-        classifier = copy.copy(self.classifier)  # with what was fitted
-        return self.with_classifier(classifier.set_params(prompt=dated(template, date)))
+        dated = [each.dated(dates.get(each.name, "")) for each in self.questions]
+        return replace(self, questions=tuple(dated))
 
     def check(self, table: Table) -> None:
         """Raise InputError if a table lacks what is needed; no model is loaded."""
-        check_table(
-            table,
-            self.classifier,
-            text_column=self.columns.text,
-            labels_column=self.columns.labels,
-            probabilities=self.probabilities,
-        )
-        scoring = self.classifier.scorer().scoring
-        if self.reasoning and scoring.strategy != "reason":
-            raise ConfigError(no_effect("reasoning", parameter("strategy", "reason")))
+        for each in self.questions:
+            check_table(
+                table,
+                each.classifier,
+                text_column=self.columns.text,
+                labels_column=self.columns.labels,
+                probabilities=self.probabilities,
+            )
+            scoring = each.scorer().scoring
+            if self.reasoning and scoring.strategy != "reason":
+                needed = parameter("strategy", "reason")
+                raise ConfigError(no_effect("reasoning", needed))
+            self._check_names(each, table)
 
-    @property
-    def reasoning_kinds(self) -> dict[str, ResultKind]:
-        """The columns that say how the model thought, and what they hold."""
-        scoring = self.classifier.scorer().scoring
-        return reasoning_kinds(scoring, with_text=self.reasoning)
+    def _check_names(self, question: AskedQuestion, table: Table) -> None:
+        """Raise ConfigError if a question's columns have the names of others."""
+        if not question.name:
+            return
+        for column in self._kinds_of(question):
+            if column in table.columns and column not in ROW_RESULTS:
+                raise ConfigError(
+                    f"The question {question.name!r} writes a column {column!r}, and "
+                    f"{table.name} has one already: rename the question, or the "
+                    "column."
+                )
 
     def renamed(self, table_columns: Sequence[str]) -> dict[str, str]:
         """Return the results whose name a table has already, and their own names."""
-        own = own_names(self._kinds(), table_columns)
+        own = own_names(self.kinds(()), table_columns)
         return {name: each for name, each in own.items() if name != each}
 
     def kinds(self, table_columns: Sequence[str]) -> dict[str, ResultKind]:
         """Return what each column of results holds, by its name beside the table's."""
-        kinds = self._kinds()
+        kinds = kinds_of([self._kinds_of(each) for each in self.questions])
         own = own_names(kinds, table_columns)
         return {own[name]: kind for name, kind in kinds.items()}
 
-    def _kinds(self) -> dict[str, ResultKind]:
-        names: dict[str, ResultKind] = {"label": "str", "probability": "float"}
-        if self.selective is not None:
-            names["abstained"] = "str"
-        if self.sets is not None:
-            labels = self.classifier.scorer().declared
-            is_plain = labels is None or not need_json(labels.names)
-            names["label_set"] = "list" if is_plain else "json_list"
-        if self.probabilities:
-            labels = self.classifier.scorer().known_labels()
-            for name in sorted(labels.names):
-                names[f"p({name})"] = "float"
-        names |= {"label_mass": "float", "unresolved": "float"}
-        if self.asks_repeatedly:
-            names["agreement"] = "float"
-        return {
-            **names,
-            "truncated": "bool",
-            **self.reasoning_kinds,
-            "error": "str",
-        }
-
-    @property
-    def asks_repeatedly(self) -> bool:
-        """Whether there are several prompts about a row."""
-        return self.classifier.scorer().model.template.asks_repeatedly
+    def _kinds_of(self, question: AskedQuestion) -> dict[str, ResultKind]:
+        return question.kinds(
+            probabilities=self.probabilities, reasoning=self.reasoning
+        )
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from classify.fingerprint import differing_keys
+from classify.fingerprint import DATE, differing_keys
 
-__all__ = ["differences", "other_versions"]
+__all__ = ["dates", "differences", "other_versions"]
 
 # May differ between the runs of one job: the first wins, or all are kept.
 _FREE_KEYS = ("part_rows", "versions")
@@ -20,7 +20,8 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[st
     ----------
     saved, present : mapping
         Manifests. ``fingerprint`` and other sections are mappings; ``inputs`` is a
-        list of mappings with ``path``, ``size`` and ``digest``. ``part_rows`` and
+        list of mappings with ``path``, ``size`` and ``digest``; ``questions`` has the
+        fingerprint of each question with a name. ``part_rows`` and
         ``versions`` are not compared.
 
     Examples
@@ -35,7 +36,9 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[st
         was, now = saved.get(key), present.get(key)
         if key in _FREE_KEYS or was == now:
             continue
-        if key == "inputs" and isinstance(was, list) and isinstance(now, list):
+        if key == "questions":
+            found += _question_differences(was or {}, now or {})
+        elif key == "inputs" and isinstance(was, list) and isinstance(now, list):
             found += _input_differences(was, now)
         elif isinstance(was, dict) and isinstance(now, dict):
             # Keys of a fingerprint are known by their own names.
@@ -73,6 +76,23 @@ def other_versions(
         if was:
             sentences.append(f"{name} was {', '.join(was)} and is now {now}")
     return sentences
+
+
+def dates(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the date that each question's prompt writes as today's, by its name."""
+    of_questions = {"": manifest["fingerprint"], **manifest.get("questions", {})}
+    return {name: each.get(DATE, "") for name, each in of_questions.items()}
+
+
+def _question_differences(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for question in [name for name in was if name in now]:
+        before, after = was[question], now[question]
+        found += [
+            _changed(f"{question}.{key}", before.get(key), after.get(key))
+            for key in differing_keys(before, after)
+        ]
+    return found
 
 
 def _input_differences(was: list[Any], now: list[Any]) -> list[str]:

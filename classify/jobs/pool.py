@@ -13,7 +13,7 @@ from classify.encoding import Row
 from classify.errors import InputError
 from classify.jobs.score_records import pack_scores
 from classify.labels import LabelSet
-from classify.scored_rows import RowScorer
+from classify.scored_rows import RowScorer, encode_together
 from classify.scoring import Flight, LabelLogprobs, Strategy, TextScore
 
 __all__ = ["Answer", "LocalPool", "OpenPool", "Pool", "Texts", "score_texts"]
@@ -35,11 +35,14 @@ class Texts(NamedTuple):
         What the prompt needs of each.
     candidates : sequence of LabelSet or None
         The labels that each may get. None: all labels.
+    questions : sequence of int or None
+        Which of the pool's scorers each is for. None: the only one.
     """
 
     keys: Sequence[bytes]
     rows: Sequence[Row]
     candidates: Sequence[LabelSet] | None
+    questions: Sequence[int] | None = None
 
 
 class Answer(NamedTuple):
@@ -99,9 +102,11 @@ class Pool(Protocol):
         ...
 
 
-# Opens a pool for a scorer. The callable is asked before each text that begins here:
-# whether to begin no more of them.
-OpenPool = Callable[[RowScorer, Callable[[], bool]], AbstractContextManager[Pool]]
+# Opens a pool for scorers that share an engine. The callable is asked before each text
+# that begins here: whether to begin no more of them.
+OpenPool = Callable[
+    [Sequence[RowScorer], Callable[[], bool]], AbstractContextManager[Pool]
+]
 
 
 class LocalPool:
@@ -116,10 +121,12 @@ class LocalPool:
     max_chunks = _MAX_CHUNKS
 
     def __init__(
-        self, scorer: RowScorer, stopping: Callable[[], bool] = lambda: False
+        self,
+        scorers: Sequence[RowScorer],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._scorer = scorer
-        self._strategy = scorer.read_strategy()
+        self._scorers = scorers
+        self._strategies = [each.read_strategy() for each in scorers]
         self._stopping = stopping
         # Opened when there is something to ask: it loads the engine.
         self._flight: Flight[bytes] | None = None
@@ -156,7 +163,7 @@ class LocalPool:
     def ask(self, texts: Texts) -> None:
         """Let the texts of a chunk begin as there is room for them."""
         if self._flight is None:
-            engine = self._scorer.model.load_engine()
+            engine = self._scorers[0].model.load_engine()
             self._flight = Flight(engine, stopping=self._stopping)
         self._flight.forget_reads()
         self._flight.feed(self._encoded(texts))
@@ -185,18 +192,23 @@ class LocalPool:
 
     def _encoded(self, texts: Texts) -> Iterator[tuple[bytes, Strategy]]:
         """Yield texts with their strategies; set those aside that have no prompt."""
+        which = texts.questions or [0] * len(texts.keys)
         for start in range(0, len(texts.keys), _ENCODED_TEXTS):
             some = slice(start, start + _ENCODED_TEXTS)
             candidates = None if texts.candidates is None else texts.candidates[some]
-            prompts = self._scorer.encode(texts.rows[some], candidates)
-            for key, prompt in zip(texts.keys[some], prompts, strict=True):
+            prompts = encode_together(
+                self._scorers, which[some], texts.rows[some], candidates
+            )
+            for key, question, prompt in zip(
+                texts.keys[some], which[some], prompts, strict=True
+            ):
                 if isinstance(prompt, InputError):
                     self._refused[key] = str(prompt)
                 else:
-                    yield key, self._strategy(prompt)
+                    yield key, self._strategies[question](prompt)
 
 
-def score_texts(scorer: RowScorer, texts: Texts) -> Answer:
+def score_texts(scorers: Sequence[RowScorer], texts: Texts) -> Answer:
     """Score texts beside no others, as the pool of this process scores a chunk.
 
     Raises
@@ -206,7 +218,7 @@ def score_texts(scorer: RowScorer, texts: Texts) -> Answer:
     """
     records: dict[bytes, bytes | str] = {}
     n_tokens = 0
-    with LocalPool(scorer) as pool:
+    with LocalPool(scorers) as pool:
         pool.ask(texts)
         while pool:
             answer = pool.answers()

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from classify.jobs.job import Classification
 from classify.jobs.scheduler import ScoredChunk
 from classify.jobs.summary import Summary
-from classify.results import own_names, row_results
+from classify.results import Column, columns_of, errors_of, own_names
 from classify.tables.chunk import Chunk
 from classify.tables.csv_output import csv_bytes
 
@@ -64,35 +63,33 @@ class ClassifiedChunk:
 def classified(job: Classification, scored: ScoredChunk) -> ClassifiedChunk:
     """Return what the scores of a chunk say."""
     chunk = scored.chunk
-    results = row_results(
-        len(chunk),
-        scored.scores,
-        scored.errors,
-        log_proba_of=job.classifier.log_proba_of,
-        selective=job.selective,
-        sets=job.sets,
-        probabilities=job.probabilities,
-        reasoning=job.reasoning_kinds,
-        agreement=job.asks_repeatedly,
-    )
-    columns = {
-        name: _spread(values, results.scored)
-        for name, values in results.columns.items()
+    results = {
+        question.name: question.results(
+            len(chunk),
+            each.scores,
+            each.errors,
+            probabilities=job.probabilities,
+            reasoning=job.reasoning,
+        )
+        for question, each in zip(job.questions, scored.answers, strict=True)
     }
-    columns["error"] = [results.errors.get(at) for at in range(len(chunk))]
+    errors = errors_of(results)
+    columns = {name: _spread(each) for name, each in columns_of(results).items()}
+    columns["error"] = [errors.get(at) for at in range(len(chunk))]
     own = own_names(columns, chunk.columns)
     unreadable = Counter(each.reason for each in chunk.unreadable)
     return ClassifiedChunk(
         scored.index,
         chunk,
-        {own[name]: cells for name, cells in columns.items()},
-        results.errors,
+        {own[name]: columns[name] for name in job.kinds(())},
+        errors,
         Summary.of(results, unreadable),
     )
 
 
-def _spread(values: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> list[Any]:
+def _spread(column: Column) -> list[Any]:
     """Return a value for each row: None for those that are not scored."""
+    values, scored = column
     if scored.all():
         return list(values.tolist())
     cells = np.full(len(scored), None, dtype=object)

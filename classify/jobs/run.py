@@ -10,8 +10,7 @@ from typing import Any
 
 from classify.doubts import doubt_one_label
 from classify.errors import ConfigError, EngineError
-from classify.fingerprint import DATE
-from classify.jobs.identity import job_fingerprint, score_digest, versions
+from classify.jobs.identity import job_fingerprints, score_digest, versions
 from classify.jobs.job import Classification, JobRun, Outcome
 from classify.jobs.output import JobOutput
 from classify.jobs.results import ClassifiedChunk, classified
@@ -96,12 +95,12 @@ def run_job(
                 "Earlier runs of this job had other versions: %s.",
                 "; ".join(state.version_notes),
             )
-        job = job.dated(state.fingerprint.get(DATE, ""))
+        job = job.dated(state.dates)
         rows = _SavedRows(job, table, result, state, run)
         rows.finish()
         outcome = rows.outcome(started=started, keep=keep)
     if outcome.is_complete:
-        doubt_one_label(outcome.summary.label_counts)
+        _doubt_labels(outcome.summary)
     return outcome
 
 
@@ -149,7 +148,7 @@ def stream_rows(
     is_complete = not run.stopping() or summary.n_rows == n_rows == table.n_rows
     if is_complete:
         _check_limit(run, summary, summary.n_rows)
-        doubt_one_label(summary.label_counts)
+        _doubt_labels(summary)
     return Outcome(
         summary=summary,
         seconds=time.monotonic() - started,
@@ -245,12 +244,12 @@ def classified_chunks(
     run: JobRun,
 ) -> Generator[ClassifiedChunk]:
     """Yield chunks with their results, in order; fewer if the run is to stop."""
-    scorer = job.classifier.scorer()
-    with run.pool(scorer, run.stopping) as pool:
+    scorers = job.scorers()
+    with run.pool(scorers, run.stopping) as pool:
         scheduler = Scheduler(
-            scorer,
+            scorers,
             job.columns,
-            digest=score_digest(scorer),
+            digests=[score_digest(each) for each in scorers],
             store=store,
             pool=pool,
             watcher=run.watcher,
@@ -276,7 +275,7 @@ def _manifest(
     job: Classification, table: Table, written: OutputFormat, part_rows: int
 ) -> dict[str, Any]:
     return {
-        "fingerprint": job_fingerprint(job),
+        **job_fingerprints(job),
         "inputs": table.inputs(),
         "output": {"format": written.name},
         "versions": versions(),
@@ -291,6 +290,12 @@ def _known_scores(
     if cache is not None:
         return ScoreStore.at(cache, max_bytes=_CACHE_BYTES)
     return ScoreStore.temporary() if own is None else nullcontext(own)
+
+
+def _doubt_labels(summary: Summary) -> None:
+    """Log that nearly all rows get the same label, for each question."""
+    for question, each in (summary.questions or {"": summary}).items():
+        doubt_one_label(each.label_counts, question=question)
 
 
 def _check_limit(

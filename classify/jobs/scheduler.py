@@ -4,7 +4,7 @@ The one loop of all jobs, whatever scores the texts.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,10 +21,26 @@ from classify.scored_rows import RowScorer
 from classify.scoring import LabelLogprobs
 from classify.tables.chunk import Chunk
 
-__all__ = ["Scheduler", "ScoredChunk"]
+__all__ = ["Answers", "Scheduler", "ScoredChunk"]
 
 # Scores of chunks that are not finished, before they are put into the store.
 _MAX_UNSAVED = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What became of the rows of a chunk for one question.
+
+    Attributes
+    ----------
+    scores : LabelLogprobs
+        Of the readable rows that have no error, in their order.
+    errors : dict of int to str
+        Positions of the other readable rows, and why they have no score.
+    """
+
+    scores: LabelLogprobs
+    errors: dict[int, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +52,13 @@ class ScoredChunk:
     index : int
         Its place among all chunks of the table.
     chunk : Chunk
-    scores : LabelLogprobs
-        Of the readable rows that have no error, in their order.
-    errors : dict of int to str
-        Positions of the other readable rows, and why they have no score.
+    answers : list of Answers
+        Those to each question.
     """
 
     index: int
     chunk: Chunk
-    scores: LabelLogprobs
-    errors: dict[int, str]
+    answers: list[Answers]
 
 
 class Scheduler:
@@ -57,10 +70,12 @@ class Scheduler:
 
     Parameters
     ----------
-    scorer : RowScorer
+    scorers : sequence of RowScorer
+        One for each question.
     columns : RowColumns
-    digest : bytes
-        Of all that scores depend on beside a row's own fields and candidates.
+    digests : sequence of bytes
+        For each: of all that its scores depend on beside a row's own fields and
+        candidates.
     store : ScoreStore
     pool : Pool
     watcher : JobWatcher, default=None
@@ -71,22 +86,22 @@ class Scheduler:
 
     def __init__(
         self,
-        scorer: RowScorer,
+        scorers: Sequence[RowScorer],
         columns: RowColumns,
         *,
-        digest: bytes,
+        digests: Sequence[bytes],
         store: ScoreStore,
         pool: Pool,
         watcher: JobWatcher | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._scorer, self._columns, self._digest = scorer, columns, digest
+        self._scorers, self._columns, self._digests = scorers, columns, digests
         self._store, self._pool = store, pool
         self._watcher = watcher or JobWatcher()
         self._stopping = stopping
         self._open: deque[_OpenChunk] = deque()
-        # The chunks that wait for a text, by its key.
-        self._asked: dict[bytes, list[_OpenChunk]] = {}
+        # What waits for a text, by its key.
+        self._asked: dict[bytes, list[_OpenQuestion]] = {}
         self._unsaved: dict[bytes, bytes] = {}
 
     def score(self, chunks: Iterable[tuple[int, Chunk]]) -> Generator[ScoredChunk]:
@@ -133,21 +148,26 @@ class Scheduler:
 
     def _begin(self, index: int, chunk: Chunk) -> None:
         """Look a chunk's texts up, and ask for those that are not known."""
-        texts = ChunkTexts.of(chunk, self._scorer, self._columns, self._digest)
-        waiting = _OpenChunk(index, chunk, texts)
-        self._open.append(waiting)
-        found = self._store.get_many(list(waiting.positions))
-        for key in self._unsaved.keys() & waiting.positions.keys():
+        texts = [
+            ChunkTexts.of(chunk, scorer, self._columns, digest)
+            for scorer, digest in zip(self._scorers, self._digests, strict=True)
+        ]
+        opened = _OpenChunk(index, chunk, texts)
+        self._open.append(opened)
+        keys = {key for waiting in opened.questions for key in waiting.positions}
+        found = self._store.get_many(list(keys))
+        for key in self._unsaved.keys() & keys:
             found[key] = self._unsaved[key]
-        n_done = waiting.know(found) + len(texts.errors) + len(chunk.unreadable)
+        n_done = len(chunk.unreadable) + opened.know(found)
         if n_done:
             self._watcher.progressed(n_done, 0)
+        new = opened.missing_texts(self._asked.keys())
         # What an earlier chunk waits for comes with it.
-        new = [key for key in waiting.missing if key not in self._asked]
-        for key in waiting.missing:
-            self._asked.setdefault(key, []).append(waiting)
-        if new:
-            self._pool.ask(waiting.texts_of(new))
+        for waiting in opened.questions:
+            for key in waiting.missing:
+                self._asked.setdefault(key, []).append(waiting)
+        if new.keys:
+            self._pool.ask(new)
 
     def _land(self, answer: Answer) -> None:
         """Keep what is answered, and give it to the chunks that wait for it."""
@@ -164,10 +184,11 @@ class Scheduler:
             self._save()
 
     def _finished(self) -> Iterator[ScoredChunk]:
-        while self._open and not self._open[0].missing:
+        while self._open and self._open[0].is_finished:
             self._save()
             scored = self._open.popleft().scored()
-            self._scorer.model.warn_of_low_mass(scored.scores)
+            for scorer, answers in zip(self._scorers, scored.answers, strict=True):
+                scorer.model.warn_of_low_mass(answers.scores, scorer.question)
             yield scored
 
     def _save(self) -> None:
@@ -182,14 +203,72 @@ class _OpenChunk:
 
     Attributes
     ----------
+    questions : list of _OpenQuestion
+    """
+
+    def __init__(self, index: int, chunk: Chunk, texts: Sequence[ChunkTexts]) -> None:
+        self._index, self._chunk = index, chunk
+        # How many questions about each row have no answer yet.
+        self._n_missing = np.full(len(chunk), len(texts))
+        self.questions = [_OpenQuestion(each, self._answered) for each in texts]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all rows have all their answers."""
+        return not any(each.missing for each in self.questions)
+
+    def know(self, found: dict[bytes, bytes]) -> int:
+        """Take the scores that are known; return how many rows are finished."""
+        return sum(each.know(found) for each in self.questions)
+
+    def missing_texts(self, asked: Set[bytes]) -> Texts:
+        """Return the texts without scores, but those that others have asked for.
+
+        All questions about a row come one after the other, so that an engine still has
+        what it has read of the row.
+        """
+        new: dict[bytes, tuple[int, int]] = {}
+        for which, question in enumerate(self.questions):
+            for key in question.missing:
+                if key not in asked:
+                    new.setdefault(key, (question.positions[key][0], which))
+        places = sorted((place, key) for key, place in new.items())
+        texts = [self.questions[which].text_at(at) for (at, which), _ in places]
+        has_own_labels = any(labels is not None for _, labels in texts)
+        return Texts(
+            [key for _, key in places],
+            [row for row, _ in texts],
+            [cast(LabelSet, labels) for _, labels in texts] if has_own_labels else None,
+            [which for (_, which), _ in places],
+        )
+
+    def scored(self) -> ScoredChunk:
+        """Return the chunk with the scores of its rows; none of them is missing."""
+        answers = [each.answers() for each in self.questions]
+        return ScoredChunk(self._index, self._chunk, answers)
+
+    def _answered(self, rows: Sequence[int]) -> int:
+        """Note that rows have an answer; return how many now have all of them."""
+        at = np.asarray(rows, dtype=np.int64)
+        self._n_missing[at] -= 1
+        return int((self._n_missing[at] == 0).sum())
+
+
+class _OpenQuestion:
+    """A question about the rows of a chunk on its way.
+
+    Attributes
+    ----------
     positions : dict of bytes to list of int
         The rows of each text that can be asked, by its key.
     missing : dict of bytes to None
         The keys of texts that have no scores yet, in the order of the rows.
     """
 
-    def __init__(self, index: int, chunk: Chunk, texts: ChunkTexts) -> None:
-        self._index, self._chunk, self._texts = index, chunk, texts
+    def __init__(
+        self, texts: ChunkTexts, answered: Callable[[Sequence[int]], int]
+    ) -> None:
+        self._texts, self._answered = texts, answered
         self._errors = dict(texts.errors)
         self.positions: dict[bytes, list[int]] = {}
         for at, key in enumerate(texts.keys):
@@ -200,38 +279,38 @@ class _OpenChunk:
         self._landed: dict[bytes, bytes] = {}
 
     def know(self, found: dict[bytes, bytes]) -> int:
-        """Take the scores that are known; return how many rows have them."""
+        """Take the scores that are known; return how many rows are finished."""
         records = {key: found[key] for key in self.positions if key in found}
         self._placed = self._unpacked(records)
-        n_rows = 0
+        n_finished = self._answered(list(self._errors))
         # What is damaged, or of other labels, is as good as absent.
         for placed in self._placed:
-            n_rows += len(placed.at)
-            for at in placed.at.tolist():
-                self.missing.pop(self._texts.keys[at], None)
-        return n_rows
+            at = placed.at.tolist()
+            n_finished += self._answered(at)
+            for each in at:
+                self.missing.pop(self._texts.keys[each], None)
+        return n_finished
 
     def take(self, key: bytes, record: bytes | str) -> int:
-        """Take the scores of a text, or why it has none; return its number of rows."""
+        """Take the scores of a text, or why it has none; return how many rows end."""
         del self.missing[key]
         positions = self.positions[key]
         if isinstance(record, bytes):
             self._landed[key] = record
         else:
             self._errors.update(dict.fromkeys(positions, record))
-        return len(positions)
+        return self._answered(positions)
 
-    def texts_of(self, keys: list[bytes]) -> Texts:
-        """Return some of the texts, as a pool is asked about them."""
-        first = [self.positions[key][0] for key in keys]
-        rows = [self._texts.rows[at] for at in first]
+    def text_at(self, at: int) -> tuple[Row, LabelSet | None]:
+        """Return a row that can be asked, and the labels of its own, if it has any."""
+        row = self._texts.rows[at]
         candidates = self._texts.candidates
-        listed = None if candidates is None else [candidates[at] for at in first]
+        labels = None if candidates is None else candidates[at]
         # Rows with errors have no keys among those that are asked.
-        return Texts(keys, cast(list[Row], rows), cast(list[LabelSet] | None, listed))
+        return cast(Row, row), cast(LabelSet | None, labels)
 
-    def scored(self) -> ScoredChunk:
-        """Return the chunk with the scores of its rows; none of them is missing."""
+    def answers(self) -> Answers:
+        """Return the scores of the rows; none of them is missing."""
         n_rows = len(self._texts.rows)
         good = np.ones(n_rows, dtype=np.bool_)
         good[list(self._errors)] = False
@@ -241,7 +320,7 @@ class _OpenChunk:
             for scores, at in [*self._placed, *self._unpacked(self._landed)]
         ]
         scores = combine_scores(groups, self._texts.classes, n_texts=int(good.sum()))
-        return ScoredChunk(self._index, self._chunk, scores, self._errors)
+        return Answers(scores, self._errors)
 
     def _unpacked(self, records: dict[bytes, bytes]) -> list[PlacedScores]:
         """Return scores with the positions of their rows, a group a label set."""

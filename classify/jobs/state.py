@@ -25,7 +25,7 @@ from classify.jobs.job_file import (
     locked,
     opened_file,
 )
-from classify.jobs.manifest import differences, other_versions
+from classify.jobs.manifest import dates, differences, other_versions
 from classify.jobs.store import ScoreStore
 from classify.wording import parameter
 
@@ -82,7 +82,7 @@ class JobState:
     ) -> None:
         self.folder = folder
         self.part_rows: int = manifest["part_rows"]
-        self.fingerprint: Mapping[str, str] = manifest["fingerprint"]
+        self.dates = dates(manifest)
         self.version_notes = version_notes
         self._lock = lock
         self._database = database

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from classify.results import RowResults
+from classify.results import RowResults, columns_of, errors_of
 
 __all__ = ["Summary"]
 
@@ -35,6 +36,9 @@ class Summary:
     sum_label_mass : float
         Over the scored rows.
     greatest_unresolved : float
+    questions : dict of str to Summary
+        Where there are several questions, the same of each; labels, abstentions and
+        label mass are counted there alone, and rows are labelled if they are for all.
     """
 
     n_rows: int = 0
@@ -46,17 +50,41 @@ class Summary:
     n_unreadable: int = 0
     sum_label_mass: float = 0.0
     greatest_unresolved: float = 0.0
+    questions: "dict[str, Summary]" = field(default_factory=dict)
 
     @classmethod
-    def of(cls, results: RowResults, unreadable: Counter[str]) -> "Summary":
+    def of(
+        cls, results: Mapping[str, RowResults], unreadable: Counter[str]
+    ) -> "Summary":
         """Count rows.
 
         Parameters
         ----------
-        results : RowResults
+        results : mapping of str to RowResults
+            Those of each question.
         unreadable : Counter of str
             Rows that could not be read, by reason.
         """
+        counts = {name: cls._of(each, unreadable) for name, each in results.items()}
+        if "" in counts:
+            return counts[""]
+        columns = columns_of(results)
+        n_rows = len(columns["truncated"].scored)
+        unlabelled = [_unlabelled(each) for each in results.values()]
+        return cls(
+            n_rows=n_rows + unreadable.total(),
+            n_labelled=int(n_rows - np.any(unlabelled, axis=0).sum()),
+            n_truncated=int(columns["truncated"].values.sum()),
+            reasons=Counter(errors_of(results).values()) + unreadable,
+            n_unreadable=unreadable.total(),
+            greatest_unresolved=max(
+                each.greatest_unresolved for each in counts.values()
+            ),
+            questions=counts,
+        )
+
+    @classmethod
+    def _of(cls, results: RowResults, unreadable: Counter[str]) -> "Summary":
         columns = results.columns
         labels = columns["label"].tolist()
         abstained: Counter[str] = Counter()
@@ -95,20 +123,32 @@ class Summary:
             name: Counter(count) if isinstance(count, Mapping) else count
             for name, count in counts.items()
         }
+        of_questions = counts.get("questions", {})
+        values["questions"] = {
+            name: cls.of_json(each) for name, each in of_questions.items()
+        }
         return cls(**values)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
+        questions = {
+            name: each.as_json() for name, each in values.pop("questions").items()
+        }
         return {
-            name: dict(value) if isinstance(value, Counter) else value
-            for name, value in values.items()
+            **{
+                name: dict(value) if isinstance(value, Counter) else value
+                for name, value in values.items()
+            },
+            **({"questions": questions} if questions else {}),
         }
 
     def add(self, other: "Summary") -> None:
         """Add the counts of other rows."""
+        for name, counts in other.questions.items():
+            self.questions.setdefault(name, Summary()).add(counts)
         for each in fields(self):
-            if each.name != "greatest_unresolved":
+            if each.name not in ("greatest_unresolved", "questions"):
                 mine, theirs = getattr(self, each.name), getattr(other, each.name)
                 setattr(self, each.name, mine + theirs)
         self.greatest_unresolved = max(
@@ -118,14 +158,22 @@ class Summary:
     @property
     def n_scored(self) -> int:
         """Rows that have probabilities, whether or not their label was withheld."""
-        return self.n_labelled + self.abstained.total()
+        return self.n_rows - self.n_set_aside
 
     @property
     def n_set_aside(self) -> int:
         """Rows that could not be scored."""
-        return self.n_rows - self.n_scored
+        return self.reasons.total()
 
     @property
     def mean_label_mass(self) -> float:
         """Mean of the label mass of the scored rows; 0 without any."""
         return self.sum_label_mass / self.n_scored if self.n_scored else 0.0
+
+
+def _unlabelled(results: RowResults) -> npt.NDArray[np.bool_]:
+    """Return which rows have no label, shape (n_rows,)."""
+    unlabelled = ~results.scored
+    if "abstained" in results.columns:
+        unlabelled[results.scored] = results.columns["abstained"] != ""
+    return unlabelled

@@ -193,12 +193,11 @@ class Evaluation:
         predicted = last.predicted
         confusion = confusion_counts(codes, predicted, len(classes))
         names = tuple(classes.tolist())
-        doubt_one_label(
-            *(
-                dict(zip(names, confusion.sum(axis=at).tolist(), strict=True))
-                for at in (0, 1)
-            )
+        counts, true = (
+            dict(zip(names, confusion.sum(axis=at).tolist(), strict=True))
+            for at in (0, 1)
         )
+        doubt_one_label(counts, true)
         return cls(
             title=title,
             facts=dict(facts or {}),

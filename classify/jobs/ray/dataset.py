@@ -2,6 +2,7 @@
 
 import io
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,7 +75,7 @@ def classify_dataset(
     ray_module()
     from ray.data import ActorPoolStrategy
 
-    scorer = portable(job.classifier.scorer())
+    [scorer, *_] = portable(job.scorers())
     columns = tuple(dataset.columns() or ())
     job.check(_columns_only(columns))
     shape = worker_shape(
@@ -101,13 +102,13 @@ class _Blocks:
                 "machine of the cluster."
             )
         self._job = job
-        scorer = job.classifier.scorer()
+        scorers = job.scorers()
         self._scheduler = Scheduler(
-            scorer,
+            scorers,
             job.columns,
-            digest=score_digest(scorer),
+            digests=[score_digest(each) for each in scorers],
             store=ScoreStore.temporary(),
-            pool=LocalPool(scorer),
+            pool=LocalPool(scorers),
         )
 
     def __call__(self, block: "pa.Table") -> "pa.Table":
@@ -124,11 +125,14 @@ class _Blocks:
 
 def _sent(job: Classification) -> Classification:
     """Return a job that names no file of this machine but the model's."""
-    classifier = copy(job.classifier)
-    calibrator = classifier.fitted_calibrator()
-    if calibrator is not None:
-        classifier.set_params(calibrator=calibrator)
-    return job.with_classifier(classifier)
+    questions = []
+    for each in job.questions:
+        classifier = copy(each.classifier)
+        calibrator = classifier.fitted_calibrator()
+        if calibrator is not None:
+            classifier.set_params(calibrator=calibrator)
+        questions.append(replace(each, classifier=classifier))
+    return replace(job, questions=tuple(questions))
 
 
 def _columns_only(columns: tuple[str, ...]) -> Table:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -93,13 +93,15 @@ def ray_pool(
     ray_module()
 
     @contextmanager
-    def open_pool(scorer: RowScorer, _: Callable[[], bool]) -> Iterator[Pool]:
-        sent, digest = portable(scorer), score_digest(scorer)
+    def open_pool(
+        scorers: Sequence[RowScorer], _: Callable[[], bool]
+    ) -> Iterator[Pool]:
+        sent, digests = portable(scorers), [score_digest(each) for each in scorers]
         with joined_cluster(address):
             shape = worker_shape(
-                scorer.model, n_workers=n_workers, gpus_per_worker=gpus_per_worker
+                sent[0].model, n_workers=n_workers, gpus_per_worker=gpus_per_worker
             )
-            with WorkerPool(sent, digest, shape) as pool:
+            with WorkerPool(sent, digests, shape) as pool:
                 yield pool
 
     return open_pool
@@ -143,23 +145,25 @@ class WorkerPool:
 
     Parameters
     ----------
-    scorer : RowScorer
-        Its engine has a name.
-    digest : bytes
-        What `classify.jobs.identity.score_digest` says of it.
+    scorers : sequence of RowScorer
+        Their engine is one, and has a name.
+    digests : list of bytes
+        What `classify.jobs.identity.score_digest` says of each.
     shape : WorkerShape
     """
 
-    def __init__(self, scorer: RowScorer, digest: bytes, shape: WorkerShape) -> None:
-        engine = scorer.model.spec.engine_choice()
-        self._expected = Expected(__version__, engine.name, digest)
+    def __init__(
+        self, scorers: Sequence[RowScorer], digests: list[bytes], shape: WorkerShape
+    ) -> None:
+        engine = scorers[0].model.spec.engine_choice()
+        self._expected = Expected(__version__, engine.name, digests)
         self._ray = ray_module()
         # Ray would repeat a dead worker's calls only once that worker is there again.
         self._class = self._ray.remote(
             max_restarts=0, max_task_retries=0, **shape.actor_options()
         )(TextWorker)
         self._shape = shape
-        self._scorer = self._ray.put(scorer)
+        self._scorers = self._ray.put(scorers)
         self._workers: list[_Worker] = []
         self._queue: deque[_Call] = deque()
         self._accepts = True
@@ -254,7 +258,7 @@ class WorkerPool:
 
     def _start(self, *, n_failed_starts: int) -> None:
         actor = self._class.remote()
-        loading = actor.load.remote(self._expected, [self._scorer], current_spelling())
+        loading = actor.load.remote(self._expected, [self._scorers], current_spelling())
         self._workers.append(_Worker(actor, loading, n_failed_starts))
 
     def _hand_out(self) -> None:
@@ -329,22 +333,22 @@ def check_counts(n_workers: int | None, gpus_per_worker: float | None) -> None:
         )
 
 
-def portable(scorer: RowScorer) -> RowScorer:
-    """Return a scorer as it is sent to workers, without what it made for itself.
+def portable(scorers: Sequence[RowScorer]) -> tuple[RowScorer, ...]:
+    """Return scorers as they are sent to workers, without what they made.
 
     Raises
     ------
     ConfigError
-        It has an engine that was made here.
+        They have an engine that was made here.
     """
-    engine = scorer.model.spec.engine
+    engine = scorers[0].model.spec.engine
     if not isinstance(engine, str):
         *names, last = map(repr, engine_names())
         raise ConfigError(
             "Workers load engines by name: engine must be one of "
             f"{', '.join(names)} and {last}. Got {engine!r} instead."
         )
-    return replace(scorer, model=replace(scorer.model))
+    return tuple(replace(each, model=replace(each.model)) for each in scorers)
 
 
 def _reason(error: Exception) -> str:

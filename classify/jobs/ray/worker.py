@@ -23,29 +23,29 @@ class Expected(NamedTuple):
         Of this package.
     engine : str
         Name of the engine.
-    digest : bytes
-        What `classify.jobs.identity.score_digest` returns.
+    digests : list of bytes
+        What `classify.jobs.identity.score_digest` returns for each scorer.
     """
 
     version: str
     engine: str
-    digest: bytes
+    digests: list[bytes]
 
 
 class TextWorker:
     """Scores texts; becomes an actor of Ray."""
 
     def load(
-        self, expected: Expected, scorer: Sequence[Any], spelling: Spelling
+        self, expected: Expected, scorers: Sequence[Any], spelling: Spelling
     ) -> None:
         """Load the engine.
 
         Parameters
         ----------
         expected : Expected
-        scorer : sequence of one ray.ObjectRef
-            Refers to a `RowScorer`. In a sequence, so that Ray does not unpack it
-            before versions are compared.
+        scorers : sequence of one ray.ObjectRef
+            Refers to a tuple of `RowScorer`, one for each question. In a sequence, so
+            that Ray does not unpack it before versions are compared.
         spelling : callable
             How messages name parameters where the job was begun.
 
@@ -65,15 +65,15 @@ class TextWorker:
         # As long as this process lives.
         self._speaking = spelled_by(spelling)
         self._speaking.__enter__()
-        self._scorer: RowScorer = ray_module().get(scorer[0])
-        model = self._scorer.model
+        self._scorers: tuple[RowScorer, ...] = ray_module().get(scorers[0])
+        model = self._scorers[0].model
         engine = model.load_engine()
         if engine.name != expected.engine:
             raise ConfigError(
                 f"The engine {model.spec.engine!r} is {engine.name!r} on a worker, and "
                 f"{expected.engine!r} where the job was begun: name one of the two."
             )
-        if score_digest(self._scorer) != expected.digest:
+        if [score_digest(each) for each in self._scorers] != expected.digests:
             raise ConfigError(
                 f"The model {model.spec.model!r} is another on a worker than "
                 "where the job was begun: put the same files there on every machine "
@@ -82,8 +82,8 @@ class TextWorker:
 
     def score(self, texts: Texts) -> Answer:
         """Score texts; see `classify.jobs.pool.score_texts`."""
-        return score_texts(self._scorer, texts)
+        return score_texts(self._scorers, texts)
 
     def close(self) -> None:
         """End the engine, and the processes that it may have."""
-        self._scorer.model.load_engine().close()
+        self._scorers[0].model.load_engine().close()

@@ -1,0 +1,214 @@
+"""The estimator of a whole task: texts in, a frame with all answers out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+
+from classify.asked import AskedQuestion, ask
+from classify.config import Task
+from classify.encoding import Row
+from classify.errors import InputError
+from classify.frames import (
+    add_results,
+    frame_of,
+    row_refusal,
+    rows_and_candidates,
+    rows_of_frame,
+)
+from classify.parameters import check_parameters, instance_of
+from classify.prompted_model import Refuse
+from classify.results import RowResults, column_name
+from classify.scored_rows import text_error
+
+__all__ = ["TaskClassifier"]
+
+
+class TaskClassifier(BaseEstimator):  # type: ignore[misc]
+    """Answers all questions of a task about each text, over one model.
+
+    Usable without `fit`. Each answer is what a `ZeroShotClassifier` with the question's
+    labels, prompt and calibration gives.
+
+    Parameters
+    ----------
+    task : Task, mapping, or str or Path of a task file
+        A mapping has the keys of a task file.
+
+    Attributes
+    ----------
+    classes_ : dict of str to ndarray of str
+        The labels of each question, sorted.
+
+    Examples
+    --------
+    >>> from classify import TaskClassifier
+    >>> clf = TaskClassifier(
+    ...     {
+    ...         "questions": {
+    ...             "topic": {"labels": ["billing", "shipping"]},
+    ...             "urgency": {"labels": ["low", "high"]},
+    ...         }
+    ...     }
+    ... )
+    >>> clf.predict(["My parcel has not arrived."]).columns.tolist()
+    ['topic', 'urgency']
+    """
+
+    def __init__(self, task: Task | Mapping[str, Any] | str | os.PathLike[str]) -> None:
+        self.task = task
+
+    def fit(self, X: Any = None, y: Any = None) -> "TaskClassifier":
+        """Check the task; nothing is learnt.
+
+        Parameters
+        ----------
+        X, y : ignored
+        """
+        self._questions()
+        return self
+
+    @property
+    def classes_(self) -> dict[str, Any]:
+        """The labels of each question, sorted."""
+        return {each.name: each.classifier.classes_ for each in self._questions()}
+
+    def predict(self, X: Any) -> pd.DataFrame:
+        """Return the likeliest label of each text, a column a question.
+
+        Parameters
+        ----------
+        X : sequence of str, Series, array, or DataFrame
+            Texts; or rows with the columns that the prompts need.
+
+        Returns
+        -------
+        DataFrame, shape (n_texts, n_questions)
+        """
+        found = self._answers(X)
+        labels = {
+            column_name(name, "label"): each.columns["label"]
+            for name, each in found.items()
+        }
+        return pd.DataFrame(labels, index=_index(X))
+
+    def predict_proba(self, X: Any) -> pd.DataFrame:
+        """Return p(label | text) for each question; its labels add up to 1.
+
+        Parameters
+        ----------
+        X : sequence of str, Series, array, or DataFrame
+            As in `predict`.
+
+        Returns
+        -------
+        DataFrame, shape (n_texts, total number of labels)
+            Its columns are pairs of question and label: ``proba["topic"]`` has a column
+            for each label of a question.
+        """
+        found = self._answers(X)
+        columns = {
+            (column_name(name, "label"), str(label)): each.columns[f"p({label})"]
+            for name, each in found.items()
+            for label in each.classes
+        }
+        frame = pd.DataFrame(
+            np.column_stack(list(columns.values())),
+            columns=pd.MultiIndex.from_tuples(columns, names=["question", "label"]),
+        )
+        index = _index(X)
+        return frame if index is None else frame.set_axis(index)
+
+    def classify_frame(
+        self,
+        frame: pd.DataFrame,
+        *,
+        probabilities: bool = False,
+        on_error: Literal["raise", "set_aside"] = "raise",
+    ) -> pd.DataFrame:
+        """Return the frame with the answers in further columns.
+
+        Parameters
+        ----------
+        frame : DataFrame, or table of polars, pyarrow or datasets
+            Rows with a text, in the task's ``text_column``, and with what else the
+            prompts need.
+        probabilities : bool, default=False
+            Add a column ``question.p(label)`` for each label.
+        on_error : {"raise", "set_aside"}, default="raise"
+            "set_aside" goes on with the rest, and says why in the column ``error``.
+
+        Returns
+        -------
+        DataFrame
+            The input's columns, then those that ``classify predict`` writes: of a
+            question ``topic``: ``topic``, ``topic.probability``, ``topic.label_mass``
+            and so on.
+        """
+        frame = frame_of(frame)
+        questions, text_column = self._questions(), self._task().text_column
+        rows = [
+            rows_of_frame(frame, each.scorer().fields, text_column)
+            for each in questions
+        ]
+        refuse = row_refusal(frame.index) if on_error == "raise" else None
+        results = _asked(questions, rows, refuse, probabilities=probabilities)
+        return add_results(frame, results, with_errors=on_error == "set_aside")
+
+    def _answers(self, X: Any) -> dict[str, RowResults]:
+        questions = self._questions()
+        rows = [
+            rows_and_candidates(X, None, each.scorer().fields)[0] for each in questions
+        ]
+        return _asked(questions, rows, text_error, probabilities=True)
+
+    def _task(self) -> Task:
+        task = self.task
+        if isinstance(task, str | os.PathLike):
+            return Task.from_yaml(Path(task))
+        if isinstance(task, Mapping):
+            return Task.parse(task)
+        says = "a Task, a mapping, or the path of a task file"
+        check_parameters("TaskClassifier", task=(task, instance_of(says, Task)))
+        return task
+
+    def _questions(self) -> list[AskedQuestion]:
+        made: tuple[Task, list[AskedQuestion]] | None = getattr(self, "_made", None)
+        task = self._task()
+        # Its classifiers keep what they compiled, as long as the task is the same.
+        if made is None or made[0] != task:
+            questions = [
+                AskedQuestion(name=name, classifier=part.classifier())
+                for name, part in task.by_question().items()
+            ]
+            made = self._made = (task, questions)
+        for each in made[1]:
+            each.classifier.fitted_calibrator()
+        return made[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {key: state[key] for key in state if key != "_made"}
+
+
+def _asked(
+    questions: Sequence[AskedQuestion],
+    rows: Sequence[Sequence[Row | InputError]],
+    refuse: Refuse | None,
+    *,
+    probabilities: bool,
+) -> dict[str, RowResults]:
+    results = ask(questions, rows, refuse=refuse, probabilities=probabilities)
+    for each in questions:
+        labels = results[each.name].columns["label"].tolist()
+        each.scorer().model.warn_of_one_label(labels, each.name)
+    return results
+
+
+def _index(X: Any) -> Any:
+    """Return the index of what has one."""
+    return X.index if isinstance(X, pd.DataFrame | pd.Series) else None
