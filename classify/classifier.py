@@ -54,11 +54,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         The classes; see `LabelSet.parse`. Where `y` holds numbers,
         ``{0: "negative", 1: "positive"}`` names them. None: learnt from `y` in `fit`.
     model : str, default="demo"
-        A Hugging Face hub id or a local folder. "demo": the small model that this
-        package ships, for trying things out only.
-    engine : {"auto", "transformers", "vllm", "server"} or Engine, default="auto"
-        What runs the model. "auto": vLLM if it is installed and has a GPU, else
-        transformers. "server": a vLLM server, at the ``url`` in `engine_options`.
+        A Hugging Face hub id, a local folder or a GGUF file. "demo": the small model
+        that this package ships, for trying things out only.
+    engine : str or Engine, default="auto"
+        What runs the model: "transformers", "vllm", "llamacpp" for a GGUF file, or
+        "server" for a vLLM server, at the ``url`` in `engine_options`. "auto":
+        llama.cpp for a GGUF file; else vLLM if it is installed and has a GPU, else
+        transformers.
     prompt : PromptTemplate or str, default=None
         The recipe of the prompt; a string is its template. None: a recipe of ours.
         "auto": chosen in `fit`, on some of its texts, as `classify.tune_prompt` does.

@@ -68,7 +68,8 @@ def fingerprint_of(
     model : str or Path
         A folder, of which configuration and weights are digested (a file of more than
         4 MiB by its size and 64 blocks spread over it, so that a large model takes a
-        fraction of a second), or a hub id, which is kept as ``id@revision``.
+        fraction of a second), a file, digested in the same way, or a hub id, which is
+        kept as ``id@revision``.
     template : PromptTemplate
         Digested as it reads for these labels, before the tokenizer's chat template
         wraps it, so that a calibration outlives the day where that writes today's
@@ -207,9 +208,13 @@ def _readable(was: str | None, now: str | None) -> tuple[str, str]:
 
 def _model(model: str | Path, revision: str | None) -> str:
     folder = Path(model).expanduser()
+    digest = hashlib.sha256()
+    if folder.is_file():
+        digest.update(f"{folder.stat().st_size}\n".encode())
+        _update_with_blocks(digest, folder)
+        return _shown(digest.hexdigest())
     if not folder.is_dir():
         return f"{model}@{revision or 'main'}"
-    digest = hashlib.sha256()
     weights = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
     configs = [folder / "config.json", folder / "adapter_config.json"]
     for path in [*configs, *sorted(weights, key=lambda path: path.name)]:

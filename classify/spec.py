@@ -68,7 +68,7 @@ class ModelSpec:
     model: Annotated[
         str,
         Setting(
-            "Folder or Hugging Face id of a causal language model.",
+            "Folder, GGUF file or Hugging Face id of a causal language model.",
             instance_of("a string", str, os.PathLike),
             default="the demo model",
             common=("demo",),

@@ -95,8 +95,8 @@ def test_a_template_that_is_refused_does_not_keep_the_engine_from_its_tests(tmp_
         (
             ("--engine", "vlm"),
             (
-                "--engine must be auto, transformers, vllm or server. Got 'vlm' "
-                "instead. Did you mean 'vllm'?"
+                "--engine must be auto, transformers, vllm, server or llamacpp. Got "
+                "'vlm' instead. Did you mean 'vllm'?"
             ),
         ),
         (

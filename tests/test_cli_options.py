@@ -62,8 +62,8 @@ def test_choices_are_those_of_the_code():
             "--engine",
             "vlm",
             (
-                "--engine must be auto, transformers, vllm or server. Got 'vlm' "
-                "instead. Did you mean 'vllm'?"
+                "--engine must be auto, transformers, vllm, server or llamacpp. Got "
+                "'vlm' instead. Did you mean 'vllm'?"
             ),
         ),
         (
@@ -192,8 +192,8 @@ def test_the_environment_is_never_refused_as_without_effect(environment, tmp_pat
 def test_a_wrong_choice_in_the_environment_names_the_variable(environment):
     environment(ENGINE="vlm")
     assert refused("predict", *TEXT) == (
-        "CLASSIFY_ENGINE must be auto, transformers, vllm or server. Got 'vlm' "
-        "instead. Did you mean 'vllm'?"
+        "CLASSIFY_ENGINE must be auto, transformers, vllm, server or llamacpp. Got "
+        "'vlm' instead. Did you mean 'vllm'?"
     )
 
 

@@ -67,7 +67,7 @@ def test_only_two_are_kept():
 def test_an_unknown_name_gives_the_nearest(name, hint):
     message = (
         f"There is no engine {name!r}: it must be one of auto, transformers, vllm, "
-        f"server.{hint}"
+        f"server, llamacpp.{hint}"
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         load_engine(name, "model")

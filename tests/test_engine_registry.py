@@ -104,8 +104,8 @@ def test_the_doctor_knows_the_tiny_engine(run):
     assert re.search(r"^Engine +tiny, loaded in [\d.]+ s *$", shown, re.MULTILINE)
     assert re.search(r"^Context +500 tokens *$", shown, re.MULTILINE)
     sentence = (
-        "--engine must be auto, transformers, vllm, server or tiny. Got 'tinny' "
-        "instead. Did you mean 'tiny'?"
+        "--engine must be auto, transformers, vllm, server, llamacpp or tiny. Got "
+        "'tinny' instead. Did you mean 'tiny'?"
     )
     assert run("doctor", "--engine", "tinny", code=2).stderr == f"Error: {sentence}\n"
 
@@ -266,9 +266,9 @@ def test_gpus_of_an_engine():
     assert kind_of("vllm").n_gpus(options) == 6
     assert kind_of("vllm").n_gpus({}) == 1
     assert kind_of("server").n_gpus({}) == 0
-    assert max(kind.n_gpus(options) for kind in candidates("auto", options)) == 6
+    assert max(kind.n_gpus(options) for kind in candidates("auto", "a", options)) == 6
     at_a_url = {"url": "http://h", **options}
-    assert [kind.name for kind in candidates("auto", at_a_url)] == ["server"]
+    assert [kind.name for kind in candidates("auto", "a", at_a_url)] == ["server"]
 
 
 # ------------------------------------------------------- no engine's name anywhere else

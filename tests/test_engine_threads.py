@@ -20,6 +20,7 @@ from classify.engines import (
     read,
     sharing,
 )
+from classify.engines.llamacpp.engine import LlamaCppEngine
 from classify.engines.server import ServerEngine
 from classify.engines.sharing import Exchange, SharedLine, open_line
 from classify.engines.transformers import TransformersEngine
@@ -29,6 +30,7 @@ from classify.jobs import open_table, run_job
 from classify.tokenizer import Segment
 from classify.tracking import Completed, ReadRequest, TrackedRequest
 from tests.serving import SmallServer, a_folder_with
+from tests.tiny_gguf import write_gguf
 from tests.tiny_models import (
     VOCAB,
     make_model,
@@ -96,6 +98,10 @@ def _server(reference, folder):
     return ServerEngine.load(a_folder_with(folder, VOCAB), url=server.url)
 
 
+def _llamacpp(reference, folder):
+    return LlamaCppEngine.load(write_gguf(folder / "tiny.gguf", reference.model))
+
+
 ENGINES = {
     "fake": lambda reference, _: FakeEngine.from_function(reference.logprobs, VOCAB),
     "modest": lambda reference, _: Modest(reference),
@@ -103,6 +109,7 @@ ENGINES = {
         FakeEngine.from_function(reference.logprobs, VOCAB), seed=0
     ),
     "server": _server,
+    "llamacpp": _llamacpp,
     "transformers": lambda *_: TransformersEngine(make_model("llama"), batch_size=3),
     "transformers, cached": lambda *_: TransformersEngine(make_model("bloom_alibi")),
 }

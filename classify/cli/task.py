@@ -112,7 +112,8 @@ def task_of(given: Given) -> Task:
     environment = _settings(given, given.environment.keys() - in_file)
     of_engine |= typed.pop("engine_options", {})
     engine = _engine_of(typed, task, environment, of_engine)
-    possible = candidates(engine, {})
+    model = typed.get("model", environment.get("model", task.model.model))
+    possible = candidates(engine, model, {})
     for name in [*command_line_options(), *SETTINGS]:
         if not any(kind.takes(name) for kind in possible):
             environment.pop(name, None)

@@ -184,7 +184,7 @@ def task_facts(task: "Task") -> dict[str, bool]:
     parts = [part for text in written for part in parse(text or "")]
     spec = task.model
     assert isinstance(spec.engine, str), "a task names its engine"
-    engines = candidates(spec.engine, spec.engine_options or {})
+    engines = candidates(spec.engine, spec.model, spec.engine_options or {})
     return {
         **{
             fact: any(kind.takes(name) for kind in engines for name in use.options)
@@ -200,5 +200,5 @@ def task_facts(task: "Task") -> dict[str, bool]:
         "the model thinks first": task.scoring.strategy == "reason",
         "thoughts are sampled": task.scoring.n_chains > 1,
         "the model has revisions": spec.model != "demo"
-        and not Path(spec.model).expanduser().is_dir(),
+        and not Path(spec.model).expanduser().exists(),
     }

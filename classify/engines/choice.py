@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from classify.engines.registry import AUTO, kind_of, kinds, selected_by
+from classify.engines.kinds import EngineKind
+from classify.engines.registry import (
+    AUTO,
+    kind_of,
+    kind_of_file,
+    kinds,
+    selected_by,
+)
 from classify.errors import ConfigError, MissingDependencyError
 
 __all__ = ["EngineChoice", "choose_engine"]
@@ -27,11 +34,11 @@ def choose_engine(
 
     "auto" takes vLLM where it is installed and there is a GPU for it, and transformers
     otherwise: on a CPU, for another device than the first GPU, for a model object. It
-    takes a server where the options have its ``url``.
+    takes llama.cpp for a GGUF file, and a server where the options have its ``url``.
 
     Parameters
     ----------
-    name : {"auto", "transformers", "vllm", "server"}
+    name : {"auto", "transformers", "vllm", "server", "llamacpp"}
     model : str, path or model object
     device : str, default="auto"
     options : mapping, default=None
@@ -48,10 +55,15 @@ def choose_engine(
     --------
     >>> choose_engine("auto", "org/name", device="cpu")
     EngineChoice(name='transformers', reason="for device 'cpu'")
+    >>> choose_engine("auto", "model.gguf")
+    EngineChoice(name='llamacpp', reason='')
     >>> choose_engine("transformers", "org/name")
     EngineChoice(name='transformers', reason='')
     """
-    selected = selected_by(options or {}) if name == AUTO else kind_of(name)
+    if name != AUTO:
+        selected: EngineKind | None = kind_of(name)
+    else:
+        selected = selected_by(options or {}) or kind_of_file(model)
     if selected is None:
         return _fitting(model, device)
     fault = None if selected.fault is None else selected.fault()

@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from classify.engines.forks import torch_was_forked
+from classify.engines.forks import was_forked_with
 
 __all__ = ["device_names", "n_gpus", "use_threads_that_exist"]
 
@@ -22,7 +22,7 @@ def n_gpus() -> int:
 
 def use_threads_that_exist() -> None:
     """In a forked child, compute on one thread: the parent's others are not here."""
-    if torch_was_forked() and torch.get_num_threads() > 1:
+    if was_forked_with("torch") and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
         _logger.warning(
             "This process was forked from one that had imported PyTorch, so it "

@@ -37,12 +37,12 @@ _TEMPLATES = "additional_chat_templates"
 
 
 def files_of(model: Any, options: Any = None) -> Files:
-    """Return the files that a model is loaded from, if it is a folder.
+    """Return the files that a model is loaded from, if it is a folder or a file.
 
     Parameters
     ----------
     model : str, path or other
-        A folder; a hub id and a model object have none, and give nothing.
+        A folder or a file; a hub id and a model object have none, and give nothing.
     options : mapping, sequence, str or path, optional
         In which further folders may be named: an adapter, a draft model.
 
@@ -67,7 +67,7 @@ def files_of(model: Any, options: Any = None) -> Files:
 def _folders(value: Any) -> Iterator[str]:
     if isinstance(value, str | os.PathLike):
         path = str(Path(value).expanduser())
-        if os.path.isdir(path):  # noqa: PTH112 a text of any length may be a value
+        if os.path.exists(path):  # noqa: PTH110 a text of any length may be a value
             yield path
     elif isinstance(value, Mapping):
         for each in value.values():
@@ -81,6 +81,9 @@ def _stats(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
+    except NotADirectoryError:
+        yield folder, os.stat(folder)  # noqa: PTH116
+        return
     except OSError:
         return  # whoever loads from it says what is wrong
     for entry in entries:

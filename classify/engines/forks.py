@@ -7,19 +7,21 @@ from a process in which models may have run.
 import os
 import sys
 
-__all__ = ["torch_was_forked"]
+__all__ = ["was_forked_with"]
 
 _TOKENIZERS = "TOKENIZERS_PARALLELISM"
 # What holds for this process since it was forked.
-_state = {"torch": False, "quiet": False}
+_state = {"quiet": False}
+_imported: set[str] = set()
 
 
-def torch_was_forked() -> bool:
-    """Whether PyTorch was imported before this process was forked.
+def was_forked_with(package: str) -> bool:
+    """Whether a package was imported before this process was forked.
 
-    Its threads are not here then, and GNU OpenMP waits for them for ever.
+    The threads that PyTorch and the like compute on are not here then, and GNU OpenMP
+    waits for them for ever.
     """
-    return _state["torch"]
+    return package in _imported
 
 
 def _before() -> None:
@@ -36,7 +38,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    _state["torch"] = "torch" in sys.modules
+    _imported.update(sys.modules)
 
 
 os.register_at_fork(

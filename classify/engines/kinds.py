@@ -124,6 +124,11 @@ def installed_packages(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def _imported(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineKind:
     """An engine as it is known before it is loaded; importing it loads nothing heavy.
@@ -141,6 +146,10 @@ class EngineKind:
         The models that it takes, for the sentence that refuses others.
     takes_objects : bool, default=False
         Whether a model object will do, beside a name or path.
+    file_suffix : str, default=""
+        How the names of files end that are models of this engine, and of no other.
+    tokenizer : str, default=""
+        What returns the tokenizer in such a file, ``"module:function"``.
     options : tuple of EngineOption, default=()
     takes_other_options : bool, default=False
         Whether ``load`` takes options that are not listed, and checks them itself.
@@ -167,6 +176,8 @@ class EngineKind:
     engine: str
     models: str
     takes_objects: bool = False
+    file_suffix: str = ""
+    tokenizer: str = ""
     options: tuple[EngineOption, ...] = ()
     takes_other_options: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -185,15 +196,23 @@ class EngineKind:
         MissingDependencyError
             Its requirement is not installed.
         """
+        self.check_requirement()
+        return cast(BaseEngine, self.engine_class().load(model, **options))
+
+    def check_requirement(self) -> None:
+        """Raise MissingDependencyError if its requirement is not installed."""
         needed = self.requires
         if needed is not None and find_spec(needed.module) is None:
             raise needed.missing()
-        return cast(BaseEngine, self.engine_class().load(model, **options))
 
     def engine_class(self) -> Any:
         """Import the engine's class."""
-        module, _, name = self.engine.partition(":")
-        return getattr(import_module(module), name)
+        return _imported(self.engine)
+
+    def tokenizer_of(self, file: str) -> Any:
+        """Return the tokenizer that is in a file of a model of this engine."""
+        self.check_requirement()
+        return _imported(self.tokenizer)(file)
 
     def check_model(self, model: Any) -> None:
         """Raise ConfigError if it takes no model of this type."""

@@ -20,6 +20,7 @@ from classify.engines.protocol import BaseEngine
 from classify.engines.registry import (
     fallback,
     kind_of,
+    kind_of_file,
     kinds_with_option,
     takers,
 )
@@ -57,7 +58,7 @@ def load_engine(
 
     Parameters
     ----------
-    name : {"auto", "transformers", "vllm", "server"}
+    name : {"auto", "transformers", "vllm", "server", "llamacpp"}
         Which engine. "auto" is the one that fits the machine, see `choose_engine`.
     model : str, path or model object
         A folder, a hub id, or a model that the engine's constructor takes.
@@ -76,7 +77,7 @@ def load_engine(
         Speculative decoding, for vLLM; see `classify.engines.speculation`.
     **options
         Further options of the engine: those of `TransformersEngine.load`, of
-        `VllmEngine.load`, or of `ServerEngine.load`.
+        `VllmEngine.load`, of `ServerEngine.load`, or of `LlamaCppEngine.load`.
 
     Returns
     -------
@@ -176,6 +177,12 @@ def _options(
             f"{own}{_elsewhere(unknown)}."
         )
     kind.check_model(model)
+    only = kind_of_file(model)
+    # A server has its own model: the file is that of its tokenizer.
+    if kind.runs_here and only is not None and only is not kind:
+        raise ConfigError(
+            f"{which} cannot load {str(model)!r}: {only.models} needs {only.named()}."
+        )
     kind.check_values(options)
     return options
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
 from classify.engines.kinds import EngineKind, EngineOption
@@ -18,6 +19,7 @@ __all__ = [
     "fallback",
     "is_engine_option",
     "kind_of",
+    "kind_of_file",
     "kinds",
     "kinds_with_option",
     "selected_by",
@@ -31,6 +33,7 @@ KINDS = {
     "transformers": "classify.engines.transformers.kind",
     "vllm": "classify.engines.vllm.kind",
     "server": "classify.engines.server.kind",
+    "llamacpp": "classify.engines.llamacpp.kind",
 }
 
 
@@ -40,7 +43,7 @@ def engine_names() -> tuple[str, ...]:
     Examples
     --------
     >>> engine_names()
-    ('auto', 'transformers', 'vllm', 'server')
+    ('auto', 'transformers', 'vllm', 'server', 'llamacpp')
     """
     return (AUTO, *KINDS)
 
@@ -61,6 +64,21 @@ def kind_of(name: str) -> EngineKind:
             f"{', '.join(engine_names())}.{hint}"
         )
     return cast(EngineKind, import_module(KINDS[name]).KIND)
+
+
+def kind_of_file(model: Any) -> EngineKind | None:
+    """Return the only kind that loads a model, as the name of its file says.
+
+    Examples
+    --------
+    >>> kind_of_file("model.gguf").name, kind_of_file("org/name")
+    ('llamacpp', None)
+    """
+    if not isinstance(model, str | Path):
+        return None
+    name = str(model).lower()
+    suffixed = (kind for kind in kinds() if kind.file_suffix)
+    return next((each for each in suffixed if name.endswith(each.file_suffix)), None)
 
 
 def kinds() -> list[EngineKind]:
@@ -144,17 +162,17 @@ def selected_by(options: Mapping[str, Any]) -> EngineKind | None:
     return next(chosen, None)
 
 
-def candidates(name: str, options: Mapping[str, Any]) -> list[EngineKind]:
-    """Return the kinds that a name may stand for, on one machine or another.
+def candidates(name: str, model: Any, options: Mapping[str, Any]) -> list[EngineKind]:
+    """Return the kinds that a name may mean for a model, on one machine or another.
 
     Examples
     --------
-    >>> [kind.name for kind in candidates("auto", {})]
+    >>> [kind.name for kind in candidates("auto", "org/name", {})]
     ['transformers', 'vllm']
     """
     if name != AUTO:
         return [kind_of(name)]
-    selected = selected_by(options)
+    selected = selected_by(options) or kind_of_file(model)
     if selected is not None:
         return [selected]
     return [kind for kind in kinds() if kind.suits is not None]

@@ -24,6 +24,7 @@ __all__ = [
     "check_source",
     "check_weights",
     "damaged",
+    "other_kind",
     "snapshot_of",
 ]
 
@@ -115,7 +116,7 @@ def check_config(model: str | Path) -> None:
         is_mapping = isinstance(json.loads(config.read_text("utf-8")), dict)
         fault = None if is_mapping else "it holds no settings"
     except (OSError, ValueError) as error:
-        fault = _other_kind(config) or f"it is not JSON ({error})"
+        fault = other_kind(config) or f"it is not JSON ({error})"
     if fault is not None:
         raise ModelLoadError(
             f"{str(config)!r} is damaged or not fully downloaded: {fault}. Download "
@@ -219,7 +220,7 @@ def _shards_of(index: Path) -> list[str]:
 def _fault_of_weights(path: Path) -> str | None:
     if not path.is_file():
         return "it is missing"
-    fault = _other_kind(path)
+    fault = other_kind(path)
     if fault is not None:
         return fault
     if path.suffix == ".json":
@@ -233,7 +234,7 @@ def _fault_of_weights(path: Path) -> str | None:
     return None
 
 
-def _other_kind(path: Path) -> str | None:
+def other_kind(path: Path) -> str | None:
     """Return what a file is, if a broken download left something else."""
     with path.open("rb") as file:
         start = file.read(256)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.engines.files import files_of
+from classify.engines.registry import kind_of_file
 from classify.engines.sources import check_config, check_source
 from classify.engines.turns import LOADING, Shelf
 from classify.errors import ModelLoadError, first_line
@@ -24,7 +25,7 @@ _loaded: Shelf[tuple[object, ...], Tokenizer] = Shelf(4, making=LOADING)
 def load_tokenizer(
     model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> Tokenizer:
-    """Load the tokenizer of a model from a folder or a hub id; the last few are kept.
+    """Load the tokenizer of a model: folder, hub id or file; the last few are kept.
 
     It is loaded again if files in the folder were saved since.
 
@@ -39,6 +40,9 @@ def load_tokenizer(
 
 
 def _load(model: str | Path, **options: Any) -> Tokenizer:
+    kind = kind_of_file(model)
+    if kind is not None:
+        return Tokenizer(kind.tokenizer_of(str(model)), str(model))
     only_here = check_source(model, revision=options["revision"])
     from transformers import AutoTokenizer
 

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from classify.engines import FakeEngine
+from classify.engines.llamacpp.engine import LlamaCppEngine
+from classify.engines.llamacpp.network import Model, Network
 from classify.engines.server import ServerEngine
 from classify.engines.transformers import TransformersEngine
 from tests.serving import SmallServer, VllmServer, a_folder_with
 from tests.tiny_engine import TinyEngine
+from tests.tiny_gguf import write_gguf
 from tests.tiny_models import make_model, make_reference
 from tests.vllm_engines import TINY, TINY_ENGINES
 
@@ -56,6 +59,15 @@ def _fused(_):
         return TransformersEngine.load(folder, device="cpu")
 
 
+def _llamacpp(**options):
+    def make(reference):
+        with tempfile.TemporaryDirectory() as folder:
+            path = write_gguf(Path(folder) / "tiny.gguf", reference.model)
+            return LlamaCppEngine(Network(Model(path), **options), batch_size=3)
+
+    return make
+
+
 def _transformers(architecture, **options):
     return lambda _: TransformersEngine(make_model(architecture), **options)
 
@@ -65,6 +77,8 @@ ENGINES = {
     "fake": ("llama", _fake),
     "tiny": ("llama", _tiny),
     "server": ("llama", _server),
+    "llamacpp": ("llama", _llamacpp()),
+    "llamacpp, 7 tokens a pass": ("llama", _llamacpp(n_batch=7)),
     "transformers": ("llama", _transformers("llama")),
     "transformers, fused": ("llama", _fused),
     "transformers, 3 texts a batch": ("llama", _transformers("llama", batch_size=3)),

@@ -188,7 +188,8 @@ def _gpus_of(model: PromptedModel, nodes: list[Mapping[str, Any]]) -> int:
     if not on_gpu or not any(node.get("GPU") for node in nodes):
         return 0
     options = spec.engine_options or {}
-    return max(kind.n_gpus(options) for kind in candidates(spec.engine, options))
+    kinds = candidates(spec.engine, spec.model, options)
+    return max(kind.n_gpus(options) for kind in kinds)
 
 
 def _cpus_each(n_workers: int, cpus: list[float]) -> float:

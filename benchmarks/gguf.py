@@ -1,0 +1,199 @@
+"""A GGUF file through llama.cpp: one pass for many texts, or a call for each node.
+
+    python benchmarks/gguf.py --model model.gguf --data tickets.csv --label-column label
+
+All ways answer the same question in one run, on one thread: log p(label and the end of
+the answer | text) for all labels of a table. Times are those of the processor.
+
+- `classify`: this package, to its usual tolerance.
+- `all nodes`: this package's engine asked for every node.
+- `nodes`: one llama.cpp call for each branching node of the label tree, the prompt kept
+  between calls, as TriePick reads.
+- `labels`: one llama.cpp call for each label over prompt and label.
+- `float32`: the dequantized model in transformers.
+- `cappr`: CAPPr's llama.cpp backend, where it and llama-cpp-python are installed. It
+  keeps the prompt and calls llama.cpp for each label; it reads no end of the answer.
+"""
+
+import argparse
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from classify import PromptTemplate, ZeroShotClassifier
+from classify.engines import read
+from classify.engines.llamacpp.engine import LlamaCppEngine
+from classify.engines.llamacpp.network import Model, Network, Token, log_softmax
+from classify.tokenizer import load_tokenizer
+from classify.tracking import ReadRequest, TokenTree
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--label-column", default="label")
+    parser.add_argument("--texts", type=int, default=16)
+    parser.add_argument("--slow-texts", type=int, default=4, help="for the others")
+    parser.add_argument("--float32", help="folder of the dequantized model")
+    given = parser.parse_args()
+    table = pd.read_csv(given.data)
+    labels = sorted(table[given.label_column].unique())
+    texts = table["text"].sample(given.texts, random_state=0).tolist()
+    tokenizer = load_tokenizer(given.model)
+    prompts = [tokenizer.encode_text(f"{text}\nTopic:") for text in texts]
+    answers = [
+        (*tokenizer.encode_text(f" {label}"), tokenizer.eos_id) for label in labels
+    ]
+    tree = TokenTree(answers)
+    engine = LlamaCppEngine.load(given.model, n_threads=1)
+    network = Network(Model(given.model), n_ctx=1024, n_threads=1)
+    read(engine, [ReadRequest(prompts[0], tree, (0,))])  # warm
+    engine.free_memory()
+    n_tokens = np.mean([len(each) for each in prompts])
+    print(
+        f"{len(texts)} texts of {n_tokens:.0f} tokens, {len(labels)} labels: "
+        f"{tree.n_nodes} nodes, {len(tree.inner_nodes)} that branch or go on"
+    )
+    clf = ZeroShotClassifier(
+        labels,
+        engine=engine,
+        tokenizer=tokenizer,
+        prompt=PromptTemplate("{text}\nTopic:", chat=False),
+    )
+    measured("classify", texts, clf.predict_proba)
+    engine.free_memory()
+    found = measured("all nodes", prompts, lambda them: ours(engine, them, tree))
+    for name, way, n in (
+        ("nodes", lambda them: by_nodes(network, them, tree), given.slow_texts),
+        ("labels", lambda them: by_labels(network, them, tree), given.slow_texts),
+    ):
+        other = measured(name, prompts[:n], way)
+        compare(other, found[:n])
+    if given.float32:
+        from classify.engines.transformers import TransformersEngine
+
+        slow = TransformersEngine.load(given.float32, device="cpu")
+        compare(
+            measured("float32", prompts, lambda them: ours(slow, them, tree)), found
+        )
+    if find_spec("cappr") and find_spec("llama_cpp"):
+        backend = cappr_backend(given.model)
+        starts = [f"{text}\nTopic:" for text in texts[: given.slow_texts]]
+        measured("cappr", starts, lambda them: backend(them, labels))
+
+
+def compare(other, found):
+    logprobs = np.abs(other - found)
+    shares = np.abs(softmax(other, axis=1) - softmax(found, axis=1))
+    same = (other.argmax(1) == found.argmax(1)).sum()
+    print(
+        f"  against all nodes: log-probabilities differ by {logprobs.mean():.1e} "
+        f"({logprobs.max():.1e} at most), probabilities by {shares.mean():.1e} "
+        f"({shares.max():.1e} at most); the same label for {same} of {len(other)}"
+    )
+
+
+def measured(name, prompts, way):
+    started = time.process_time()
+    values = way(prompts)
+    seconds = time.process_time() - started
+    print(f"{name:9} {len(prompts) / seconds:7.3f} texts a second", flush=True)
+    return values
+
+
+def ours(engine, prompts, tree):
+    nodes = tuple(tree.inner_nodes.tolist())
+    requests = [ReadRequest(prompt, tree, nodes) for prompt in prompts]
+    return np.array([sums(tree, edges) for edges in read(engine, requests)])
+
+
+def sums(tree, edges):
+    """Return log p of each path from those of the edges."""
+    totals = np.zeros(tree.n_nodes)
+    for node in range(1, tree.n_nodes):
+        totals[node] = totals[tree.parents[node]] + edges[node]
+    return totals[tree.leaves]
+
+
+def by_nodes(network, prompts, tree):
+    """Return log p of each path; a call for each inner node, behind what is kept."""
+    rows = []
+    for prompt in prompts:
+        edges, kept = np.full(tree.n_nodes, np.nan), ()
+        network.clear()
+        for node in depth_first(tree):
+            wanted = (*prompt, *tree.path(node))
+            n = 0
+            while n < min(len(kept), len(wanted) - 1) and kept[n] == wanted[n]:
+                n += 1
+            network.cut(0, n)
+            [logits] = called(network, wanted, n, {len(wanted) - 1})
+            children = list(tree.children(node))
+            edges[children] = log_softmax(logits, tree.tokens[children])
+            kept = wanted
+        rows.append(sums(tree, edges))
+    return np.array(rows)
+
+
+def depth_first(tree, node=0):
+    """Yield inner nodes so that a call goes on from the one before, where it can."""
+    if tree.n_children[node]:
+        yield node
+        for child in tree.children(node):
+            yield from depth_first(tree, child)
+
+
+def by_labels(network, prompts, tree):
+    """Return log p of each path; a call over prompt and path for each."""
+    rows = []
+    for prompt in prompts:
+        row = []
+        for path in tree.paths:
+            network.clear()
+            positions = range(len(prompt) - 1, len(prompt) + len(path) - 1)
+            logits = called(network, (*prompt, *path[:-1]), 0, positions)
+            row.append(
+                sum(
+                    log_softmax(each)[token]
+                    for each, token in zip(logits, path, strict=True)
+                )
+            )
+        rows.append(row)
+    return np.array(rows)
+
+
+def called(network, token_ids, start, positions):
+    """Return the logits at positions, of one llama.cpp call from a start on."""
+    found = []
+    network.compute(
+        [
+            Token(
+                token_ids[at],
+                at,
+                [0],
+                [lambda logits: found.append(logits.copy())] if at in positions else [],
+            )
+            for at in range(start, len(token_ids))
+        ]
+    )
+    return found
+
+
+def cappr_backend(model):
+    from cappr.llama_cpp.classify import log_probs_conditional
+    from llama_cpp import Llama
+
+    loaded = Llama(model, logits_all=True, verbose=False, n_threads=1, n_ctx=1024)
+    return lambda prompts, labels: log_probs_conditional(prompts, labels, loaded)
+
+
+if __name__ == "__main__":
+    main()
