@@ -1,4 +1,4 @@
-"""The command line: demo, predict, labels, tune, calibrate, evaluate, track, doctor.
+"""The command line of `classify`, one function a command.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 misuse
 or bad input, 130 interrupted.
@@ -24,6 +24,7 @@ from classify.cli.commands import (
     track,
     tune,
 )
+from classify.cli.serving import serve
 
 __all__ = ["app", "main", "spin_briefly"]
 
@@ -44,7 +45,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, predict, labels, tune, calibrate, evaluate, track, doctor):
+for _command in (
+    *(demo, predict, labels, tune, calibrate, evaluate, track, serve, doctor),
+):
     app.command(cls=Command, short_help=inspect.unwrap(_command).__doc__)(_command)
 
 

@@ -1,0 +1,286 @@
+"""`/v1/classify`: texts or rows in, a result for each of them out."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from classify.calibration import LabelCalibrator
+from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.encoding import Row
+from classify.errors import DataError, InputError, LabelError
+from classify.labels import LabelSet
+from classify.results import RowResults, reasoning_kinds, row_results
+from classify.rows import candidates_of_cells, rows_of_cells
+from classify.scored_rows import RowScorer
+from classify.scoring import LabelLogprobs
+from classify.serve.service import Service
+
+__all__ = [
+    "EXAMPLES",
+    "ClassifyRequest",
+    "ClassifyResponse",
+    "Decisions",
+    "classify_rows",
+]
+
+EXAMPLES = {
+    "texts": {
+        "summary": "Texts, and the labels of the server",
+        "value": {"texts": ["Where is my parcel?", "I was charged twice."]},
+    },
+    "labels": {
+        "summary": "Labels of the request's own",
+        "value": {
+            "texts": ["Where is my parcel?"],
+            "labels": {"shipping": "parcels", "billing": "payments"},
+        },
+    },
+    "rows": {
+        "summary": "Rows, for a prompt with several columns",
+        "value": {"rows": [{"text": "Where is my parcel?"}]},
+    },
+}
+
+
+class ClassifyRequest(BaseModel):
+    """Texts or rows to classify."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    texts: Annotated[
+        list[Any] | None, Field(description="Texts, for a prompt with {text} alone.")
+    ] = None
+    rows: Annotated[
+        list[dict[str, Any]] | None,
+        Field(description="Rows with the columns that the prompt needs."),
+    ] = None
+    labels: Annotated[
+        list[str] | dict[str, Any] | None,
+        Field(
+            description="Names: some of the server's labels. A mapping of names to "
+            "descriptions (or null, or words): labels of the request's own. Left out: "
+            "all labels of the server."
+        ),
+    ] = None
+
+
+class Result(BaseModel):
+    """What became of one text."""
+
+    label: Annotated[str | None, Field(description="null: abstained, or an error.")] = (
+        None
+    )
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    label_mass: Annotated[
+        float | None,
+        Field(description="Probability that the model answers with any label."),
+    ] = None
+    unresolved: Annotated[
+        float | None, Field(description="Label mass that was not read.")
+    ] = None
+    truncated: Annotated[
+        bool | None, Field(description="Whether the text was cut to fit the model.")
+    ] = None
+    abstained: Annotated[
+        str | None, Field(description="Why there is no label, where there is a rule.")
+    ] = None
+    label_set: Annotated[
+        list[str] | None, Field(description="The prediction set, where asked for.")
+    ] = None
+    error: Annotated[str | None, Field(description="Why this text has no result.")] = (
+        None
+    )
+
+
+class ClassifyResponse(BaseModel):
+    """A result for each text, in their order."""
+
+    model: str
+    results: list[Result]
+
+
+class Decisions(NamedTuple):
+    """What is made of scores with the labels of the server.
+
+    Attributes
+    ----------
+    calibrator : LabelCalibrator or None
+    selective : SelectiveClassifier or None
+    sets : SplitConformalSets or None
+    """
+
+    calibrator: LabelCalibrator | None = None
+    selective: SelectiveClassifier | None = None
+    sets: SplitConformalSets | None = None
+
+
+class _Asked(NamedTuple):
+    """How a request is scored: `listed` are the candidates of each row."""
+
+    scorer: RowScorer
+    listed: Sequence[Sequence[str] | InputError] | None
+    decisions: Decisions
+
+
+async def classify_rows(
+    service: Service,
+    request: ClassifyRequest,
+    decisions: Decisions,
+    *,
+    text_column: str,
+    labels_column: str | None,
+) -> list[dict[str, Any]]:
+    """Return a result for each text of a request; a bad text has its error.
+
+    Raises
+    ------
+    RefusedError, InputError
+        The request as a whole cannot be answered.
+    """
+    given = request.texts if request.rows is None else request.rows
+    if given is None or (request.texts is not None and request.rows is not None):
+        raise InputError("Give texts or rows, and not both.")
+    service.check_count(len(given), "texts", service.settings.max_texts)
+    asked = _asked(service, request.labels, len(given), decisions)
+    if request.rows is not None and request.labels is None and labels_column:
+        cells = [row.get(labels_column) for row in request.rows]
+        asked = asked._replace(listed=candidates_of_cells(cells, labels_column))
+    elif asked.scorer.declared is None:
+        raise InputError(
+            "There are no labels: give labels, a mapping of names to descriptions or "
+            "null."
+        )
+    rows = _rows(service, request, text_column)
+    return await _results(service, asked, rows)
+
+
+def _asked(
+    service: Service,
+    labels: list[str] | dict[str, Any] | None,
+    n_rows: int,
+    decisions: Decisions,
+) -> _Asked:
+    scorer, declared = service.scorer, service.scorer.declared
+    if labels is None:
+        return _Asked(scorer, None, decisions)
+    service.check_count(len(labels), "labels", service.settings.max_labels)
+    n_characters, most = len(json.dumps(labels)), service.settings.max_text_length
+    service.check_count(n_characters, "characters in its labels", most)
+    if isinstance(labels, list) and declared is not None:
+        for name in labels:
+            if declared.find(name) is None:
+                raise LabelError(
+                    f"{declared.unknown(name)} For labels of the request's own, give a "
+                    "mapping of names to descriptions or null."
+                )
+        declared.subset(labels)  # at least two, each of them once
+        return _Asked(scorer, [labels] * n_rows, decisions)
+    own = replace(scorer, declared=LabelSet.parse(labels))
+    if declared is None:  # what holds then, holds for any labels
+        return _Asked(own, None, decisions)
+    if any(each is not None for each in decisions):
+        raise LabelError(
+            "The calibration, threshold or sets of this server belong to its own "
+            "labels: leave labels out, or list some of their names."
+        )
+    return _Asked(own, None, Decisions())
+
+
+def _rows(
+    service: Service, request: ClassifyRequest, text_column: str
+) -> list[Row | InputError]:
+    fields = service.scorer.model.template.fields
+    if request.rows is None:
+        if tuple(fields) != ("text",):
+            named = ", ".join(repr(text_column if f == "text" else f) for f in fields)
+            raise InputError(f"The prompt needs the columns {named}: give rows.")
+        return [
+            _row(service, {"text": text}, {"text": "text"})
+            for text in request.texts or ()
+        ]
+    columns = {name: text_column if name == "text" else name for name in fields}
+    return [_row(service, row, columns) for row in request.rows]
+
+
+def _row(
+    service: Service, cells: Mapping[str, Any], columns: Mapping[str, str]
+) -> Row | InputError:
+    """Return what the prompt needs of a row, or why it cannot be asked."""
+    for column in columns.values():
+        if column not in cells:
+            return DataError(f"there is no column {column!r}, which the prompt needs.")
+    [row] = rows_of_cells({name: [cells[column]] for name, column in columns.items()})
+    if isinstance(row, InputError):
+        return row
+    value = cells[columns["text"]] if "text" in columns else ""
+    if not isinstance(value, str):
+        return DataError(
+            f"the text is a value of type {type(value).__name__}: send a string."
+        )
+    n_characters, most = sum(map(len, row.values())), service.settings.max_text_length
+    if n_characters > most:
+        return DataError(
+            f"the text has {n_characters:,} characters, and this server takes "
+            f"{most:,}: shorten it."
+        )
+    return row
+
+
+async def _results(
+    service: Service, asked: _Asked, rows: Sequence[Row | InputError]
+) -> list[dict[str, Any]]:
+    scorer, (calibrator, selective, sets) = asked.scorer, asked.decisions
+
+    def log_proba_of(scores: LabelLogprobs) -> Any:
+        return scores.log_proba if calibrator is None else calibrator.transform(scores)
+
+    scores, errors = await service.scored(
+        len(rows), lambda: scorer.ascore(rows, asked.listed)
+    )
+    results = row_results(
+        len(rows),
+        scores,
+        {at: str(error) for at, error in errors.items()},
+        log_proba_of=log_proba_of,
+        selective=selective,
+        sets=sets,
+        probabilities=True,
+        reasoning=reasoning_kinds(scorer.scoring, with_text=False),
+        agreement=scorer.model.template.asks_repeatedly,
+    )
+    names = asked.listed
+    if names is None:
+        names = [scorer.known_labels().names] * len(rows)
+    return list(_listed(results, names))
+
+
+def _listed(
+    results: RowResults, names: Sequence[Sequence[str] | InputError]
+) -> list[dict[str, Any]]:
+    """Return a result for each row, as JSON has it."""
+    shares = {f"p({name})" for name in results.classes.tolist()}
+    others = [name for name in results.columns if name not in shares]
+    place = np.cumsum(results.scored) - 1
+    listed: list[dict[str, Any]] = []
+    for at, candidates in enumerate(names):
+        if at in results.errors or isinstance(candidates, InputError):
+            listed.append({"label": None, "error": results.errors[at]})
+            continue
+        row = {name: _plain(results.columns[name][place[at]]) for name in others}
+        row["probabilities"] = {
+            name: _plain(results.columns[f"p({name})"][place[at]])
+            for name in candidates
+        }
+        listed.append({**row, "error": None})
+    return listed
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
