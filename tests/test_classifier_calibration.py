@@ -117,6 +117,7 @@ def test_what_a_calibrator_cannot_be():
         "The 'calibrator' parameter of ZeroShotClassifier must be None, a "
         "LabelCalibrator, a file that ends in .json, or one of 'none', "
         "'prior_matching', 'batch', 'content_free', 'domain', 'pmi', 'temperature', "
+        "'temperature_by_count', "
         "'bias', 'affine', 'vector', 'matrix', 'isotonic', 'auto'. Got 'temprature' "
         "instead."
     )
