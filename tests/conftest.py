@@ -117,7 +117,7 @@ def scope_of(nodeid):
         ("test_job_ray.py", "test_job_spread.py", "test_cli_threshold.py")
     ):
         return "ray"
-    if file.endswith(("test_terminal.py", "test_cli_predict.py")):
+    if file.endswith(("test_terminal.py", "test_cli_predict.py", "test_job_server.py")):
         return "terminals"
     return "vllm" if "vllm" in nodeid else file
 

@@ -24,7 +24,6 @@ from tests.toy_model import hashed_logprobs
 ROOT = Path(__file__).parents[1]
 VOCAB = 4096
 LABELS = ["billing", "shipping", "account access"]
-MAIN = [sys.executable, "-c", "from classify.cli import main; main()"]
 
 
 @pytest.fixture(autouse=True)
@@ -187,36 +186,27 @@ def test_a_client_killed_and_started_again_changes_no_byte(small, tmp_path):
 # --------------------------------------------------------------------------- by command
 
 
-def command(*arguments):
-    return subprocess.run(
-        [*MAIN, *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
-def test_a_file_by_command(small, tmp_path):
+def test_a_file_by_command(small, terminals, tmp_path):
     source, server = texts_in(tmp_path / "in.csv", 50), small()
-    done = command(
+    said = tmp_path / "said"
+    done = terminals.run(
         *("predict", source, "--url", f"{server.url}/v1", "--model", model_folder()),
         *("--labels", ",".join(LABELS), "--output", tmp_path / "out.csv"),
         "--probabilities",
+        folder=ROOT,
+        stderr=str(said),
     )
-    assert done.returncode == 0, done.stderr
-    assert "Engine server, context of 4095 tokens.\n" in done.stderr
+    assert done.code == 0, said.read_text()
+    assert "Engine server, context of 4095 tokens.\n" in said.read_text()
     run(source, tmp_path / "whole.csv", server.url)
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_the_doctor_of_a_server_fits_a_terminal(small):
-    server = small()
-    done = command("doctor", "--url", f"{server.url}/v1", "--model", model_folder())
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    lines = [line.rstrip() for line in done.stdout.splitlines()]
+def test_the_doctor_of_a_server_fits_a_terminal(small, terminals, tmp_path):
+    asked = ("doctor", "--url", f"{small().url}/v1", "--model", model_folder())
+    done = terminals.run(*asked, folder=ROOT, stdout=str(tmp_path / "shown"))
+    assert done.code == 0, done.sent
+    shown = (tmp_path / "shown").read_text()
+    lines = [line.rstrip() for line in shown.splitlines()]
     assert max(map(len, lines)) <= 80
-    assert re.search(r"^Engine +server, loaded in [\d.]+ s$", done.stdout, re.MULTILINE)
+    assert re.search(r"^Engine +server, loaded in [\d.]+ s$", shown, re.MULTILINE)
