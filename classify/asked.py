@@ -9,7 +9,7 @@ from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.encoding import Row
 from classify.errors import InputError
 from classify.label_names import need_json
-from classify.prompted_model import Encoded, Refuse, score_encoded
+from classify.prompted_model import Encoded, Refuse, refuse_for, score_encoded
 from classify.prompts.ensembles import dated
 from classify.results import RowResults, column_name, reasoning_kinds, row_results
 from classify.scored_rows import RowScorer
@@ -69,7 +69,7 @@ class AskedQuestion:
             n_rows,
             scores,
             errors,
-            refuse=refuse,
+            refuse=refuse_for(refuse, self.name),
             log_proba_of=self.classifier.log_proba_of,
             selective=self.selective,
             sets=self.sets,

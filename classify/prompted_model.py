@@ -41,6 +41,7 @@ __all__ = [
     "PromptedModel",
     "Refuse",
     "ScoredRows",
+    "refuse_for",
     "score_encoded",
 ]
 
@@ -363,20 +364,30 @@ def score_encoded(
     return_steps : bool, default=False
         Keep the per-step values that were read.
     """
-    prompts = [_sorted_out(each.prompts, refuse) for each in questions]
+    refusals = [refuse_for(refuse, each.question) for each in questions]
+    prompts = [
+        _sorted_out(each.prompts, refusal)
+        for each, refusal in zip(questions, refusals, strict=True)
+    ]
     n_errors = sum(len(errors) for _, errors in prompts)
     if n_errors and progress is not None:
         progress(n_errors)
     places = sorted(
         (at, which) for which, (good, _) in enumerate(prompts) for at in good
     )
+
+    def refused(one: int, error: RowError) -> Exception:
+        at, which = places[one]
+        refusal = refusals[which]
+        return error if refusal is None else refusal(at, error)
+
     found: Sequence[TextScore | RowError] = ()
     if places:  # else the engine need not be loaded
         found = score_prompts(
             [prompts[which][0][at] for at, which in places],
             strategy,
             questions[0].model.load_engine(),
-            refuse=refuse and (lambda one, error: refuse(places[one][0], error)),
+            refuse=refuse and refused,
             progress=progress,
         )
     scored: list[list[tuple[int, TextScore | RowError]]] = [[] for _ in questions]
@@ -392,6 +403,13 @@ def score_encoded(
         )
         for each, some, (_, errors) in zip(questions, scored, prompts, strict=True)
     ]
+
+
+def refuse_for(refuse: Refuse | None, question: str) -> Refuse | None:
+    """Return the same for errors of one question, which they name if it has a name."""
+    if refuse is None or not question:
+        return refuse
+    return lambda at, error: refuse(at, type(error)(f"{question}: {error}"))
 
 
 def _sorted_out(

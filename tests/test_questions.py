@@ -361,3 +361,51 @@ def test_a_frame_has_the_columns_of_a_job(tickets, tmp_path):
 def test_a_task_without_questions_has_a_column_called_label():
     clf = TaskClassifier({"labels": ["billing", "shipping"]})
     assert clf.predict(["Where is my parcel?"])["label"].tolist() == ["shipping"]
+
+
+def test_an_error_names_its_question():
+    strict = {"template": "{text}\nTone:", "chat": False, "too_long": "error"}
+    clf = TaskClassifier(
+        {
+            "questions": {
+                "topic": {"labels": ["billing", "shipping"]},
+                "tone": {"labels": ["calm", "angry"], "prompt": strict},
+            }
+        }
+    )
+    texts = ["Where is my parcel?", "late " * 3000]
+    with pytest.raises(DataError, match=r"^Row 1: tone: .* Pass on_error='set_aside'"):
+        clf.classify_frame(pd.DataFrame({"text": texts}))
+    with pytest.raises(ClassifyError, match=r"^Text 1: tone: "):
+        clf.predict(texts)
+    found = clf.classify_frame(pd.DataFrame({"text": texts}), on_error="set_aside")
+    assert found["topic"].notna().all()
+    assert found["tone"].notna().tolist() == [True, False]
+    assert found["error"].str.startswith("tone: ").tolist() == [False, True]
+    assert found["truncated"].tolist() == [False, True]
+
+
+def test_each_question_has_a_calibration_of_its_own(tmp_path):
+    labelled = tmp_path / "labelled.csv"
+    rows = [("Where is my parcel?", "shipping"), ("I was charged twice.", "billing")]
+    pd.DataFrame(rows * 30, columns=["text", "label"]).to_csv(labelled, index=False)
+    task = {"questions": {"topic": {"labels": ["billing", "shipping"]}, "tone": TWO}}
+    path = tmp_path / "task.yaml"
+    path.write_text(json.dumps(task))
+    fitted = tmp_path / "topic.json"
+    run(
+        *("calibrate", labelled, "--task", path, "--question", "topic"),
+        *("--method", "temperature", "--force", "-o", fitted),
+    )
+    task["questions"]["topic"]["calibration"] = str(fitted)
+    path.write_text(json.dumps(task))
+    texts = [text for text, _ in rows]
+    found = TaskClassifier(path).predict_proba(texts)
+    parts = Task.from_yaml(path).by_question()
+    for name, part in parts.items():
+        expected = part.classifier().predict_proba(texts)
+        np.testing.assert_allclose(found[name].to_numpy(), expected, atol=1e-5)
+    task["questions"]["tone"]["calibration"] = str(fitted)
+    path.write_text(json.dumps(task))
+    result = run("predict", labelled, "--task", path, "-o", tmp_path / "o.csv", code=2)
+    assert "Question 'tone': The calibration" in said(result)

@@ -121,7 +121,8 @@ The output has the columns of the input, then label, probability, label_mass
 (why a row has no label; OUT.errors.csv lists these rows); --strategy reason
 adds cut (a thought was too long) and, with --reasoning, the thoughts. When a
 job was interrupted, run the same command again: finished rows are kept in
-OUT.job.
+OUT.job. With several questions in a task file, each has columns of its own:
+topic, topic.probability, …
 
 --calibration corrects the probabilities. --threshold and --target-risk leave
 uncertain rows without a label (column abstained); --sets adds label_set.
