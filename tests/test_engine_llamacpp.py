@@ -201,6 +201,15 @@ def test_a_file_that_is_none(tmp_path, load, case):
         load(str(path))
 
 
+def test_a_folder_names_no_file(tiny):
+    message = (
+        f"The folder {str(tiny.parent)!r} has no config.json, but a model in one file: "
+        f"give the path of the file, {str(tiny)!r}."
+    )
+    with refused(ModelLoadError, message):
+        load_tokenizer(tiny.parent)
+
+
 def test_a_file_that_is_cut_off(tiny, tmp_path, capfd):
     path = tmp_path / "cut.gguf"
     path.write_bytes(tiny.read_bytes()[:-100])

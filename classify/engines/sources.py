@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from classify.engines.registry import kind_of_file
 from classify.engines.turns import Shelf
 from classify.errors import ModelLoadError
 
@@ -108,6 +109,12 @@ def check_config(model: str | Path) -> None:
     if not config.is_file():
         if (folder / "adapter_config.json").is_file():
             return
+        files = sorted(str(each) for each in folder.iterdir() if kind_of_file(each))
+        if files:
+            raise ModelLoadError(
+                f"The folder {str(model)!r} has no config.json, but a model in one "
+                f"file: give the path of the file, {files[0]!r}."
+            )
         raise ModelLoadError(
             f"The folder {str(model)!r} holds no model: it has no config.json. Give a "
             "folder that a model was saved or downloaded to."
