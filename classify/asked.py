@@ -73,6 +73,7 @@ class AskedQuestion:
             log_proba_of=self.classifier.log_proba_of,
             selective=self.selective,
             sets=self.sets,
+            kind=self.classifier.question_kind(),
             probabilities=probabilities,
             reasoning=reasoning_kinds(scoring, with_text=reasoning),
             agreement=self._asks_repeatedly,
@@ -82,6 +83,7 @@ class AskedQuestion:
         """Return what each column of results holds."""
         scorer = self.scorer()
         kinds: dict[str, ResultKind] = {"label": "str", "probability": "float"}
+        kinds |= self.columns_of_kind
         if self.selective is not None:
             kinds["abstained"] = "str"
         if self.sets is not None:
@@ -98,6 +100,12 @@ class AskedQuestion:
         kinds |= reasoning_kinds(scorer.scoring, with_text=reasoning)
         kinds["error"] = "str"
         return {column_name(self.name, name): kind for name, kind in kinds.items()}
+
+    @property
+    def columns_of_kind(self) -> dict[str, ResultKind]:
+        """What ordinal questions and trees say beyond the label."""
+        kind = self.classifier.question_kind()
+        return {} if kind is None else kind.columns
 
     @property
     def brings_no_labels(self) -> bool:

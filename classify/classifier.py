@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from sklearn.utils import Tags
 
 from classify.async_prediction import AsyncPrediction
 from classify.calibration import LabelCalibrator
+from classify.calibration.rows import FloatArray
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.engines import Engine
@@ -25,11 +26,13 @@ from classify.frames import (
 )
 from classify.given_calibrator import checked_calibrator, fit_calibrator, is_fitted
 from classify.label_audit import LabelAudit
+from classify.label_use import LabelUse
 from classify.label_values import known_labels, labels_of_y
 from classify.labels import Labels, LabelSet
 from classify.prompt_choice import tune_rows
 from classify.prompted_model import Progress, PromptedModel
 from classify.prompts import PromptTemplate
+from classify.questions import Kind, kind_of
 from classify.results import reasoning_kinds, row_results
 from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
@@ -38,8 +41,6 @@ from classify.tokenizer import Tokenizer
 from classify.verbalizer import Verbalizer
 
 __all__ = ["ZeroShotClassifier"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # type: ignore[misc]
@@ -54,13 +55,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         The classes; see `LabelSet.parse`. Where `y` holds numbers,
         ``{0: "negative", 1: "positive"}`` names them. None: learnt from `y` in `fit`.
     model : str, default="demo"
-        A Hugging Face hub id, a local folder or a GGUF file. "demo": the small model
-        that this package ships, for trying things out only.
+        A Hugging Face hub id, a folder or a GGUF file. "demo": a small one, for trials.
     engine : str or Engine, default="auto"
-        What runs the model: "transformers", "vllm", "llamacpp" for a GGUF file, or
-        "server" for a vLLM server, at the ``url`` in `engine_options`. "auto":
-        llama.cpp for a GGUF file; else vLLM if it is installed and has a GPU, else
-        transformers.
+        "transformers", "vllm", "llamacpp" for a GGUF file, or "server", with the
+        ``url`` in `engine_options`. "auto": llama.cpp for a GGUF file; else vLLM if it
+        is installed and has a GPU, else transformers.
     prompt : PromptTemplate or str, default=None
         The recipe of the prompt; a string is its template. None: a recipe of ours.
         "auto": chosen in `fit`, on some of its texts, as `classify.tune_prompt` does.
@@ -91,13 +90,19 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
     tokenizer : Tokenizer, default=None
         None: the model's own.
     speculation : str or mapping, default=None
-        Speculative decoding, with vLLM: "labels", "ngram", … or ``{"method": "eagle",
-        "model": FOLDER}``; see `classify.engines.speculation`. No value changes.
+        Speculative decoding, with vLLM; see `classify.engines.speculation`.
     calibrator : str, Path or LabelCalibrator, default=None
-        Corrects the probabilities. The name of a method ("auto", "prior_matching", …)
-        or an unfitted `LabelCalibrator` is fitted in `fit`. A fitted one, or its file
-        (``.json``), is used as it is, if it was fitted on this model, prompt, labels
+        A method's name ("auto", …) or an unfitted `LabelCalibrator` is fitted in `fit`.
+        A fitted one, or its file, must have been fitted on this model, prompt, labels
         and strategy. ``clone`` forgets a fit: give the file, or a `FrozenEstimator`.
+    kind : {"choice", "ordinal", "tree"}, default="choice"
+        "ordinal": labels have numbers; "tree": parents, or names such as ``pet/dog``.
+    min_node_probability : float, default=0.8
+        For "tree": what makes a node sure enough for the column ``node``.
+    tree_scoring : {"paths", "levels"}, default="paths"
+        For "tree": one prompt for whole paths, or one for each node with a choice.
+    escape : str, default=None
+        Words of a further label for texts that fit none, listed in the prompt.
     engine_options : mapping, default=None
         Any other argument of the engine's ``load``, such as ``max_model_len`` or
         ``lora`` for vLLM, ``cache_bytes`` for transformers, ``url`` for a server.
@@ -105,8 +110,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
     Attributes
     ----------
     classes_ : ndarray of str, int or bool, shape (n_labels,)
-        Label names, or the values that stand for them in `y`, sorted: the columns of
-        `predict_proba` and `predict_log_proba`.
+        Label names, or their values in `y`, sorted: the columns of `predict_proba`.
     label_set_ : LabelSet
         The labels in their declared order, which the prompt keeps.
     calibrator_ : LabelCalibrator
@@ -144,6 +148,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         tokenizer: Tokenizer | None = None,
         speculation: str | Mapping[str, Any] | None = None,
         calibrator: str | os.PathLike[str] | LabelCalibrator | None = None,
+        kind: Literal["choice", "ordinal", "tree"] = "choice",
+        min_node_probability: float = 0.8,
+        tree_scoring: Literal["paths", "levels"] = "paths",
+        escape: str | None = None,
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.labels = labels
@@ -165,11 +173,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         self.tokenizer = tokenizer
         self.speculation = speculation
         self.calibrator = calibrator
+        self.kind = kind
+        self.min_node_probability = min_node_probability
+        self.tree_scoring = tree_scoring
+        self.escape = escape
         self.engine_options = engine_options
 
-    def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None
-    ) -> "ZeroShotClassifier":
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the classes from `y` if none were declared; fit prompt and calibrator.
 
         Parameters
@@ -177,10 +187,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         X : sequence of str
             Texts; scored only where there is a prompt to choose or a calibrator to fit.
         y : sequence of str, int or bool, default=None
-            Their labels: names; or numbers that `labels` name; or the positions of the
-            sorted names, all of them, as scikit-learn's meta-estimators pass them.
-            Predictions are of the same kind. None: a calibrator is fitted without
-            labels.
+            Their labels: names; or numbers that `labels` name; or positions of the
+            sorted names, all of them, as scikit-learn's meta-estimators pass them;
+            predictions are alike. None: a calibrator is fitted without labels.
         sample_weight : array, shape (n_texts,), default=None
             Weights of the texts, for the calibrator.
 
@@ -188,8 +197,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         -------
         self
         """
-        declared = None if self.labels is None else LabelSet.parse(self.labels)
-        self.label_set_, true = labels_of_y(declared, y, 0 if X is None else len(X))
+        declared = None if self.labels is None else LabelUse.of(self).asked(self.labels)
+        found, true = labels_of_y(declared, y, 0 if X is None else len(X))
+        self.label_set_ = LabelUse.of(self).asked(found) if declared is None else found
         self.__dict__.pop("prompt_", None)
         scorer, template = self.scorer(), self._prompt_template()
         if self.calibrator is None and not template.is_auto:
@@ -210,10 +220,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         return np.array(sorted(labels.values or labels.names))
 
     def predict(self, X: Any, *, labels: Any = None) -> npt.NDArray[Any]:
-        """Return the likeliest label of each text, shape (n_texts,).
-
-        `X` and `labels` are those of `label_logprobs`.
-        """
+        """Return the likeliest label of each text, shape (n_texts,)."""
         found = self._posteriors(X, labels)
         return np.asarray(found.classes)[found.best]
 
@@ -221,8 +228,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         """Return p(label | text), shape (n_texts, n_labels); rows sum to 1.
 
         Entry (i, l) = p(l | prompt_i) / sum over labels k of p(k | prompt_i), corrected
-        by the calibrator if there is one; 0 where a label is no candidate. Columns
-        follow `classes_`. `X` and `labels` are those of `label_logprobs`.
+        by the calibrator; 0 where a label is no candidate. Columns follow `classes_`.
         """
         return np.exp(self.predict_log_proba(X, labels=labels))
 
@@ -266,9 +272,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         X : sequence of str, Series, array, or DataFrame
             Texts; or rows with the columns that the prompt needs.
         labels : sequence of sequences of str, or str, default=None
-            Candidate labels of each text, or the name of a column of `X` that holds
-            them (as lists, or as text with ``|`` between the names). The columns of
-            the result are still all classes. None: every label for every text.
+            Candidate labels of each text, or the name of the column of `X` with them
+            (lists, or ``a|b``); columns stay all classes. None: all labels for all.
         return_steps : bool, default=False
             Keep the per-step values that were read.
         progress : callable, default=None
@@ -321,8 +326,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         probabilities : bool, default=False
             Add a column ``p(<label>)`` for each class.
         selective : SelectiveClassifier, default=None
-            Fitted to probabilities of this classifier: leaves out labels that it
-            abstains from, and says why in the column ``abstained``.
+            Fitted: leaves out labels, and says why in the column ``abstained``.
         sets : SplitConformalSets, default=None
             Likewise: adds the column ``label_set``, as ``a|b``.
         on_error : {"raise", "set_aside"}, default="raise"
@@ -333,20 +337,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         Returns
         -------
         DataFrame
-            The input's columns, then ``label``, ``probability``, ``abstained``,
-            ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``; ``agreement`` (of
-            several prompts or thoughts); ``truncated``; with "reason" ``reasoning``,
-            ``cut`` and ``standard_error``; and ``error``. Names taken: ``predicted_…``.
+            The input's columns, then ``label``, ``probability``, those of the kind,
+            ``abstained``, ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``;
+            ``agreement`` (several prompts); ``truncated``; with "reason" ``reasoning``,
+            ``cut``, ``standard_error``; and ``error``. Names taken: ``predicted_…``.
         """
         frame = frame_of(frame)
         refuse = row_refusal(frame.index) if on_error == "raise" else None
         self.fitted_calibrator()
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
+        listed = candidates_of_frame(frame, labels_column)
         scores, errors = self.scorer().score(
-            rows,
-            candidates_of_frame(frame, labels_column),
-            refuse=refuse,
-            progress=progress,
+            rows, listed, refuse=refuse, progress=progress
         )
         results = row_results(
             len(frame),
@@ -356,8 +358,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
             log_proba_of=self.log_proba_of,
             selective=selective,
             sets=sets,
+            kind=self.question_kind(),
             probabilities=probabilities,
-            reasoning=reasoning_kinds(self._scoring(), with_text=True),
+            reasoning=reasoning_kinds(Scoring.of(self), with_text=True),
             agreement=self._prompt_template().asks_repeatedly,
         )
         self._prompted_model().warn_of_one_label(results.columns["label"].tolist())
@@ -365,7 +368,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
 
     def scorer(self) -> RowScorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""
-        return RowScorer(self._prompted_model(), self._known_labels(), self._scoring())
+        return RowScorer(self._prompted_model(), self._known_labels(), Scoring.of(self))
+
+    def question_kind(self) -> Kind | None:
+        """Return what is said of a text beyond its label; None if that is nothing."""
+        labels = self._known_labels() if self.labels is None else self.labels
+        return kind_of(LabelUse.of(self), labels)
 
     def audit(self) -> LabelAudit:
         """Return how the label words will be read; loads the tokenizer only."""
@@ -392,7 +400,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         return found
 
     def _known_labels(self) -> LabelSet | None:
-        return known_labels(self.labels, getattr(self, "label_set_", None))
+        own = None if self.labels is None else LabelUse.of(self).asked(self.labels)
+        return known_labels(own, getattr(self, "label_set_", None))
 
     def _prompt_template(self) -> PromptTemplate:
         given = PromptTemplate.of(self.prompt)
@@ -407,8 +416,5 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         """Return the calibrator to use, checked against what is scored now."""
         return None if self.calibrator is None else checked_calibrator(self)
 
-    def _scoring(self) -> Scoring:
-        return Scoring.of(self)
-
     def _prompted_model(self) -> PromptedModel:
-        return PromptedModel.of(self, self._prompt_template(), self._scoring())
+        return PromptedModel.of(self, self._prompt_template(), Scoring.of(self))

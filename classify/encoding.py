@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from classify.engines.turns import Shelf
-from classify.errors import InputError, LabelError
+from classify.errors import ConfigError, InputError, LabelError, PromptError
 from classify.label_audit import ExampleAudit
+from classify.label_tree import LevelLabels
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
 from classify.prompts.example_table import Example
@@ -46,6 +47,7 @@ def candidate_sets(
     """
     if listed is None:
         return None
+    _refuse_levels(declared)
     made: dict[tuple[str, ...], LabelSet | InputError] = {}
 
     def make(names: tuple[str, ...]) -> LabelSet | InputError:
@@ -72,6 +74,14 @@ def candidate_sets(
             made[key] = make(key)
         candidates.append(made[key])
     return candidates
+
+
+def _refuse_levels(declared: LabelSet | None) -> None:
+    if isinstance(declared, LevelLabels):
+        raise ConfigError(
+            f"{parameter('tree_scoring', 'levels')} asks for all labels of a level, "
+            f"and candidates are some: use {parameter('tree_scoring', 'paths')}."
+        )
 
 
 def columns_of(
@@ -132,11 +142,34 @@ class RowEncoder:
         shown = most if n_examples is None else n_examples
 
         def compile_spaces() -> tuple[Space, ...]:
-            return tuple(
-                self._compiled(look, shown) for look in looks(self.template, labels)
-            )
+            return tuple(self._compiled(look, shown) for look in self._looks(labels))
 
         return self._spaces.get((labels, shown), compile_spaces)
+
+    def _looks(self, labels: LabelSet) -> list[Look]:
+        """Return the forms of the prompt; of levels, one for each choice."""
+        if not isinstance(labels, LevelLabels):
+            return list(looks(self.template, labels))
+        levels = parameter("tree_scoring", "levels")
+        if self.max_thought_tokens:
+            reasons = parameter("strategy", "reason")
+            raise PromptError(
+                f"{levels} asks several times about a text, and {reasons} once: remove "
+                "one of the two."
+            )
+        if self.template.examples:
+            raise PromptError(
+                f"{levels} asks for the labels of one level, and the examples have "
+                f"those of the last: leave {parameter('examples')} out."
+            )
+        below = labels.tree.questions.values()
+        found = [look for each in below for look in looks(self.template, each)]
+        if len(found) > len(below) or self.template.ensemble:
+            raise PromptError(
+                f"{levels} needs one prompt for each level: leave out the settings "
+                "that ask several times, such as n_orders."
+            )
+        return found
 
     def _compiled(self, look: Look, n_examples: int) -> Space:
         most = self.max_thought_tokens
@@ -219,13 +252,15 @@ class RowEncoder:
                     context_length,
                 )
                 for look, space in zip(
-                    looks(self.template, labels),
+                    self._looks(labels),
                     self.spaces(labels, n_examples),
                     strict=True,
                 )
             ]
             asked = zip(*encoded, strict=True)
             found |= {at: _joined(each) for at, each in zip(places, asked, strict=True)}
+        if isinstance(labels, LevelLabels):
+            return [_of_levels(found[at], labels) for at in range(len(rows))]
         return [found[at] for at in range(len(rows))]
 
     def examples(
@@ -265,6 +300,14 @@ def _encode(
             return [error]
     # One of them cannot be encoded: find out which.
     return [_encode(space, [row], context_length)[0] for row in rows]
+
+
+def _of_levels(
+    prompt: ScorablePrompt | InputError, labels: LevelLabels
+) -> ScorablePrompt | InputError:
+    if isinstance(prompt, InputError):
+        return prompt
+    return prompt._replace(levels=labels)
 
 
 def _joined(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from classify.errors import ConfigError
+from classify.label_tree import LevelLabels
 from classify.labels import LabelSet
 from classify.prompts import CompiledPrompt, PromptTemplate
 from classify.prompts.few_shot import example_settings
@@ -104,6 +105,7 @@ def fingerprint_of(
         **_prompt(template, tokenizer, labels, reasons=reasoning is not None),
         "labels": _named(list(labels.names)),
         "label_words": _digest([words, asdict(verbalizer)]),
+        **_levels(labels),
         "strategy": strategy,
         "tolerance": repr(float(tolerance)),
         **({} if reasoning is None else {"reasoning": _json(dict(reasoning))}),
@@ -351,6 +353,14 @@ class _Transcript:
 
     def find_controls(self, literal: str) -> tuple[()]:
         return ()
+
+
+def _levels(labels: LabelSet) -> dict[str, str]:
+    """Return what is asked below each node, where a tree is asked level by level."""
+    if not isinstance(labels, LevelLabels):
+        return {}
+    nodes = [[each.name, each.description, each.words] for each in labels.tree.labels]
+    return {"levels": _digest([nodes, labels.tree.parents])}
 
 
 def _named(names: list[str]) -> str:

@@ -1,14 +1,15 @@
 """Labels in a tree: which stands below which, and what is asked at each node."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from classify.errors import LabelError
 from classify.label import Label
 from classify.labels import LabelSet
 
-__all__ = ["SEPARATOR", "LabelTree"]
+__all__ = ["SEPARATOR", "LabelTree", "LevelLabels"]
 
 # Between the names of a path, in names of labels and in what the model answers.
 SEPARATOR = "/"
@@ -126,6 +127,33 @@ class LabelTree:
             for at, children in below.items()
             if len(children) > 1
         }
+
+
+class LevelLabels(LabelSet):
+    """The leaves of a tree, which are asked for level by level.
+
+    Parameters
+    ----------
+    labels : iterable of Label
+        `LabelTree.paths`.
+    tree : LabelTree
+    """
+
+    def __init__(self, labels: Iterable[Label], tree: LabelTree) -> None:
+        super().__init__(labels)
+        self.tree = tree
+        self._hash = hash((self._hash, tree))
+
+    def with_values(self, values: Mapping[Any, str] | None) -> LabelSet:
+        """Return the same labels with other values; None takes them away."""
+        return LevelLabels(super().with_values(values), self.tree)
+
+    def __eq__(self, other: object) -> bool:
+        is_alike = isinstance(other, LevelLabels) and self.tree == other.tree
+        return is_alike and super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def _by_path(labels: LabelSet) -> list[tuple[Label, str | None]]:

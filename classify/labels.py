@@ -239,6 +239,23 @@ class LabelSet(Sequence[Label]):
             return None
         return name if name in self._by_name else self._by_form.get(normal_form(name))
 
+    def of_cell(self, cell: str) -> str | None:
+        """Return the label that a cell names, by its name or else by its value.
+
+        Examples
+        --------
+        >>> labels = LabelSet.parse({1: "low", 2.5: "high"})
+        >>> labels.of_cell("high"), labels.of_cell("2.50"), labels.of_cell("2")
+        ('high', 'high', None)
+        """
+        name = self.find(cell)
+        if name is not None or self.values is None:
+            return name
+        try:
+            return self.values.get(float(cell))
+        except ValueError:
+            return None
+
     def unknown(self, name: object) -> str:
         """Return the sentence that says `name` is none of these labels."""
         hint = suggestion(name, self.names)

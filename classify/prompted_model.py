@@ -15,6 +15,7 @@ from classify.engines.files import Files, files_of
 from classify.engines.turns import Turns
 from classify.errors import ConfigError, InputError, ModelLoadError, RowError
 from classify.label_audit import LabelAudit
+from classify.label_tree import LevelLabels
 from classify.labels import LabelSet
 from classify.parameters import (
     check_parameters,
@@ -214,7 +215,10 @@ class PromptedModel:
     def audit(self, labels: LabelSet) -> LabelAudit:
         """Return how the label words will be read, in each form of the answer."""
         n_forms = 2 if self.template.answer == "both" else 1
-        audits = [each.audit() for each in self.spaces(labels)[:n_forms]]
+        spaces = self.spaces(labels)
+        if not isinstance(labels, LevelLabels):
+            spaces = spaces[:n_forms]
+        audits = [each.audit() for each in spaces]
         words = tuple(word for each in audits for word in each.words)
         examples = self._row_encoder().audit_examples(labels)
         return replace(audits[0], words=words, examples=examples)

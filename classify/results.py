@@ -10,6 +10,7 @@ from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.errors import DataError
 from classify.prompted_model import Refuse
+from classify.questions import Kind
 from classify.scoring import LabelLogprobs, Reasoning
 from classify.spec import Scoring
 from classify.tables import ResultKind
@@ -69,6 +70,7 @@ def row_results(
     log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
+    kind: Kind | None = None,
     probabilities: bool = False,
     reasoning: Iterable[str] = (),
     agreement: bool = False,
@@ -91,6 +93,8 @@ def row_results(
         Fitted: withholds labels, and adds the column ``abstained``.
     sets : SplitConformalSets, default=None
         Fitted: adds the column ``label_set``.
+    kind : Ordinal, Tree or None
+        Adds its columns.
     probabilities : bool, default=False
         Whether to add a column for each class.
     reasoning : iterable of str, default=()
@@ -112,6 +116,8 @@ def row_results(
         scores = scores[~silent]
     posteriors = Posteriors(log_proba_of(scores), scores.classes, scores.label_mass)
     columns = _label_columns(posteriors, selective, sets)
+    if kind is not None:
+        columns |= _of_kind(kind, posteriors.log_proba, scores.classes)
     if probabilities:
         proba = np.exp(posteriors.log_proba)
         for at, name in enumerate(scores.classes):
@@ -350,6 +356,15 @@ def own_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
         used.add(own)
         renamed[name] = own
     return renamed
+
+
+def _of_kind(
+    kind: Kind, log_proba: npt.NDArray[np.float64], classes: npt.NDArray[np.str_]
+) -> dict[str, npt.NDArray[Any]]:
+    # Where there is no row there may be no column either.
+    if not len(log_proba):
+        return {name: np.empty(0, dtype=object) for name in kind.columns}
+    return kind.results(log_proba, classes.tolist())
 
 
 def _label_columns(

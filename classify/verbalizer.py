@@ -18,6 +18,7 @@ from typing import Annotated, Literal, NamedTuple
 from classify.answer_end import End, choose_end
 from classify.errors import LabelError, PromptError, PromptTooLongError
 from classify.label_audit import LabelAudit, WordAudit
+from classify.label_tree import LevelLabels
 from classify.labels import LabelSet
 from classify.parameters import BOOLEAN, Setting, check_settings, one_of
 from classify.prompts import CompiledPrompt
@@ -41,6 +42,7 @@ class ScorablePrompt(NamedTuple):
     Where the model thinks first: how its thoughts end, and the most tokens of one.
     `others` are further forms of the prompt: their probabilities are averaged. So are
     the shares of their label mass that the prompts of an `ensemble` give each label.
+    With `levels`, each form is about the labels below a node of their tree.
     """
 
     token_ids: tuple[int, ...]
@@ -50,6 +52,7 @@ class ScorablePrompt(NamedTuple):
     max_thought_tokens: int = 0
     others: tuple["ScorablePrompt", ...] = ()
     ensemble: tuple["ScorablePrompt", ...] = ()
+    levels: LevelLabels | None = None
 
     @property
     def all(self) -> tuple["ScorablePrompt", ...]:

@@ -10,10 +10,11 @@ from classify.errors import ConfigError, InputError, LabelError, PromptError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KEYS = (
-    "labels, prompt, verbalizer, strategy, tolerance, max_reasoning_tokens, n_chains, "
-    "chain_temperature, chain_seed, calibration, questions, text_column, "
-    "labels_column, model, engine, dtype, device, batch_size, revision, "
-    "trust_remote_code, speculation, engine_options"
+    "labels, prompt, verbalizer, kind, min_node_probability, tree_scoring, escape, "
+    "strategy, tolerance, max_reasoning_tokens, n_chains, chain_temperature, "
+    "chain_seed, calibration, questions, text_column, labels_column, model, engine, "
+    "dtype, device, batch_size, revision, trust_remote_code, speculation, "
+    "engine_options"
 )
 
 
@@ -93,6 +94,10 @@ calibration: calibration.json
             template_arguments={"enable_thinking": False},
         ),
         "verbalizer": Verbalizer(case_variants=True, end="always", end_token="newline"),
+        "kind": "choice",
+        "min_node_probability": 0.8,
+        "tree_scoring": "paths",
+        "escape": None,
         "strategy": "generate",
         "tolerance": 0.01,
         "max_reasoning_tokens": 512,

@@ -59,6 +59,7 @@ CONFLICTS = {
         ("n_orders", "reasoning"),
         ("labels", "labels_file"),
         ("chat", "template_arguments"),
+        ("escape", "labels_column"),
         ("label_column", "no_label_column"),
         ("method", "prior"),
         ("method", "unlabeled"),
@@ -73,6 +74,16 @@ CONFLICTS = {
         ("strategy", "tolerance"),
         ("target_risk", "threshold"),
     )
+}
+# A calibration of other labels cannot be forced.
+CONFLICTS_OF_CALIBRATION = {
+    frozenset(("escape", name))
+    for name in ("calibration", "force", "sets", "target_risk")
+}
+# The temperature of n candidates is fitted to labels.
+CONFLICTS_OF_CANDIDATES = {
+    frozenset(("labels_column", name))
+    for name in ("no_label_column", "prior", "unlabeled")
 }
 # What an option cannot do without; a calibration is used with other prompts too.
 NEEDS = {
@@ -146,7 +157,12 @@ def test_every_pair_of_predict(mode, values, tmp_path):
     names = sorted(set(PREDICT) - REFUSED[mode] - NOWHERE - GIVEN)
     assert len(names) > 20
     for at, chosen in enumerate(
-        covering(names, CONFLICTS, size=22, alone=("dry_run",))
+        covering(
+            names,
+            CONFLICTS | CONFLICTS_OF_CALIBRATION,
+            size=22,
+            alone=("dry_run",),
+        )
     ):
         out = tmp_path / f"{at}.csv"
         where = [str(out) if each == "OUT" else each for each in MODES[mode]]
@@ -169,8 +185,9 @@ def test_every_pair_of_predict(mode, values, tmp_path):
 @pytest.mark.parametrize("mode", ["a file", "a pipe"])
 def test_pairs_of_predict_that_do_not_go_together(mode, values):
     source, out = values["output"][1].parent / "rows.csv", values["output"][1]
-    pairs = [pair for pair in CONFLICTS if pair <= set(PREDICT)]
-    assert len(pairs) == 19
+    conflicts = CONFLICTS | CONFLICTS_OF_CALIBRATION
+    pairs = [pair for pair in conflicts if pair <= set(PREDICT)]
+    assert len(pairs) == 24
     for pair in pairs:
         where = [str(out) if each == "OUT" else each for each in MODES[mode]]
         arguments = [*where, *labelled(pair), *typed(sorted(pair), values)]
@@ -187,7 +204,7 @@ def test_every_pair_of_evaluate(calibrated, values):
     source = values["output"][1].parent / "rows.csv"
     without = NOWHERE if calibrated else {*NOWHERE, *NEEDS}
     names = sorted(set(parameters_of("evaluate")) - without)
-    for chosen in covering(names, CONFLICTS, size=20):
+    for chosen in covering(names, CONFLICTS | CONFLICTS_OF_CALIBRATION, size=20):
         needs = NEEDS | {"overwrite": ["report"]}
         arguments = [*labelled(chosen), *typed(chosen, values, needs)]
         result = run("evaluate", source, *arguments)
@@ -199,14 +216,15 @@ def test_every_pair_of_calibrate(values, tmp_path):
     source = values["output"][1].parent / "rows.csv"
     names = sorted(set(parameters_of("calibrate")) - NOWHERE - {"output", "force"})
     needs = {"min_label_mass": ["target_risk"]}
-    conflicts = CONFLICTS | {frozenset(("no_label_column", "min_label_mass"))}
+    refused = CONFLICTS | CONFLICTS_OF_CANDIDATES
+    conflicts = refused | {frozenset(("no_label_column", "min_label_mass"))}
     for at, chosen in enumerate(covering(names, conflicts, size=18)):
         out = tmp_path / f"{at}.json"
         arguments = [*labelled(chosen), *typed(chosen, values, needs)]
         result = run("calibrate", source, "--force", "-o", out, *arguments)
         assert result.exit_code == 0, (arguments, result.output)
         assert out.exists()
-    for pair in (pair for pair in CONFLICTS if pair <= set(names)):
+    for pair in (pair for pair in refused if pair <= set(names)):
         arguments = [*labelled(pair), *typed(sorted(pair), values, needs)]
         result = run("calibrate", source, "-o", tmp_path / "c.json", *arguments)
         assert result.exit_code == 2, arguments

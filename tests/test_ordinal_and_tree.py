@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify import LabelSet
-from classify.errors import InputError, LabelError
+from classify.errors import InputError
 from classify.label_tree import LabelTree
 from classify.metrics import ranked_probability_score
 from classify.questions.ordinal import (
@@ -83,15 +83,6 @@ def test_columns_follow_names_and_not_values():
     found = kind.results(log_proba, ["a", "b", "c"])
     assert found["expected"].tolist() == [-10.0, 2.5]
     assert found["q50"].tolist() == [-10.0, 0.0]
-
-
-def test_an_ordinal_question_needs_numbers():
-    message = (
-        "An ordinal question needs a number for each label, such as {a: {value: 1}}. "
-        "Got none for 'a', 'b'."
-    )
-    with pytest.raises(LabelError, match=rf"^{re.escape(message)}$"):
-        Ordinal.of(LabelSet.parse(["a", "b"]))
 
 
 NAMES = ["a/x/1", "a/x/2", "a/y", "b/z", "b/w/3", "c"]

@@ -88,7 +88,10 @@ def test_questions_can_be_written_in_python():
 
 
 MUST_BE = "'questions' must be a mapping of names to questions, each with its labels. "
-ALLOWED = "Allowed: labels, prompt, verbalizer, calibration."
+ALLOWED = (
+    "Allowed: labels, prompt, verbalizer, kind, min_node_probability, tree_scoring, "
+    "escape, calibration."
+)
 BAD = [
     ({}, MUST_BE + "Got {} instead."),
     (["tone"], MUST_BE + "Got ['tone'] instead."),

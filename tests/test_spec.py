@@ -16,6 +16,7 @@ from classify.cli.options import options_of
 from classify.cli.task import task_options
 from classify.config import Task
 from classify.errors import ConfigError, InputError
+from classify.label_use import LabelUse
 from classify.parameters import (
     BOOLEAN,
     TEXT,
@@ -28,11 +29,11 @@ from classify.parameters import (
 )
 from classify.spec import ModelSpec, Scoring
 
-GROUPS = (ModelSpec, Scoring, PromptTemplate, Verbalizer)
+GROUPS = (ModelSpec, Scoring, LabelUse, PromptTemplate, Verbalizer)
 ESTIMATOR = inspect.signature(ZeroShotClassifier).parameters
 # In a task file, beside the keys of the task itself; the others are in a mapping.
 MAPPINGS = {PromptTemplate: "prompt", Verbalizer: "verbalizer"}
-FLAT = [(kind, name) for kind in (ModelSpec, Scoring) for name in settings_of(kind)]
+FLAT = [(kind, name) for kind in GROUPS[:3] for name in settings_of(kind)]
 
 
 def documented(kind):
@@ -151,7 +152,7 @@ def test_every_setting_with_a_heading_is_one_that_every_command_has():
     asking = {each.name for each in task_options(panels=headings)}
     for command in ("predict", "tune", "calibrate", "evaluate"):
         assert asking <= options(command).keys(), command
-    assert {name for kind, name in SHOWN if kind is not Task} <= asking
+    assert {name for kind, name in SHOWN if kind not in (Task, LabelUse)} <= asking
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -56,15 +56,16 @@ def calibrate_tables(
     output = options.output
     check_place(output, table, unlabelled)
     label_column = _label_column(options, table)
-    if isinstance(wishes.prior, Mapping) and task.labels is not None:
-        target_prior(wishes.prior, np.array(task.labels.names), None)
+    labels = task.asked_labels
+    if isinstance(wishes.prior, Mapping) and labels is not None:
+        target_prior(wishes.prior, np.array(labels.names), None)
     if label_column is None:
         _check_unlabelled(options)
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
     rows = checked_rows(task, table, notes, label_column=label_column)
     if not options.overwrite:
-        names = None if task.labels is None else list(task.labels.names)
+        names = None if labels is None else list(labels.names)
         is_labelled = label_column is not None
         check_calibration(output, wishes, names, is_labelled=is_labelled)
     _report_column(options, label_column, notes)

@@ -32,7 +32,9 @@ __all__ = [
     "tune",
 ]
 
-_LABELS = task_options("labels", "labels_file", "task")
+_LABELS = task_options(
+    "labels", "labels_file", "task", "kind", "tree_scoring", "escape"
+)
 _LABELS_COLUMN = task_options("labels_column")
 _QUESTION = task_options("question")
 _TEXT_COLUMN = task_options("text_column")
@@ -128,6 +130,7 @@ topic, topic.probability, …
 uncertain rows without a label (column abstained); --sets adds label_set.
 """,
     *_LABELS,
+    *task_options("min_node_probability"),
     *_LABELS_COLUMN,
     *_TEXT_COLUMN,
     *_CALIBRATION,
@@ -294,7 +297,8 @@ def calibrate(
     """Learn from labelled texts how far probabilities can be trusted."""
     task = question_of(given)
     options = options.for_task(task)
-    refuse_unused(given, task_facts(task) | options.facts())
+    facts = task_facts(task) | options.facts()
+    refuse_unused(given, facts, method=options.method)
     wishes = options.wishes(any_labels=task.labels is None)
     further = [] if options.unlabeled is None else [options.unlabeled]
     refuse_unused(given, reading.facts([source, *further]))

@@ -94,8 +94,10 @@ class DecisionOptions:
             raise ConfigError("Give --threshold or --target-risk, not both.")
         self._check_calibrated(task)
         artefact = None if task.calibration is None else _loaded(task.calibration)
-        if task.labels is None and artefact is not None:
+        if artefact is not None:
             _check_any_labels(artefact, task)
+            if self.force:  # else the calibration is compared with all that is asked
+                _check_labels(artefact, task)
         selective = sets = None
         if self.threshold is not None:
             selective = _fixed(self.threshold, task)
@@ -145,6 +147,8 @@ def _check_any_labels(artefact: "Artefact", task: "Task") -> None:
     """Raise ConfigError unless a calibration holds for labels that are not known."""
     from classify.calibration.methods import BY_COUNT
 
+    if task.labels is not None:
+        return
     if task.labels_column is None or artefact.calibrator.method_ != BY_COUNT:
         raise ConfigError(
             "A calibration belongs to labels: give --labels, --labels-file, or a "
@@ -152,9 +156,26 @@ def _check_any_labels(artefact: "Artefact", task: "Task") -> None:
         )
 
 
+def _check_labels(artefact: "Artefact", task: "Task") -> None:
+    """Raise ConfigError where a calibration is forced upon other labels."""
+    from classify.calibration.checks import listed
+    from classify.calibration.methods import BY_COUNT
+
+    labels, calibrator = task.asked_labels, artefact.calibrator
+    if labels is None or calibrator.method_ == BY_COUNT:
+        return
+    if calibrator.classes_.tolist() != sorted(labels.names):
+        raise ConfigError(
+            f"The calibration {task.calibration!r} is for other labels: "
+            f"{listed(calibrator.classes_)}. Those of this task are "
+            f"{listed(sorted(labels.names))}. Fit another one."
+        )
+
+
 def _fixed(threshold: float, task: "Task") -> "SelectiveClassifier":
     """Return the rule that accepts a probability from `threshold` on."""
     from classify.decision import SelectiveClassifier
 
-    classes = "any" if task.labels is None else sorted(task.labels.names)
+    labels = task.asked_labels
+    classes = "any" if labels is None else sorted(labels.names)
     return SelectiveClassifier.at(threshold, classes)

@@ -59,6 +59,7 @@ def evaluate_table(
         calibrator=calibrator,
         selective=rules.selective if rules.is_promised else None,
         sets=rules.sets,
+        kind=classifier.question_kind(),
         title=f"Evaluation of {file_names(table)}",
         facts=_facts(task, table, classifier),
     )
@@ -124,7 +125,12 @@ def _labels(declared: LabelSet | None) -> str:
 
 
 def _print(evaluation: Evaluation, rules: Rules, console: Console) -> None:
-    qualities = [each.quality for each in evaluation.assessments.values()]
+    assessed = list(evaluation.assessments.values())
+    qualities = [each.quality for each in assessed]
+    of_kind = [
+        [each[0].title, *(_shown(one.measure) for one in each)]
+        for each in zip(*(one.of_kind for one in assessed), strict=True)
+    ]
     n_texts = len(evaluation.texts)
     console.print(
         figures_table(
@@ -132,7 +138,8 @@ def _print(evaluation: Evaluation, rules: Rules, console: Console) -> None:
             [
                 [title, *(_shown(getattr(each, key)) for each in qualities)]
                 for key, title in _FIGURES.items()
-            ],
+            ]
+            + of_kind,
         )
     )
     console.print(f"{n_texts:,} texts; in brackets 95 % intervals.")

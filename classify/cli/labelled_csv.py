@@ -43,7 +43,7 @@ def checked_rows(
         table.check_column(label_column, "with the true labels", "label_column")
     return read_labelled(
         table,
-        task.labels,
+        task.asked_labels,
         fields=task.prompt.fields,
         text_column=task.text_column,
         labels_column=task.labels_column,

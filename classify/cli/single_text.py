@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.text import Text
 
 from classify.asked import AskedQuestion, ask
-from classify.cells import no_text, text_of
+from classify.cells import is_missing, no_text, text_of
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
 from classify.cli.loading import load_classifiers
@@ -62,8 +62,10 @@ def predict_text(
         probabilities=True,
         reasoning=True,
     )
+    of_kind = {each.name: each.columns_of_kind for each in questions}
     answers = {
-        name: _answer(each.columns, parts[name]) for name, each in results.items()
+        name: _answer(each.columns, parts[name], of_kind[name])
+        for name, each in results.items()
     }
     if as_json or not sys.stdout.isatty():
         named = answers if "" not in answers else {}
@@ -76,7 +78,7 @@ def predict_text(
         for name, answer in answers.items():
             if name:
                 notes.results().print(Text(name, style="bold"))
-            _show(answer, notes)
+            _show(answer, notes, of_kind[name])
     for question in questions:
         mass = answers[question.name]["label_mass"]
         report_likeliest(question.scorer(), rows, mass, notes)
@@ -91,7 +93,9 @@ def _check_fields(task: Task) -> None:
         )
 
 
-def _answer(columns: Mapping[str, Any], task: Task) -> dict[str, Any]:
+def _answer(
+    columns: Mapping[str, Any], task: Task, of_kind: Iterable[str]
+) -> dict[str, Any]:
     """Return what is printed of the answer to a question."""
     row = {name: values.tolist()[0] for name, values in columns.items()}
     decided = ("abstained", "label_set")
@@ -99,6 +103,7 @@ def _answer(columns: Mapping[str, Any], task: Task) -> dict[str, Any]:
     return {
         "label": None if row.get("abstained") else row["label"],
         "probability": row["probability"],
+        **{name: None if is_missing(row[name]) else row[name] for name in of_kind},
         **{name: row[name] for name in decided if name in row},
         "probabilities": {
             label: row[f"p({label})"] for label in declared_labels(task).names
@@ -110,13 +115,17 @@ def _answer(columns: Mapping[str, Any], task: Task) -> dict[str, Any]:
     }
 
 
-def _show(result: Mapping[str, Any], notes: Notes) -> None:
+def _show(result: Mapping[str, Any], notes: Notes, of_kind: Iterable[str]) -> None:
     """Show a result for people, with a bar for each label."""
     console = notes.results()
     if "reasoning" in result:
         ended = " … (cut)" if result["cut"] else ""
         notes.note(f"The model thought: {result['reasoning']}{ended}")
     console.print(bars(result["probabilities"], console))
+    for name in of_kind:
+        value = result[name]
+        shown = f"{value:.3f}" if isinstance(value, float) else value or "–"
+        console.print(f"{name}: {shown}")
     if result.get("abstained"):
         console.print(f"No label: {result['abstained']}.")
     if "label_set" in result:

@@ -16,6 +16,7 @@ from classify.engines.registry import (
     selected_by,
 )
 from classify.errors import ConfigError
+from classify.label_use import LabelUse
 from classify.labels import LabelSet
 from classify.parameters import TEXT, Setting, settings_of
 from classify.prompts import PromptTemplate
@@ -76,7 +77,8 @@ def _options() -> dict[str, Option]:
     at = 1 + [each.name for each in model].index("engine")
     labels, *of_task = options_of(Task)
     options = (
-        *(labels, *options_of(_TaskFiles), *of_task),
+        *(labels, *options_of(_TaskFiles), *options_of(LabelUse, panel=_LABELS)),
+        *of_task,
         *options_of(PromptTemplate, panel="Prompt"),
         *options_of(Verbalizer, panel="Prompt"),
         *options_of(Scoring, panel="Scoring"),
@@ -136,7 +138,7 @@ def declared_labels(task: Task) -> LabelSet:
             "There are no labels: give --labels, --labels-file, or a --task that has "
             "them."
         )
-    return task.labels
+    return task.use.asked(task.labels)
 
 
 def _settings(given: Given, names: Collection[str]) -> dict[str, Any]:

@@ -155,7 +155,9 @@ USES: Mapping[str, Use] = {
 }
 
 
-def refuse_unused(given: Given, facts: Mapping[str, bool]) -> None:
+def refuse_unused(
+    given: Given, facts: Mapping[str, bool], *, method: str | None = None
+) -> None:
     """Raise ConfigError if an option was typed that has no effect.
 
     Parameters
@@ -163,11 +165,12 @@ def refuse_unused(given: Given, facts: Mapping[str, bool]) -> None:
     given : Given
     facts : mapping of str to bool
         Those of `USES` that are known by now, and whether they are so.
+    method : str, default=None
+        Of a calibration.
     """
     for fact, is_so in facts.items():
         for name in USES[fact].options:
             if not is_so and name in given.typed:
-                method = given.values.get("method")
                 raise ConfigError(
                     USES[fact].sentence.format(
                         option=given.spelled[name], method=method

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, cast
 
 from classify.errors import ConfigError, InputError
 from classify.label_names import suggestion
+from classify.label_use import LabelUse
 from classify.labels import LabelSet
 from classify.parameters import TEXT, Setting, instance_of, optional, settings_of
 from classify.prompts import PromptTemplate
@@ -47,7 +48,8 @@ _QUESTIONS = Setting(
 class Task:
     """A classification task: labels, prompt, model, and which columns to read.
 
-    Its keys in a file are its own settings, and those of `Scoring` and `ModelSpec`.
+    Its keys in a file are its own settings, and those of `LabelUse`, `Scoring` and
+    `ModelSpec`.
 
     Attributes
     ----------
@@ -69,6 +71,7 @@ class Task:
     labels: Annotated[LabelSet | None, LABELS] = None
     prompt: Annotated[PromptTemplate, PROMPT] = field(default_factory=PromptTemplate)
     verbalizer: Annotated[Verbalizer, VERBALIZER] = field(default_factory=Verbalizer)
+    use: LabelUse = field(default_factory=LabelUse)
     scoring: Scoring = field(default_factory=Scoring)
     calibration: Annotated[str | None, CALIBRATION] = None
     questions: Annotated[tuple[Question, ...], _QUESTIONS] = ()
@@ -133,6 +136,7 @@ class Task:
                 labels=each.labels,
                 prompt=each.prompt or self.prompt,
                 verbalizer=each.verbalizer or self.verbalizer,
+                use=each.use,
                 calibration=each.calibration,
             )
             for each in self.questions
@@ -227,6 +231,11 @@ class Task:
         given = self.given | changes.keys()
         return _asking(replace(changed, given=given), questions, wording)
 
+    @property
+    def asked_labels(self) -> LabelSet | None:
+        """The labels that a text may get; see `LabelUse.asked`."""
+        return None if self.labels is None else self.use.asked(self.labels)
+
     def classifier(self) -> "ZeroShotClassifier":
         """Return the classifier that this task describes; nothing is loaded yet."""
         from classify.classifier import ZeroShotClassifier
@@ -236,6 +245,7 @@ class Task:
             prompt=self.prompt,
             verbalizer=self.verbalizer,
             calibrator=None if self.calibration is None else Path(self.calibration),
+            **vars(self.use),
             **vars(self.scoring),
             **vars(self.model),
         )
@@ -255,7 +265,7 @@ class _Wording(NamedTuple):
 
 def _option_name(key: str) -> str:
     name = key.rpartition(".")[2]
-    kinds = (Task, PromptTemplate, Verbalizer, Scoring, ModelSpec)
+    kinds = (Task, PromptTemplate, Verbalizer, LabelUse, Scoring, ModelSpec)
     options = {
         each: setting.option
         for kind in kinds
@@ -276,8 +286,11 @@ def _asking(task: Task, questions: tuple[Question, ...], wording: _Wording) -> T
     """Return the task with questions, or raise ConfigError for what is of one alone."""
     if not questions:
         return task
-    for key in ("labels", "labels_column", "calibration"):
-        if getattr(task, key) is not None:
+    keys = ("labels", "labels_column", "calibration")
+    given = {key: getattr(task, key) for key in keys} | vars(task.use)
+    usual = vars(LabelUse())
+    for key, value in given.items():
+        if value != usual.get(key):
             names = ", ".join(each.name for each in questions)
             raise ConfigError(
                 f"{wording.name(key)} is for a task with one question, and this one "

@@ -26,7 +26,7 @@ def task_yaml(task: Task) -> str:
     tolerance: 0
     """
     content = _changed(task)
-    for group in (task.scoring, task.model):
+    for group in (task.use, task.scoring, task.model):
         content |= _changed(group)
     if "prompt" in content:
         content["prompt"] = _prompt(task.prompt)

@@ -6,6 +6,7 @@ from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import LabelPosteriors
 from classify.jobs.labelled import ScoredTexts
+from classify.questions import Kind
 from classify.report import Evaluation
 from classify.report.selection import Selection
 
@@ -18,6 +19,7 @@ def evaluate(
     calibrator: LabelCalibrator | None = None,
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
+    kind: Kind | None = None,
     title: str,
     facts: Mapping[str, str],
 ) -> Evaluation:
@@ -31,6 +33,8 @@ def evaluate(
     selective : SelectiveClassifier, default=None
         Fitted to probabilities of this calibrator, as `sets`.
     sets : SplitConformalSets, default=None
+    kind : Ordinal, Tree or None, default=None
+        What is measured beyond the likeliest label.
     title : str
     facts : mapping of str to str
         What the report says about how the predictions were made.
@@ -50,6 +54,7 @@ def evaluate(
         calibrated=calibrated,
         selective=selective,
         sets=None if sets is None else sets.predict_set(posteriors),
+        kind=kind,
         title=title,
         facts=facts,
     )

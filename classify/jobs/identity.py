@@ -56,11 +56,13 @@ def job_fingerprints(job: Classification) -> dict[str, Any]:
 
 
 def _decisions(question: AskedQuestion) -> dict[str, str]:
-    rules = {
+    rules: dict[str, Any] = {
         "calibration": question.classifier.fitted_calibrator(),
         "threshold": question.selective,
         "sets": question.sets,
     }
+    kind = question.classifier.question_kind()
+    rules |= {} if kind is None else {"kind": kind}
     return {
         name: "none" if each is None else _digest(each.to_dict()).hex()
         for name, each in rules.items()

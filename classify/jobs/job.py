@@ -326,6 +326,18 @@ def check_table(
     RowColumns(text=text_column).check_fields(table, fields)
     if labels_column is not None:
         table.check_column(labels_column, "with the candidate labels", "labels_column")
+        if classifier.tree_scoring == "levels":
+            raise ConfigError(
+                f"{parameter('tree_scoring', 'levels')} asks for all labels of a "
+                f"level, but {parameter('labels_column')} gives each row some: use "
+                f"{parameter('tree_scoring', 'paths')}."
+            )
+        if classifier.escape is not None:
+            raise ConfigError(
+                f"{parameter('escape', classifier.escape)} adds a label to all rows, "
+                f"but {parameter('labels_column')} gives each row its own: write it "
+                f"into that column, and leave {parameter('escape')} out."
+            )
     elif classifier.labels is None:
         raise ConfigError(
             f"There are no labels: give {parameter('labels')}, or "

@@ -125,7 +125,7 @@ def read_labelled(
         names = [cells[at] for at in known]
         if labels is not None:
             _check_labels(names, chunk, label_column, table, labels)
-            names = [labels.find(name) or name for name in names]
+            names = [labels.of_cell(name) or name for name in names]
         true = np.array(names, dtype=np.str_)
     if not len(chunk):
         raise DataError(_no_rows(table, label_column, n_readable, unreadable))
@@ -194,7 +194,7 @@ def _label_of(cell: object) -> str:
 
 
 def _has_label(cell: str, labels: LabelSet | None) -> bool:
-    is_label = labels is not None and labels.find(cell) is not None
+    is_label = labels is not None and labels.of_cell(cell) is not None
     return is_label or cell.lower() not in ("", "nan")
 
 
@@ -213,7 +213,7 @@ def _among_candidates(
     sets = candidate_sets(candidates, labels)
     assert sets is not None, "there are candidates"
     for row, allowed, name in zip(rows, sets, true.tolist(), strict=True):
-        own = None if isinstance(allowed, InputError) else allowed.find(name)
+        own = None if isinstance(allowed, InputError) else allowed.of_cell(name)
         spelled.append(own or name)
         if own is None and not isinstance(allowed, InputError):
             row = LabelError(f"its label {name!r} is not one of its candidates.")
@@ -227,7 +227,7 @@ def _check_labels(
     """Raise LabelError with every value that is not a label, and where it is."""
     rows: dict[str, list[int]] = {}
     for cell, number in zip(cells, chunk.numbers.tolist(), strict=True):
-        if labels.find(cell) is None:
+        if labels.of_cell(cell) is None:
             rows.setdefault(cell, []).append(number + 1)
     if not rows:
         return

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from classify.errors import LabelError
 from classify.labels import LabelSet
 from classify.tables import ResultKind
 
@@ -97,25 +97,19 @@ class Ordinal:
 
     @classmethod
     def of(cls, labels: LabelSet) -> "Ordinal":
-        """Return the kind for labels with values.
-
-        Raises
-        ------
-        LabelError
-            They have none.
-        """
-        if labels.values is None:
-            raise LabelError(
-                "An ordinal question needs a number for each label, such as "
-                f"{{{labels.names[0]}: {{value: 1}}}}. Got none for {labels.listed}."
-            )
-        return cls({name: float(value) for value, name in labels.values.items()})
+        """Return the kind for labels with values."""
+        values = (labels.values or {}).items()
+        return cls({name: float(value) for value, name in values})
 
     @property
     def columns(self) -> dict[str, ResultKind]:
         """What is said of a text beside its label and the label's probability."""
         names = ("expected", "standard_deviation", *_LEVELS)
         return dict.fromkeys(names, "float")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the columns depend on, of types that JSON has."""
+        return {"ordinal": self.values}
 
     def results(
         self, log_proba: FloatArray, classes: Sequence[str]

@@ -1,11 +1,12 @@
 """A question of a task: its labels, and how a model is asked about them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from classify.errors import ConfigError, LabelError
 from classify.label_names import check_string
+from classify.label_use import LabelUse
 from classify.labels import LabelSet
 from classify.parameters import (
     TEXT,
@@ -85,6 +86,8 @@ class Question:
         None: the task's own.
     verbalizer : Verbalizer, default=None
         None: the task's own.
+    use : LabelUse, default=LabelUse()
+        What its labels are to each other.
     calibration : str, default=None
         A file that ``classify calibrate`` wrote.
 
@@ -107,6 +110,7 @@ class Question:
     verbalizer: Annotated[
         Verbalizer | None, VERBALIZER._replace(allowed=optional(VERBALIZER.allowed))
     ] = None
+    use: LabelUse = field(default_factory=LabelUse)
     calibration: Annotated[str | None, CALIBRATION] = None
 
     def __post_init__(self) -> None:

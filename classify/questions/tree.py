@@ -103,6 +103,11 @@ class Tree:
         """What is said of a text beside its label and the label's probability."""
         return {"node": "str", "node_probability": "float"}
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the columns depend on, of types that JSON has."""
+        nodes = [self.tree.names, self.tree.parents]
+        return {"tree": nodes, "level": self.level}
+
     def leaf_columns(self, classes: Sequence[str]) -> list[int]:
         """Return the position of each leaf's name among columns of probabilities."""
         at = {name: column for column, name in enumerate(classes)}

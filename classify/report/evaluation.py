@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from classify.metrics.labelled import (
     label_codes,
     text_weights,
 )
+from classify.questions import Kind
 from classify.report.by_class import ClassFigures, figures_by_class
 from classify.report.measures import (
     N_BINS,
@@ -29,6 +31,7 @@ from classify.report.measures import (
     quality_of,
 )
 from classify.report.mistakes import Mistake, surest_mistakes
+from classify.report.of_kind import KindMeasure, measures_of_kind
 from classify.report.selection import Selection, SetFigures
 from classify.scoring.result import LabelLogprobs
 
@@ -51,6 +54,8 @@ class Assessment(NamedTuple):
         What texts are sorted by, surest highest, for risk and coverage.
     aurc : float
         `aurc_score` in this order.
+    of_kind : tuple of KindMeasure
+        What is measured of ordinal questions and trees only.
     """
 
     log_proba: FloatArray
@@ -58,6 +63,7 @@ class Assessment(NamedTuple):
     bins: ReliabilityBins
     order: FloatArray
     aurc: float
+    of_kind: tuple[KindMeasure, ...] = ()
 
     @property
     def proba(self) -> FloatArray:
@@ -143,6 +149,7 @@ class Evaluation:
         calibrated: Any = None,
         selective: SelectiveClassifier | None = None,
         sets: Any = None,
+        kind: Kind | None = None,
         title: str = "Evaluation",
         facts: Mapping[str, str] | None = None,
     ) -> "Evaluation":
@@ -162,6 +169,8 @@ class Evaluation:
             Fitted to other texts, on probabilities of the same kind.
         sets : array-like of bool, shape (n_texts, n_labels), default=None
             Prediction sets, as `SplitConformalSets.predict_set` returns them.
+        kind : Ordinal, Tree or None, default=None
+            What is measured beyond the likeliest label.
         title : str, default="Evaluation"
         facts : mapping of str to str, default=None
             What the report says about how the predictions were made, in this order.
@@ -189,10 +198,12 @@ class Evaluation:
         if selective is not None:
             posteriors = LabelPosteriors(final, classes, label_logprobs.label_mass)
             selection = Selection.of(selective, posteriors, codes)
-        last = _assessed(codes, final, None if selection is None else selection.order)
+        names = tuple(classes.tolist())
+        order = None if selection is None else selection.order
+        assess = partial(_assessed, codes, kind, names)
+        last = assess(final, order)
         predicted = last.predicted
         confusion = confusion_counts(codes, predicted, len(classes))
-        names = tuple(classes.tolist())
         counts, true = (
             dict(zip(names, confusion.sum(axis=at).tolist(), strict=True))
             for at in (0, 1)
@@ -205,7 +216,7 @@ class Evaluation:
             classes=names,
             codes=codes,
             scores=label_logprobs,
-            before=last if calibrated is None else _assessed(codes, raw, None),
+            before=last if calibrated is None else assess(raw, None),
             after=None if calibrated is None else last,
             confusion=confusion,
             by_class=figures_by_class(names, confusion, last.proba),
@@ -244,7 +255,11 @@ class Evaluation:
 
 
 def _assessed(
-    codes: IntArray, log_proba: FloatArray, order: FloatArray | None
+    codes: IntArray,
+    kind: Kind | None,
+    classes: Sequence[str],
+    log_proba: FloatArray,
+    order: FloatArray | None,
 ) -> Assessment:
     quality = quality_of(codes, log_proba)
     confidence = np.exp(log_proba.max(axis=1))
@@ -263,6 +278,7 @@ def _assessed(
         ),
         order,
         aurc_score(codes, predicted, order),
+        measures_of_kind(kind, list(classes), codes, log_proba),
     )
 
 

@@ -57,6 +57,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 def _assessment(assessed: Assessment) -> dict[str, Any]:
     return {
         **_quality(assessed.quality),
+        **{each.name: _measure(each.measure) for each in assessed.of_kind},
         "aurc": assessed.aurc,
         "reliability": _bins(assessed.bins),
     }

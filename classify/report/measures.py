@@ -23,6 +23,7 @@ __all__ = [
     "macro_f1",
     "quality_of",
     "share_of",
+    "with_interval",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -122,13 +123,13 @@ def quality_of(codes: IntArray, log_proba: FloatArray) -> Quality:
         log_loss=(
             Measure(math.inf, reason=_why_infinite(loss.n_infinite, n_texts))
             if loss.n_infinite
-            else _with_interval(np.mean, -log_proba[at, codes])
+            else with_interval(np.mean, -log_proba[at, codes])
         ),
-        brier=_with_interval(np.mean, ((proba - true) ** 2).sum(axis=1)),
+        brier=with_interval(np.mean, ((proba - true) ** 2).sum(axis=1)),
         # Resamples of texts that are all right show no doubt; Wilson's interval does.
         accuracy=share_of(int(correct.sum()), n_texts, nothing="there is no text"),
-        macro_f1=_with_interval(resampled_f1, codes, predicted),
-        ece=_with_interval(_top_label_error, proba.max(axis=1), correct),
+        macro_f1=with_interval(resampled_f1, codes, predicted),
+        ece=with_interval(_top_label_error, proba.max(axis=1), correct),
         n_infinite=loss.n_infinite,
     )
 
@@ -212,7 +213,8 @@ def share_of(n_hits: int, n_texts: int, *, nothing: str) -> Measure:
     return Measure(n_hits / n_texts, max(float(low[0]), 0.0), min(float(high[0]), 1.0))
 
 
-def _with_interval(metric: Callable[..., Any], *arrays: npt.NDArray[Any]) -> Measure:
+def with_interval(metric: Callable[..., Any], *arrays: npt.NDArray[Any]) -> Measure:
+    """Return a metric of texts with its bootstrap interval, if there are several."""
     if len(arrays[0]) < 2:
         value = float(metric(*arrays))
         return Measure(value, reason="an interval needs 2 or more texts")

@@ -117,6 +117,7 @@ def _rendered(evaluation: Evaluation, *, is_page: bool = False, **further: Any) 
         report=evaluation,
         is_page=is_page,
         measures=_MEASURES,
+        of_kind=evaluation.before.of_kind,
         notes=_notes(evaluation),
         pairs=pairs,
         **further,
@@ -162,6 +163,9 @@ def _notes(evaluation: Evaluation) -> list[str]:
             measure: Measure = getattr(assessed.quality, described.name)
             if measure.reason:
                 titles.setdefault(_lack(measure), []).append(described.title)
+        for each in assessed.of_kind:
+            if each.measure.reason:
+                titles.setdefault(_lack(each.measure), []).append(each.title)
         notes += [
             f"{', '.join(listed)}{when}: {lack}." for lack, listed in titles.items()
         ]

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import InputError
+from classify.labels import LabelSet
 from classify.markup import table
 from classify.scoring.averaging import agreement, average_masses, average_shares
+from classify.scoring.chaining import chained_mass
 from classify.scoring.reasoning import Reasoning
 from classify.tracking import EdgeBounds, EdgeLogprobs
 from classify.trie import LabelMass
@@ -103,10 +105,30 @@ class TextScore:
             looks=tuple(look for score in scores for look in score.looks or (score,)),
         )
 
+    @classmethod
+    def chained(
+        cls, scores: Sequence["TextScore"], prompt: ScorablePrompt
+    ) -> "TextScore":
+        """Return the score of a tree's leaves, from those on each of its levels."""
+        assert prompt.levels is not None, "asked level by level"
+        return cls(
+            prompt,
+            scores[0].edges,
+            chained_mass([score.mass for score in scores], prompt.levels.tree),
+            sum(score.n_reads for score in scores),
+            sum(score.n_rounds for score in scores),
+            looks=tuple(scores),
+        )
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels of `mass`, in its order."""
+        return self.prompt.levels or self.prompt.trie.labels
+
     @property
     def agreement(self) -> float:
         """Share of the prompts whose likeliest label is that of their average."""
-        if not self.looks:
+        if not self.looks or self.prompt.levels is not None:
             return 1.0
         return agreement([look.mass.estimate for look in self.looks])
 
@@ -206,7 +228,7 @@ class LabelLogprobs:
         columns_of: dict[int, npt.NDArray[np.int64]] = {}
         reasoning = []
         for at, score in enumerate(scores):
-            labels = score.prompt.trie.labels
+            labels = score.labels
             columns = columns_of.get(id(labels))
             if columns is None:
                 columns = np.array([column[name] for name in labels.names])

@@ -171,7 +171,7 @@ def reason(
 def averaged(
     prompt: ScorablePrompt, *, strategy: Callable[[ScorablePrompt], Strategy]
 ) -> Strategy:
-    """Score every prompt about a text, and average the probabilities.
+    """Score every prompt about a text, and average, or chain, the probabilities.
 
     Those of the forms of one prompt are averaged as they are, those of the prompts of
     an ensemble as shares of the label mass, which may differ by magnitudes.
@@ -184,6 +184,8 @@ def averaged(
     for each in (prompt, *prompt.others):
         score = yield from strategy(each)
         scores.append(score)
+    if prompt.levels is not None:
+        return TextScore.chained(scores, prompt)
     members = [TextScore.average(scores) if prompt.others else scores[0]]
     for member in prompt.ensemble:
         score = yield from averaged(member, strategy=strategy)
