@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from classify.byte_marks import MARK_OF_BYTE
 from classify.errors import LabelError
 from classify.labels import LabelSet
 from classify.prompts import CompiledPrompt
 from classify.tokenizer import Segment, Tokenizer
-from classify.tokenizer.byte_marks import MARK_OF_BYTE
 
 __all__ = ["End", "choose_end"]
 

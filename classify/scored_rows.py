@@ -10,7 +10,8 @@ from classify.calibration import PROBE_METHODS, fingerprint_of
 from classify.demo import located
 from classify.encoding import Row, candidate_sets, columns_of
 from classify.engines import generate
-from classify.errors import AnswerError, DataError, InputError, RowError
+from classify.engines.protocol import with_defaults
+from classify.errors import AnswerError, ConfigError, DataError, InputError, RowError
 from classify.labels import LabelSet
 from classify.prompted_model import (
     Encoded,
@@ -31,6 +32,7 @@ from classify.scoring import LabelLogprobs, Strategy, make_strategy
 from classify.spec import Scoring
 from classify.tracking import TrackedRequest
 from classify.verbalizer import ScorablePrompt
+from classify.wording import parameter
 
 __all__ = ["RowScorer", "ScoredRows", "encode_together", "text_error"]
 
@@ -150,7 +152,23 @@ class RowScorer:
             rows = [
                 {**row, **fixed} if isinstance(row, Mapping) else row for row in rows
             ]
-        return self.model.encode(rows, candidates)
+        encoded = self.model.encode(rows, candidates)
+        if not all(isinstance(each, InputError) for each in encoded):
+            self._check_strategy()
+        return encoded
+
+    def _check_strategy(self) -> None:
+        """Raise ConfigError for a strategy that the engine cannot follow."""
+        scoring = self.scoring
+        name = "strategy" if scoring.strategy == "generate" else "n_chains"
+        if name == "n_chains" and scoring.n_chains == 1:
+            return
+        if with_defaults(self.model.load_engine()).lists_only:
+            raise ConfigError(
+                f"{parameter(name, getattr(scoring, name))} needs an engine that shows "
+                "the log-probability of every token, and this one lists the likeliest "
+                f"only: use {parameter('strategy', 'exact')}, which gives bounds."
+            )
 
     def read_strategy(self) -> Callable[[ScorablePrompt], Strategy]:
         """Return what makes the strategy of a prompt."""

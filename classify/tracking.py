@@ -7,9 +7,11 @@ All log-probabilities are natural logarithms of the softmax over the *full* voca
 before any mask, temperature or penalty.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ __all__ = [
     "EdgeBounds",
     "EdgeLogprobs",
     "ReadRequest",
+    "TokenList",
     "TokenTree",
     "TrackedGeneration",
     "TrackedRequest",
@@ -33,10 +36,6 @@ EdgeLogprobs = npt.NDArray[np.float64]
 
 NaN where the parent was not read, and at the root (which no token leads to).
 """
-
-# By how much a sum of listed probabilities may be off: values come in float32, and in
-# JSON with six digits or more.
-LIST_ROUNDING = 1e-6
 
 
 class TokenTree:
@@ -169,6 +168,42 @@ class TokenTree:
         return None
 
 
+class TokenList(NamedTuple):
+    """The likeliest next tokens, as far as a server lists them.
+
+    Attributes
+    ----------
+    known : mapping of int to float
+        Log-probabilities by token id.
+    floor : float
+        None of the tokens that the list leaves out has a greater log-probability; 0.0
+        where nothing is known.
+    unclear : mapping of int to float, default={}
+        Tokens that are written like a listed one, so that it may be any of them, and
+        the log-probability that each can have at most.
+    rounding : float, default=1e-6
+        By how much a sum of the listed probabilities may be off. Values come in
+        float32, and in JSON with six digits or more.
+    """
+
+    known: Mapping[int, float]
+    floor: float
+    unclear: Mapping[int, float] = MappingProxyType({})
+    rounding: float = 1e-6
+
+    @classmethod
+    def of(cls, known: Mapping[int, float]) -> "TokenList":
+        """Return a list of which every token is known."""
+        return cls(known, min(known.values(), default=0.0))
+
+    def log_rest(self, vocab_size: int) -> float:
+        """Return the log of the probability of all tokens that are not known."""
+        if len(self.known) >= vocab_size:
+            return -math.inf
+        left_over = 1.0 - math.fsum(map(math.exp, self.known.values()))
+        return math.log(max(left_over, 0.0) + self.rounding)
+
+
 class EdgeBounds(NamedTuple):
     """Log-probabilities from lists of the likeliest tokens; bounds for the others.
 
@@ -197,26 +232,23 @@ class EdgeBounds(NamedTuple):
 
     @classmethod
     def of_lists(
-        cls,
-        tree: "TokenTree",
-        listed: Mapping[int, Mapping[int, float]],
-        vocab_size: int,
+        cls, tree: "TokenTree", listed: Mapping[int, TokenList], vocab_size: int
     ) -> "EdgeBounds":
         """Return what lists of the likeliest tokens say of a tree.
 
         Parameters
         ----------
         tree : TokenTree
-        listed : mapping of int to mapping of int to float
-            For each node that was read, log-probabilities of the likeliest tokens, by
-            token id. A token may be listed only if no likelier one is left out.
+        listed : mapping of int to TokenList
+            For each node that was read, the likeliest tokens. A token may be listed
+            only if no likelier one is left out.
         vocab_size : int
             How many tokens there are.
 
         Examples
         --------
         >>> tree = TokenTree([(1,), (2,)])
-        >>> lists = {0: {1: np.log(0.5), 0: np.log(0.3)}}
+        >>> lists = {0: TokenList.of({1: np.log(0.5), 0: np.log(0.3)})}
         >>> bounds = EdgeBounds.of_lists(tree, lists, vocab_size=12)
         >>> np.exp(bounds.values[1:]).round(3).tolist()
         [0.5, 0.02]
@@ -225,22 +257,16 @@ class EdgeBounds(NamedTuple):
         """
         values, lower, upper, rest = np.full((4, tree.n_nodes), np.nan)
         for node, tokens in listed.items():
-            known = np.fromiter(tokens.values(), dtype=np.float64, count=len(tokens))
-            n_left_out = vocab_size - len(tokens)
-            left_over = 1.0 - float(np.exp(known).sum())
-            # The listed values are rounded, and so is what they leave over.
-            rest[node] = np.log(max(left_over, 0.0) + LIST_ROUNDING)
-            if n_left_out <= 0:
-                rest[node] = -np.inf
-            greatest = min(rest[node], known.min(initial=0.0))
+            rest[node] = log_rest = tokens.log_rest(vocab_size)
+            even = log_rest - np.log(max(vocab_size - len(tokens.known), 1))
             for child in tree.children(node):
                 token = int(tree.tokens[child])
-                if token in tokens:
-                    values[child] = lower[child] = upper[child] = tokens[token]
+                if token in tokens.known:
+                    values[child] = lower[child] = upper[child] = tokens.known[token]
                 else:
-                    even = rest[node] - np.log(max(n_left_out, 1))
-                    values[child] = min(even, greatest)
-                    lower[child], upper[child] = -np.inf, greatest
+                    most = min(log_rest, tokens.unclear.get(token, tokens.floor))
+                    values[child] = min(even, most)
+                    lower[child], upper[child] = -np.inf, most
         return cls(values, lower, upper, rest)
 
 

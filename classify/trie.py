@@ -179,10 +179,10 @@ class LabelTrie:
     def frontier(self, masses: NodeMasses) -> npt.NDArray[np.int64]:
         """Return the unread nodes that the way to was read, heaviest first."""
         inner = self.tree.inner_nodes
-        upper = masses.upper
-        is_unread = np.isnan(upper[self.tree.first_child[inner]])
-        nodes = inner[is_unread & ~np.isnan(upper[inner])]
-        heaviest_first = np.argsort(-upper[nodes], kind="stable")
+        mass = masses.estimate
+        is_unread = np.isnan(mass[self.tree.first_child[inner]])
+        nodes = inner[is_unread & ~np.isnan(mass[inner])]
+        heaviest_first = np.argsort(-mass[nodes], kind="stable")
         frontier: npt.NDArray[np.int64] = nodes[heaviest_first]
         return frontier
 

@@ -22,7 +22,8 @@ TEMPLATE = "{text}\\nOne of {labels}:"
 
 # Options that need something which is not here, or which ends the command.
 LEFT_OUT = {
-    *("help", "sources", "source", "ray", "workers", "url", "api_key_env"),
+    *("help", "sources", "source", "ray", "workers", "url", "api"),
+    "api_key_env",
     "question",  # of a task that has several
 }
 

@@ -402,7 +402,12 @@ def test_engine_options_override_those_of_a_task_file_key_by_key(tmp_path):
 def test_what_speculation_did_is_said(capsys, figures, sentence):
     outcome = Outcome(summary=Summary(), seconds=1.0, is_complete=True)
     report_summary(
-        outcome, Notes(), strategy="generate", renamed={}, speculation=figures
+        outcome,
+        Notes(),
+        strategy="generate",
+        lists_only=False,
+        renamed={},
+        speculation=figures,
     )
     assert capsys.readouterr().err.splitlines()[1:] == [sentence]
 

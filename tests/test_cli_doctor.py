@@ -123,7 +123,10 @@ def test_a_way_of_reading_that_is_wrong_for_a_model_is_no_failure():
 
 def test_an_engine_of_ones_own_is_described_as_far_as_it_goes():
     engine = FakeEngine.from_function(lambda _: [0.0], 1, context_length=1234)
-    assert describe(engine) == {"context": "1,234 tokens"}
+    assert describe(engine) == {
+        "shows": "exact log-probabilities of every token",
+        "context": "1,234 tokens",
+    }
     assert findings(engine) == []
 
 

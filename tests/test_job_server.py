@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from classify import ZeroShotClassifier
 from classify.demo import model_folder
 from classify.engines import clear_engines
 from classify.jobs import Classification, RowColumns, open_table, run_job
+from tests.listing_servers import LmStudioServer, OllamaServer
 from tests.serving import NEVER, SmallServer
 from tests.toy_jobs import csv_of
 from tests.toy_model import hashed_logprobs
@@ -33,13 +35,30 @@ def _fresh():
     clear_engines()
 
 
+def _of_text(kind):
+    def make(*model, **options):
+        tokenizer = Tokenizer.from_file(str(model_folder() / "tokenizer.json"))
+        return kind(*model, fast=tokenizer, **options)
+
+    return make
+
+
+SERVERS = {
+    "vllm": SmallServer,
+    "ollama": _of_text(OllamaServer),
+    "openai": _of_text(LmStudioServer),
+}
+each_server = pytest.mark.parametrize("small", SERVERS, indirect=True)
+
+
 @pytest.fixture
-def small():
+def small(request):
     """Start small servers, whose answers are a hash of the question."""
     started = []
+    kind = SERVERS[getattr(request, "param", "vllm")]
 
     def start(**options):
-        server = SmallServer(hashed_logprobs(VOCAB), VOCAB, **options)
+        server = kind(hashed_logprobs(VOCAB), VOCAB, **options)
         server.start()
         started.append(server)
         return server
@@ -81,6 +100,7 @@ def in_the_middle(n_requests, n_times):
 # ----------------------------------------------------------------- the server is killed
 
 
+@each_server
 def test_a_server_killed_and_started_again_changes_no_byte(small, tmp_path):
     source, server = texts_in(tmp_path / "in.csv", 200), small()
     run(source, tmp_path / "whole.csv", server.url)
@@ -144,6 +164,7 @@ for _ in sys.stdin:
 """
 
 
+@each_server
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_client_killed_and_started_again_changes_no_byte(small, tmp_path):

@@ -17,7 +17,7 @@ from classify.scoring import (
     score_prompts,
 )
 from classify.spec import Scoring
-from classify.tracking import EdgeBounds, ReadRequest, TrackedRequest
+from classify.tracking import EdgeBounds, ReadRequest, TokenList, TrackedRequest
 from classify.trie import LabelTrie, WordPath
 from classify.verbalizer import ScorablePrompt
 from tests.test_trie import VOCAB, labels_of, word_paths
@@ -341,12 +341,24 @@ def test_the_likeliest_label_is_certain_only_if_no_other_can_be_likelier():
     assert LabelLogprobs.of([], ["a"]).is_certain.shape == (0,)
 
 
+def test_nothing_is_asked_behind_a_token_left_out_unless_all_is():
+    size = 10_000
+    logprobs = np.log([0.5, 0.3, *[0.2 / (size - 2)] * (size - 2)])
+    paths = [WordPath(0, "a", (0, 1)), WordPath(1, "b", (3, 1)), WordPath(1, "c", (4,))]
+    for tolerance, n_reads in ((1e-3, 2), (0.0, 3)):
+        engine = FakeEngine.from_function(lambda _: logprobs, size, n_listed=2)
+        score = run(exact(scorable(paths, (1,)), tolerance=tolerance), engine)
+        assert engine.n_reads == n_reads
+        np.testing.assert_allclose(np.exp(score.mass.lower), [0.5 * 0.3, 0.0])
+        assert np.exp(score.mass.upper[1]) == pytest.approx(0.2, abs=1e-5)
+
+
 def test_an_answer_of_bounds_is_checked_like_any_other():
     prompt = scorable([WordPath(0, "a", (0,)), WordPath(1, "b", (1,))], (1,))
     tree = prompt.trie.tree
-    good = EdgeBounds.of_lists(tree, {0: {0: -1.0}}, 8)
+    good = EdgeBounds.of_lists(tree, {0: TokenList.of({0: -1.0})}, 8)
     nan = good._replace(values=np.full(tree.n_nodes, np.nan))
-    above = EdgeBounds.of_lists(tree, {0: {0: 0.0, 1: -0.1}}, 8)
+    above = EdgeBounds.of_lists(tree, {0: TokenList.of({0: 0.0, 1: -0.1})}, 8)
     for answer, message in (
         (nan, "are incomplete or NaN"),
         (above, "add up to 1.9, and cannot be above 1"),

@@ -326,7 +326,7 @@ REFUSALS = {
     "wrong": (
         (400, {}, {"error": {"message": "no."}}),
         "HTTP 400: no.",
-        "The server engine needs a vLLM server, 0.26 or newer.",
+        "Check that api is what the server speaks.",
     ),
     "not found": (
         (404, {}, {"detail": "Not Found"}),
@@ -346,7 +346,7 @@ REFUSALS = {
     ),
     "elsewhere": (
         (307, {"location": "https://elsewhere/v1"}, b""),
-        "HTTP 307: without a word",
+        "HTTP 307: Temporary Redirect",
         (
             "It redirects to https://elsewhere/v1, where nothing is sent: give that "
             "address as url if it is the server's."
@@ -355,7 +355,7 @@ REFUSALS = {
     "not understood": (
         (422, {}, b"un\n processable"),
         "HTTP 422: un processable",
-        "The server engine needs a vLLM server, 0.26 or newer.",
+        "Check that api is what the server speaks.",
     ),
 }
 

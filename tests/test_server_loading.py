@@ -17,7 +17,9 @@ from classify.engines.server.served import choose_model, vocabulary_size
 from classify.errors import ConfigError, EngineError, ModelLoadError
 from tests.serving import DROP, SmallServer, a_folder_with
 from tests.test_server_engine import LOGPROBS, VOCAB, assert_reads_right, whole
+from tests.tiny_tokenizers import byte_level
 
+BYTES = byte_level().backend.backend_tokenizer.to_str()
 BASE = "http://127.0.0.1:8000/v1"
 
 
@@ -66,6 +68,10 @@ def loaded(folder, server, **options):
         "http://h:1/openapi.json",
         "http://h:1/health",
         "http://h:1/version",
+        "http://h:1/completion",
+        "http://h:1/props",
+        "http://h:1/api/generate",
+        "http://h:1/api/v0",
     ],
 )
 def test_an_address_may_name_an_endpoint(url):
@@ -80,6 +86,8 @@ def test_an_address_may_name_an_endpoint(url):
         ("LOCALHOST:8000/v1", "http://LOCALHOST:8000/v1"),
         ("127.0.0.1:8000/v1/completions", "http://127.0.0.1:8000/v1"),
         ("0.0.0.0:8000", "http://0.0.0.0:8000/v1"),
+        ("localhost:11434/api", "http://localhost:11434/v1"),
+        ("https://router/api", "https://router/api/v1"),
         ("[::1]:8000", "http://[::1]:8000/v1"),
         ("http://[fd00::2]:8000/v1/", "http://[fd00::2]:8000/v1"),
         ("https://gateway/llm/v1/chat/completions", "https://gateway/llm/v1"),
@@ -309,6 +317,7 @@ def test_engines_are_loaded_by_name_and_shared(small, folder):
     assert describe(other) == {
         "server": f"{server.url}/v1, vLLM 0.99.0",
         "model": "small",
+        "shows": "exact log-probabilities: any token's is asked for by its id",
         "context": "4,095 tokens",
         "in flight": "64 texts, 64 requests at once",
     }
@@ -357,12 +366,23 @@ OPTIONS = {
             "leave speculation out."
         ),
     ),
+    "api": (
+        {"api": "tgi"},
+        (
+            "api must be one of 'auto', 'vllm', 'llamacpp', 'ollama', 'openai'. Got "
+            "'tgi'."
+        ),
+    ),
+    "top_logprobs": (
+        {"top_logprobs": 0},
+        "top_logprobs must be a whole number, at least 1, or None. Got 0.",
+    ),
     "unknown": (
         {"max_model_len": 5},
         (
-            "The server engine has no option 'max_model_len'. Its options are "
+            "The server engine has no option 'max_model_len'. Its options are api, "
             "api_key_env, patience, retries, self_test, served_model_name, timeout, "
-            "url; those of vLLM need engine='vllm'."
+            "top_logprobs, url; those of vLLM need engine='vllm'."
         ),
     ),
 }
@@ -431,7 +451,7 @@ def listing(*names, **more):
 )
 def test_which_model_is_asked(names, model, served, chosen):
     asked = choose_model(listing(*names), model, base=BASE, served_model_name=served)
-    assert asked == (chosen, 9)
+    assert asked[:2] == (chosen, 9)
 
 
 def test_a_model_is_known_by_where_it_was_loaded_from():
@@ -455,21 +475,37 @@ def test_a_model_that_the_server_has_not_is_refused(model, served, asked):
 @pytest.mark.parametrize("answer", [None, [], {}, {"data": 3}, {"data": [{"x": 1}, 2]}])
 def test_what_lists_no_models_is_no_server(answer):
     message = (
-        f"The server at {BASE} lists no models (/v1/models): the server engine needs a "
-        "vLLM server, 0.26 or newer."
+        f"The server at {BASE} lists no models (/v1/models), as vLLM, llama.cpp's "
+        "server, Ollama and LM Studio do."
     )
     with pytest.raises(EngineError, match=whole(message)):
         choose_model(answer, "m", base=BASE)
 
 
-def test_a_server_that_does_not_say_how_much_it_takes_is_none_of_vllms():
-    message = (
-        f"The server at {BASE} does not say how many tokens 'gpt' takes (max_model_len "
-        "in /v1/models), as vLLM does: the server engine needs a vLLM server, 0.26 or "
-        "newer."
-    )
-    with pytest.raises(EngineError, match=whole(message)):
-        choose_model({"data": [{"id": "gpt"}]}, "gpt", base=BASE)
+def test_a_server_that_does_not_say_how_much_it_takes_is_none_of_vllms(small, folder):
+    server = small(max_model_len=None)
+    for api, message in (
+        (
+            "vllm",
+            (
+                "does not say how many tokens 'small' takes (max_model_len in "
+                "/v1/models), as vLLM does: give api='openai' if it is no vLLM server."
+            ),
+        ),
+        (
+            "llamacpp",
+            (
+                "does not say how many tokens its model has and takes (n_vocab in "
+                "/v1/models, n_ctx in /props), as llama.cpp's does: give api='openai' "
+                "if it is another."
+            ),
+        ),
+    ):
+        (folder / "tokenizer.json").write_text(BYTES)
+        with pytest.raises(
+            EngineError, match=whole(f"The server at {server.url}/v1 {message}")
+        ):
+            loaded(folder, server, api=api)
 
 
 @pytest.mark.parametrize(
@@ -534,6 +570,7 @@ def refusal_of(folder, server):
     end = (
         ". It must be vLLM 0.26 or newer, which knows logprob_token_ids, without "
         "--speculative-config and with its default --logprobs-mode. Or use "
+        "api='openai', which needs the likeliest tokens only and gives bounds, or "
         "engine='vllm', which needs none of that."
     )
     said = str(caught.value)

@@ -194,11 +194,14 @@ UNUSABLE = {
         lambda _: (400, {}, {"error": {"message": "8,193 tokens are too many."}}),
         gave_none("HTTP 400: 8,193 tokens are too many"),
     ),
-    "too large": (lambda _: (413, {}, b""), gave_none("HTTP 413: without a word")),
+    "too large": (
+        lambda _: (413, {}, b""),
+        gave_none("HTTP 413: Request Entity Too Large"),
+    ),
     "broken": (lambda _: (500, {}, b"oh"), gave_none("HTTP 500: oh")),
     "away for this text": (
         lambda _: (503, {}, b""),
-        gave_none("HTTP 503: without a word"),
+        gave_none("HTTP 503: Service Unavailable"),
     ),
     "refused with 200": (
         lambda _: {"error": {"message": "no.", "code": "400"}},
@@ -492,7 +495,7 @@ def test_a_server_that_refuses_all_ends_the_job_which_goes_on(job_server, tmp_pa
     job = job_over(job_server)
     n_before = len(job_server.requests)
     job_server.trouble = lambda n: (401, {}, b"") if n > n_before + 5 else None
-    with pytest.raises(EngineError, match=r"\(HTTP 401: without a word\)"):
+    with pytest.raises(EngineError, match=r"\(HTTP 401: Unauthorized\)"):
         run(source, tmp_path / "out.csv", job, part_rows=2)
     job_server.trouble = None
     run(source, tmp_path / "out.csv", job, part_rows=2)

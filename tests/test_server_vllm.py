@@ -84,6 +84,21 @@ def test_what_runs_is_told_and_passes_its_test(server, engine):
     assert max(case.difference for case in cases[1::2]) < 1e-3
 
 
+def test_its_lists_alone_give_bounds_that_hold(server, reference):
+    engine = ServerEngine.load(model_folder(), url=server.url, api="openai")
+    assert engine.describe()["prompts"] == "token ids"
+    tree = TokenTree([(token,) for token in range(3, VOCAB)])
+    requests = [ReadRequest(prompt, tree, (0,)) for prompt in prompts(3)]
+    for got, expected in zip(
+        read(engine, requests), read(reference, requests), strict=True
+    ):
+        known = got.lower[1:] == got.upper[1:]
+        assert known.sum() == 20
+        np.testing.assert_allclose(got.values[1:][known], expected[1:][known], **CLOSE)
+        assert (expected[1:] <= got.upper[1:] + 1e-4).all()
+    engine.close()
+
+
 def test_three_hundred_ids_are_read(engine, reference):
     tree = TokenTree([(token,) for token in range(0, 3000, 10)])
     requests = [ReadRequest(prompt, tree, (0,)) for prompt in prompts(3)]

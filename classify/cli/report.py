@@ -37,6 +37,7 @@ def report_summary(
     notes: Notes,
     *,
     strategy: str,
+    lists_only: bool,
     renamed: Mapping[str, str],
     speculation: SpeculationFigures | None,
 ) -> None:
@@ -58,14 +59,14 @@ def report_summary(
             "was cut (column truncated)."
         )
     if summary.greatest_unresolved > _SEEN_UNRESOLVED:
-        remedy = (
-            "use --strategy exact"
-            if strategy == "generate"
-            else "lower the --tolerance"
-        )
+        remedy = "lower the --tolerance for exact figures"
+        if strategy == "generate":
+            remedy = "use --strategy exact for exact figures"
+        elif lists_only:
+            remedy = "the server lists the likeliest tokens only, which gives bounds"
         notes.warn(
             f"Up to {summary.greatest_unresolved:.2f} of a row's probability is "
-            f"unresolved (column unresolved): {remedy} for exact figures."
+            f"unresolved (column unresolved): {remedy}."
         )
     where = "the column error" if outcome.errors is None else str(outcome.errors)
     warn_of_rows(summary.reasons, notes, "without a label", where=f"; see {where}")

@@ -223,6 +223,7 @@ def _report(
         outcome,
         notes,
         strategy=task.scoring.strategy,
+        lists_only=engine is not None and with_defaults(engine).lists_only,
         renamed=job.renamed(table.columns),
         speculation=_speculation_figures(engine),
     )

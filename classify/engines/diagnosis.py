@@ -30,7 +30,8 @@ def environment() -> dict[str, str]:
 
 def describe(engine: Engine) -> dict[str, str]:
     """Return what an engine runs and how much fits, in words, by name."""
-    return with_defaults(engine).describe()
+    described = with_defaults(engine).describe()
+    return {"shows": "exact log-probabilities of every token", **described}
 
 
 def findings(engine: Engine) -> list[Finding]:

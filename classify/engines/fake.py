@@ -15,6 +15,7 @@ from classify.tracking import (
     EdgeBounds,
     EdgeLogprobs,
     ReadRequest,
+    TokenList,
     TrackedGeneration,
 )
 
@@ -229,7 +230,9 @@ class FakeEngine(BaseEngine):
             path = request.tree.path(node)
             logprobs = self._logprobs((*request.prompt_token_ids, *path))
             likeliest = np.argsort(-logprobs, kind="stable")[:n_listed]
-            lists[node] = {int(token): float(logprobs[token]) for token in likeliest}
+            lists[node] = TokenList.of(
+                {int(token): float(logprobs[token]) for token in likeliest}
+            )
         return EdgeBounds.of_lists(request.tree, lists, self.vocab_size)
 
     def _generate(self, generation: Generation) -> TrackedGeneration:

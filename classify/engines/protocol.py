@@ -156,6 +156,9 @@ class BaseEngine(Engine):
         may depend on its make-up in their last digits.
     closed : bool, default=False
         Whether it cannot be used any more, after `close` or because its model died.
+    lists_only : bool, default=False
+        Whether it shows the likeliest tokens only: reads are answered with bounds
+        (`EdgeBounds`), and it tracks, samples and restricts no generation.
 
     Examples
     --------
@@ -186,6 +189,7 @@ class BaseEngine(Engine):
 
     asynchronous: bool = False
     closed: bool = False
+    lists_only: bool = False
 
     def open_line(self) -> Line | None:
         """Return a line of one's own.

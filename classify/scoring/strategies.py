@@ -38,6 +38,10 @@ def exact(prompt: ScorablePrompt, *, tolerance: float = 1e-3) -> Strategy:
     read together with the chain below it, which is sure to be needed; below a light one
     the mass is likely to be gone after a token.
 
+    Where an engine lists the likeliest tokens only, a node behind a token that it
+    leaves out counts with its estimate: a read there lowers bounds, and resolves
+    nothing. A tolerance of 0 reads those too.
+
     Parameters
     ----------
     prompt : ScorablePrompt
@@ -59,7 +63,7 @@ def exact(prompt: ScorablePrompt, *, tolerance: float = 1e-3) -> Strategy:
     while True:
         masses = trie.log_masses(edges)
         frontier = trie.frontier(masses)
-        unread = np.exp(masses.upper[frontier])
+        unread = np.exp(masses.estimate[frontier])
         resolved = float(np.exp(masses.lower[trie.known_leaves(masses)]).sum())
         left_behind = unread[::-1].cumsum()[::-1]  # entry i: all from the i-th on
         if not frontier.size or left_behind[0] <= tolerance * resolved:

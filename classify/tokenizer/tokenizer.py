@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from classify.byte_marks import BYTE_OF_MARK, MARK_OF_BYTE
 from classify.engines import forks  # noqa: F401 keeps a forked tokenizer quiet
 from classify.engines.turns import Turns
 from classify.errors import PromptError, first_line
-from classify.tokenizer.byte_marks import BYTE_OF_MARK, MARK_OF_BYTE
 from classify.tokenizer.respelled import respelled
 
 __all__ = ["Segment", "Tokenizer"]

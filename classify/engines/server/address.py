@@ -14,7 +14,7 @@ __all__ = ["authorization", "base_url", "is_loopback"]
 _logger = logging.getLogger(__name__)
 
 _EXAMPLE = "such as http://localhost:8000/v1"
-# What vLLM answers below /v1, and beside it: a pasted address may end in one of these.
+# What servers answer below /v1, and beside it: a pasted address may end in these.
 _ENDPOINTS = (
     "/chat/completions",
     "/completions",
@@ -22,7 +22,13 @@ _ENDPOINTS = (
     "/models",
     "/responses",
 )
-_BESIDE = ("/docs", "/health", "/metrics", "/openapi.json", "/redoc", "/version")
+_BESIDE = (
+    *("/docs", "/health", "/metrics", "/openapi.json", "/redoc", "/version"),
+    *("/completion", "/completions", "/props", "/slots", "/tokenize"),
+    *("/api/chat", "/api/generate", "/api/tags", "/api/v0"),
+)
+# Ollama's own API has another root, but its port tells it.
+_OLLAMA = 11434
 _PAGES = (".html", ".htm", ".md", ".php", ".aspx")
 
 
@@ -32,7 +38,7 @@ def base_url(url: Any) -> str:
     Parameters
     ----------
     url : str
-        With or without ``/v1``, or the name of one of vLLM's endpoints behind it.
+        With or without ``/v1``, or the name of an endpoint of such servers behind it.
         ``http://`` may be left out for this machine.
 
     Raises
@@ -69,6 +75,8 @@ def base_url(url: Any) -> str:
             f"anything after ? or #. Got {_shown(url)}."
         )
     path = _base_path(parts.path)
+    if parts.port == _OLLAMA:
+        path = path.removesuffix("/api")
     if path.endswith(_PAGES):
         raise ConfigError(
             f"{parameter('url')} must be the address of a server's API, which ends in "

@@ -23,6 +23,7 @@ __all__ = [
     "free",
     "greedy",
     "next_token",
+    "number",
     "prompt_values",
     "scored_prompt",
 ]
@@ -241,7 +242,7 @@ def _value_of(step: Any, token: int) -> float:
     if not isinstance(step, Mapping) or key not in step:
         raise _without(token)
     try:
-        return _number(step[key])
+        return number(step[key])
     except ValueError:
         raise AnswerError(
             f"The server answered with {step[key]!r} as the log-probability of token "
@@ -257,7 +258,7 @@ def _without(token: int) -> AnswerError:
 
 
 def _likeliest_first(step: Mapping[str, Any]) -> dict[int, float]:
-    values = [(int(token), _number(each["logprob"])) for token, each in step.items()]
+    values = [(int(token), number(each["logprob"])) for token, each in step.items()]
     return dict(sorted(values, key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -265,7 +266,7 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
     """Return a number of JSON; ValueError for what is none, NaN among it."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise ValueError

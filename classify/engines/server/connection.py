@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from classify.engines.server.address import is_loopback
@@ -22,7 +23,7 @@ from classify.wording import parameter
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Connection", "RequestFailedError"]
+__all__ = ["SHORT", "Connection", "RequestFailedError"]
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ _Answer = TypeVar("_Answer")
 _CONNECT_TIMEOUT = 10.0
 # Seconds for what is in flight to be broken off.
 _CLOSE_TIMEOUT = 5.0
+# Of the first questions, whose failure should be known soon.
+SHORT = Patience(retries=0, seconds=3.0)
 
 
 class RequestFailedError(EngineError):
@@ -66,8 +69,6 @@ class Connection:
         The address, from `base_url`.
     headers : mapping of str to str
         Sent with every request, and shown to nobody.
-    concurrency : int
-        Most requests at once.
     timeout : float
         Seconds that an answer may take.
     patience : Patience
@@ -77,6 +78,8 @@ class Connection:
     ----------
     n_requests : int
         Requests sent so far, each try counted.
+    root : str
+        The address without ``/v1``.
     """
 
     def __init__(
@@ -84,11 +87,10 @@ class Connection:
         base: str,
         headers: Mapping[str, str],
         *,
-        concurrency: int,
         timeout: float,
         patience: Patience,
     ) -> None:
-        self.base = base
+        self.base, self.root = base, base.removesuffix("/v1")
         self.n_requests = 0
         self._httpx = _require_httpx()
         self._headers = dict(headers)
@@ -107,13 +109,17 @@ class Connection:
             ) from error
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(1)
         started = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(started,), name="classify-server", daemon=True
         )
         self._thread.start()
         started.wait()
+
+    def allow(self, concurrency: int) -> None:
+        """Let so many requests be sent at once; only one before this is called."""
+        self._slots = asyncio.Semaphore(concurrency)
 
     def start(self, work: Coroutine[Any, Any, _Answer]) -> Future[_Answer]:
         """Let work begin; its future is of `concurrent.futures`."""
@@ -122,6 +128,13 @@ class Connection:
     async def get(self, url: str, *, patience: Patience) -> Any:
         """Return the JSON at an address of the server."""
         return await self._ask("GET", url, None, patience, lambda body: body)
+
+    async def get_or_none(self, url: str) -> Any:
+        """Return the JSON at an address, or None if there is none."""
+        try:
+            return await self.get(url, patience=SHORT)
+        except RequestFailedError:
+            return None
 
     async def post(
         self,
@@ -244,7 +257,7 @@ class Connection:
     def _fault_of_refusal(self, refusal: Refusal, response: "httpx.Response") -> Fault:
         """Return the fault that a refusal is, if the request may be sent again."""
         status = refusal.status
-        said = self._without_key(refusal.said) or "without a word"
+        said = self._without_key(refusal.said) or _phrase(status)
         fault = fault_of_status(status, said, response.headers.get("retry-after"))
         if fault is not None:
             return fault
@@ -252,7 +265,7 @@ class Connection:
         advice = self._advice(status, response)
         raise RequestFailedError(
             f"The server at {self.base} refused a request ({what}). "
-            + (advice or "The server engine needs a vLLM server, 0.26 or newer."),
+            + (advice or f"Check that {parameter('api')} is what the server speaks."),
             what=what,
             is_of_all=bool(advice),
         ) from EngineError(what)
@@ -304,6 +317,13 @@ class Connection:
                 fault.what,
                 patience.seconds,
             )
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "without a word"
 
 
 def _sentence(response: "httpx.Response") -> str:

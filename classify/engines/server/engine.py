@@ -1,8 +1,7 @@
-"""The engine over a vLLM server, somewhere else, that speaks the API of OpenAI."""
+"""The engine over a running server: vLLM, llama.cpp, Ollama, LM Studio and others."""
 
 import logging
 import weakref
-from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
@@ -12,43 +11,35 @@ from classify.engines.answers import Answer, Request
 from classify.engines.home import Home
 from classify.engines.protocol import BaseEngine, Finding, check_request
 from classify.engines.server.address import authorization, base_url
-from classify.engines.server.asking import SHORT, ServedCompletions
+from classify.engines.server.asking import CheckedAnswers
 from classify.engines.server.connection import Connection
+from classify.engines.server.endpoint import Endpoint
 from classify.engines.server.line import ServerLine
+from classify.engines.server.lists import ListEndpoint
+from classify.engines.server.probing import Wanted, connect
 from classify.engines.server.retrying import Patience
-from classify.engines.server.selftest import SelfTestCase, self_test
-from classify.engines.server.served import ServedModel, choose_model, vocabulary_size
+from classify.engines.server.selftest import SelfTestCase
 from classify.engines.sharing import CLOSED
-from classify.errors import ConfigError, EngineError, InputError
-from classify.tracking import Completed, TrackedRequest
-from classify.wording import parameter
+from classify.errors import ConfigError, EngineError
+from classify.tracking import Completed
 
 __all__ = ["ServerEngine"]
 
 _logger = logging.getLogger(__name__)
 
-# Requests at once where nothing else is said: enough to fill a GPU's batches.
-_CONCURRENCY = 64
-# vLLM refuses any above.
-_HIGHEST_TEMPERATURE = 2.0
-
 
 class ServerEngine(BaseEngine):
-    """Answer requests with a vLLM server, many at once.
+    """Answer requests with a server, many at once.
 
     Made with `ServerEngine.load`.
 
     Parameters
     ----------
     connection : Connection
-    served : ServedModel
-        The model that is asked.
-    vocab_size : int
-        Its number of tokens.
+    endpoint : Endpoint
+        The model that is asked, and in which API.
     concurrency : int
         Requests at once, and texts that a driver keeps in flight.
-    version : str
-        The server's, for messages.
     """
 
     name = "server"
@@ -56,26 +47,16 @@ class ServerEngine(BaseEngine):
     asynchronous = True
 
     def __init__(
-        self,
-        connection: Connection,
-        served: ServedModel,
-        *,
-        vocab_size: int,
-        concurrency: int,
-        version: str,
+        self, connection: Connection, endpoint: Endpoint, *, concurrency: int
     ) -> None:
-        self.vocab_size = vocab_size
-        # vLLM always generates a token more than a read needs.
-        self.context_length = served.max_model_len - 1
+        self.vocab_size = endpoint.vocab_size
+        self.context_length = endpoint.context_length
+        self.lists_only = isinstance(endpoint, ListEndpoint)
         self.window = concurrency
         self.closed = False
         self._home = Home()
-        self._connection = connection
-        self._completions = ServedCompletions(
-            connection, served.name, vocab_size=vocab_size
-        )
-        self._served = served
-        self._version = version
+        self._connection, self._endpoint = connection, endpoint
+        self._answers = CheckedAnswers(connection, endpoint)
         self._lines: WeakSet[ServerLine] = WeakSet()
         # No cycle of references: an engine that no one uses is to end at once.
         here = weakref.proxy(self)
@@ -94,6 +75,8 @@ class ServerEngine(BaseEngine):
         url: str | None = None,
         api_key_env: str | None = None,
         served_model_name: str | None = None,
+        api: str = "auto",
+        top_logprobs: int | None = None,
         timeout: float = 120.0,
         retries: int = 5,
         patience: float = 300.0,
@@ -117,6 +100,11 @@ class ServerEngine(BaseEngine):
         served_model_name : str, optional
             Which of the server's models to ask; needed where it has several, none of
             which is called as `model` is.
+        api : {"auto", "vllm", "llamacpp", "ollama", "openai"}, default="auto"
+            Which API the server speaks. "auto" asks it.
+        top_logprobs : int, optional
+            How many of the likeliest tokens to ask for, where the server shows no
+            others. By default 1000 of llama.cpp's server, 20 of others.
         timeout : float, default=120.0
             Seconds that an answer may take.
         retries : int, default=5
@@ -129,7 +117,8 @@ class ServerEngine(BaseEngine):
             Compare tracked values with values that the server computes apart, before
             the first text, and refuse a server that answers wrong.
         batch_size : int or "auto", default="auto"
-            Most requests at once; "auto" is 64.
+            Most requests at once; "auto" is 64 with vLLM, the number of slots with
+            llama.cpp's server, and fewer with others.
         trust_remote_code : bool, default=False
             Of no use here: no model is loaded.
         revision : str, optional
@@ -151,29 +140,19 @@ class ServerEngine(BaseEngine):
             The server cannot be reached, refuses the key, or answers wrong.
         """
         base = base_url(url)
-        name = str(model)
-        concurrency = _concurrency(batch_size)
+        _check_batch_size(batch_size)
+        wanted = Wanted(str(model), revision, served_model_name, api, top_logprobs)
         headers = authorization(base, api_key_env)
-        vocab_size = vocabulary_size(name, revision)
         connection = Connection(
-            base,
-            headers,
-            concurrency=concurrency,
-            timeout=timeout,
-            patience=Patience(retries, patience),
+            base, headers, timeout=timeout, patience=Patience(retries, patience)
         )
         try:
-            listing = connection.start(connection.get(f"{base}/models", patience=SHORT))
-            served = choose_model(
-                listing.result(), name, base=base, served_model_name=served_model_name
+            endpoint = connection.start(connect(connection, wanted)).result()
+            concurrency = (
+                batch_size if isinstance(batch_size, int) else endpoint.concurrency
             )
-            engine = cls(
-                connection,
-                served,
-                vocab_size=vocab_size,
-                concurrency=concurrency,
-                version=connection.start(_version(connection)).result(),
-            )
+            connection.allow(concurrency)
+            engine = cls(connection, endpoint, concurrency=concurrency)
             if self_test:
                 engine._check()
         except BaseException:
@@ -189,25 +168,21 @@ class ServerEngine(BaseEngine):
     def __repr__(self) -> str:
         if self.closed:
             return "ServerEngine(closed)"
-        return f"ServerEngine({self._connection.base!r}, {self._served.name!r})"
+        return f"ServerEngine({self._connection.base!r}, {self._endpoint.model!r})"
 
     def describe(self) -> dict[str, str]:
         """Return what runs where, in words, by name."""
         return {
-            "server": f"{self._connection.base}, vLLM {self._version}",
-            "model": self._served.name,
+            "server": f"{self._connection.base}, {self._endpoint.server}",
+            "model": self._endpoint.model,
+            **self._endpoint.describe(),
             "context": f"{self.context_length:,} tokens",
             "in flight": f"{self.window} texts, {self.window} requests at once",
         }
 
     def self_test(self) -> list[SelfTestCase]:
         """Ask questions with known answers; return how they were answered."""
-        cases = self_test(
-            self._completions.ask_once,
-            vocab_size=self.vocab_size,
-            context_length=self.context_length,
-        )
-        return self._connection.start(cases).result()
+        return self._connection.start(self._endpoint.self_test()).result()
 
     def findings(self) -> list[Finding]:
         """Return the results of `self_test`."""
@@ -246,9 +221,8 @@ class ServerEngine(BaseEngine):
         check_request(
             request, vocab_size=self.vocab_size, context_length=self.context_length
         )
-        if isinstance(request, TrackedRequest):
-            self._check_generation(request)
-        return self._connection.start(self._completions.answer(request))
+        self._endpoint.check(request)
+        return self._connection.start(self._answers.answer(request))
 
     def _check(self) -> None:
         """Raise EngineError unless the server's tracked values are right."""
@@ -264,44 +238,14 @@ class ServerEngine(BaseEngine):
         if failed:
             what = "; ".join(f"{case.name}: {case.problem}" for case in failed)
             raise EngineError(
-                f"The server at {self._connection.base} (vLLM {self._version}) did not "
-                f"pass the test of its log-probabilities, so it is not used. {what}. "
-                "It must be vLLM 0.26 or newer, which knows logprob_token_ids, without "
-                "--speculative-config and with its default --logprobs-mode. Or use "
-                f"{parameter('engine', 'vllm')}, which needs none of that."
-            )
-
-    def _check_generation(self, request: TrackedRequest) -> None:
-        if request.allowed is None and request.temperature > _HIGHEST_TEMPERATURE:
-            raise InputError(
-                f"temperature must be at most {_HIGHEST_TEMPERATURE:g} with the server "
-                f"engine. Got {request.temperature!r} instead."
-            )
-        needed = len(request.prompt_token_ids) + request.max_tokens
-        if request.top_logprobs and needed > self.context_length:
-            raise InputError(
-                f"The request needs {needed} tokens of context for its top_logprobs, "
-                f"but the model takes {self.context_length}: shorten the prompt."
+                f"The server at {self._connection.base} ({self._endpoint.server}) did "
+                "not pass the test of its log-probabilities, so it is not used. "
+                f"{what}. {self._endpoint.needs}"
             )
 
 
-async def _version(connection: Connection) -> str:
-    """Return which version a server says that it has."""
-    # vLLM answers this beside /v1, not below it; what stands in front may hide it.
-    address = connection.base.removesuffix("/v1") + "/version"
-    try:
-        body = await connection.get(address, patience=SHORT)
-    except EngineError:
-        body = None
-    if isinstance(body, Mapping) and "version" in body:
-        return str(body["version"])
-    return "of unknown version"
-
-
-def _concurrency(batch_size: Any) -> int:
-    if batch_size == "auto":
-        return _CONCURRENCY
-    if (
+def _check_batch_size(batch_size: Any) -> None:
+    if batch_size != "auto" and (
         not isinstance(batch_size, int)
         or isinstance(batch_size, bool)
         or batch_size < 1
@@ -310,4 +254,3 @@ def _concurrency(batch_size: Any) -> int:
             "batch_size must be 'auto' or an integer from 1: with the server engine, "
             f"most requests at once. Got {batch_size!r}."
         )
-    return batch_size

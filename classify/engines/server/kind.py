@@ -1,4 +1,4 @@
-"""The engine over a vLLM server before it is loaded."""
+"""The engine over a server before it is loaded."""
 
 from classify.engines.kinds import (
     NO_SPECULATION,
@@ -6,12 +6,14 @@ from classify.engines.kinds import (
     EngineOption,
     Requirement,
 )
-from classify.parameters import at_least, instance_of, optional
+from classify.parameters import at_least, instance_of, one_of, optional
 
 __all__ = ["HTTPX", "KIND"]
 
 HTTPX = Requirement("httpx", "server", "The server engine needs httpx")
 
+# vllm shows any token; the others list the likeliest ones.
+APIS = ("auto", "vllm", "llamacpp", "ollama", "openai")
 _TEXT = optional(instance_of("a string", str))
 _CHOSEN = (
     "{setting} is {value!r}, but the server has chosen its own already: leave "
@@ -27,8 +29,8 @@ KIND = EngineKind(
         EngineOption(
             "url",
             _TEXT,
-            "A running vLLM server, such as http://localhost:8000; --model names its "
-            "tokenizer.",
+            "A running server: vLLM, llama.cpp, Ollama, LM Studio, such as "
+            "http://localhost:8000; --model names its tokenizer.",
             changes_values=False,
             selects=True,
             on_command_line=True,
@@ -46,6 +48,19 @@ KIND = EngineKind(
             _TEXT,
             "Which of the server's models to ask.",
             changes_values=False,
+        ),
+        EngineOption(
+            "api",
+            one_of(*APIS),
+            "Which API the server speaks: auto asks it.",
+            on_command_line=True,
+            metavar="[" + "|".join(APIS) + "]",
+        ),
+        EngineOption(
+            "top_logprobs",
+            optional(at_least(1, whole=True)),
+            "How many of the likeliest tokens to ask for, where the server shows no "
+            "others.",
         ),
         EngineOption(
             "timeout",

@@ -1,11 +1,15 @@
 """What a server's reply says: its JSON, or what is wrong with it."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 __all__ = ["Refusal", "parsed_json", "refusal_in", "sentence_of"]
 
+# Of a web page, what is not shown.
+_UNSEEN = re.compile(r"<(style|script|head)\b.*?</\1>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<[^>]*>?")
 # Of a text that is no answer, what an error shows.
 _MAX_SHOWN = 300
 # What gateways name an error that they send with status 200, and the status it stands
@@ -90,7 +94,11 @@ def sentence_of(body: Any) -> str:
     for key in ("error", "message", "detail"):
         if isinstance(body, Mapping) and body.get(key):
             body = body[key]
-    return " ".join(str(body).split())[:_MAX_SHOWN]
+    text = str(body)
+    if text.lstrip().startswith("<"):
+        # What a proxy says in a page for people.
+        text = _TAG.sub(" ", _UNSEEN.sub(" ", text))
+    return " ".join(text.split())[:_MAX_SHOWN]
 
 
 def _status_of(error: Any) -> int:

@@ -30,7 +30,7 @@ from classify.engines.server.completions import (
 from classify.engines.server.reading import together, values_at
 from classify.errors import EngineError
 
-__all__ = ["SelfTestCase", "self_test"]
+__all__ = ["SelfTestCase", "run_cases", "self_test"]
 
 # Tokens generated in a row: enough for a drafter to draft, and to be found wrong.
 _N_STEPS = 8
@@ -131,6 +131,22 @@ async def self_test(
         ),
         ("tracked values, beside other requests", lambda: _mixed(ask, questions, harm)),
     )
+    return await run_cases(*steps, harm=harm)
+
+
+async def run_cases(
+    *steps: tuple[str, Callable[[], Awaitable[float]]], harm: Sequence[str] = ()
+) -> list[SelfTestCase]:
+    """Run named tests up to the first that fails.
+
+    Parameters
+    ----------
+    *steps : tuple of str and callable
+        What is tested, and what returns the greatest difference from what must be, NaN
+        where nothing is compared, or raises EngineError.
+    harm : sequence of str, default=()
+        What was noticed of others meanwhile; see `SelfTestCase`.
+    """
     cases = []
     for name, step in steps:
         try:

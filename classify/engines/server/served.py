@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from classify.engines.sources import check_source
 from classify.errors import ConfigError, EngineError, ModelLoadError
 from classify.wording import parameter
 
-__all__ = ["ServedModel", "choose_model", "vocabulary_size"]
+__all__ = ["ServedModel", "choose_model", "model_file", "positions", "vocabulary_size"]
 
 # Where the config of a model of several parts keeps that of its language model.
 _PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -21,12 +22,15 @@ class ServedModel(NamedTuple):
     Attributes
     ----------
     name : str
-    max_model_len : int
-        Most tokens, prompt and continuation together.
+    max_model_len : int or None
+        Most tokens, prompt and continuation together, where the server says it.
+    card : mapping
+        All that the server says of it.
     """
 
     name: str
-    max_model_len: int
+    max_model_len: int | None
+    card: Mapping[str, Any] = MappingProxyType({})
 
 
 def choose_model(
@@ -52,13 +56,13 @@ def choose_model(
     ConfigError
         None fits.
     EngineError
-        This is no listing of vLLM's.
+        This is no listing of models.
 
     Examples
     --------
     >>> listing = {"data": [{"id": "qwen", "max_model_len": 4096}]}
-    >>> choose_model(listing, "Qwen/Qwen3-0.6B", base="http://localhost:8000/v1")
-    ServedModel(name='qwen', max_model_len=4096)
+    >>> choose_model(listing, "Qwen/Qwen3-0.6B", base="http://localhost:8000/v1")[:2]
+    ('qwen', 4096)
     """
     cards = _cards(listing, base)
     names = [str(card["id"]) for card in cards]
@@ -77,13 +81,9 @@ def choose_model(
         )
     [card] = fitting
     length = card.get("max_model_len")
-    if not isinstance(length, int):
-        raise EngineError(
-            f"The server at {base} does not say how many tokens {card['id']!r} takes "
-            "(max_model_len in /v1/models), as vLLM does: the server engine needs a "
-            "vLLM server, 0.26 or newer."
-        )
-    return ServedModel(str(card["id"]), length)
+    return ServedModel(
+        str(card["id"]), length if isinstance(length, int) else None, card
+    )
 
 
 def vocabulary_size(model: str, revision: str | None = None) -> int:
@@ -101,15 +101,8 @@ def vocabulary_size(model: str, revision: str | None = None) -> int:
     ModelLoadError
         There is no such file, or it names no size.
     """
-    path = _config_file(model, revision)
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(
-            f"The server engine reads {path} for the model's vocabulary, and cannot: "
-            f"{error}. Give the folder or hub id of the model that the server runs."
-        ) from error
-    size = _find_size(config)
+    path = model_file(model, "config.json", revision)
+    size = _find(_read_config(path), "vocab_size")
     if size is None:
         raise ModelLoadError(
             f"{path} names no vocab_size. Give the folder or hub id of the model that "
@@ -118,29 +111,16 @@ def vocabulary_size(model: str, revision: str | None = None) -> int:
     return size
 
 
-def _cards(listing: Any, base: str) -> list[Mapping[str, Any]]:
-    data = listing.get("data") if isinstance(listing, Mapping) else None
-    cards = [
-        card
-        for card in (data if isinstance(data, Sequence) else ())
-        if isinstance(card, Mapping) and "id" in card
-    ]
-    if not cards:
-        raise EngineError(
-            f"The server at {base} lists no models (/v1/models): the server engine "
-            "needs a vLLM server, 0.26 or newer."
-        )
-    return cards
+def positions(model: str, revision: str | None = None) -> int | None:
+    """Return how many tokens a model's ``config.json`` says that it takes, if any."""
+    config = _read_config(model_file(model, "config.json", revision))
+    return _find(config, "max_position_embeddings")
 
 
-def _is_called(card: Mapping[str, Any], model: str) -> bool:
-    folder = model.rstrip("/")
-    return card["id"] in (folder, Path(folder).name) or card.get("root") == folder
-
-
-def _config_file(model: str, revision: str | None) -> Path:
+def model_file(model: str, name: str, revision: str | None = None) -> Path:
+    """Return where a file of a model is, in its folder or fetched from the hub."""
     if Path(model).is_dir():
-        return Path(model) / "config.json"
+        return Path(model) / name
     only_here = check_source(model, revision=revision)
     # Comes with transformers, as does the tokenizer's own way to the hub.
     from huggingface_hub import hf_hub_download
@@ -148,7 +128,7 @@ def _config_file(model: str, revision: str | None) -> Path:
 
     try:
         found = hf_hub_download(
-            model, "config.json", revision=revision, local_files_only=only_here
+            model, name, revision=revision, local_files_only=only_here
         )
     except (OSError, HfHubHTTPError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -160,11 +140,41 @@ def _config_file(model: str, revision: str | None) -> Path:
     return Path(found)
 
 
-def _find_size(config: Any) -> int | None:
+def _cards(listing: Any, base: str) -> list[Mapping[str, Any]]:
+    data = listing.get("data") if isinstance(listing, Mapping) else None
+    cards = [
+        card
+        for card in (data if isinstance(data, Sequence) else ())
+        if isinstance(card, Mapping) and "id" in card
+    ]
+    if not cards:
+        raise EngineError(
+            f"The server at {base} lists no models (/v1/models), as vLLM, llama.cpp's "
+            "server, Ollama and LM Studio do."
+        )
+    return cards
+
+
+def _is_called(card: Mapping[str, Any], model: str) -> bool:
+    folder = model.rstrip("/")
+    return card["id"] in (folder, Path(folder).name) or card.get("root") == folder
+
+
+def _read_config(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(
+            f"The server engine reads {path} for the model's vocabulary, and cannot: "
+            f"{error}. Give the folder or hub id of the model that the server runs."
+        ) from error
+
+
+def _find(config: Any, name: str) -> int | None:
     if not isinstance(config, Mapping):
         return None
-    size = config.get("vocab_size")
-    if isinstance(size, int):
-        return size
-    found = (_find_size(config.get(part)) for part in _PARTS)
-    return next((size for size in found if size is not None), None)
+    value = config.get(name)
+    if isinstance(value, int):
+        return value
+    found = (_find(config.get(part), name) for part in _PARTS)
+    return next((value for value in found if value is not None), None)

@@ -1,0 +1,143 @@
+"""What a server lists of the likeliest next tokens, in whatever form it does."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from classify.engines.server.completions import number
+from classify.engines.server.spelling import Spelling
+from classify.errors import AnswerError
+from classify.tracking import TokenList
+
+__all__ = ["Entry", "entries_of", "token_list"]
+
+_BY_ID = "token_id:"
+_HALF = "\N{REPLACEMENT CHARACTER}".encode()
+
+
+class Entry(NamedTuple):
+    """A token that a server lists.
+
+    Attributes
+    ----------
+    logprob : float
+        In nats; -inf for what is less than a server can say.
+    token_id : int or None
+        Where the server tells it.
+    written : bytes or str
+        How it is written: exactly, or as text, in which parts of characters are lost.
+    is_key : bool
+        Whether tokens of the same text would be one entry.
+    """
+
+    logprob: float
+    token_id: int | None
+    written: bytes | str
+    is_key: bool = False
+
+
+def entries_of(logprobs: Any) -> list[Entry]:
+    """Return the tokens listed for the first step of an answer.
+
+    Parameters
+    ----------
+    logprobs : object
+        OpenAI's form of completions, ``{"top_logprobs": [{text: logprob}]}``; that of
+        chats, ``{"content": [{"top_logprobs": [{"token": …}]}]}``; or its list alone.
+
+    Raises
+    ------
+    AnswerError
+        It is none of these, or lists nothing.
+
+    Examples
+    --------
+    >>> entries_of({"top_logprobs": [{"token_id:7": -0.5}]})[0].token_id
+    7
+    >>> entries_of([{"top_logprobs": [{"token": "a", "bytes": [97], "logprob": -1}]}])
+    [Entry(logprob=-1.0, token_id=None, written=b'a', is_key=False)]
+    """
+    steps = logprobs
+    if isinstance(logprobs, Mapping):
+        steps = logprobs.get("content") or logprobs.get("top_logprobs")
+    try:
+        step = steps[0]
+        listed = step.get("top_logprobs", step)
+        if isinstance(listed, Mapping):
+            entries = [_of_key(key, value) for key, value in listed.items()]
+        else:
+            entries = [_of_element(each) for each in listed]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        entries = []
+    if not entries:
+        raise AnswerError(
+            "The server answered without the log-probabilities of the likeliest "
+            f"tokens, which were asked for. Got {str(logprobs)[:200]!r} instead."
+        )
+    return entries
+
+
+def token_list(
+    entries: Iterable[Entry], spelling: Spelling | None, *, rounding: float
+) -> TokenList:
+    """Return what a list tells of token ids.
+
+    What is written like several tokens may be any of them, and is counted to none.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+    spelling : Spelling or None
+        None: every entry has an id.
+    rounding : float
+        See `TokenList`.
+    """
+    known: dict[int, float] = {}
+    unclear: dict[int, float] = {}
+    floor, stray = 0.0, float("-inf")
+    for entry in entries:
+        if entry.logprob == float("-inf"):
+            continue  # less than can be said is not nothing
+        floor = min(floor, entry.logprob)
+        ids = _candidates(entry, spelling)
+        if not ids:  # it may be any token
+            stray = max(stray, entry.logprob)
+        if len(ids) == 1 and ids[0] not in known and ids[0] not in unclear:
+            known[ids[0]] = entry.logprob
+            continue
+        for token in ids:
+            # A likelier token of the same text may hide behind the entry.
+            most = 0.0 if entry.is_key else entry.logprob
+            most = max(most, known.pop(token, most), unclear.get(token, most))
+            unclear[token] = most
+    return TokenList(known, max(floor, stray), unclear, rounding)
+
+
+def _candidates(entry: Entry, spelling: Spelling | None) -> tuple[int, ...]:
+    if entry.token_id is not None:
+        return (entry.token_id,)
+    if spelling is None:
+        raise AnswerError(
+            f"The server answered with the token {entry.written!r} without its id, "
+            "which cannot be looked up."
+        )
+    if isinstance(entry.written, bytes):
+        return spelling.written_as(entry.written)
+    return spelling.shown_as(entry.written)
+
+
+def _of_key(key: str, value: Any) -> Entry:
+    if key.startswith(_BY_ID) and key.removeprefix(_BY_ID).isdecimal():
+        return Entry(number(value), int(key.removeprefix(_BY_ID)), key)
+    return Entry(number(value), None, key, is_key=True)
+
+
+def _of_element(element: Mapping[str, Any]) -> Entry:
+    token_id, spelled = element.get("id"), element.get("bytes")
+    if not isinstance(token_id, int) or isinstance(token_id, bool):
+        token_id = None
+    written = bytes(spelled) if spelled else str(element["token"])
+    if isinstance(written, bytes) and _HALF in written:
+        written = written.decode("utf-8", "replace")  # of a text, not of the token
+    if isinstance(written, str) and written.startswith(_BY_ID):
+        return _of_key(written, element["logprob"])
+    return Entry(number(element["logprob"]), token_id, written)

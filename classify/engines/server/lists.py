@@ -1,0 +1,328 @@
+"""Servers that list the likeliest next tokens only: bounds for all others."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from classify.engines.answers import Answer, Request
+from classify.engines.decoding import Generation, start_generations
+from classify.engines.server.connection import SHORT, Connection
+from classify.engines.server.endpoint import Endpoint
+from classify.engines.server.listing import Entry, token_list
+from classify.engines.server.reading import together
+from classify.engines.server.retrying import Patience
+from classify.engines.server.selftest import SelfTestCase, run_cases
+from classify.engines.server.spelling import Spelling
+from classify.errors import AnswerError, EngineError, InputError
+from classify.tracking import (
+    EdgeBounds,
+    ReadRequest,
+    TokenList,
+    TrackedGeneration,
+    TrackedRequest,
+)
+from classify.wording import parameter
+
+__all__ = ["GREEDY", "ListEndpoint"]
+
+# Texts whose lists are compared before the first text.
+_PROBES = ("The weather today is", "Question: Where is my parcel?\nAnswer:", "1, 2, 3,")
+# Of a sum in float32.
+_SUM_ROUNDING = 0.01
+# What must change no value, if values are those before sampling.
+GREEDY: Mapping[str, float] = MappingProxyType({"temperature": 0.0})
+_SAMPLED: Mapping[str, float] = MappingProxyType({"temperature": 1.0, "top_p": 0.5})
+_NOTHING = np.empty(0)
+
+
+class ListEndpoint(Endpoint):
+    """A model of a server that lists the likeliest tokens.
+
+    Parameters
+    ----------
+    connection : Connection
+    model : str
+    vocab_size, context_length : int
+    n_listed : int
+        How many tokens to ask for.
+    spelling : Spelling or None
+        How tokens are written. None: the server tells ids, and there is nothing to
+        compare them with.
+    takes_ids : bool
+        Whether prompts are sent as ids, not as text.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        model: str,
+        *,
+        vocab_size: int,
+        context_length: int,
+        n_listed: int,
+        spelling: Spelling | None,
+        takes_ids: bool,
+    ) -> None:
+        super().__init__(
+            connection, model, vocab_size=vocab_size, context_length=context_length
+        )
+        self.n_listed = min(n_listed, vocab_size)
+        self._spelling = spelling
+        self._takes_ids = takes_ids
+        #: What the server itself puts before a text.
+        self._start: tuple[int, ...] = ()
+        #: By how much a sum of its probabilities may be off.
+        self._rounding = 1e-5
+        if spelling is not None:
+            prompt = (*spelling.start, *spelling.ids_of("a"))
+            self.simple = ReadRequest(prompt, self.simple.tree, (0,))
+
+    @property
+    def shows(self) -> str:  # type: ignore[override]
+        """Which log-probabilities it shows, in words."""
+        if self.n_listed >= self.vocab_size:
+            return f"exact log-probabilities: all {self.vocab_size:,} tokens are listed"
+        return (
+            f"bounds: the {self.n_listed:,} likeliest tokens are listed; any other has "
+            "at most the probability of the last of them"
+        )
+
+    @abstractmethod
+    async def _listed(
+        self,
+        prompt: list[int] | str,
+        n_listed: int,
+        *,
+        sampling: Mapping[str, float] = GREEDY,
+        patience: Patience | None = None,
+    ) -> tuple[list[Entry], int | None]:
+        """Return the likeliest tokens behind a prompt, and how many it has there.
+
+        No tokens: the model's answer ends there, and the server lists none then.
+        """
+
+    async def answer(
+        self, request: Request, patience: Patience | None = None
+    ) -> Answer:
+        """Answer a request; see `Endpoint`."""
+        self._sent(request.prompt_token_ids)
+        if isinstance(request, ReadRequest):
+            return await self._read(request, patience)
+        work = [self._generate(each, patience) for each in start_generations(request)]
+        return tuple(await together(work))
+
+    def check(self, request: Request) -> None:
+        """Raise InputError for what lists do not tell; see `Endpoint`."""
+        if isinstance(request, ReadRequest):
+            return
+        for is_asked, what in (
+            (bool(request.track_token_ids), "track tokens while it generates"),
+            (request.allowed is not None, "generate along given paths"),
+            (request.temperature > 0.0, "sample with a seed of ours"),
+            (request.top_logprobs > self.n_listed, f"list {request.top_logprobs}"),
+        ):
+            if is_asked:
+                raise InputError(
+                    f"The server lists the {self.n_listed} likeliest tokens only, and "
+                    f"cannot {what}: use {parameter('strategy', 'exact')}."
+                )
+
+    async def self_test(self) -> list[SelfTestCase]:
+        """Ask questions whose answers must agree, up to the first that do not."""
+        prompts = [self._probe(text) for text in _PROBES]
+        lists: list[Mapping[int, float]] = []
+
+        async def likeliest(prompt: Sequence[int], **how: Any) -> Mapping[int, float]:
+            n_listed = how.pop("n_listed", self.n_listed)
+            entries = await self._counted(prompt, n_listed, patience=SHORT, **how)
+            return token_list(entries, self._spelling, rounding=self._rounding).known
+
+        async def listed() -> float:
+            for prompt in prompts:
+                lists.append(await likeliest(prompt))
+                _check_sum(lists[-1])
+            return math.nan
+
+        async def named() -> float:
+            for prompt in prompts:
+                for entry in await self._counted(prompt, self.n_listed, patience=SHORT):
+                    self._check_name(entry)
+            return math.nan
+
+        async def compare(**how: Any) -> float:
+            found = await together(likeliest(prompt, **how) for prompt in prompts)
+            return _difference(found, lists)
+
+        return await run_cases(
+            ("lists of the likeliest tokens", listed),
+            ("tokens by their names", named),
+            ("lists of one token", lambda: compare(n_listed=1)),
+            ("lists beside sampled tokens", lambda: compare(sampling=_SAMPLED)),
+            ("lists again, at the same time", compare),
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what is shown, and how prompts are sent."""
+        sent = "token ids" if self._takes_ids else "text, whose tokens are counted"
+        return {"shows": self.shows, "prompts": sent}
+
+    async def likeliest(
+        self, token_ids: Sequence[int], patience: Patience | None
+    ) -> TokenList:
+        """Return what is listed behind a prompt; nothing if it cannot be sent."""
+        if self._form(token_ids) is None:
+            return TokenList({}, 0.0)
+        entries = await self._counted(token_ids, self.n_listed, patience=patience)
+        return token_list(entries, self._spelling, rounding=self._rounding)
+
+    async def _counted(
+        self, token_ids: Sequence[int], n_listed: int, **how: Any
+    ) -> list[Entry]:
+        """Return what is listed, if the server read as many tokens as were meant."""
+        entries, n_read = await self._listed(self._sent(token_ids), n_listed, **how)
+        if n_read is None and not self._takes_ids:
+            raise EngineError(
+                "the server does not say how many tokens it read, so its tokenizer "
+                "cannot be checked"
+            )
+        if n_read is not None and n_read != len(token_ids):
+            raise AnswerError(
+                f"The server read {n_read} tokens of a prompt that has "
+                f"{len(token_ids)}: its tokenizer is another, or it cut the prompt."
+            )
+        return entries
+
+    async def find_start(self) -> None:
+        """Find out whether the server puts something before every text.
+
+        Raises
+        ------
+        EngineError
+            It puts something there that the model's tokenizer does not.
+        """
+        if self._takes_ids:
+            return
+        assert self._spelling is not None
+        n_meant = len(self._spelling.ids_of("a"))
+        _, n_read = await self._listed("a", 1, patience=SHORT)
+        if n_read == n_meant + len(self._spelling.start):
+            self._start = self._spelling.start
+        elif n_read is not None and n_read != n_meant:
+            raise EngineError(
+                f"The server at {self._connection.base} reads {n_read} tokens where "
+                f"the tokenizer of the model named here makes {n_meant}: name the "
+                "model that the server runs."
+            )
+
+    def _probe(self, text: str) -> tuple[int, ...]:
+        if self._spelling is not None:
+            return (*self._spelling.start, *self._spelling.ids_of(text))
+        # Any tokens will do where there is nothing to compare.
+        return tuple(ord(each) % self.vocab_size for each in text)
+
+    def _form(self, token_ids: Sequence[int]) -> list[int] | str | None:
+        """Return how a prompt is sent; None if no text has these tokens."""
+        if self._takes_ids:
+            return list(token_ids)
+        assert self._spelling is not None
+        start = len(self._start)
+        if tuple(token_ids[:start]) != self._start:
+            return None
+        return self._spelling.text_of(token_ids[start:])
+
+    def _sent(self, token_ids: Sequence[int]) -> list[int] | str:
+        form = self._form(token_ids)
+        if form is None:
+            raise AnswerError(
+                "The server takes text, and no text has exactly the tokens of this "
+                "prompt: it contains the spelling of a control token or half a "
+                "character, or lacks the BOS token that the server adds."
+            )
+        return form
+
+    def _check_name(self, entry: Entry) -> None:
+        """Raise EngineError if a token is called otherwise in the model named here."""
+        if self._spelling is None:
+            return
+        written = entry.written
+        if entry.token_id is None:
+            shown = (
+                written.decode("utf-8", "replace")
+                if isinstance(written, bytes)
+                else written
+            )
+            if not self._spelling.shown_as(shown):
+                raise EngineError(
+                    f"the server lists the token {shown!r}, which the model named "
+                    "here does not have: name the model that the server runs"
+                )
+            return
+        ours = self._spelling.bytes_of(entry.token_id)
+        if isinstance(written, bytes) and ours != written:
+            raise EngineError(
+                f"the token {entry.token_id} is {written!r} to the server and {ours!r} "
+                "to the model named here: name the model that the server runs"
+            )
+
+    async def _read(
+        self, request: ReadRequest, patience: Patience | None
+    ) -> EdgeBounds:
+        prompt, tree = request.prompt_token_ids, request.tree
+        nodes = list(dict.fromkeys(request.nodes))
+        lists = await together(
+            self.likeliest((*prompt, *tree.path(node)), patience) for node in nodes
+        )
+        listed = dict(zip(nodes, lists, strict=True))
+        return EdgeBounds.of_lists(tree, listed, self.vocab_size)
+
+    async def _generate(
+        self, generation: Generation, patience: Patience | None
+    ) -> TrackedGeneration:
+        """Take the likeliest token, a request each."""
+        request: TrackedRequest = generation.request
+        while generation.finish_reason is None:
+            listed = await self.likeliest(
+                (*request.prompt_token_ids, *generation.token_ids), patience
+            )
+            order = sorted(listed.known, key=lambda token: -listed.known[token])
+            if (
+                not order
+                or max(listed.unclear.values(), default=-math.inf)
+                >= (listed.known[order[0]])
+            ):
+                raise AnswerError(
+                    "The server does not tell which token is the likeliest: its text "
+                    "is that of several tokens, or it shows none where an answer ends."
+                )
+            top = {
+                token: listed.known[token] for token in order[: request.top_logprobs]
+            }
+            generation.append(order[0], _NOTHING, top)
+        return generation.finished()
+
+
+def _check_sum(listed: Mapping[int, float]) -> None:
+    total = math.fsum(map(math.exp, listed.values()))
+    if total > 1.0 + _SUM_ROUNDING:
+        raise EngineError(
+            f"the likeliest tokens have a probability of {total:.3g} together: these "
+            "are no log-probabilities"
+        )
+
+
+def _difference(
+    found: Sequence[Mapping[int, float]], expected: Sequence[Mapping[int, float]]
+) -> float:
+    """Return by how much the values of tokens in two lists differ at most."""
+    differences = [
+        abs(first[token] - second[token])
+        for first, second in zip(found, expected, strict=True)
+        for token in first.keys() & second.keys()
+    ]
+    if not differences:
+        raise EngineError("the same questions are answered with other tokens")
+    return max(differences)

@@ -1,0 +1,481 @@
+"""Servers that list the likeliest tokens only: what they say, and what they do not."""
+
+import json
+import re
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from classify import ZeroShotClassifier
+from classify.engines import clear_engines, generate, read
+from classify.engines.server import ServerEngine
+from classify.engines.server.listing import Entry, entries_of, token_list
+from classify.engines.server.spelling import Spelling
+from classify.errors import AnswerError, ConfigError, EngineError, InputError
+from classify.jobs import Classification, RowColumns, open_table, run_job
+from classify.tracking import ReadRequest, TokenTree, TrackedRequest
+from tests.listing_servers import LlamaServer, LmStudioServer, OllamaServer
+from tests.real_model import gguf_file, transformers_folder
+from tests.serving import SmallServer, a_folder_with
+from tests.test_server_engine import whole
+from tests.tiny_tokenizers import byte_level, metaspace
+from tests.toy_jobs import csv_of
+from tests.toy_model import hashed_logprobs
+
+LABELS = ["billing", "shipping", "New York", "New Jersey", "refund"]
+SERVERS = {"ollama": OllamaServer, "openai": LmStudioServer}
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    clear_engines()
+    yield
+    clear_engines()
+
+
+class Tiny:
+    """A model that is a hash function, with the folder of its tokenizer."""
+
+    def __init__(self, path, tokenizer):
+        self.fast = tokenizer.backend.backend_tokenizer
+        self.vocab_size = len(tokenizer)
+        self.logprobs = hashed_logprobs(self.vocab_size, sharpness=3.0)
+        self.folder = a_folder_with(path, self.vocab_size)
+        tokenizer.backend.save_pretrained(path)
+        config = {"vocab_size": self.vocab_size, "max_position_embeddings": 512}
+        (path / "config.json").write_text(json.dumps(config))
+
+    def serve(self, kind, **options):
+        server = kind(self.logprobs, self.vocab_size, fast=self.fast, **options)
+        server.start()
+        return server
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return Tiny(tmp_path / "model", byte_level(adds_bos=False))
+
+
+@pytest.fixture
+def serve():
+    """Start servers of `Tiny` and engines over them; all end with the test."""
+    started = []
+
+    def start(tiny, kind, *, options=None, **of_server):
+        server = tiny.serve(kind, **of_server)
+        started.append(server)
+        quick = {"retries": 1, "patience": 10.0, **(options or {})}
+        engine = ServerEngine.load(tiny.folder, url=server.url, **quick)
+        started.append(engine)
+        return server, engine
+
+    yield start
+    for one in reversed(started):
+        getattr(one, "close", getattr(one, "stop", None))()
+
+
+def ids_of(tiny, text):
+    return tuple(tiny.fast.encode(text, add_special_tokens=False).ids)
+
+
+def tree_of(tiny, *texts):
+    return TokenTree([ids_of(tiny, text) for text in texts])
+
+
+def truth(tiny, prompt, tree):
+    """log p of each edge, from one call per node."""
+    edges = np.full(tree.n_nodes, np.nan)
+    for node in tree.inner_nodes.tolist():
+        row = tiny.logprobs((*prompt, *tree.path(node)))
+        for child in tree.children(node):
+            edges[child] = row[tree.tokens[child]]
+    return edges[1:]
+
+
+def bounds_of(engine, prompt, tree):
+    nodes = tuple(tree.inner_nodes.tolist())
+    [bounds] = read(engine, [ReadRequest(prompt, tree, nodes)])
+    return bounds
+
+
+# --------------------------------------------------------------- small servers of text
+
+
+@pytest.mark.parametrize("api", SERVERS)
+@pytest.mark.parametrize("n_listed", [1, 5, 20])
+def test_the_truth_lies_within_what_is_listed(tiny, serve, api, n_listed):
+    _, engine = serve(tiny, SERVERS[api], options={"top_logprobs": n_listed})
+    assert engine.lists_only
+    tree = tree_of(tiny, " refund", " billing", " New York", " New Jersey", " shipping")
+    n_exact = 0
+    for text in ("Topic:", "Label: refund, topic", "Where is my parcel? Answer:"):
+        prompt = ids_of(tiny, text)
+        bounds, expected = bounds_of(engine, prompt, tree), truth(tiny, prompt, tree)
+        assert (bounds.lower[1:] <= expected + 1e-9).all()
+        assert (expected <= bounds.upper[1:] + 1e-9).all()
+        known = bounds.lower[1:] == bounds.upper[1:]
+        np.testing.assert_allclose(bounds.values[1:][known], expected[known])
+        n_exact += known.sum()
+    assert (n_exact > 0) or n_listed < 20
+
+
+@pytest.mark.parametrize("api", SERVERS)
+def test_what_speaks_is_found_out_and_described(tiny, serve, api):
+    server, engine = serve(tiny, SERVERS[api])
+    described = engine.describe()
+    name = {"ollama": "Ollama 0.13.5", "openai": "an OpenAI-style server"}[api]
+    assert described["server"] == f"{server.url}/v1, {name}"
+    assert described["shows"] == (
+        "bounds: the 20 likeliest tokens are listed; any other has at most the "
+        "probability of the last of them"
+    )
+    assert described["prompts"] == "text, whose tokens are counted"
+    assert [each.problem for each in engine.self_test()] == [""] * 5
+    named = ServerEngine.load(tiny.folder, url=server.url, api=api)
+    assert named.describe() == described
+    named.close()
+
+
+def test_a_tokenizer_with_a_start_of_text_and_a_server_that_puts_it(tmp_path, serve):
+    tiny = Tiny(tmp_path / "with", byte_level(adds_bos=True))
+    server, engine = serve(tiny, OllamaServer, adds_start=True)
+    tree = tree_of(tiny, " refund", " billing")
+    prompt = (0, *ids_of(tiny, "Topic:"))
+    bounds, expected = bounds_of(engine, prompt, tree), truth(tiny, prompt, tree)
+    assert (bounds.lower[1:] <= expected + 1e-9).all()
+    assert (expected <= bounds.upper[1:] + 1e-9).all()
+    assert server.requests[-1]["prompt"].startswith("Topic:")
+    with pytest.raises(AnswerError, match=r"^The server takes text, and no text has"):
+        bounds_of(engine, prompt[1:], tree)
+
+
+def test_sentencepiece_tokens_are_looked_up_as_they_are_written(tmp_path, serve):
+    tiny = Tiny(tmp_path / "pieces", metaspace())
+    _, engine = serve(tiny, LmStudioServer, adds_start=True)
+    prompt = (0, *ids_of(tiny, "Topic"))
+    tree = TokenTree([(token,) for token in range(5, tiny.vocab_size)])
+    bounds, expected = bounds_of(engine, prompt, tree), truth(tiny, prompt, tree)
+    assert (bounds.lower[1:] <= expected + 1e-9).all()
+    assert (expected <= bounds.upper[1:] + 1e-9).all()
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_parts_of_characters_are_unknown_not_guessed(tiny, serve, keyed):
+    # Half of this vocabulary are single bytes, which a server shows as one text.
+    server, engine = serve(tiny, LmStudioServer)
+    server.keyed = keyed
+    halves = [token for token in range(256) if "\ufffd" in server.text_of(token)]
+    tree = TokenTree([(token,) for token in range(tiny.vocab_size)])
+    n_shown = 0
+    for text in ("Topic:", "Label:", "a", "b", "New"):
+        prompt = ids_of(tiny, text)
+        bounds, expected = bounds_of(engine, prompt, tree), truth(tiny, prompt, tree)
+        assert (bounds.lower[1:] <= expected + 1e-9).all()
+        assert (expected <= bounds.upper[1:] + 1e-9).all()
+        assert np.isneginf(bounds.lower[1:][halves]).all()
+        n_shown += np.isin(np.argsort(-expected)[:20], halves).sum()
+    assert n_shown > 10
+
+
+def test_a_prompt_that_no_text_has_is_refused_alone(tiny, serve):
+    _, engine = serve(tiny, OllamaServer)
+    tree = tree_of(tiny, " refund", " billing")
+    # As text, this is the control token.
+    spelled = tuple(
+        token for each in ("<|", "end", "|>") for token in ids_of(tiny, each)
+    )
+    assert ids_of(tiny, "<|end|>") != spelled
+    with pytest.raises(AnswerError, match=r"^The server takes text, and no text has"):
+        bounds_of(engine, (*ids_of(tiny, "Hello"), *spelled), tree)
+    bounds_of(engine, ids_of(tiny, "Hello"), tree)
+
+
+def test_a_node_that_no_text_reaches_stays_open(tiny, serve):
+    _, engine = serve(tiny, OllamaServer)
+    start, byte = ids_of(tiny, "é")[:1], 130
+    tree = TokenTree([(*start, byte), ids_of(tiny, " refund")])
+    prompt = ids_of(tiny, "Topic:")
+    bounds, expected = bounds_of(engine, prompt, tree), truth(tiny, prompt, tree)
+    assert (bounds.lower[1:] <= expected).all()
+    assert (expected <= bounds.upper[1:] + 1e-9).all()
+
+
+def test_a_server_that_cuts_the_prompt_is_noticed(tiny, serve):
+    server, engine = serve(tiny, OllamaServer)
+    step = server.step
+    server.step = lambda prompt, *rest: (
+        step(prompt[-8:], *rest) if len(prompt) > 30 else step(prompt, *rest)
+    )
+    prompt = ids_of(tiny, "Where is my parcel? It was shipped. Answer:")
+    n_read = len(ids_of(tiny, " Answer:"))
+    message = (
+        f"The server read {n_read} tokens of a prompt that has {len(prompt)}: its "
+        "tokenizer is another, or it cut the prompt."
+    )
+    with pytest.raises(AnswerError, match=whole(message)):
+        bounds_of(engine, prompt, tree_of(tiny, " refund", " billing"))
+
+
+def test_the_context_is_what_ollama_has_loaded(tiny, serve):
+    class Short(OllamaServer):
+        loaded_length = 40
+
+    _, engine = serve(tiny, Short)
+    assert engine.context_length == 39
+
+
+def test_the_end_of_an_answer_of_which_ollama_shows_nothing_stays_open(tiny, serve):
+    server, engine = serve(tiny, OllamaServer)
+    prompt = ids_of(tiny, "Topic:")
+    server.eos = int(np.argmax(tiny.logprobs(prompt)))
+    tree = tree_of(tiny, " refund", " billing")
+    bounds = bounds_of(engine, prompt, tree)
+    first = list(tree.children(0))
+    assert np.isneginf(bounds.lower[first]).all()
+    assert (bounds.upper[first] >= truth(tiny, prompt, tree)[np.array(first) - 1]).all()
+
+
+# ------------------------------------------------------------------ servers of ids
+
+
+def test_a_vllm_server_can_be_asked_for_its_lists(tiny, serve):
+    def of_text(asked, choice):
+        del choice["token_ids"]
+
+    server, engine = serve(
+        tiny,
+        lambda *model, fast, **more: _WithUsage(*model, **more),
+        options={"api": "openai"},
+        spoil=of_text,
+    )
+    assert engine.describe()["prompts"] == "token ids"
+    tree = tree_of(tiny, " refund", " billing", " New York", " New Jersey")
+    prompt = ids_of(tiny, "Topic:")
+    bounds, expected = bounds_of(engine, prompt, tree), truth(tiny, prompt, tree)
+    assert (bounds.lower[1:] <= expected + 1e-9).all()
+    assert (expected <= bounds.upper[1:] + 1e-9).all()
+    assert all("logprob_token_ids" not in each for each in server.requests)
+
+
+class _WithUsage(SmallServer):
+    async def _completions(self, asked):
+        status, headers, body = await super()._completions(asked)
+        if status == 200:
+            body["usage"] = {"prompt_tokens": len(asked["prompt"])}
+        return status, headers, body
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def refused(tiny, serve, kind, *, options=None, **of_server):
+    with pytest.raises(EngineError) as caught:
+        serve(tiny, kind, options=options, **of_server)
+    return str(caught.value)
+
+
+def test_values_after_sampling_are_refused(tiny, serve):
+    said = refused(tiny, serve, LmStudioServer, sampled_values=True)
+    assert re.search(
+        r"did not pass the test of its log-probabilities, so it is not used\. "
+        r"lists beside sampled tokens: they are off by [\d.]+ nats\. It must have "
+        r"/v1/completions with logprobs",
+        said,
+    )
+
+
+def test_a_server_of_another_model_is_refused(tmp_path, tiny, serve):
+    other = Tiny(tmp_path / "other", metaspace())
+    other.fast, other.logprobs = tiny.fast, tiny.logprobs
+    other.vocab_size = tiny.vocab_size
+    said = refused(other, serve, OllamaServer)
+    assert "run the model that is named here" in said
+
+
+@pytest.mark.parametrize("api", SERVERS)
+def test_what_lists_do_not_tell_is_refused(tiny, serve, api):
+    _, engine = serve(tiny, SERVERS[api])
+    prompt = ids_of(tiny, "Topic:")
+    for more, what in (
+        ({"track_token_ids": [3]}, "track tokens while it generates"),
+        ({"allowed": TokenTree([(3,), (4,)])}, "generate along given paths"),
+        ({"temperature": 1.0}, "sample with a seed of ours"),
+        ({"top_logprobs": 21}, "list 21"),
+    ):
+        message = (
+            f"The server lists the 20 likeliest tokens only, and cannot {what}: use "
+            "strategy='exact'."
+        )
+        with pytest.raises(InputError, match=whole(message)):
+            engine.submit(TrackedRequest(prompt, **more))
+
+
+def test_the_strategies_that_need_more_are_refused_before_a_text(tiny, serve):
+    server, _ = serve(tiny, OllamaServer)
+    n_asked = len(server.requests)
+    for options, what in (
+        ({"strategy": "generate"}, "strategy='generate'"),
+        ({"strategy": "reason", "n_chains": 3}, "n_chains=3"),
+    ):
+        classifier = ZeroShotClassifier(
+            LABELS,
+            str(tiny.folder),
+            engine="server",
+            engine_options={"url": server.url, "self_test": False},
+            **options,
+        )
+        message = (
+            f"{what} needs an engine that shows the log-probability of every token, "
+            "and this one lists the likeliest only: use strategy='exact', which gives "
+            "bounds."
+        )
+        with pytest.raises(ConfigError, match=whole(message)):
+            classifier.predict(["My invoice is wrong."])
+        clear_engines()
+    # Connecting is all that was done.
+    assert all(each["prompt"] == "a" for each in server.requests[n_asked:])
+
+
+def test_top_logprobs_of_vllm_are_refused(tiny):
+    with SmallServer(tiny.logprobs, tiny.vocab_size) as server:
+        message = (
+            "top_logprobs=5 has no effect with a vLLM server, which shows any token "
+            "that is asked for: leave it out, or give api='openai'."
+        )
+        with pytest.raises(ConfigError, match=whole(message)):
+            ServerEngine.load(tiny.folder, url=server.url, top_logprobs=5)
+
+
+# ------------------------------------------------------------------ what a list says
+
+
+def test_a_text_of_several_tokens_is_counted_to_none():
+    spelling = Spelling(byte_level(adds_bos=False).backend.backend_tokenizer, "tiny")
+    [half] = spelling.written_as(b"\xc3")
+    [a] = spelling.written_as(b"a")
+    entries = [
+        Entry(-0.5, None, "\ufffd"),
+        Entry(-1.5, None, b"a"),
+        Entry(-np.inf, None, b"b"),
+        Entry(-3.0, None, "no token is written like this"),
+    ]
+    listed = token_list(entries, spelling, rounding=0.0)
+    assert listed.known == {a: -1.5}
+    assert listed.unclear[half] == -0.5
+    assert listed.floor == -3.0
+    keyed = [entries[0]._replace(is_key=True), *entries[1:]]
+    assert token_list(keyed, spelling, rounding=0.0).unclear[half] == 0.0
+
+
+@pytest.mark.parametrize("what", [None, {}, [], {"content": []}, {"top_logprobs": [3]}])
+def test_an_answer_without_a_list_is_no_answer(what):
+    with pytest.raises(AnswerError, match=r"^The server answered without the log-prob"):
+        entries_of(what)
+
+
+# ------------------------------------------------------------- llama.cpp's own server
+
+
+@pytest.fixture(scope="module")
+def gguf(pytestconfig):
+    return gguf_file(pytestconfig.cache.mkdir("smollm2"))
+
+
+@pytest.fixture(scope="module")
+def smol(pytestconfig):
+    return transformers_folder(pytestconfig.cache.mkdir("smollm2"))
+
+
+@pytest.fixture(scope="module")
+def llama(gguf, tmp_path_factory):
+    with LlamaServer(gguf, tmp_path_factory.mktemp("llama") / "log") as server:
+        yield server
+
+
+def over(server, model, labels=("billing", "refund"), **options):
+    return ZeroShotClassifier(
+        labels,
+        str(model),
+        engine="server",
+        engine_options={"url": server.url, **options},
+        tolerance=0.0,
+    )
+
+
+TEXT = "日本語 <|im_end|> text"
+
+
+@pytest.mark.slow
+def test_llama_cpp_is_exact_where_all_is_listed_and_bounded_where_not(llama, smol):
+    exact = over(llama, smol, top_logprobs=49152).label_logprobs([TEXT])
+    np.testing.assert_array_equal(exact.lower, exact.upper)
+    assert exact.unresolved.max() == pytest.approx(0.0, abs=1e-6)
+    # Quantized weights and activations against the same weights in float32.
+    reference = ZeroShotClassifier(
+        ["billing", "refund"],
+        str(smol),
+        engine="transformers",
+        device="cpu",
+        tolerance=0.0,
+    ).label_logprobs([TEXT])
+    np.testing.assert_allclose(exact.values, reference.values, atol=0.5)
+    for n_listed in (5, 20):
+        found = over(llama, smol, top_logprobs=n_listed).label_logprobs([TEXT])
+        # Its kernels for one token and for many round quantized products differently:
+        # what is in its cache changes values by up to 0.2 nats.
+        assert (found.lower <= exact.values + 0.4).all()
+        assert (exact.values <= found.upper + 0.4).all()
+        assert (found.lower < found.upper).any()
+
+
+@pytest.mark.slow
+def test_llama_cpp_is_found_out_and_passes_its_test(llama, smol):
+    engine = ServerEngine.load(smol, url=f"{llama.url}/completion")
+    described = engine.describe()
+    assert described["server"].startswith(f"{llama.url}/v1, llama.cpp ")
+    assert described["shows"].startswith("bounds: the 1,000 likeliest tokens")
+    assert described["prompts"] == "token ids"
+    assert described["context"] == "1,023 tokens"
+    assert [each.problem for each in engine.self_test()] == [""] * 5
+    # The model's answer ends here, and its list is shown all the same.
+    fast = Spelling.load(str(smol))
+    prompt = fast.ids_of("<|im_start|>user\nHi<|im_end|>\n")
+    [[generation]] = generate(
+        engine, [TrackedRequest(prompt, max_tokens=3, top_logprobs=5)]
+    )
+    assert len(generation.token_ids) == 3
+    assert [len(step) for step in generation.top_logprobs] == [5, 5, 5]
+    engine.close()
+
+
+@pytest.mark.slow
+def test_llama_cpp_speaks_openais_api_too(llama, smol):
+    engine = ServerEngine.load(smol, url=llama.url, api="openai")
+    assert engine.describe()["prompts"] == "token ids"
+    engine.close()
+
+
+@pytest.mark.slow
+def test_llama_cpp_killed_and_started_again_loses_no_row(gguf, smol, tmp_path):
+    texts = [[f"Where is parcel {n}?"] for n in range(12)]
+    source = csv_of(tmp_path / "in.csv", texts)
+    with LlamaServer(gguf, tmp_path / "log") as server:
+        classifier = over(server, smol, top_logprobs=20, self_test=False)
+        engine = classifier.load_engine()
+
+        def kill_and_restart():
+            while engine.n_requests < 30:
+                time.sleep(0.01)
+            server.kill()
+            server.start()
+
+        killer = threading.Thread(target=kill_and_restart)
+        killer.start()
+        job = Classification.of(classifier, columns=RowColumns(text="text"))
+        outcome = run_job(job, open_table(source), tmp_path / "out.csv")
+        killer.join()
+    assert outcome.is_complete
+    assert outcome.summary.n_labelled == outcome.summary.n_rows == 12
+    assert engine.n_requests > 30
