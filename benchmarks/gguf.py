@@ -11,14 +11,11 @@ the answer | text) for all labels of a table. Times are those of the processor.
   between calls, as TriePick reads.
 - `labels`: one llama.cpp call for each label over prompt and label.
 - `float32`: the dequantized model in transformers.
-- `cappr`: CAPPr's llama.cpp backend, where it and llama-cpp-python are installed. It
-  keeps the prompt and calls llama.cpp for each label; it reads no end of the answer.
 """
 
 import argparse
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +81,6 @@ def main():
         compare(
             measured("float32", prompts, lambda them: ours(slow, them, tree)), found
         )
-    if find_spec("cappr") and find_spec("llama_cpp"):
-        backend = cappr_backend(given.model)
-        starts = [f"{text}\nTopic:" for text in texts[: given.slow_texts]]
-        measured("cappr", starts, lambda them: backend(them, labels))
 
 
 def compare(other, found):
@@ -185,14 +178,6 @@ def called(network, token_ids, start, positions):
         ]
     )
     return found
-
-
-def cappr_backend(model):
-    from cappr.llama_cpp.classify import log_probs_conditional
-    from llama_cpp import Llama
-
-    loaded = Llama(model, logits_all=True, verbose=False, n_threads=1, n_ctx=1024)
-    return lambda prompts, labels: log_probs_conditional(prompts, labels, loaded)
 
 
 if __name__ == "__main__":
