@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from classify.engines import read
 from classify.engines.transformers import TransformersEngine
@@ -130,3 +131,27 @@ def test_prompts_are_alike_where_half_is_shared():
     # One that begins another would end inside the other's branch.
     assert groups([a, (*a, 7), (*a, 8)]) == [[a], [(*a, 7), (*a, 8)]]
     assert max(max(prompt) for prompt in questions()) < VOCAB
+
+
+def test_nan_of_one_prompt_stays_out_of_the_others():
+    model = make_model("llama")
+    start, odd = questions(n_texts=1), questions(n_texts=1, n_questions=6)[-1]
+    token = next(each for each in range(VOCAB) if all(each not in p for p in start))
+    # The head is no longer the embedding, whose NaN would be in all that it computes.
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    engine = TransformersEngine(model)
+    check(engine, "llama", [ReadRequest(start[0], YES_NO, (0,))])
+    with torch.no_grad():
+        model.get_input_embeddings().weight[token] = float("nan")
+    requests = [ReadRequest(p, TREE, INNER) for p in start]
+    check(engine, "llama", requests[:2])
+    spoilt = ReadRequest((*odd[:-1], token), TREE, INNER)
+    tickets = [engine.submit(request) for request in (spoilt, *requests[2:])]
+    answers = {}
+    while len(answers) < len(tickets):
+        answers.update(engine.poll())
+    assert np.isnan(answers.pop(tickets[0])).all()
+    reference = make_reference("llama")
+    for ticket, request in zip(tickets[1:], requests[2:], strict=True):
+        expected = reference.edges(request.prompt_token_ids, TREE, INNER)
+        np.testing.assert_allclose(answers[ticket][1:], expected[1:], **CLOSE)

@@ -124,9 +124,11 @@ class Reader:
             return []
         completed = []
         for one, edges in zip(batch, answers, strict=True):
+            if self._joiner.has_to_part(one, edges):
+                self._kept.clear()
+                continue
             for ticket in one.tickets:
                 del self._waiting[ticket]
-                # Copies: the original may be kept for follow-ups.
                 completed.append(Completed(ticket, one.answer_of(ticket, edges)))
         return completed
 

@@ -14,7 +14,7 @@ import numpy as np
 from classify.engines.transformers.budget import Budget
 from classify.engines.transformers.slots import Ints, Member
 from classify.engines.transformers.tree_pass import Asked
-from classify.tracking import TokenTree
+from classify.tracking import EdgeLogprobs, TokenTree
 
 __all__ = ["Joiner", "alike"]
 
@@ -85,9 +85,25 @@ class Joiner:
         self._trees: OrderedDict[object, tuple[TokenTree, tuple[Ints, ...]]] = (
             OrderedDict()
         )
+        self._apart: set[tuple[int, ...]] = set()
+
+    def has_to_part(self, one: Asked, edges: EdgeLogprobs) -> bool:
+        """Whether a read of several prompts has NaN, so that each is read again, apart.
+
+        A mask does not keep the NaN of one prompt out of the others.
+        """
+        is_read = np.isin(one.tree.parents, one.nodes)
+        if not one.members or not np.isnan(edges[is_read]).any():
+            return False
+        self._apart.update(member.prompt for member in one.members)
+        return True
 
     def join(self, group: Sequence[Asked]) -> list[Asked]:
         """Return the prompts of a group of `alike` as few reads, one if they fit."""
+        if apart := [one for one in group if one.prompt in self._apart]:
+            rest = [one for one in group if one.prompt not in self._apart]
+            self._apart.difference_update(one.prompt for one in apart)
+            return apart + (self.join(rest) if rest else [])
         n_shared = _n_shared(group[0].prompt, group[-1].prompt)
         parts: list[list[Asked]] = [[]]
         n_nodes = n_kept = 0
