@@ -7,8 +7,10 @@ the answer | text) for all labels of a table. Times are those of the processor.
 
 - `classify`: this package, to its usual tolerance.
 - `all nodes`: this package's engine asked for every node.
-- `nodes`: one llama.cpp call for each branching node of the label tree, the prompt kept
-  between calls, as TriePick reads.
+- `nodes`: one llama.cpp call for each node of the label tree, the prompt kept between
+  calls.
+- `branching`: the same for nodes with several children only, as TriePick reads. The
+  other tokens of a label count as certain, so its values are of another quantity.
 - `labels`: one llama.cpp call for each label over prompt and label.
 - `float32`: the dequantized model in transformers.
 """
@@ -57,7 +59,8 @@ def main():
     n_tokens = np.mean([len(each) for each in prompts])
     print(
         f"{len(texts)} texts of {n_tokens:.0f} tokens, {len(labels)} labels: "
-        f"{tree.n_nodes} nodes, {len(tree.inner_nodes)} that branch or go on"
+        f"{tree.n_nodes} nodes, {len(tree.inner_nodes)} with children, "
+        f"{(tree.n_children > 1).sum()} with several"
     )
     clf = ZeroShotClassifier(
         labels,
@@ -74,6 +77,8 @@ def main():
     ):
         other = measured(name, prompts[:n], way)
         compare(other, found[:n])
+    few = prompts[: given.slow_texts]
+    measured("branching", few, lambda them: by_nodes(network, them, tree, least=2))
     if given.float32:
         from classify.engines.transformers import TransformersEngine
 
@@ -116,13 +121,15 @@ def sums(tree, edges):
     return totals[tree.leaves]
 
 
-def by_nodes(network, prompts, tree):
-    """Return log p of each path; a call for each inner node, behind what is kept."""
+def by_nodes(network, prompts, tree, least=1):
+    """Return log p of each path; a call for each node with as many children."""
     rows = []
     for prompt in prompts:
         edges, kept = np.full(tree.n_nodes, np.nan), ()
         network.clear()
         for node in depth_first(tree):
+            if tree.n_children[node] < least:
+                continue
             wanted = (*prompt, *tree.path(node))
             n = 0
             while n < min(len(kept), len(wanted) - 1) and kept[n] == wanted[n]:
@@ -132,7 +139,7 @@ def by_nodes(network, prompts, tree):
             children = list(tree.children(node))
             edges[children] = log_softmax(logits, tree.tokens[children])
             kept = wanted
-        rows.append(sums(tree, edges))
+        rows.append(sums(tree, np.nan_to_num(edges)))
     return np.array(rows)
 
 
