@@ -9,7 +9,11 @@ best of several rounds, in which the ways take turns.
 import argparse
 import time
 
-from classify import ZeroShotClassifier, ZeroShotMultiLabelClassifier
+from classify import (
+    PromptTemplate,
+    ZeroShotClassifier,
+    ZeroShotMultiLabelClassifier,
+)
 
 LABELS = [
     *("billing", "shipping", "refund request", "complaint", "praise", "invoice"),
@@ -34,6 +38,14 @@ def main() -> None:
     multi = ZeroShotMultiLabelClassifier(LABELS, options.model, engine="transformers")
     engine = multi.load_engine()
     multi.set_params(engine=engine)
+    # Behind the label there is then no end of a turn, which each label would add.
+    prompt = PromptTemplate(
+        "Text: {text}\n\nSay of each label whether it applies to the text: {labels}.",
+        answer_prefix="{label}:",
+    )
+    in_answers = ZeroShotMultiLabelClassifier(
+        LABELS, options.model, engine=engine, prompt=prompt
+    )
     choice = ZeroShotClassifier(LABELS, options.model, engine=engine)
     tokenizer = multi.scorer().pairs.model.load_tokenizer()
     question = multi.scorer().scorers()[0]
@@ -53,6 +65,7 @@ def main() -> None:
             [{"text": text} for text in texts]
         ),
         f"{len(LABELS)} yes/no questions": multi.predict_proba,
+        "the same, labels in answers": in_answers.predict_proba,
         f"one choice of {len(LABELS)} labels": choice.predict_proba,
     }
     best = dict.fromkeys(ways, float("inf"))

@@ -253,9 +253,7 @@ def _tokenizer(tokenizer: Tokenizer) -> str:
 def _prompt(
     template: PromptTemplate, tokenizer: Tokenizer, labels: LabelSet, *, reasons: bool
 ) -> dict[str, str]:
-    recipe = template.resolved(
-        labels, has_chat_template=tokenizer.has_chat_template, reasons=reasons
-    )
+    recipe = template.resolved(labels, has_chat_template=tokenizer.has_chat_template)
     compiled = recipe.compile(cast(Tokenizer, _Transcript()), labels)
     parts = [
         {"field": part.name} if isinstance(part, Field) else part._asdict()

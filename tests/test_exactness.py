@@ -163,17 +163,17 @@ def test_yes_and_no_are_those_of_the_joint_text(reference):
     )
     shown = sorted(["billing: invoices", "refund request", "New York"])
     expected = []
+    asked = "Does the label below apply to the text? Answer with one of: Ja, Nein."
     for text in TEXTS[:4]:
-        asked = "Say of each label whether it applies to the text: Ja, Nein."
-        rendered = tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"Text: {text}\n\n{asked}"}],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
         for label in shown:
-            before = f"{rendered}{label}:"
+            content = f"Text: {text}\n\n{asked}\n\nLabel: {label}"
+            before = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+            )
             expected.append(
-                slow_label_logprobs(reference, "plain", words, text, before=before)
+                slow_label_logprobs(reference, "chat", words, text, before=before)
             )
     expected = np.array(expected)
     scores = clf.scorer().score([{"text": text} for text in TEXTS[:4]]).scores

@@ -199,9 +199,10 @@ def test_our_recipe_puts_the_label_behind_the_text(words):
     tokenizer = scorer.pairs.model.load_tokenizer()
     written = [tokenizer.decode(prompt.token_ids) for prompt in prompts]
     shown = "Ja, Nein" if words else "Yes, No"
-    start = written[0].removesuffix("C|C++:")
-    assert f"Hi.\n\nSay of each label whether it applies to the text: {shown}." in start
-    assert written[1] == start + "billing: invoices:"
+    asked = f"Does the label below apply to the text? Answer with one of: {shown}."
+    start, _, end = written[0].partition("C|C++")
+    assert start.endswith(f"Text: Hi.\n\n{asked}\n\nLabel: ")
+    assert written[1] == f"{start}billing: invoices{end}"
 
 
 # -------------------------------------------------------------------- scikit-learn

@@ -5,11 +5,11 @@ asks about one label, of which {labels} are the answers.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from classify.prompts.listing import codes
 
-__all__ = ["ENDINGS", "Recipe", "recipe_for"]
+__all__ = ["ENDINGS", "recipe_for"]
 
 _CHAT_TEMPLATES: Mapping[str, str] = {
     "inline": (
@@ -37,10 +37,6 @@ _CHAT_TEMPLATES: Mapping[str, str] = {
         "Text: {text}\n\nDoes the label below apply to the text? Answer with one of: "
         "{labels}.\n\nLabel: {label}"
     ),
-    # The label is put in the model's mouth, where little follows it.
-    "whether, in the answer": (
-        "Text: {text}\n\nSay of each label whether it applies to the text: {labels}."
-    ),
 }
 _PLAIN_TEMPLATES: Mapping[str, str] = {
     "inline": "Categories: {labels}\n\nText: {text}\nCategory:",
@@ -57,17 +53,8 @@ _PLAIN_TEMPLATES: Mapping[str, str] = {
 ENDINGS = ("\n\nAnswer with the category only.", "\nCategory:", "\nApplies:")
 
 
-class Recipe(NamedTuple):
-    """What is shown, and what the model's answer begins with."""
-
-    template: str
-    answer_prefix: str
-
-
-def recipe_for(
-    prompt: Any, *, is_chat: bool, options: str, n_labels: int, reasons: bool
-) -> Recipe:
-    """Return our recipe for a PromptTemplate that has no template of its own.
+def recipe_for(prompt: Any, *, is_chat: bool, options: str, n_labels: int) -> str:
+    """Return our template for a PromptTemplate that has none of its own.
 
     Parameters
     ----------
@@ -76,16 +63,10 @@ def recipe_for(
     options : str
         How the options are listed, "auto" resolved.
     n_labels : int
-    reasons : bool
-        Whether the model thinks first: it has to know the label by then.
     """
-    prefix = prompt.answer_prefix
     name = "lines" if options == "verbatim" else options
     if prompt.asks == "whether":
         name = "whether"
-        if is_chat and not (reasons or prompt.examples or prefix):
-            name, prefix = "whether, in the answer", "{label}:"
     elif prompt.answer == "code":
         name = "letter" if len(codes(n_labels)[0]) == 1 else "letters"
-    templates = _CHAT_TEMPLATES if is_chat else _PLAIN_TEMPLATES
-    return Recipe(templates[name], prefix)
+    return (_CHAT_TEMPLATES if is_chat else _PLAIN_TEMPLATES)[name]

@@ -23,7 +23,7 @@ from classify.prompts.example_table import ExampleTable, is_table
 from classify.prompts.few_shot import check_example_settings
 from classify.prompts.listing import check_listed
 from classify.prompts.parts import Field, parse
-from classify.prompts.recipes import Recipe, recipe_for
+from classify.prompts.recipes import recipe_for
 from classify.tokenizer import Tokenizer
 from classify.wording import parameter
 
@@ -352,9 +352,7 @@ class PromptTemplate:
         """
         self.check_tokenizer(tokenizer)
         return compile_resolved(
-            self.resolved(
-                labels, has_chat_template=tokenizer.has_chat_template, reasons=reasons
-            ),
+            self.resolved(labels, has_chat_template=tokenizer.has_chat_template),
             tokenizer,
             labels,
             tuple(range(len(labels))) if order is None else order,
@@ -380,7 +378,7 @@ class PromptTemplate:
             )
 
     def resolved(
-        self, labels: LabelSet, *, has_chat_template: bool, reasons: bool = False
+        self, labels: LabelSet, *, has_chat_template: bool
     ) -> "PromptTemplate":
         r"""Return the recipe with the template, `chat` and `options` that it comes to.
 
@@ -403,13 +401,7 @@ class PromptTemplate:
             described = any(label.description for label in labels)
             is_long = described or self.answer == "code"
             options = "lines" if is_long and self.asks == "which" else "inline"
-        own = Recipe(self.template or "", self.answer_prefix)
-        if self.template is None:
-            own = recipe_for(
-                self,
-                is_chat=bool(chat),
-                options=options,
-                n_labels=len(labels),
-                reasons=reasons,
-            )
-        return replace(self, **own._asdict(), chat=chat, options=options)
+        template = self.template or recipe_for(
+            self, is_chat=bool(chat), options=options, n_labels=len(labels)
+        )
+        return replace(self, template=template, chat=chat, options=options)
