@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from classify.classifier import ZeroShotClassifier
 from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.encoded import Encoded, refuse_for, score_encoded
 from classify.encoding import Row
 from classify.errors import InputError
 from classify.label_names import need_json
-from classify.prompted_model import Encoded, Refuse, refuse_for, score_encoded
+from classify.prompted_model import Refuse
 from classify.prompts.ensembles import dated
 from classify.results import RowResults, column_name, reasoning_kinds, row_results
 from classify.scored_rows import RowScorer

@@ -8,19 +8,13 @@ from dataclasses import dataclass, field
 
 from classify.calibration import PROBE_METHODS, fingerprint_of
 from classify.demo import located
+from classify.encoded import Encoded, score_encoded
 from classify.encoding import Row, candidate_sets, columns_of
 from classify.engines import generate
 from classify.engines.protocol import with_defaults
 from classify.errors import AnswerError, ConfigError, DataError, InputError, RowError
 from classify.labels import LabelSet
-from classify.prompted_model import (
-    Encoded,
-    Progress,
-    PromptedModel,
-    Refuse,
-    ScoredRows,
-    score_encoded,
-)
+from classify.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
 from classify.prompts.few_shot import check_examples, labelled_examples
 from classify.prompts.probes import (
     content_free_texts,
