@@ -124,7 +124,7 @@ def test_messages_name_an_extra_that_brings_the_package():
         for kind in map(kind_of, KINDS)
         if kind.requires is not None
     ]
-    extras = {"files", "llamacpp", "plots", "ray", "server", "vllm"}
+    extras = {"files", "llamacpp", "plots", "ray", "serve", "server", "vllm"}
     assert {extra for _, extra in calls} == extras
     for need, extra in calls:
         packages = {Requirement(line).name for line in EXTRAS[extra]}

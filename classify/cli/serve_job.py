@@ -22,11 +22,10 @@ _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 compared with, not listened on
 
 def serve_task(task: Task, rules: Rules, settings: ServeSettings, notes: Notes) -> None:
     """Load the model, and answer requests until SIGTERM or Ctrl-C."""
-    for name in _PACKAGES:
-        if find_spec(name) is None:
-            raise missing_dependency(
-                f"classify serve needs the package {name}", "serve"
-            )
+    if any(find_spec(name) is None for name in _PACKAGES):
+        raise missing_dependency(
+            "classify serve needs FastAPI, uvicorn and prometheus-client", "serve"
+        )
     from classify.serve.app import make_app
     from classify.serve.running import listen, run
 
