@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from classify.labels import LabelSet
-from classify.tables import ResultKind
+
+if TYPE_CHECKING:
+    from classify.tables import ResultKind
 
 __all__ = ["Ordinal", "expected_value", "quantiles", "standard_deviation"]
 
@@ -102,7 +104,7 @@ class Ordinal:
         return cls({name: float(value) for value, name in values})
 
     @property
-    def columns(self) -> dict[str, ResultKind]:
+    def columns(self) -> "dict[str, ResultKind]":
         """What is said of a text beside its label and the label's probability."""
         names = ("expected", "standard_deviation", *_LEVELS)
         return dict.fromkeys(names, "float")

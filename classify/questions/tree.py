@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from classify.label_tree import LabelTree
-from classify.tables import ResultKind
+
+if TYPE_CHECKING:
+    from classify.tables import ResultKind
 
 __all__ = ["Tree", "deepest_sure", "node_log_proba"]
 
@@ -99,7 +101,7 @@ class Tree:
     level: float = 0.8
 
     @property
-    def columns(self) -> dict[str, ResultKind]:
+    def columns(self) -> "dict[str, ResultKind]":
         """What is said of a text beside its label and the label's probability."""
         return {"node": "str", "node_probability": "float"}
 

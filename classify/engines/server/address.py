@@ -1,15 +1,15 @@
 """Where a server is, and the key that it is asked with."""
 
-import ipaddress
 import logging
 import os
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from classify.errors import ConfigError
+from classify.hosts import is_loopback
 from classify.wording import parameter
 
-__all__ = ["authorization", "base_url", "is_loopback"]
+__all__ = ["authorization", "base_url"]
 
 _logger = logging.getLogger(__name__)
 
@@ -83,25 +83,6 @@ def base_url(url: Any) -> str:
             f"/v1, {_EXAMPLE}, and not of a page. Got {_shown(url)}."
         )
     return f"{parts.scheme}://{parts.netloc}{path}/v1"
-
-
-def is_loopback(base: str) -> bool:
-    """Whether an address is that of this machine.
-
-    Examples
-    --------
-    >>> is_loopback("http://127.0.0.1:8000/v1"), is_loopback("http://gpu-box:8000/v1")
-    (True, False)
-    """
-    host = urlsplit(base).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    # 0.0.0.0 is what a server that listens everywhere shows.
-    return address.is_loopback or address.is_unspecified
 
 
 def authorization(base: str, api_key_env: str | None) -> dict[str, str]:

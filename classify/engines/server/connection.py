@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from classify.engines.server.address import is_loopback
 from classify.engines.server.kind import HTTPX
 from classify.engines.server.replies import (
     Refusal,
@@ -18,6 +17,7 @@ from classify.engines.server.replies import (
 )
 from classify.engines.server.retrying import Fault, Patience, Trial, fault_of_status
 from classify.errors import ConfigError, EngineError
+from classify.hosts import is_loopback
 from classify.wording import parameter
 
 if TYPE_CHECKING:
