@@ -32,7 +32,7 @@ from classify.labels import Labels, LabelSet
 from classify.prompt_choice import tune_rows
 from classify.prompted_model import Progress, PromptedModel
 from classify.prompts import PromptTemplate
-from classify.questions import Kind, kind_of
+from classify.questions.kinds import Kind, kind_of
 from classify.results import reasoning_kinds, row_results
 from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs

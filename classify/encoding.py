@@ -5,11 +5,12 @@ and the others go on.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from classify.engines.turns import Shelf
 from classify.errors import ConfigError, InputError, LabelError, PromptError
-from classify.label_audit import ExampleAudit
+from classify.label_audit import ExampleAudit, LabelAudit
 from classify.label_tree import LevelLabels
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
@@ -270,6 +271,15 @@ class RowEncoder:
         if not self.template.chooses_examples:
             return [()] * len(rows)
         return self._chooser(labels).choose(rows)
+
+    def audit(self, labels: LabelSet) -> LabelAudit:
+        """Return how the label words will be read, in each form of the answer."""
+        spaces = self.spaces(labels)
+        if not isinstance(labels, LevelLabels):
+            spaces = spaces[: 2 if self.template.answer == "both" else 1]
+        audits = [each.audit() for each in spaces]
+        words = tuple(word for each in audits for word in each.words)
+        return replace(audits[0], words=words, examples=self.audit_examples(labels))
 
     def audit_examples(self, labels: LabelSet) -> ExampleAudit | None:
         """Return which rows of a table are shown as examples, if there is one."""

@@ -15,7 +15,6 @@ from classify.engines.files import Files, files_of
 from classify.engines.turns import Turns
 from classify.errors import ConfigError, InputError, ModelLoadError, RowError
 from classify.label_audit import LabelAudit
-from classify.label_tree import LevelLabels
 from classify.labels import LabelSet
 from classify.parameters import (
     check_parameters,
@@ -188,10 +187,7 @@ class PromptedModel:
         return files_of(located(spec.model), [spec.engine_options, spec.speculation])
 
     def space(self, labels: LabelSet) -> Space:
-        """Return the token paths of labels behind the first prompt about a text.
-
-        Loads the tokenizer.
-        """
+        """Return the token paths of labels behind the first prompt about a text."""
         return self.spaces(labels)[0]
 
     def spaces(self, labels: LabelSet) -> tuple[Space, ...]:
@@ -200,14 +196,7 @@ class PromptedModel:
 
     def audit(self, labels: LabelSet) -> LabelAudit:
         """Return how the label words will be read, in each form of the answer."""
-        n_forms = 2 if self.template.answer == "both" else 1
-        spaces = self.spaces(labels)
-        if not isinstance(labels, LevelLabels):
-            spaces = spaces[:n_forms]
-        audits = [each.audit() for each in spaces]
-        words = tuple(word for each in audits for word in each.words)
-        examples = self._row_encoder().audit_examples(labels)
-        return replace(audits[0], words=words, examples=examples)
+        return self._row_encoder().audit(labels)
 
     def encode(
         self,
@@ -288,12 +277,8 @@ class PromptedModel:
 
     def _row_encoder(self) -> RowEncoder:
         if self._encoder is None:
-            self._encoder = RowEncoder(
-                self.template,
-                self.verbalizer,
-                self.load_tokenizer(),
-                self.max_thought_tokens,
-            )
+            tokenizer, most = self.load_tokenizer(), self.max_thought_tokens
+            self._encoder = RowEncoder(self.template, self.verbalizer, tokenizer, most)
         return self._encoder
 
     def load_tokenizer(self) -> Tokenizer:

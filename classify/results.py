@@ -10,7 +10,7 @@ from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.errors import DataError
 from classify.prompted_model import Refuse
-from classify.questions import Kind
+from classify.questions.kinds import Kind
 from classify.scoring import LabelLogprobs, Reasoning
 from classify.spec import Scoring
 from classify.tables import ResultKind

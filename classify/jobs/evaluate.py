@@ -6,7 +6,7 @@ from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import LabelPosteriors
 from classify.jobs.labelled import ScoredTexts
-from classify.questions import Kind
+from classify.questions.kinds import Kind
 from classify.report import Evaluation
 from classify.report.selection import Selection
 

@@ -20,7 +20,7 @@ from classify.metrics.labelled import (
     label_codes,
     text_weights,
 )
-from classify.questions import Kind
+from classify.questions.kinds import Kind
 from classify.report.by_class import ClassFigures, figures_by_class
 from classify.report.measures import (
     N_BINS,

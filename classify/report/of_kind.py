@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.metrics import ranked_probability_score
-from classify.questions import Kind, Ordinal, Tree
+from classify.questions.kinds import Kind, Ordinal, Tree
 from classify.questions.ordinal import expected_value
 from classify.report.measures import Measure, confusion_counts, share_of, with_interval
 
