@@ -52,6 +52,7 @@ def prepared(folder):
     write(folder / "more.csv", draw(6, seed=6))
     _write_calibration(folder / "calibration.json")
     reason = ["--strategy", "reason", "--max-reasoning-tokens", "3"]
+    shown = ["--examples", folder / "more.csv"]
     return {
         **_common(folder),
         "answer": ["--answer", "code"],
@@ -64,18 +65,26 @@ def prepared(folder):
         "chain_temperature": ["--chain-temperature", "1", "--n-chains", "2", *reason],
         "chat": ["--no-chat"],
         "dry_run": ["--dry-run"],
+        "ensemble": ["--ensemble", "2"],
         "escape": ["--escape", "none of these"],
+        "example_choice": ["--example-choice", "random", *shown],
+        "example_label_column": ["--example-label-column", "label", *shown],
+        "example_seed": ["--example-seed", "1", *shown],
+        "example_text_column": ["--example-text-column", "text", *shown],
+        "examples": shown,
         "force": ["--force"],
         "keep_job": ["--keep-job"],
         "kind": ["--kind", "choice"],
         "label_column": ["--label-column", "label"],
         "labels_column": ["--labels-column", "which"],
         "log_json": ["--log-json", folder / "log.jsonl"],
+        "max_example_tokens": ["--max-example-tokens", "200", *shown],
         "max_errors": ["--max-errors", "50%"],
         "max_reasoning_tokens": reason,
         "method": ["--method", "temperature"],
         "min_node_probability": ["--min-node-probability", "0.8"],
         "min_label_mass": ["--min-label-mass", "0.001"],
+        "n_examples": ["--n-examples", "2", *shown],
         "n_chains": ["--n-chains", "2", *reason],
         "n_texts": ["--n-texts", "4"],
         "no_label_column": ["--no-label-column"],
