@@ -191,7 +191,7 @@ def job_of_benchmark():
         prompt=PromptTemplate("{text}\nTopic:", chat=False),
         tolerance=0.5,
     )
-    return Classification.of(classifier=classifier)
+    return Classification(classifier=classifier)
 
 
 def forgetful_engine():

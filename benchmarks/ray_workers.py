@@ -58,7 +58,7 @@ def timed(source, output, pool):
         classifier.load_engine()
     watch = Stopwatch()
     run_job(
-        Classification.of(classifier=classifier, probabilities=True),
+        Classification(classifier=classifier, probabilities=True),
         open_table([str(source)]),
         output,
         run=JobRun(watcher=watch) if pool is None else JobRun(watcher=watch, pool=pool),

@@ -250,7 +250,7 @@ def test_frames_and_jobs_tell_how_prompts_agree(tmp_path):
     assert told["agreement"].between(0, 1).all()
     frame.to_csv(tmp_path / "in.csv", index=False)
     table = open_table([str(tmp_path / "in.csv")])
-    run_job(Classification.of(classifier=clf), table, tmp_path / "out.csv")
+    run_job(Classification(classifier=clf), table, tmp_path / "out.csv")
     written = pd.read_csv(tmp_path / "out.csv")
     assert written.columns.tolist() == [*told.columns, "error"]
     np.testing.assert_allclose(written["agreement"], told["agreement"])

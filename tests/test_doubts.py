@@ -139,7 +139,7 @@ def test_few_texts_and_labels_that_are_withheld_tell_nothing(caplog):
 
 
 def test_jobs_tell_when_they_are_complete(tmp_path, caplog):
-    job = Classification.of(classifier=make(favouring("b")))
+    job = Classification(classifier=make(favouring("b")))
     frame = pd.DataFrame({"text": TEXTS})
     run_job(job, open_table(frame), tmp_path / "out.csv", part_rows=7)
     stream_rows(job, open_table(frame), lambda chunk: None, part_rows=7)

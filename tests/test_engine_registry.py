@@ -181,7 +181,7 @@ def test_a_job_of_the_tiny_engine_goes_on(tiny, tmp_path):
     stops = iter([False] * 4)
 
     def run_once(classifier, **options):
-        job = Classification.of(classifier=classifier, columns=RowColumns())
+        job = Classification(classifier=classifier, columns=RowColumns())
         table = open_table(source)
         return run_job(job, table, out, run=JobRun(**options), part_rows=1)
 

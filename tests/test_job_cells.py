@@ -185,7 +185,7 @@ def test_candidates_as_bytes(tmp_path):
     cells = [[b"billing", b"shipping"], [b"billing", b"refund"], [b"\xff", b"a"]]
     table = pa.table({"text": ["a", "b", "c"], "options": cells})
     pq.write_table(table, tmp_path / "in.parquet")
-    job = Classification.of(
+    job = Classification(
         classifier=make(("billing", "shipping", "refund")),
         columns=RowColumns(labels="options"),
     )
@@ -221,13 +221,13 @@ def test_sets_can_be_given_back_as_candidates(tmp_path):
     scores = classifier.label_logprobs(texts)
     sets = SplitConformalSets(0.8).conformalize(scores, y)
     expected = [classifier.classes_[row].tolist() for row in sets.predict_set(scores)]
-    job = Classification.of(classifier=classifier, sets=sets)
+    job = Classification(classifier=classifier, sets=sets)
     for suffix, rows in outputs(tmp_path, pd.DataFrame({"text": texts}), job):
         cells = [row["label_set"] for row in rows]
         if suffix == ".csv":
             cells = list(map(json.loads, cells))
         assert cells == expected
-        again = Classification.of(
+        again = Classification(
             classifier=classifier, columns=RowColumns(labels="label_set")
         )
         run(tmp_path / f"out{suffix}", tmp_path / "again.jsonl", again)

@@ -81,7 +81,7 @@ def job_over(url):
         engine="server",
         engine_options={"url": url, "self_test": False},
     )
-    return Classification.of(
+    return Classification(
         classifier=classifier, columns=RowColumns(text="text"), probabilities=True
     )
 

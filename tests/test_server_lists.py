@@ -473,7 +473,7 @@ def test_llama_cpp_killed_and_started_again_loses_no_row(gguf, smol, tmp_path):
 
         killer = threading.Thread(target=kill_and_restart)
         killer.start()
-        job = Classification.of(classifier, columns=RowColumns(text="text"))
+        job = Classification(classifier=classifier, columns=RowColumns(text="text"))
         outcome = run_job(job, open_table(source), tmp_path / "out.csv")
         killer.join()
     assert outcome.is_complete

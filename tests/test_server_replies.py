@@ -423,7 +423,7 @@ def job_over(server, **options):
             **options,
         },
     )
-    return Classification.of(classifier=classifier, columns=RowColumns(text="text"))
+    return Classification(classifier=classifier, columns=RowColumns(text="text"))
 
 
 def ids_of(job, text):

@@ -207,7 +207,7 @@ def test_a_job_gives_what_transformers_gives(vllm_engine, tmp_path):
     pd.DataFrame({"text": texts}).to_csv(source, index=False)
     frames = []
     for engine in (vllm_engine, "transformers"):
-        job = Classification.of(
+        job = Classification(
             classifier=ZeroShotClassifier(
                 LABELS["prefix"], engine=engine, tolerance=0.0
             ),

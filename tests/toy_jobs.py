@@ -34,9 +34,7 @@ def make(labels=("billing", "shipping"), *, engine=None, **options):
 
 def job_of(classifier=None, *, text="text", labels=None, **options):
     columns = RowColumns(text=text, labels=labels)
-    return Classification.of(
-        classifier=classifier or make(), columns=columns, **options
-    )
+    return Classification(classifier=classifier or make(), columns=columns, **options)
 
 
 def run(source, output, job=None, *, reading=None, **options):

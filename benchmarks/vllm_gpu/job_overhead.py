@@ -89,7 +89,7 @@ def main() -> None:
 
     def job() -> None:
         table = open_table(folder / "in.csv")
-        run_job(Classification.of(classifier=classifier), table, folder / "out.csv")
+        run_job(Classification(classifier=classifier), table, folder / "out.csv")
 
     def seconds(work: Any) -> float:
         engine.llm.reset_prefix_cache()

@@ -1,12 +1,12 @@
 """What a job is, and how it is run: the values that all of `jobs` is about."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from classify.asked import AskedQuestion
 from classify.classifier import ZeroShotClassifier
+from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.encoding import Row
 from classify.errors import ConfigError, InputError, TooManyErrorsError
 from classify.jobs.pool import LocalPool, OpenPool
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 _PART_ROWS = 2048
-_OF_QUESTIONS = {"name", "selective", "sets"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +73,8 @@ class Classification:
     ----------
     questions : tuple of AskedQuestion
         What is asked about each row: one question, or several with names.
+    classifier, selective, sets
+        In place of `questions`, the one question without a name: see `AskedQuestion`.
     columns : RowColumns
     probabilities : bool
         A column ``p(<label>)`` for each class.
@@ -84,24 +85,34 @@ class Classification:
         gone on with after a change of it.
     """
 
-    questions: tuple[AskedQuestion, ...]
+    questions: tuple[AskedQuestion, ...] = ()
+    classifier: InitVar[ZeroShotClassifier | None] = None
+    selective: InitVar[SelectiveClassifier | None] = None
+    sets: InitVar[SplitConformalSets | None] = None
     columns: RowColumns = field(default_factory=RowColumns)
     probabilities: bool = False
     reasoning: bool = False
     reading: Mapping[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, classifier: ZeroShotClassifier, **options: Any) -> "Classification":
-        """Return a job that asks one question, without a name.
-
-        Parameters
-        ----------
-        classifier : ZeroShotClassifier
-        **options
-            Fields of `AskedQuestion` and of this class.
-        """
-        own = {name: options.pop(name) for name in _OF_QUESTIONS & options.keys()}
-        return cls(questions=(AskedQuestion(classifier=classifier, **own),), **options)
+    def __post_init__(
+        self,
+        classifier: ZeroShotClassifier | None,
+        selective: SelectiveClassifier | None,
+        sets: SplitConformalSets | None,
+    ) -> None:
+        if (classifier is None) == (not self.questions):
+            raise ConfigError(
+                "A job asks one question, given as classifier=, or several, given as "
+                "questions=: give one of the two."
+            )
+        if classifier is not None:
+            asked = AskedQuestion(classifier=classifier, selective=selective, sets=sets)
+            object.__setattr__(self, "questions", (asked,))
+        elif selective is not None or sets is not None:
+            raise ConfigError(
+                "selective= and sets= belong to the question of classifier=: give each "
+                "of questions= its own."
+            )
 
     @property
     def part_rows(self) -> int:
