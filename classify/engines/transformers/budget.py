@@ -70,6 +70,10 @@ class Budget:
             self.window = max(4 * self._most_texts, 64)
         self._whole = dict(vars(self))
 
+    def allows(self, n_texts: int) -> bool:
+        """Say whether one pass may compute so many texts, in however many rows."""
+        return self._most_texts is None or n_texts <= self._most_texts
+
     def fits(self, n_texts: int, n_queries: int, n_slots: int, n_kept: int) -> bool:
         """Say whether a batch may have this shape.
 

@@ -278,10 +278,8 @@ class Reader:
         `n_bytes` are those of the batches that the follow-ups need.
         """
         n_nodes = sum(len(one.nodes) for one in follow_ups.values())
-        if (
-            n_nodes >= self._budget.worth_waiting_for
-            or 2 * n_bytes > self._kept.most_bytes
-        ):
+        is_tight = 2 * n_bytes > self._kept.most_bytes
+        if is_tight or n_nodes >= self._budget.worth_waiting_for:
             return False
         n_tokens = sum(map(len, new))
         return len(new) >= len(follow_ups) or self._budget.is_filled(n_tokens)
@@ -305,7 +303,7 @@ class Reader:
             asked.sort(key=_total_length, reverse=True)
         self._new = [one.prompt for one in asked]
         batch: list[Asked] = []
-        width, n_nodes, n_kept, n_tokens = 0, 0, 0, 0
+        width, n_nodes, n_kept, n_tokens, n_prompts = 0, 0, 0, 0, 0
         for one in asked:
             if mode != "tree" and self._mode_of([one]) != mode:
                 # A shorter text may cross a length at which the model changes.
@@ -314,13 +312,14 @@ class Reader:
             n_nodes = max(n_nodes, one.n_computed)
             n_kept = max(n_kept, len(one.nodes))
             n_tokens += len(one.prompt)
+            n_prompts += max(1, len(one.members))
             n_texts, length = len(batch) + 1, width + n_nodes
             fits = (
                 self._budget.fits(n_texts, length, length, n_kept)
                 if mode == "tree"
                 else self._budget.fits_forks(n_texts, n_tokens, self._fork_bytes)
             )
-            if batch and not fits:
+            if batch and not (fits and self._budget.allows(n_prompts)):
                 break
             batch.append(one)
         return batch

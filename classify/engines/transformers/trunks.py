@@ -110,7 +110,10 @@ class Joiner:
         for one in group:
             n_nodes += len(one.prompt) - n_shared + len(one.nodes) - 1
             n_kept += len(one.nodes)
-            if parts[-1] and not self._fits(n_shared, n_nodes, n_kept):
+            fits = self._budget.allows(len(parts[-1]) + 1) and self._fits(
+                n_shared, n_nodes, n_kept
+            )
+            if parts[-1] and not fits:
                 parts.append([])
                 n_nodes = len(one.prompt) - n_shared + len(one.nodes) - 1
                 n_kept = len(one.nodes)
