@@ -33,7 +33,8 @@ REFUSED = [
         (
             "The 'method' parameter of LabelCalibrator must be one of 'none', "
             "'prior_matching', 'batch', 'content_free', 'domain', 'pmi', "
-            "'temperature', 'bias', 'affine', 'vector', 'matrix', 'isotonic', 'auto'. "
+            "'temperature', 'temperature_by_count', 'bias', 'affine', 'vector', "
+            "'matrix', 'isotonic', 'auto'. "
             "Got 'platt' instead."
         ),
     ),

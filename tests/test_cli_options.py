@@ -219,7 +219,7 @@ def test_what_is_refused_exists():
     spelled = {}
     for command in COMMANDS:
         spelled |= parameters_of(command)
-    known = set(spelled) | {"ray", "workers", "url", "api_key_env"}
+    known = set(spelled) | {"ray", "workers", "url", "api_key_env", "api"}
     assert {name for use in USES.values() for name in use.options} <= known
 
 

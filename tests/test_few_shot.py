@@ -14,7 +14,7 @@ from classify.demo import labelled_csv
 from classify.encoding import RowEncoder
 from classify.errors import DataError, LabelError, PromptError
 from classify.jobs import Classification, RowColumns
-from classify.jobs.identity import job_fingerprint
+from classify.jobs.identity import job_fingerprints
 from classify.prompts.few_shot import ExampleChooser
 from classify.prompts.free import compile_free
 from classify.verbalizer import Verbalizer
@@ -242,7 +242,7 @@ def test_a_job_whose_rows_bring_their_labels_has_a_fingerprint():
             classifier=ZeroShotClassifier(prompt=prompt),
             columns=RowColumns(labels="candidates"),
         )
-        assert job_fingerprint(job)["labels"] == "each row's own"
+        assert job_fingerprints(job)["fingerprint"]["labels"] == "each row's own"
 
 
 def test_task_files_name_the_table(tmp_path):

@@ -187,7 +187,7 @@ def test_a_client_killed_and_started_again_changes_no_byte(small, tmp_path):
     with process:
         while not output.exists():
             # A part is a tenth of them, and the texts of the next are in flight.
-            wanted = len(slow.requests) + rng.randint(1, n_requests // 2)
+            wanted = len(slow.requests) + rng.randint(1, n_requests // 4)
             print("go", file=process.stdin, flush=True)
             child = int(process.stdout.readline())
             while len(slow.requests) <= wanted and Path(f"/proc/{child}").exists():

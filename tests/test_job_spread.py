@@ -216,7 +216,7 @@ def test_engines_need_names(tmp_path):
     engine = hashed_engine(len(byte_level()))
     with raises(
         "Workers load engines by name: engine must be one of 'auto', 'transformers', "
-        f"'vllm' and 'server'. Got {engine!r} instead.",
+        f"'vllm', 'server' and 'llamacpp'. Got {engine!r} instead.",
         ConfigError,
     ):
         run(

@@ -115,7 +115,8 @@ def test_the_estimator(name, value, must):
             (
                 "The 'method' parameter of LabelCalibrator must be one of 'none', "
                 "'prior_matching', 'batch', 'content_free', 'domain', 'pmi', "
-                "'temperature', 'bias', 'affine', 'vector', 'matrix', 'isotonic', "
+                "'temperature', 'temperature_by_count', 'bias', 'affine', 'vector', "
+                "'matrix', 'isotonic', "
                 "'auto'. "
                 "Got ['affine'] instead."
             ),

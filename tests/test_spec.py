@@ -33,6 +33,8 @@ GROUPS = (ModelSpec, Scoring, LabelUse, PromptTemplate, Verbalizer)
 ESTIMATOR = inspect.signature(ZeroShotClassifier).parameters
 # In a task file, beside the keys of the task itself; the others are in a mapping.
 MAPPINGS = {PromptTemplate: "prompt", Verbalizer: "verbalizer"}
+# What only Python code sets, for an estimator of its own kind.
+NO_SETTINGS = {"asks"}
 FLAT = [(kind, name) for kind in GROUPS[:3] for name in settings_of(kind)]
 
 
@@ -45,7 +47,10 @@ def documented(kind):
 
 @pytest.mark.parametrize("kind", GROUPS, ids=lambda kind: kind.__name__)
 def test_every_field_is_a_setting(kind):
-    assert list(settings_of(kind)) == [each.name for each in fields(kind) if each.init]
+    names = [each.name for each in fields(kind) if each.init]
+    assert list(settings_of(kind)) == [
+        name for name in names if name not in NO_SETTINGS
+    ]
 
 
 @pytest.mark.parametrize("kind", GROUPS, ids=lambda kind: kind.__name__)

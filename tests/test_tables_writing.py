@@ -140,7 +140,7 @@ def test_csv_holds_what_is_nested_as_json(tmp_path):
         'a "b",\r\n',
         "5e-324",
         "False",
-        "",
+        "[]",
     ]
 
 

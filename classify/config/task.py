@@ -39,7 +39,9 @@ _Settings = TypeVar("_Settings")
 _QUESTIONS = Setting(
     "",
     instance_of(
-        "a tuple of Question", tuple, written="a mapping of names to questions"
+        "a tuple of Question",
+        tuple,
+        written="a mapping of names to questions, each with its labels",
     ),
 )
 
@@ -304,7 +306,7 @@ def _asking(task: Task, questions: tuple[Question, ...], wording: _Wording) -> T
 
 def _questions(given: Any, task: Task, wording: _Wording) -> tuple[Question, ...]:
     """Return the questions that a file has, each with what its task has in common."""
-    if given is None:
+    if given is None or given == ():
         return ()
     named = given.items() if isinstance(given, Mapping) else ()
     if not named or not all(isinstance(each, Mapping) for _, each in named):

@@ -144,7 +144,7 @@ def command_line_options() -> dict[str, EngineOption]:
     Examples
     --------
     >>> list(command_line_options())
-    ['url', 'api_key_env']
+    ['url', 'api_key_env', 'api']
     """
     listed = (each for kind in kinds() for each in kind.options)
     return {each.name: each for each in listed if each.on_command_line}

@@ -67,8 +67,10 @@ class PromptTemplate:
     max_example_tokens : int, default=1024
         Maximum tokens of the examples of a text, with their labels: examples that do
         not fit are passed over.
-    example_text_column, example_label_column : str, default="text" and "label"
-        Columns of the table.
+    example_text_column : str, default="text"
+        The table's column with texts.
+    example_label_column : str, default="label"
+        The table's column with labels.
     chat : bool or "auto", default="auto"
         Whether to use the tokenizer's chat template. "auto": if it has one.
     options : {"auto", "inline", "lines", "verbatim", "none"}, default="auto"
