@@ -146,6 +146,7 @@ def test_a_server_killed_under_load_and_started_again_loses_nothing(
     tree = TokenTree([(5, 6), (5, 7), (9,), (11, 12)])
     inner = tuple(tree.inner_nodes.tolist())
     requests = [ReadRequest(prompt, tree, inner) for prompt in prompts(600)]
+    engine = ServerEngine.load(model_folder(), url=server.url)
 
     # A job that has finished some of its parts, and requests that are answered in part.
     outcome = []
@@ -158,7 +159,6 @@ def test_a_server_killed_under_load_and_started_again_loses_nothing(
     while not n_parts(tmp_path / "out.csv.job"):
         assert job.is_alive()
         time.sleep(0.01)
-    engine = ServerEngine.load(model_folder(), url=server.url)
     tickets = [engine.submit(request) for request in requests]
     answers = {}
     while len(answers) < 150:
