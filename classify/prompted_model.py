@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from classify.demo import located
@@ -67,6 +67,8 @@ class PromptedModel:
     tokenizer: Tokenizer | None
     # How long the model may think before it answers; 0: it does not.
     max_thought_tokens: int = 0
+    # Whose parameters they are, for messages.
+    owner: InitVar[str] = "ZeroShotClassifier"
     files: Files = field(init=False)
     _engine: BaseEngine | None = field(default=None, init=False, compare=False)
     _engine_pid: int = field(default=0, init=False, compare=False)
@@ -76,9 +78,9 @@ class PromptedModel:
     _doubts_mass: bool = field(default=False, init=False, compare=False)
     _doubts_labels: bool = field(default=False, init=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, owner: str) -> None:
         check_parameters(
-            "ZeroShotClassifier",
+            owner,
             verbalizer=(self.verbalizer, instance_of("a Verbalizer", Verbalizer)),
             tokenizer=(
                 self.tokenizer,
@@ -119,6 +121,7 @@ class PromptedModel:
             spec=ModelSpec.of(owner),
             tokenizer=owner.tokenizer,
             max_thought_tokens=scoring.max_thought_tokens,
+            owner=type(owner).__name__,
         )
         return wanted._kept_by(owner)
 

@@ -7,7 +7,7 @@ these fields.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Annotated, Any, Literal
 
 from classify.engines.choice import EngineChoice, choose_engine
@@ -162,13 +162,17 @@ class ModelSpec:
         ),
     ] = None
 
-    def __post_init__(self) -> None:
-        check_settings(self, "ZeroShotClassifier")
+    # Whose parameters they are, for messages.
+    owner: InitVar[str] = "ZeroShotClassifier"
+
+    def __post_init__(self, owner: str) -> None:
+        check_settings(self, owner)
 
     @classmethod
     def of(cls, owner: Any) -> "ModelSpec":
         """Return what an estimator has in parameters of the same names."""
-        return cls(**{name: getattr(owner, name) for name in settings_of(cls)})
+        values = {name: getattr(owner, name) for name in settings_of(cls)}
+        return cls(owner=type(owner).__name__, **values)
 
     def engine_choice(self) -> EngineChoice:
         """Return the name of the engine that runs the model, and why it is this one."""
@@ -255,8 +259,12 @@ class Scoring:
         ),
     ] = 0
 
-    def __post_init__(self) -> None:
-        check_settings(self, "ZeroShotClassifier")
+    _: KW_ONLY
+    # Whose parameters they are, for messages.
+    owner: InitVar[str] = "ZeroShotClassifier"
+
+    def __post_init__(self, owner: str) -> None:
+        check_settings(self, owner)
         if self.strategy != "reason":
             reasons = parameter("strategy", "reason")
             self._check_default("max_reasoning_tokens", "n_chains", needed=reasons)
@@ -267,7 +275,8 @@ class Scoring:
     @classmethod
     def of(cls, owner: Any) -> "Scoring":
         """Return what an estimator has in parameters of the same names."""
-        return cls(**{name: getattr(owner, name) for name in settings_of(cls)})
+        values = {name: getattr(owner, name) for name in settings_of(cls)}
+        return cls(owner=type(owner).__name__, **values)
 
     def _check_default(self, *names: str, needed: str) -> None:
         """Raise ConfigError if a setting was given that has no effect here."""

@@ -217,8 +217,9 @@ def track(
         PromptedModel(
             template=prompt,
             verbalizer=Verbalizer(),
-            spec=ModelSpec(model=model, **options),
+            spec=ModelSpec(model=model, owner="track", **options),
             tokenizer=tokenizer,
+            owner="track",
         ),
         generation,
         refuse=_refuse if on_error == "raise" else None,

@@ -9,7 +9,13 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset
 
-from classify import PromptTemplate, Verbalizer, ZeroShotClassifier
+from classify import (
+    PromptTemplate,
+    Verbalizer,
+    ZeroShotClassifier,
+    ZeroShotMultiLabelClassifier,
+    track,
+)
 from classify.calibration import LabelCalibrator, PriorShift
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.engines import FakeEngine
@@ -71,6 +77,28 @@ def test_the_estimator(name, value, must):
             use()
     if isinstance(clf.engine, FakeEngine):
         assert clf.engine.n_requests == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "must"),
+    [
+        ("tolerance", 2, "a number, from 0 (exact) to below 1"),
+        ("device", 0, "a string"),
+        ("tokenizer", "gpt2", "a Tokenizer, or None"),
+    ],
+)
+def test_an_error_names_the_class_that_has_the_parameter(name, value, must):
+    def message(owner):
+        return (
+            f"The {name!r} parameter of {owner} must be {must}. Got {value!r} instead."
+        )
+
+    clf = ZeroShotMultiLabelClassifier(["a", "b"], **{name: value})
+    with raises(message("ZeroShotMultiLabelClassifier")):
+        clf.predict(TEXTS)
+    if name != "tolerance":
+        with raises(message("track")):
+            track(TEXTS, ["a", "b"], **{name: value})
 
 
 @pytest.mark.parametrize(
