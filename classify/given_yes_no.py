@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,8 @@ def checked_fits(owner: Any) -> CheckedFits:
     # Parameters may be set again at any time; to digest a model takes a moment.
     scorer: YesNoScorer = owner.scorer()
     files = [each for each in (given, owner.thresholds) if is_file(each)]
-    now = (scorer, given, owner.thresholds, *map(saved_state, files))
+    # A copy: a mapping may be changed in place.
+    now = (scorer, given, deepcopy(owner.thresholds), *map(saved_state, files))
     checked: CheckedFits | None = getattr(owner, "_checked", None)
     if checked is None or checked.given != now:
         calibration = _calibration(given, scorer)

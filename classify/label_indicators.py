@@ -85,12 +85,7 @@ def indicators_of(declared: LabelSet | None, Y: Any, n_texts: int) -> LabelIndic
     labels = LabelSet.parse(sorted(names)) if declared is None else declared
     values = np.zeros((n_texts, len(labels)), dtype=np.int64)
     places = _places(labels, names)
-    if len(places) < len(labels):
-        left = next(at for at in range(len(labels)) if at not in places)
-        raise DataError(
-            f"Y has no column for the label {sorted(labels.names)[left]!r}: give one "
-            "for each label."
-        )
+    _check_columns(labels, names, places)
     for at, row in enumerate(rows):
         values[at, places] = _flags(row, at, len(names))
     return LabelIndicators(labels, values)
@@ -130,19 +125,29 @@ def _of_names(declared: LabelSet | None, rows: Sequence[Any]) -> LabelIndicators
 
 
 def _places(labels: LabelSet, names: Sequence[Any]) -> list[int]:
-    """Return the column of each name, each label's exactly once where all are given."""
+    """Return the column of each name."""
     order = sorted(labels.names)
+    places = []
     for name in names:
-        if labels.find(name) is None:
+        known = labels.find(name)
+        if known is None:
             raise LabelError(f"In Y, {labels.unknown(name)}")
-    places = [order.index(str(labels.find(name))) for name in names]
-    twice = next(
-        (name for name, at in zip(names, places, strict=True) if places.count(at) > 1),
-        None,
-    )
-    if twice is not None:
-        raise LabelError(f"Y has more than one column {twice!r}: remove one.")
+        places.append(order.index(known))
     return places
+
+
+def _check_columns(
+    labels: LabelSet, names: Sequence[Any], places: Sequence[int]
+) -> None:
+    """Raise unless each label has exactly one column."""
+    for at, place in enumerate(places):
+        if place in places[:at]:
+            raise LabelError(f"Y has more than one column {names[at]!r}: remove one.")
+    for place, name in enumerate(sorted(labels.names)):
+        if place not in places:
+            raise DataError(
+                f"Y has no column for the label {name!r}: give one for each label."
+            )
 
 
 def _flags(row: Any, at: int, n_labels: int) -> list[int]:
@@ -153,8 +158,9 @@ def _flags(row: Any, at: int, n_labels: int) -> list[int]:
             f"{len(values)} instead."
         )
     for value in values:
-        if value not in (0, 1):
-            what = "a missing value" if is_missing(value) else repr(value)
+        is_gap = is_missing(value)  # pandas' NA can be compared with nothing
+        if is_gap or value not in (0, 1):
+            what = "a missing value" if is_gap else repr(value)
             raise LabelError(
                 f"Row {at} of Y holds {what}: give 1 where a label applies and 0 where "
                 "it does not, or lists of label names."

@@ -327,7 +327,6 @@ class ZeroShotMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ign
             scores,
             {at: str(error) for at, error in errors.items()},
             labels=sorted(scorer.labels.names),
-            refuse=refuse,
             log_proba_of=self.log_proba_of,
             thresholds=thresholds,
             probabilities=probabilities,

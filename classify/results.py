@@ -139,7 +139,6 @@ def multi_results(
     errors: Mapping[int, str],
     *,
     labels: Sequence[str],
-    refuse: Refuse | None = None,
     log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
     thresholds: npt.NDArray[np.float64],
     probabilities: bool = False,
@@ -156,8 +155,6 @@ def multi_results(
     errors : mapping of int to str
     labels : sequence of str, length n_labels
         In the order of a row's scores.
-    refuse : callable, default=None
-        As in `row_results`.
     log_proba_of : callable
         From scores to log p(yes), shape (n_scored, n_labels), calibrated or not.
     thresholds : ndarray of float64, shape (n_labels,)
@@ -177,18 +174,6 @@ def multi_results(
     scored = np.ones(n_rows, dtype=np.bool_)
     scored[list(errors)] = False
     shape = (-1, len(labels))
-    silent = np.asarray(np.isneginf(scores.log_label_mass)).reshape(shape)
-    errors = dict(errors)
-    for at, row in zip(np.flatnonzero(scored), silent, strict=True):
-        if row.any():
-            named = labels[int(row.argmax())]
-            problem = f"neither yes nor no has any probability for label {named!r}."
-            if refuse is not None:
-                raise refuse(int(at), DataError(problem))
-            errors[int(at)] = problem
-    scored[list(errors)] = False
-    if silent.any():
-        scores = scores[np.repeat(~silent.any(axis=1), len(labels))]
     proba = np.exp(log_proba_of(scores)) if len(scores) else np.empty((0, len(labels)))
     names = np.array(labels, dtype=np.str_)
     columns: dict[str, npt.NDArray[Any]] = {
@@ -205,7 +190,7 @@ def multi_results(
     if agreement and scores.agreement is not None:
         columns["agreement"] = scores.agreement.reshape(shape).min(axis=1)
     columns["truncated"] = np.asarray(scores.truncated.reshape(shape).any(axis=1))
-    return RowResults(columns, scored, errors, names)
+    return RowResults(columns, scored, dict(errors), names)
 
 
 def reasoning_kinds(scoring: Scoring, *, with_text: bool) -> dict[str, ResultKind]:

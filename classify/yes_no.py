@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import numpy as np
+
 from classify.encoding import Row
-from classify.errors import ConfigError, InputError, PromptError, RowError
+from classify.errors import ConfigError, DataError, InputError, PromptError, RowError
 from classify.label_names import normal_form
 from classify.labels import Label, LabelSet
 from classify.parameters import Allowed, Setting, check_settings
@@ -197,7 +199,7 @@ class YesNoScorer:
         ScoredRows
             The n_labels scores of each row that has no error, one behind the other in
             the order of the sorted labels; and the errors of rows. A row has one where
-            any of its labels has.
+            any of its labels has, or where neither answer has any probability.
         """
         n_labels = len(self.labels)
         told = _Told(n_labels, progress) if progress is not None else None
@@ -209,9 +211,19 @@ class YesNoScorer:
         errors: dict[int, RowError] = {}
         for at, error in pair_errors.items():
             errors.setdefault(at // n_labels, error)
-        pairs = range(len(rows) * n_labels)
-        good = [at // n_labels not in errors for at in pairs if at not in pair_errors]
-        return ScoredRows(scores if all(good) else scores[good], errors)
+        pairs = [at for at in range(len(rows) * n_labels) if at not in pair_errors]
+        names = sorted(self.labels.names)
+        for silent in np.flatnonzero(np.isneginf(scores.log_label_mass)):
+            row, label = divmod(pairs[silent], n_labels)
+            problem = DataError(
+                f"neither yes nor no has any probability for label {names[label]!r}."
+            )
+            if refuse is not None:
+                raise refuse(row, problem)
+            errors.setdefault(row, problem)
+        good = [at // n_labels not in errors for at in pairs]
+        scores = scores if all(good) else scores[good]
+        return ScoredRows(scores, dict(sorted(errors.items())))
 
     def fingerprints(self) -> dict[str, dict[str, str]]:
         """Return what the scores of each label depend on; see `RowScorer.fingerprint`.

@@ -21,7 +21,9 @@ from classify import (
     ZeroShotMultiLabelClassifier,
 )
 from classify.decision import LabelThresholds, fit_thresholds
+from classify.engines import FakeEngine
 from classify.errors import ConfigError, DataError, InputError, LabelError, PromptError
+from classify.label_indicators import indicators_of
 from classify.label_names import join_names
 from classify.rows import candidates_of_cells
 from classify.yes_no import yes_no_rows
@@ -132,6 +134,9 @@ def test_predict_compares_with_thresholds_of_each_label():
     np.testing.assert_array_equal(found[:, 1], proba[:, 1] >= 0.5)
     assert not found[:, 2].any()
     assert found.dtype == np.int64
+    # Changed in place.
+    clf.thresholds["billing"] = 1.0
+    np.testing.assert_array_equal(clf.predict(TEXTS)[:, 0], proba[:, 0] >= 1.0)
 
 
 def test_no_text_gives_no_result():
@@ -225,6 +230,12 @@ def test_forms_of_indicators(Y):
     clf = make().fit(TEXTS, Y)
     expected = np.mean([(clf.predict(TEXTS) == MATRIX).all(axis=1)])
     assert clf.score(TEXTS, Y) == expected
+
+
+def test_names_may_come_in_either_unicode_form():
+    Y = [["cafe\u0301"], ["caf\u00e9", "bar"], ["caf\u00e9", "cafe\u0301"]]
+    labels = LabelSet.parse(["caf\u00e9", "bar"])
+    assert indicators_of(labels, Y, 3).values.tolist() == [[0, 1], [1, 1], [0, 1]]
 
 
 def test_labels_are_learnt_from_names():
@@ -514,6 +525,34 @@ def test_rows_without_a_text_are_set_aside():
         make().classify_frame(frame)
 
 
+def test_a_row_where_neither_answer_has_any_probability_is_set_aside():
+    def next_logprobs(token_ids):
+        mute = re.search(r"mute\nAbout s", byte_level().decode(token_ids))
+        return np.full(400, -np.inf if mute else -np.log(400))
+
+    clf = make(engine=FakeEngine.from_function(next_logprobs, 400))
+    frame = pd.DataFrame({"text": ["hello", "", "mute"]})
+    result = clf.classify_frame(frame, on_error="set_aside")
+    problem = "neither yes nor no has any probability for label 'shipping'."
+    empty = "there is no text: it is empty or missing."
+    assert result["error"].tolist() == ["", empty, problem]
+    assert result["labels"].isna().tolist() == [False, True, True]
+    with raises(
+        f"Row 2: {problem} Pass on_error='set_aside' to go on with the other rows.",
+    ):
+        clf.classify_frame(frame.drop(index=1))
+    texts, leave = ["hello", "mute"], "Leave it out, or use classify_frame(…, "
+    leave += "on_error='set_aside'), which goes on with the others."
+    clf.set_params(thresholds=0.1)
+    for use in (
+        lambda: clf.predict(texts),
+        lambda: clf.predict_proba(texts),
+        lambda: make(engine=clf.engine, calibrator="affine").fit(texts, MATRIX[:2]),
+    ):
+        with raises(f"Text 1: {problem} {leave}", DataError):
+            use()
+
+
 # ----------------------------------------------------------------------- bad input
 
 
@@ -644,6 +683,21 @@ def test_bad_parameters_are_refused_before_a_model_is_loaded(options, error, mes
                 "Row 0 of Y holds a missing value: give 1 where a label applies and 0 "
                 "where it does not, or lists of label names."
             ),
+        ),
+        (
+            pd.DataFrame(MATRIX, columns=sorted(NAMES))
+            .astype("Int64")
+            .replace(0, None),
+            LabelError,
+            (
+                "Row 0 of Y holds a missing value: give 1 where a label applies and 0 "
+                "where it does not, or lists of label names."
+            ),
+        ),
+        (
+            pd.DataFrame(MATRIX, columns=["billing", "refund request", "billing"]),
+            LabelError,
+            "Y has more than one column 'billing': remove one.",
         ),
         (
             ["billing"] * 6,
