@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
 from classify.async_prediction import AsyncPrediction
@@ -37,13 +36,14 @@ from classify.results import reasoning_kinds, row_results
 from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.spec import Scoring
+from classify.text_classifier import TextClassifier
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import Verbalizer
 
 __all__ = ["ZeroShotClassifier"]
 
 
-class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # type: ignore[misc]
+class ZeroShotClassifier(TextClassifier, AsyncPrediction):
     """Classifies texts by the probability that a language model gives each label text.
 
     Usable without `fit` when `labels` are given, unless a calibrator has to be fitted.
@@ -247,15 +247,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator, AsyncPrediction):  # ty
         is_fixed = self.calibrator is None or is_fitted(self.calibrator)
         is_auto = PromptTemplate.of(self.prompt).is_auto
         tags.requires_fit = self.labels is None or is_auto or not is_fixed
-        tags.no_validation = True
-        tags.input_tags.string = True
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return {key: state[key] for key in state if key not in ("_made", "_checked")}
 
     def label_logprobs(
         self,

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
@@ -41,6 +40,7 @@ from classify.results import multi_results
 from classify.scored_rows import RowScorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.spec import Scoring
+from classify.text_classifier import TextClassifier
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import Verbalizer
 from classify.yes_no import YES, YesNo, YesNoScorer
@@ -51,7 +51,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-class ZeroShotMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class ZeroShotMultiLabelClassifier(TextClassifier):
     """Tells which of the labels apply to a text: any number of them, or none.
 
     For each label the model is asked whether it applies, and the probability of the
@@ -367,17 +367,9 @@ class ZeroShotMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ign
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
         tags.requires_fit = self.labels is None or must_be_fitted(self.calibrator)
-        tags.no_validation = True
-        tags.input_tags.string = True
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
         tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return {key: state[key] for key in state if key not in ("_made", "_checked")}
 
     def _known_labels(self) -> LabelSet:
         declared: LabelSet | None = getattr(self, "label_set_", None)
