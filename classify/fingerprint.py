@@ -124,7 +124,7 @@ def is_folder(value: object) -> bool:
 
 
 def check_fingerprint(
-    saved: Fingerprint, present: Fingerprint, *, what: str, force: bool = False
+    saved: Fingerprint, present: Fingerprint, *, what: str, force: bool | None = False
 ) -> None:
     """Raise unless a calibration was fitted on what is present.
 
@@ -133,8 +133,8 @@ def check_fingerprint(
     saved, present : mapping of str to str
     what : str
         Names the calibration, such as ``"The calibration 'shifts.json'"``.
-    force : bool, default=False
-        Let differences pass.
+    force : bool or None, default=False
+        Let differences pass. None: as False, where users cannot choose.
 
     Raises
     ------
@@ -150,9 +150,10 @@ def check_fingerprint(
         was, now = _readable(saved.get(key), present.get(key))
         different.append(f"{key}: fitted with {was}, now {now}")
     if different and not force:
+        forced = f", or use it all the same with {parameter('force', True)}"
         raise ConfigError(
             f"{what} was fitted on something else. {'; '.join(different)}. Fit it "
-            f"again, or use it all the same with {parameter('force', True)}."
+            f"again{'' if force is None else forced}."
         )
 
 

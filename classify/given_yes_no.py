@@ -195,12 +195,12 @@ def _calibration(given: Any, scorer: YesNoScorer) -> YesNoCalibration | None:
 def _thresholds(
     given: Any, scorer: YesNoScorer, calibration: YesNoCalibration | None
 ) -> FloatArray:
-    what = "The thresholds"
+    what = "The LabelThresholds object"
     if is_file(given):
         what = f"The file of thresholds {os.fspath(given)!r}"
         given = LabelThresholds.load(given)
     values = given_thresholds(given, scorer.labels)
     if isinstance(given, LabelThresholds) and given.fingerprint:
         present = fits_fingerprint(scorer, calibration)
-        check_fingerprint(given.fingerprint, present, what=what)
+        check_fingerprint(given.fingerprint, present, what=what, force=None)
     return values

@@ -326,8 +326,7 @@ def test_a_calibration_is_saved_and_used_from_its_file(tmp_path):
     described = make({"billing": "money", "shipping": None}, calibrator=path)
     with raises(
         f"The calibration {str(path)!r} of 'billing' was fitted on something else. "
-        "label: fitted with billing, now billing: money. Fit it again, or use it all "
-        "the same with force=True.",
+        "label: fitted with billing, now billing: money. Fit it again.",
         ConfigError,
     ):
         described.predict(TEXTS)
@@ -448,8 +447,16 @@ def test_thresholds_are_saved_and_used_where_they_were_fitted(tmp_path):
         proba = used.predict_proba(held)
         expected = proba >= [found.thresholds[name] for name in used.classes_]
         np.testing.assert_array_equal(used.predict(held), expected)
-    with pytest.raises(ConfigError, match=r"calibration: fitted with sha256:\w+, now"):
-        make(thresholds=path).predict(held)
+    for given, what in (
+        (path, f"The file of thresholds {str(path)!r}"),
+        (found, "The LabelThresholds object"),
+    ):
+        message = (
+            rf"^{re.escape(what)} was fitted on something else\. calibration: fitted "
+            r"with sha256:\w+, now none\. Fit it again\.$"
+        )
+        with pytest.raises(ConfigError, match=message):
+            make(thresholds=given).predict(held)
     path.write_text("[]")
     with raises(
         f"{str(path)!r} is no file of thresholds, or a damaged one: give a file that "

@@ -110,7 +110,8 @@ class YesNoCalibration:
                 )
             fitted_on = self.calibrators[label].fingerprint_
             if fitted_on:  # one that was fitted to bare arrays is taken at its word
-                check_fingerprint(fitted_on, fingerprint, what=f"{what} of {label!r}")
+                each = f"{what} of {label!r}"
+                check_fingerprint(fitted_on, fingerprint, what=each, force=None)
         return self
 
     @property
