@@ -8,7 +8,7 @@ from classify.engines.server.spelling import Spelling
 from classify.errors import AnswerError
 from classify.tracking import TokenList
 
-__all__ = ["Entry", "entries_of", "token_list"]
+__all__ = ["Entry", "Listing", "entries_of", "token_list"]
 
 _BY_ID = "token_id:"
 _HALF = "\N{REPLACEMENT CHARACTER}".encode()
@@ -33,6 +33,24 @@ class Entry(NamedTuple):
     token_id: int | None
     written: bytes | str
     is_key: bool = False
+
+
+class Listing(NamedTuple):
+    """An answer of one token, as far as its list of the likeliest tokens goes.
+
+    Attributes
+    ----------
+    logprobs : object
+        See `entries_of`.
+    n_read : object
+        How many tokens the prompt has there; no integer if the server does not say it.
+    is_end : bool, default=False
+        Whether the model's answer ends there; some servers list nothing then.
+    """
+
+    logprobs: Any
+    n_read: Any
+    is_end: bool = False
 
 
 def entries_of(logprobs: Any) -> list[Entry]:

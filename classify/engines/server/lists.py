@@ -1,8 +1,9 @@
 """Servers that list the likeliest next tokens only: bounds for all others."""
 
+import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +13,7 @@ from classify.engines.answers import Answer, Request
 from classify.engines.decoding import Generation, start_generations
 from classify.engines.server.connection import SHORT, Connection
 from classify.engines.server.endpoint import Endpoint
-from classify.engines.server.listing import Entry, token_list
+from classify.engines.server.listing import Entry, Listing, entries_of, token_list
 from classify.engines.server.reading import together
 from classify.engines.server.retrying import Patience
 from classify.engines.server.selftest import SelfTestCase, run_cases
@@ -27,14 +28,14 @@ from classify.tracking import (
 )
 from classify.wording import parameter
 
-__all__ = ["GREEDY", "ListEndpoint"]
+__all__ = ["ListEndpoint"]
 
 # Texts whose lists are compared before the first text.
 _PROBES = ("The weather today is", "Question: Where is my parcel?\nAnswer:", "1, 2, 3,")
 # Of a sum in float32.
 _SUM_ROUNDING = 0.01
 # What must change no value, if values are those before sampling.
-GREEDY: Mapping[str, float] = MappingProxyType({"temperature": 0.0})
+_GREEDY: Mapping[str, float] = MappingProxyType({"temperature": 0.0})
 _SAMPLED: Mapping[str, float] = MappingProxyType({"temperature": 1.0, "top_p": 0.5})
 _NOTHING = np.empty(0)
 
@@ -92,18 +93,15 @@ class ListEndpoint(Endpoint):
         )
 
     @abstractmethod
-    async def _listed(
-        self,
-        prompt: list[int] | str,
-        n_listed: int,
-        *,
-        sampling: Mapping[str, float] = GREEDY,
-        patience: Patience | None = None,
-    ) -> tuple[list[Entry], int | None]:
-        """Return the likeliest tokens behind a prompt, and how many it has there.
+    def _question(
+        self, prompt: list[int] | str, n_listed: int, sampling: Mapping[str, float]
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the address and the fields of a request for one token."""
 
-        No tokens: the model's answer ends there, and the server lists none then.
-        """
+    @staticmethod
+    @abstractmethod
+    def _listing_of(body: Any) -> Listing:
+        """Return what came back; ValueError as in `Connection.post`."""
 
     async def answer(
         self, request: Request, patience: Patience | None = None
@@ -134,28 +132,26 @@ class ListEndpoint(Endpoint):
     async def self_test(self) -> list[SelfTestCase]:
         """Ask questions whose answers must agree, up to the first that do not."""
         prompts = [self._probe(text) for text in _PROBES]
-        lists: list[Mapping[int, float]] = []
+        lists: list[list[Entry]] = []
 
-        async def likeliest(prompt: Sequence[int], **how: Any) -> Mapping[int, float]:
-            n_listed = how.pop("n_listed", self.n_listed)
-            entries = await self._counted(prompt, n_listed, patience=SHORT, **how)
-            return token_list(entries, self._spelling, rounding=self._rounding).known
+        async def ask(prompt: Sequence[int], **how: Any) -> list[Entry]:
+            how = {"n_listed": self.n_listed, "patience": SHORT, **how}
+            return await self._counted(prompt, **how)
 
         async def listed() -> float:
             for prompt in prompts:
-                lists.append(await likeliest(prompt))
-                _check_sum(lists[-1])
+                lists.append(await ask(prompt))
+                _check_sum(self._known(lists[-1]))
             return math.nan
 
         async def named() -> float:
-            for prompt in prompts:
-                for entry in await self._counted(prompt, self.n_listed, patience=SHORT):
-                    self._check_name(entry)
+            for entry in itertools.chain(*lists):
+                self._check_name(entry)
             return math.nan
 
         async def compare(**how: Any) -> float:
-            found = await together(likeliest(prompt, **how) for prompt in prompts)
-            return _difference(found, lists)
+            found = await together(ask(prompt, **how) for prompt in prompts)
+            return _difference(map(self._known, found), map(self._known, lists))
 
         return await run_cases(
             ("lists of the likeliest tokens", listed),
@@ -177,7 +173,32 @@ class ListEndpoint(Endpoint):
         if self._form(token_ids) is None:
             return TokenList({}, 0.0)
         entries = await self._counted(token_ids, self.n_listed, patience=patience)
+        return self._token_list(entries)
+
+    def _token_list(self, entries: list[Entry]) -> TokenList:
         return token_list(entries, self._spelling, rounding=self._rounding)
+
+    def _known(self, entries: list[Entry]) -> Mapping[int, float]:
+        return self._token_list(entries).known
+
+    async def _listed(
+        self,
+        prompt: list[int] | str,
+        n_listed: int,
+        *,
+        sampling: Mapping[str, float] = _GREEDY,
+        patience: Patience | None = None,
+    ) -> tuple[list[Entry], int | None]:
+        """Return the likeliest tokens behind a prompt, and how many it has there.
+
+        No tokens: the model's answer ends there, and the server lists none then.
+        """
+        url, fields = self._question(prompt, n_listed, sampling)
+        logprobs, n_read, is_end = await self._connection.post(
+            url, fields, understand=self._listing_of, patience=patience
+        )
+        entries = [] if is_end and not logprobs else entries_of(logprobs)
+        return entries, n_read if isinstance(n_read, int) else None
 
     async def _counted(
         self, token_ids: Sequence[int], n_listed: int, **how: Any
@@ -292,7 +313,7 @@ class ListEndpoint(Endpoint):
             if (
                 not order
                 or max(listed.unclear.values(), default=-math.inf)
-                >= (listed.known[order[0]])
+                >= listed.known[order[0]]
             ):
                 raise AnswerError(
                     "The server does not tell which token is the likeliest: its text "
@@ -315,7 +336,7 @@ def _check_sum(listed: Mapping[int, float]) -> None:
 
 
 def _difference(
-    found: Sequence[Mapping[int, float]], expected: Sequence[Mapping[int, float]]
+    found: Iterable[Mapping[int, float]], expected: Iterable[Mapping[int, float]]
 ) -> float:
     """Return by how much the values of tokens in two lists differ at most."""
     differences = [

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from classify.engines.server.connection import Connection
-from classify.engines.server.listing import Entry, entries_of
-from classify.engines.server.lists import GREEDY, ListEndpoint
-from classify.engines.server.retrying import Patience
+from classify.engines.server.listing import Listing
+from classify.engines.server.lists import ListEndpoint
 from classify.engines.server.served import ServedModel
 from classify.engines.server.spelling import Spelling
 from classify.errors import EngineError
@@ -61,38 +60,28 @@ class LlamaCppEndpoint(ListEndpoint):
         made._rounding = n_vocab * 2.0**-24
         return made
 
-    async def _listed(
-        self,
-        prompt: list[int] | str,
-        n_listed: int,
-        *,
-        sampling: Mapping[str, float] = GREEDY,
-        patience: Patience | None = None,
-    ) -> tuple[list[Entry], int | None]:
-        body = await self._connection.post(
-            f"{self._connection.root}/completion",
-            {
-                "prompt": prompt,
-                "n_predict": 1,
-                "n_probs": n_listed,
-                **sampling,
-                "cache_prompt": True,
-                # Where an answer ends, it lists nothing otherwise.
-                "ignore_eos": True,
-                "post_sampling_probs": False,
-                "stream": False,
-            },
-            understand=_completion_of,
-            patience=patience,
+    def _question(
+        self, prompt: list[int] | str, n_listed: int, sampling: Mapping[str, float]
+    ) -> tuple[str, dict[str, Any]]:
+        return f"{self._connection.root}/completion", {
+            "prompt": prompt,
+            "n_predict": 1,
+            "n_probs": n_listed,
+            **sampling,
+            "cache_prompt": True,
+            # Where an answer ends, it lists nothing otherwise.
+            "ignore_eos": True,
+            "post_sampling_probs": False,
+            "stream": False,
+        }
+
+    @staticmethod
+    def _listing_of(body: Any) -> Listing:
+        if not isinstance(body, Mapping) or "content" not in body:
+            raise ValueError(f"something that is no completion: {str(body)[:200]!r}")
+        return Listing(
+            body.get("completion_probabilities"), body.get("tokens_evaluated")
         )
-        n_read = body.get("tokens_evaluated")
-        return entries_of(body.get("completion_probabilities")), n_read
-
-
-def _completion_of(body: Any) -> Mapping[str, Any]:
-    if not isinstance(body, Mapping) or "content" not in body:
-        raise ValueError(f"something that is no completion: {str(body)[:200]!r}")
-    return body
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

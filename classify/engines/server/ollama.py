@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from classify.engines.server.connection import Connection
-from classify.engines.server.listing import Entry, entries_of
-from classify.engines.server.lists import GREEDY, ListEndpoint
-from classify.engines.server.retrying import Patience
+from classify.engines.server.listing import Listing
+from classify.engines.server.lists import ListEndpoint
 from classify.engines.server.served import ServedModel
 from classify.engines.server.spelling import Spelling
 
@@ -57,43 +56,29 @@ class OllamaEndpoint(ListEndpoint):
         made.context_length = min(made.context_length, (length or 1 << 30) - 1)
         return made
 
-    async def _listed(
-        self,
-        prompt: list[int] | str,
-        n_listed: int,
-        *,
-        sampling: Mapping[str, float] = GREEDY,
-        patience: Patience | None = None,
-    ) -> tuple[list[Entry], int | None]:
-        body = await self._connection.post(
-            f"{self._connection.root}/api/generate",
-            {
-                "model": self.model,
-                "prompt": prompt,
-                "raw": True,
-                "stream": False,
-                "logprobs": True,
-                "top_logprobs": n_listed,
-                # Rather refused than cut.
-                "truncate": False,
-                "shift": False,
-                "options": {"num_predict": 1, **sampling},
-            },
-            understand=_generation_of,
-            patience=patience,
-        )
-        n_read = body.get("prompt_eval_count")
-        n_read = n_read if isinstance(n_read, int) else None
+    def _question(
+        self, prompt: list[int] | str, n_listed: int, sampling: Mapping[str, float]
+    ) -> tuple[str, dict[str, Any]]:
+        return f"{self._connection.root}/api/generate", {
+            "model": self.model,
+            "prompt": prompt,
+            "raw": True,
+            "stream": False,
+            "logprobs": True,
+            "top_logprobs": n_listed,
+            # Rather refused than cut.
+            "truncate": False,
+            "shift": False,
+            "options": {"num_predict": 1, **sampling},
+        }
+
+    @staticmethod
+    def _listing_of(body: Any) -> Listing:
+        if not isinstance(body, Mapping) or not body.get("done"):
+            raise ValueError(f"something that is no generation: {str(body)[:200]!r}")
         # Of the token that ends an answer, Ollama shows nothing.
-        if body.get("done_reason") == "stop" and not body.get("logprobs"):
-            return [], n_read
-        return entries_of(body.get("logprobs")), n_read
-
-
-def _generation_of(body: Any) -> Mapping[str, Any]:
-    if not isinstance(body, Mapping) or not body.get("done"):
-        raise ValueError(f"something that is no generation: {str(body)[:200]!r}")
-    return body
+        is_end = body.get("done_reason") == "stop"
+        return Listing(body.get("logprobs"), body.get("prompt_eval_count"), is_end)
 
 
 def _loaded_length(running: Any, name: str) -> int | None:

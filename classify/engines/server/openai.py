@@ -4,14 +4,14 @@ Some take token ids as a prompt and show ids, others know text only; some list t
 tokens, others five. What a server takes is tried out once.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Self
 
 from classify.engines.server.completions import choice_of
 from classify.engines.server.connection import SHORT, Connection, RequestFailedError
-from classify.engines.server.listing import Entry, entries_of
-from classify.engines.server.lists import GREEDY, ListEndpoint
-from classify.engines.server.retrying import Patience
+from classify.engines.server.listing import Listing
+from classify.engines.server.lists import ListEndpoint
 from classify.engines.server.served import ServedModel
 from classify.engines.server.spelling import Spelling
 from classify.errors import AnswerError, EngineError
@@ -55,29 +55,29 @@ class OpenAIEndpoint(ListEndpoint):
             It cannot be asked in any way that is known.
         """
         failure: EngineError | None = None
-        for n_tokens in (n_listed,) if n_listed else _LISTED:
-            for extras in (_EXTRAS, {}):
-                for takes_ids in (True, False):
-                    made = cls(
-                        connection,
-                        served.name,
-                        vocab_size=len(spelling),
-                        context_length=context_length,
-                        n_listed=n_tokens,
-                        spelling=spelling,
-                        takes_ids=takes_ids,
-                    )
-                    made._extras = extras
-                    try:
-                        if await made._is_understood():
-                            await made.find_start()
-                            return made
-                    except RequestFailedError as error:
-                        if error.is_of_all or error.is_away:
-                            raise
-                        failure = failure or error
-                    except AnswerError as error:
-                        failure = failure or EngineError(str(error))
+        for n_tokens, extras, takes_ids in itertools.product(
+            (n_listed,) if n_listed else _LISTED, (_EXTRAS, {}), (True, False)
+        ):
+            made = cls(
+                connection,
+                served.name,
+                vocab_size=len(spelling),
+                context_length=context_length,
+                n_listed=n_tokens,
+                spelling=spelling,
+                takes_ids=takes_ids,
+            )
+            made._extras = extras
+            try:
+                if await made._is_understood():
+                    await made.find_start()
+                    return made
+            except RequestFailedError as error:
+                if error.is_of_all or error.is_away:
+                    raise
+                failure = failure or error
+            except AnswerError as error:
+                failure = failure or EngineError(str(error))
         raise failure or EngineError(
             f"The server at {connection.base} reads other tokens than the tokenizer of "
             "the model named here makes: name the model that the server runs."
@@ -92,34 +92,23 @@ class OpenAIEndpoint(ListEndpoint):
         # Fewer where the server begins a text otherwise, which is looked into then.
         return bool(entries) and (not self._takes_ids or n_read == len(token_ids))
 
-    async def _listed(
-        self,
-        prompt: list[int] | str,
-        n_listed: int,
-        *,
-        sampling: Mapping[str, float] = GREEDY,
-        patience: Patience | None = None,
-    ) -> tuple[list[Entry], int | None]:
-        choice, usage = await self._connection.post(
-            f"{self._connection.base}/completions",
-            {
-                "model": self.model,
-                "prompt": prompt,
-                "max_tokens": 1,
-                "logprobs": n_listed,
-                "stream": False,
-                **sampling,
-                **self._extras,
-            },
-            understand=_choice_and_usage,
-            patience=patience,
-        )
+    def _question(
+        self, prompt: list[int] | str, n_listed: int, sampling: Mapping[str, float]
+    ) -> tuple[str, dict[str, Any]]:
+        return f"{self._connection.base}/completions", {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": 1,
+            "logprobs": n_listed,
+            "stream": False,
+            **sampling,
+            **self._extras,
+        }
+
+    @staticmethod
+    def _listing_of(body: Any) -> Listing:
+        choice, usage = choice_of(body), body.get("usage")
         n_read = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
-        n_read = n_read if isinstance(n_read, int) else None
-        if choice.get("finish_reason") == "stop" and not choice.get("logprobs"):
-            return [], n_read
-        return entries_of(choice.get("logprobs")), n_read
-
-
-def _choice_and_usage(body: Any) -> tuple[Mapping[str, Any], Any]:
-    return choice_of(body), body.get("usage")
+        return Listing(
+            choice.get("logprobs"), n_read, choice.get("finish_reason") == "stop"
+        )
