@@ -6,11 +6,7 @@ documentation shows (docs.ollama.com/api/generate, lmstudio.ai/docs), over a tok
 and a next-token function, and nothing more than the engine asks of them.
 """
 
-import contextlib
 import json
-import math
-import os
-import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -18,7 +14,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from tests.serving import RefusedError, SmallServer
+from tests.serving import RefusedError, ServerProcess, SmallServer
 
 _LLAMA = """
 import sys, time
@@ -37,25 +33,13 @@ sys.stdin.read()
 """
 
 
-class LlamaServer:
-    """llama.cpp's server in a process of its own; ends when its context does."""
+class LlamaServer(ServerProcess):
+    """llama.cpp's server."""
 
     def __init__(self, model, log, *, slots=2):
         if find_spec("xllamacpp") is None:
             pytest.skip("needs xllamacpp: pip install xllamacpp")
         self._model, self._log, self._slots = model, log, slots
-        self._process, self.port = None, 0
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.kill()
 
     def start(self):
         """Start it, on the port from before if there was one."""
@@ -77,13 +61,11 @@ class LlamaServer:
 
     def kill(self):
         """Kill it at once."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process.wait()
-            self._process = None
+        process = self._process
+        super().kill()
+        if process is not None:
+            process.stdin.close()
+            process.stdout.close()
 
 
 class _TextServer(SmallServer):
@@ -143,29 +125,6 @@ class _TextServer(SmallServer):
     def element(self, token, value):
         text = self.text_of(token)
         return {"token": text, "logprob": value, "bytes": list(text.encode())}
-
-    async def _exchange_of(self, path, body):
-        raise NotImplementedError
-
-    async def _completions(self, asked):
-        number = len(self.requests)
-        self.requests.append(asked)
-        trouble = self.trouble(number) if self.trouble else None
-        if isinstance(trouble, int | float):
-            import asyncio
-
-            await asyncio.sleep(trouble)
-        elif isinstance(trouble, str):
-            return trouble, {}, None
-        elif trouble is not None:
-            return trouble
-        try:
-            return 200, {}, self.answer(asked)
-        except RefusedError as refusal:
-            return 400, {}, {"error": self.refused(str(refusal))}
-
-    def refused(self, said):
-        return {"message": said}
 
 
 class OllamaServer(_TextServer):
@@ -246,8 +205,3 @@ class LmStudioServer(_TextServer):
             ],
             "usage": {"prompt_tokens": len(ids), "completion_tokens": 1},
         }
-
-
-def mass_of(listed):
-    """The probability of what is listed."""
-    return math.fsum(math.exp(value) for _, value in listed)

@@ -186,12 +186,19 @@ class SmallServer:
         # Others get a turn, so that requests are under way at the same time.
         await asyncio.sleep(0)
         try:
-            choice = self._choice(asked)
+            return 200, {}, self.answer(asked)
         except RefusedError as refusal:
-            return 400, {}, {"error": {"message": str(refusal)}}
+            return 400, {}, {"error": self.refused(str(refusal))}
+
+    def answer(self, asked):
+        """Return the JSON that answers a request; RefusedError if it is refused."""
+        choice = self._choice(asked)
         if self.spoil:
             self.spoil(asked, choice)
-        return 200, {}, {"choices": [choice]}
+        return {"choices": [choice]}
+
+    def refused(self, said):
+        return {"message": said}
 
     def _choice(self, asked):
         prompt, ids = asked["prompt"], asked.get("logprob_token_ids") or []
@@ -263,8 +270,34 @@ def a_folder_with(path, vocab_size):
     return path
 
 
-class VllmServer:
-    """A real vLLM server on this machine, in processes of its own.
+class ServerProcess:
+    """A real server on this machine, in processes of its own; ends with its context."""
+
+    port = 0
+    _process = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def kill(self):
+        """Kill it at once, with its children."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+class VllmServer(ServerProcess):
+    """A real vLLM server.
 
     Parameters
     ----------
@@ -282,18 +315,6 @@ class VllmServer:
         self._forks, self._model = forks, model
         self._log, self._arguments = log, arguments
         self.port = _free_port()
-        self._process = None
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.kill()
 
     def start(self, *, wait=True):
         """Start it, on the same port as before; return when it answers."""
@@ -323,14 +344,6 @@ class VllmServer:
             time.sleep(0.5)
         self.kill()
         pytest.fail(f"vLLM did not start: {self._log.read_text()[-3000:]}")
-
-    def kill(self):
-        """Kill it at once, with its children."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
 
 
 def _free_port():
