@@ -200,7 +200,9 @@ class TokenList(NamedTuple):
         """Return the log of the probability of all tokens that are not known."""
         if len(self.known) >= vocab_size:
             return -math.inf
-        left_over = 1.0 - math.fsum(map(math.exp, self.known.values()))
+        # What is above 0 is no log-probability, and is refused in the answer.
+        values = (min(value, 1.0) for value in self.known.values())
+        left_over = 1.0 - math.fsum(map(math.exp, values))
         return math.log(max(left_over, 0.0) + self.rounding)
 
 

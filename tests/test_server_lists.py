@@ -10,12 +10,14 @@ import pytest
 
 from classify import ZeroShotClassifier
 from classify.engines import clear_engines, generate, read
+from classify.engines.answers import checked_answer
 from classify.engines.server import ServerEngine
 from classify.engines.server.listing import Entry, entries_of, token_list
+from classify.engines.server.selftest import check_sum
 from classify.engines.server.spelling import Spelling
 from classify.errors import AnswerError, ConfigError, EngineError, InputError
 from classify.jobs import Classification, RowColumns, open_table, run_job
-from classify.tracking import ReadRequest, TokenTree, TrackedRequest
+from classify.tracking import EdgeBounds, ReadRequest, TokenTree, TrackedRequest
 from tests.listing_servers import LlamaServer, LmStudioServer, OllamaServer
 from tests.real_model import gguf_file, transformers_folder
 from tests.serving import SmallServer, a_folder_with
@@ -211,8 +213,8 @@ def test_a_server_that_cuts_the_prompt_is_noticed(tiny, serve):
     prompt = ids_of(tiny, "Where is my parcel? It was shipped. Answer:")
     n_read = len(ids_of(tiny, " Answer:"))
     message = (
-        f"The server read {n_read} tokens of a prompt that has {len(prompt)}: its "
-        "tokenizer is another, or it cut the prompt."
+        f"The server read {n_read} tokens of a prompt of {len(prompt)}: it has a "
+        "different tokenizer, or truncated the prompt."
     )
     with pytest.raises(AnswerError, match=whole(message)):
         bounds_of(engine, prompt, tree_of(tiny, " refund", " billing"))
@@ -278,7 +280,7 @@ def test_values_after_sampling_are_refused(tiny, serve):
     said = refused(tiny, serve, LmStudioServer, sampled_values=True)
     assert re.search(
         r"did not pass the test of its log-probabilities, so it is not used\. "
-        r"lists beside sampled tokens: they are off by [\d.]+ nats\. It must have "
+        r"lists of sampled answers: they are off by [\d.]+ nats\. It must have "
         r"/v1/completions with logprobs",
         said,
     )
@@ -289,7 +291,7 @@ def test_a_server_of_another_model_is_refused(tmp_path, tiny, serve):
     other.fast, other.logprobs = tiny.fast, tiny.logprobs
     other.vocab_size = tiny.vocab_size
     said = refused(other, serve, OllamaServer)
-    assert "run the model that is named here" in said
+    assert "run the model given here" in said
 
 
 @pytest.mark.parametrize("api", SERVERS)
@@ -299,11 +301,11 @@ def test_what_lists_do_not_tell_is_refused(tiny, serve, api):
     for more, what in (
         ({"track_token_ids": [3]}, "track tokens while it generates"),
         ({"allowed": TokenTree([(3,), (4,)])}, "generate along given paths"),
-        ({"temperature": 1.0}, "sample with a seed of ours"),
+        ({"temperature": 1.0}, "sample with a given seed"),
         ({"top_logprobs": 21}, "list 21"),
     ):
         message = (
-            f"The server lists the 20 likeliest tokens only, and cannot {what}: use "
+            f"The server only lists the 20 likeliest tokens, so it cannot {what}: use "
             "strategy='exact'."
         )
         with pytest.raises(InputError, match=whole(message)):
@@ -365,6 +367,16 @@ def test_a_text_of_several_tokens_is_counted_to_none():
     assert listed.floor == -3.0
     keyed = [entries[0]._replace(is_key=True), *entries[1:]]
     assert token_list(keyed, spelling, rounding=0.0).unclear[half] == 0.0
+
+
+def test_numbers_too_large_for_a_probability_are_refused():
+    listed = token_list([Entry(800.0, 3, "x")], None, rounding=1e-6)
+    request = ReadRequest((0,), TokenTree([(3,), (4,)]), (0,))
+    bounds = EdgeBounds.of_lists(request.tree, {0: listed}, 10)
+    with pytest.raises(AnswerError, match=r"^The model's probabilities for this text "):
+        checked_answer(request, bounds)
+    with pytest.raises(EngineError, match=r"add up to 1\.01e\+304: these are not log-"):
+        check_sum(listed.known.values())
 
 
 @pytest.mark.parametrize("what", [None, {}, [], {"content": []}, {"top_logprobs": [3]}])

@@ -489,16 +489,17 @@ def test_a_server_that_does_not_say_how_much_it_takes_is_none_of_vllms(small, fo
         (
             "vllm",
             (
-                "does not say how many tokens 'small' takes (max_model_len in "
-                "/v1/models), as vLLM does: give api='openai' if it is no vLLM server."
+                "does not report the context length of 'small' (max_model_len in "
+                "/v1/models), as vLLM does: give api='openai' if it is not a vLLM "
+                "server."
             ),
         ),
         (
             "llamacpp",
             (
-                "does not say how many tokens its model has and takes (n_vocab in "
+                "does not report the sizes of its vocabulary and context (n_vocab in "
                 "/v1/models, n_ctx in /props), as llama.cpp's does: give api='openai' "
-                "if it is another."
+                "if it is a different server."
             ),
         ),
     ):
@@ -663,8 +664,8 @@ SPOILED = {
     "gives logits": (
         as_logits,
         (
-            r"log-probabilities of a prompt: the likeliest tokens have a probability "
-            r"of \d+(\.\d+)? together: these are no log-probabilities"
+            r"log-probabilities of a prompt: the probabilities of the likeliest tokens "
+            r"add up to \d+(\.\d+)?: these are not log-probabilities"
         ),
     ),
     "scores no prompts": (

@@ -83,5 +83,5 @@ class Endpoint(ABC):
         """Raise InputError for what this server cannot be asked, whatever the model."""
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what is worth knowing beside the server and its model, by name."""
+        """Return further facts about how the server is asked, by name."""
         return {"shows": self.shows}

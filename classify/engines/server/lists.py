@@ -16,7 +16,7 @@ from classify.engines.server.endpoint import Endpoint
 from classify.engines.server.listing import Entry, Listing, entries_of, token_list
 from classify.engines.server.reading import together
 from classify.engines.server.retrying import Patience
-from classify.engines.server.selftest import SelfTestCase, run_cases
+from classify.engines.server.selftest import SelfTestCase, check_sum, run_cases
 from classify.engines.server.spelling import Spelling
 from classify.errors import AnswerError, EngineError, InputError
 from classify.tracking import (
@@ -32,8 +32,6 @@ __all__ = ["ListEndpoint"]
 
 # Texts whose lists are compared before the first text.
 _PROBES = ("The weather today is", "Question: Where is my parcel?\nAnswer:", "1, 2, 3,")
-# Of a sum in float32.
-_SUM_ROUNDING = 0.01
 # What must change no value, if values are those before sampling.
 _GREEDY: Mapping[str, float] = MappingProxyType({"temperature": 0.0})
 _SAMPLED: Mapping[str, float] = MappingProxyType({"temperature": 1.0, "top_p": 0.5})
@@ -120,13 +118,13 @@ class ListEndpoint(Endpoint):
         for is_asked, what in (
             (bool(request.track_token_ids), "track tokens while it generates"),
             (request.allowed is not None, "generate along given paths"),
-            (request.temperature > 0.0, "sample with a seed of ours"),
+            (request.temperature > 0.0, "sample with a given seed"),
             (request.top_logprobs > self.n_listed, f"list {request.top_logprobs}"),
         ):
             if is_asked:
                 raise InputError(
-                    f"The server lists the {self.n_listed} likeliest tokens only, and "
-                    f"cannot {what}: use {parameter('strategy', 'exact')}."
+                    f"The server only lists the {self.n_listed} likeliest tokens, so "
+                    f"it cannot {what}: use {parameter('strategy', 'exact')}."
                 )
 
     async def self_test(self) -> list[SelfTestCase]:
@@ -141,7 +139,7 @@ class ListEndpoint(Endpoint):
         async def listed() -> float:
             for prompt in prompts:
                 lists.append(await ask(prompt))
-                _check_sum(self._known(lists[-1]))
+                check_sum(self._known(lists[-1]).values())
             return math.nan
 
         async def named() -> float:
@@ -157,7 +155,7 @@ class ListEndpoint(Endpoint):
             ("lists of the likeliest tokens", listed),
             ("tokens by their names", named),
             ("lists of one token", lambda: compare(n_listed=1)),
-            ("lists beside sampled tokens", lambda: compare(sampling=_SAMPLED)),
+            ("lists of sampled answers", lambda: compare(sampling=_SAMPLED)),
             ("lists again, at the same time", compare),
         )
 
@@ -207,13 +205,13 @@ class ListEndpoint(Endpoint):
         entries, n_read = await self._listed(self._sent(token_ids), n_listed, **how)
         if n_read is None and not self._takes_ids:
             raise EngineError(
-                "the server does not say how many tokens it read, so its tokenizer "
+                "the server does not report how many tokens it read, so its tokenizer "
                 "cannot be checked"
             )
         if n_read is not None and n_read != len(token_ids):
             raise AnswerError(
-                f"The server read {n_read} tokens of a prompt that has "
-                f"{len(token_ids)}: its tokenizer is another, or it cut the prompt."
+                f"The server read {n_read} tokens of a prompt of {len(token_ids)}: it "
+                "has a different tokenizer, or truncated the prompt."
             )
         return entries
 
@@ -235,7 +233,7 @@ class ListEndpoint(Endpoint):
         elif n_read is not None and n_read != n_meant:
             raise EngineError(
                 f"The server at {self._connection.base} reads {n_read} tokens where "
-                f"the tokenizer of the model named here makes {n_meant}: name the "
+                f"the tokenizer of the model given here produces {n_meant}: give the "
                 "model that the server runs."
             )
 
@@ -260,13 +258,13 @@ class ListEndpoint(Endpoint):
         if form is None:
             raise AnswerError(
                 "The server takes text, and no text has exactly the tokens of this "
-                "prompt: it contains the spelling of a control token or half a "
-                "character, or lacks the BOS token that the server adds."
+                "prompt: it spells out a control token, contains part of a character, "
+                "or lacks the BOS token that the server adds."
             )
         return form
 
     def _check_name(self, entry: Entry) -> None:
-        """Raise EngineError if a token is called otherwise in the model named here."""
+        """Raise EngineError if a token has another name in the model given here."""
         if self._spelling is None:
             return
         written = entry.written
@@ -278,15 +276,15 @@ class ListEndpoint(Endpoint):
             )
             if not self._spelling.shown_as(shown):
                 raise EngineError(
-                    f"the server lists the token {shown!r}, which the model named "
-                    "here does not have: name the model that the server runs"
+                    f"the server lists the token {shown!r}, which the model given "
+                    "here does not have: give the model that the server runs"
                 )
             return
         ours = self._spelling.bytes_of(entry.token_id)
         if isinstance(written, bytes) and ours != written:
             raise EngineError(
-                f"the token {entry.token_id} is {written!r} to the server and {ours!r} "
-                "to the model named here: name the model that the server runs"
+                f"token {entry.token_id} is {written!r} on the server, but {ours!r} in "
+                "the model given here: give the model that the server runs"
             )
 
     async def _read(
@@ -316,23 +314,15 @@ class ListEndpoint(Endpoint):
                 >= listed.known[order[0]]
             ):
                 raise AnswerError(
-                    "The server does not tell which token is the likeliest: its text "
-                    "is that of several tokens, or it shows none where an answer ends."
+                    "The server does not show which token is the likeliest: several "
+                    "tokens have the text that it lists first, or the answer ends here "
+                    "and it lists none."
                 )
             top = {
                 token: listed.known[token] for token in order[: request.top_logprobs]
             }
             generation.append(order[0], _NOTHING, top)
         return generation.finished()
-
-
-def _check_sum(listed: Mapping[int, float]) -> None:
-    total = math.fsum(map(math.exp, listed.values()))
-    if total > 1.0 + _SUM_ROUNDING:
-        raise EngineError(
-            f"the likeliest tokens have a probability of {total:.3g} together: these "
-            "are no log-probabilities"
-        )
 
 
 def _difference(
@@ -345,5 +335,5 @@ def _difference(
         for token in first.keys() & second.keys()
     ]
     if not differences:
-        raise EngineError("the same questions are answered with other tokens")
+        raise EngineError("the same prompts give entirely different tokens")
     return max(differences)

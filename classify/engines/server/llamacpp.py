@@ -21,7 +21,7 @@ class LlamaCppEndpoint(ListEndpoint):
     """The ``/completion`` of llama.cpp's server, with ``n_probs``."""
 
     api = "llamacpp"
-    needs = "It must be llama.cpp's server, and run the model that is named here."
+    needs = "It must be llama.cpp's server, and run the model given here."
 
     @classmethod
     async def connect(
@@ -39,9 +39,10 @@ class LlamaCppEndpoint(ListEndpoint):
         n_ctx = settings.get("n_ctx")
         if not isinstance(n_vocab, int) or not isinstance(n_ctx, int):
             raise EngineError(
-                f"The server at {connection.base} does not say how many tokens its "
-                "model has and takes (n_vocab in /v1/models, n_ctx in /props), as "
-                f"llama.cpp's does: give {parameter('api', 'openai')} if it is another."
+                f"The server at {connection.base} does not report the sizes of its "
+                "vocabulary and context (n_vocab in /v1/models, n_ctx in /props), as "
+                f"llama.cpp's does: give {parameter('api', 'openai')} if it is a "
+                "different server."
             )
         made = cls(
             connection,

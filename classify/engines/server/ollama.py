@@ -22,8 +22,8 @@ class OllamaEndpoint(ListEndpoint):
     # It answers one request at a time, unless OLLAMA_NUM_PARALLEL says more.
     concurrency = 4
     needs = (
-        "It must be an Ollama that knows logprobs, and run the "
-        "model that is named here."
+        "It must be a version of Ollama that returns logprobs, and run the model "
+        "given here."
     )
 
     @classmethod

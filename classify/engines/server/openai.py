@@ -32,7 +32,7 @@ class OpenAIEndpoint(ListEndpoint):
     concurrency = 16
     needs = (
         "It must have /v1/completions with logprobs, which show probabilities before "
-        "sampling, and run the model that is named here."
+        "sampling, and run the model given here."
     )
 
     _extras: Mapping[str, Any] = _EXTRAS
@@ -80,7 +80,7 @@ class OpenAIEndpoint(ListEndpoint):
                 failure = failure or EngineError(str(error))
         raise failure or EngineError(
             f"The server at {connection.base} reads other tokens than the tokenizer of "
-            "the model named here makes: name the model that the server runs."
+            "the model given here produces: give the model that the server runs."
         )
 
     async def _is_understood(self) -> bool:

@@ -12,7 +12,7 @@ in a mixed batch is found out, without harm, alone.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,10 @@ from classify.engines.server.completions import (
 from classify.engines.server.reading import together, values_at
 from classify.errors import EngineError
 
-__all__ = ["SelfTestCase", "run_cases", "self_test"]
+__all__ = ["SelfTestCase", "check_sum", "run_cases", "self_test"]
 
+# Of a sum in float32.
+_SUM_ROUNDING = 0.01
 # Tokens generated in a row: enough for a drafter to draft, and to be found wrong.
 _N_STEPS = 8
 # … and by a neighbour, so that others come and go beside it.
@@ -192,13 +194,18 @@ async def _question(ask: Ask, prompt: tuple[int, ...], only: int | None) -> _Que
             f"the server scored {len(values)} tokens of a prompt of {len(whole)}"
         )
     for step in values:
-        total = sum(math.exp(value) for value in step.values())
-        if total > 1.01:
-            raise EngineError(
-                f"the likeliest tokens have a probability of {total:.3g} together: "
-                "these are no log-probabilities"
-            )
+        check_sum(step.values())
     return _Question(prompt, only, token_ids, values[len(prompt) :])
+
+
+def check_sum(logprobs: Iterable[float]) -> None:
+    """Raise EngineError if probabilities add up to more than 1, beyond rounding."""
+    total = math.fsum(math.exp(min(value, 700.0)) for value in logprobs)
+    if total > 1.0 + _SUM_ROUNDING:
+        raise EngineError(
+            f"the probabilities of the likeliest tokens add up to {total:.3g}: these "
+            "are not log-probabilities"
+        )
 
 
 async def _vocabulary(ask: Ask, vocab_size: int) -> float:

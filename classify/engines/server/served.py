@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from classify.engines.sources import check_source
-from classify.errors import ConfigError, EngineError, ModelLoadError
+from classify.errors import ConfigError, EngineError, ModelLoadError, first_line
 from classify.wording import parameter
 
 __all__ = ["ServedModel", "choose_model", "model_file", "positions", "vocabulary_size"]
@@ -131,10 +131,9 @@ def model_file(model: str, name: str, revision: str | None = None) -> Path:
             model, name, revision=revision, local_files_only=only_here
         )
     except (OSError, HfHubHTTPError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(
             f"There is no folder {model!r}, and no such model could be fetched: "
-            f"{first.rstrip('.')}. Give the folder or hub id of the model that the "
+            f"{first_line(error)}. Give the folder or hub id of the model that the "
             "server runs."
         ) from error
     return Path(found)

@@ -49,9 +49,9 @@ class Spelling:
             write = _from_pieces
         else:
             raise ModelLoadError(
-                f"The tokenizer of {name!r} does not say how its tokens are written "
-                "(its decoder is neither ByteLevel nor that of SentencePiece), which a "
-                "server that takes text needs: use a server that takes token ids."
+                f"The tokenizer of {name!r} does not say how its tokens are written: "
+                "its decoder is neither ByteLevel nor SentencePiece's. A server that "
+                "takes text needs this: use a server that takes token ids."
             )
         added = fast.get_added_tokens_decoder()
         self._written: dict[int, bytes] = {
@@ -87,8 +87,8 @@ class Spelling:
         # The library raises exceptions of no kind of its own.
         except Exception as error:
             raise ModelLoadError(
-                f"The server engine reads {path} for how the model's tokens are "
-                f"written, and cannot: {first_line(error)}."
+                f"The server engine cannot read {path}, which says how the model's "
+                f"tokens are written: {first_line(error)}."
             ) from error
         return cls(fast, Path(model).name)
 

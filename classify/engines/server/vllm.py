@@ -37,9 +37,9 @@ class VllmEndpoint(Endpoint):
         """Return the endpoint of a model that a vLLM server lists."""
         if served.max_model_len is None:
             raise EngineError(
-                f"The server at {connection.base} does not say how many tokens "
-                f"{served.name!r} takes (max_model_len in /v1/models), as vLLM does: "
-                f"give {parameter('api', 'openai')} if it is no vLLM server."
+                f"The server at {connection.base} does not report the context length "
+                f"of {served.name!r} (max_model_len in /v1/models), as vLLM does: give "
+                f"{parameter('api', 'openai')} if it is not a vLLM server."
             )
         # vLLM always generates a token more than a read needs.
         length = served.max_model_len - 1
