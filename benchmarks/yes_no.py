@@ -2,8 +2,8 @@
 
     python benchmarks/yes_no.py --model FOLDER
 
-Every text has 200 tokens, and begins in its own way. Times are of this process, the
-best of several rounds, in which the ways take turns.
+Every text has 200 tokens and a beginning of its own. Times are of this process: the
+best of several rounds, with the ways interleaved.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
     question = multi.scorer().scorers()[0]
 
     def texts_of(turn: int) -> list[str]:
-        """Return texts that no turn had before: what was read of those may be kept."""
+        """Return texts that no earlier turn had, since the engine may cache those."""
         texts = []
         for at in range(options.texts):
             whole = f"Order {turn * options.texts + at}. " + SENTENCE * options.tokens

@@ -113,9 +113,9 @@ def fit_yes_no(
         )
     if true is None and not isinstance(given, LabelCalibrator):
         raise ConfigError(
-            "Without Y it is not known how many texts a label applies to: give Y to "
-            "fit, or a calibrator that needs no labels, with that share, such as "
-            "LabelCalibrator('prior_matching', prior={'yes': 0.1, 'no': 0.9})."
+            "Without Y, the share of texts that a label applies to is unknown: pass Y "
+            "to fit, or use a calibrator that needs no labels, with that share as its "
+            "prior, such as LabelCalibrator('prior_matching', prior={'yes': 0.1, 'no': 0.9})."
         )
     return YesNoCalibration.fit(
         given,

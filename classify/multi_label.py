@@ -52,7 +52,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class ZeroShotMultiLabelClassifier(TextClassifier):
-    """Tells which of the labels apply to a text: any number of them, or none.
+    """Decides which labels apply to a text: any number of them, or none.
 
     For each label the model is asked whether it applies, and the probability of the
     words for yes is compared with that of the words for no. All questions about a text

@@ -84,9 +84,9 @@ class YesNo:
         for word in self.yes_words:
             if normal_form(word) in denied:
                 raise ConfigError(
-                    f"{parameter('yes_words')} and {parameter('no_words')} both have "
-                    f"{word!r}, so that an answer could not be told apart: remove it "
-                    "from one of them."
+                    f"{parameter('yes_words')} and {parameter('no_words')} both "
+                    f"contain {word!r}, so the two answers could not be told apart: "
+                    "remove it from one of them."
                 )
 
     @property
@@ -100,24 +100,32 @@ class YesNo:
         )
 
     def template(self, given: PromptTemplate | str | None) -> PromptTemplate:
-        """Return the recipe of the question, checked.
+        """Return the recipe of the question, checked, as are those of its ensemble.
 
         Raises
         ------
         PromptError
             The template has no place for the label.
         """
-        own = given if isinstance(given, PromptTemplate) else PromptTemplate(given)
-        own = replace(own, asks="whether")
+        own = PromptTemplate.of(given)
+        if own.is_auto:
+            raise PromptError(
+                f"{parameter('prompt', 'auto')} chooses among prompts that list all "
+                "labels, and cannot be used for yes/no questions: give a template with "
+                "{text} and {label}, or None for the default."
+            )
+        members = tuple(self.template(each) for each in own.ensemble)
+        own = replace(own, asks="whether", ensemble=members)
         if _LABEL not in own.fields:
             raise PromptError(
-                f"The template {own.template!r} asks the same for every label: put "
-                "{label} where the label belongs, behind the text."
+                f"The template {own.template!r} asks the same question for every "
+                "label: put {label} where the label belongs, after the text."
             )
         if set(own.fields) == {_LABEL}:
             raise PromptError(
-                f"The template {own.template!r} is the same for every text: put "
-                "{text}, or the name of a column in braces, where the text belongs."
+                f"The template {own.template!r} asks the same question for every "
+                "text: put {text}, or the name of a column in braces, where the text "
+                "belongs."
             )
         return own
 
@@ -171,7 +179,7 @@ class YesNoScorer:
     @property
     def fields(self) -> tuple[str, ...]:
         """The columns that the prompt needs of a row."""
-        return self.scorers()[0].fields
+        return tuple(name for name in self.pairs.fields if name != _LABEL)
 
     def scorers(self) -> tuple[RowScorer, ...]:
         """Return what asks rows about one label, for each in sorted order."""

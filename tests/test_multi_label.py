@@ -182,6 +182,25 @@ def test_several_orders_and_codes_are_averaged():
     np.testing.assert_allclose(both.predict_proba(TEXTS), expected)
 
 
+def test_each_prompt_of_an_ensemble_asks_about_the_label():
+    other = "{label} in {text}, {labels}?"
+    first, second, both = (
+        make(prompt=PromptTemplate(template, chat=False, **members))
+        for template, members in [
+            (PLAIN, {}),
+            (other, {}),
+            (PLAIN, {"ensemble": [PromptTemplate(other, chat=False)]}),
+        ]
+    )
+    mean = (first.predict_proba(TEXTS) + second.predict_proba(TEXTS)) / 2
+    np.testing.assert_allclose(both.predict_proba(TEXTS), mean)
+    ours = make(prompt=PromptTemplate(PLAIN, ensemble=[PromptTemplate()]))
+    ours.predict(TEXTS[:1])
+    sent = [byte_level().decode(each.prompt_token_ids) for each in ours.engine.requests]
+    asked = [prompt for prompt in sent if "Does the label below apply" in prompt]
+    assert len(asked) == len(NAMES)
+
+
 def test_the_label_may_stand_in_the_answer():
     body = PromptTemplate("{text}\nApplies?", chat=False, answer_prefix="\n{label}:")
     whole = PromptTemplate("{text}\nApplies?\n{label}:", chat=False)
@@ -318,7 +337,7 @@ def test_a_calibration_is_saved_and_used_from_its_file(tmp_path):
     fewer = make(["billing", "shipping"], calibrator=path)
     np.testing.assert_allclose(fewer.predict_proba(TEXTS), expected[:, [0, 2]])
     with raises(
-        f"The calibration {str(path)!r} has none for the label 'praise': fit it with "
+        f"The calibration {str(path)!r} does not cover the label 'praise': fit it with "
         "all labels.",
         ConfigError,
     ):
@@ -332,8 +351,8 @@ def test_a_calibration_is_saved_and_used_from_its_file(tmp_path):
         described.predict(TEXTS)
     path.write_text('{"format": "else"}')
     with raises(
-        f"{str(path)!r} is no calibration of yes and no: its format must be 'classify "
-        "yes/no calibration 1', and is 'else'. Give a file that "
+        f"{str(path)!r} is not a calibration of yes/no questions: its format must be "
+        "'classify yes/no calibration 1'. Got 'else' instead. Give a file that "
         "ZeroShotMultiLabelClassifier.calibrator_.save wrote.",
         DataError,
     ):
@@ -349,8 +368,9 @@ def test_a_calibrator_that_is_not_fitted_is_refused():
     ):
         clf.predict(TEXTS)
     with raises(
-        "Without Y it is not known how many texts a label applies to: give Y to fit, "
-        "or a calibrator that needs no labels, with that share, such as "
+        "Without Y, the share of texts that a label applies to is unknown: pass Y to "
+        "fit, or use a calibrator that needs no labels, with that share as its prior, "
+        "such as "
         "LabelCalibrator('prior_matching', prior={'yes': 0.1, 'no': 0.9}).",
         ConfigError,
     ):
@@ -420,16 +440,16 @@ def test_what_no_threshold_can_keep_is_said(caplog):
         (
             "No threshold keeps the precision of label 'a' at 0.9 or more, at "
             "confidence level 0.95, with 9 labelled texts, 4 of which have it: it "
-            "will never be given. That takes about 64 or more such texts."
+            "will never be assigned. That takes about 64 or more such texts."
         ),
         (
             "No threshold keeps the recall of label 'a' at 0.9 or more, at confidence "
-            "level 0.95, with 4 labelled texts that have it: every text will be given "
-            "it. That takes 29 or more."
+            "level 0.95, with 4 labelled texts that have it: it will be assigned to "
+            "every text. That takes 29 or more."
         ),
         (
-            "Label 'a' applies to none of the 9 labelled texts, so that it will never "
-            "be given: label texts that it applies to."
+            "Label 'a' applies to none of the 9 labelled texts, so it will never be "
+            "assigned: add texts that it applies to."
         ),
     ]
 
@@ -459,7 +479,7 @@ def test_thresholds_are_saved_and_used_where_they_were_fitted(tmp_path):
             make(thresholds=given).predict(held)
     path.write_text("[]")
     with raises(
-        f"{str(path)!r} is no file of thresholds, or a damaged one: give a file that "
+        f"{str(path)!r} is damaged, or is not a file of thresholds: give a file that "
         "LabelThresholds.save wrote.",
         DataError,
     ):
@@ -619,24 +639,41 @@ def test_a_row_where_neither_answer_has_any_probability_is_set_aside():
             {"yes_words": ["si", "no"]},
             ConfigError,
             (
-                "yes_words and no_words both have 'no', so that an answer could not be "
-                "told apart: remove it from one of them."
+                "yes_words and no_words both contain 'no', so the two answers could "
+                "not be told apart: remove it from one of them."
             ),
         ),
         (
             {"prompt": "{text}: yes or no?"},
             PromptError,
             (
-                "The template '{text}: yes or no?' asks the same for every label: put "
-                "{label} where the label belongs, behind the text."
+                "The template '{text}: yes or no?' asks the same question for every "
+                "label: put {label} where the label belongs, after the text."
+            ),
+        ),
+        (
+            {"prompt": PromptTemplate(PLAIN, ensemble=[PromptTemplate("{text}?")])},
+            PromptError,
+            (
+                "The template '{text}?' asks the same question for every label: put "
+                "{label} where the label belongs, after the text."
+            ),
+        ),
+        (
+            {"prompt": "auto"},
+            PromptError,
+            (
+                "prompt='auto' chooses among prompts that list all labels, and cannot "
+                "be used for yes/no questions: give a template with {text} and "
+                "{label}, or None for the default."
             ),
         ),
         (
             {"prompt": "{label}?"},
             PromptError,
             (
-                "The template '{label}?' is the same for every text: put {text}, or "
-                "the name of a column in braces, where the text belongs."
+                "The template '{label}?' asks the same question for every text: put "
+                "{text}, or the name of a column in braces, where the text belongs."
             ),
         ),
         (

@@ -106,7 +106,8 @@ class YesNoCalibration:
         for label, fingerprint in fingerprints.items():
             if label not in self.calibrators:
                 raise ConfigError(
-                    f"{what} has none for the label {label!r}: fit it with all labels."
+                    f"{what} does not cover the label {label!r}: fit it with all "
+                    "labels."
                 )
             fitted_on = self.calibrators[label].fingerprint_
             if fitted_on:  # one that was fitted to bare arrays is taken at its word
@@ -150,8 +151,9 @@ class YesNoCalibration:
         saved = content.get("calibrations") if found == _FORMAT else None
         if not isinstance(saved, dict):
             raise DataError(
-                f"{shown!r} is no calibration of yes and no: its format must be "
-                f"{_FORMAT!r}, and is {found!r}. Give a file that {_WRITER} wrote."
+                f"{shown!r} is not a calibration of yes/no questions: its format must "
+                f"be {_FORMAT!r}. Got {found!r} instead. Give a file that {_WRITER} "
+                "wrote."
             )
         return cls(
             {

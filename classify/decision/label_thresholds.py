@@ -97,7 +97,7 @@ class LabelThresholds:
             return cls.from_dict(content)
         except (ConfigError, AttributeError, TypeError, ValueError):
             raise DataError(
-                f"{os.fspath(path)!r} is no file of thresholds, or a damaged one: give "
+                f"{os.fspath(path)!r} is damaged, or is not a file of thresholds: give "
                 f"a file that {_WRITER} wrote."
             ) from None
 
@@ -238,8 +238,8 @@ def _checked(
 def _greatest_f1(label: str, proba: FloatArray, true: Flags) -> _Found:
     if not true.any():
         logger.warning(
-            "Label %r applies to none of the %d labelled texts, so that it will never "
-            "be given: label texts that it applies to.",
+            "Label %r applies to none of the %d labelled texts, so it will never be "
+            "assigned: add texts that it applies to.",
             label,
             len(true),
         )
@@ -266,7 +266,7 @@ def _with_risk(
     logger.warning(
         "No threshold keeps the precision of label %r at %g or more, at confidence "
         "level %g, with %d labelled texts, %d of which have it: it will never be "
-        "given. %s.",
+        "assigned. %s.",
         label,
         1.0 - risk,
         confidence_level,
@@ -306,8 +306,8 @@ def _with_recall(
         return _Found(float(having[missed]), float(bound))
     logger.warning(
         "No threshold keeps the recall of label %r at %g or more, at confidence level "
-        "%g, with %d labelled texts that have it: every text will be given it. That "
-        "takes %d or more.",
+        "%g, with %d labelled texts that have it: it will be assigned to every text. "
+        "That takes %d or more.",
         label,
         level,
         confidence_level,
