@@ -1,12 +1,13 @@
 """Labels in a tree: which stands below which, and what is asked at each node."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from classify.errors import LabelError
 from classify.label import Label
+from classify.label_names import normal_form
 from classify.labels import LabelSet
 
 __all__ = ["SEPARATOR", "LabelTree", "LevelLabels"]
@@ -102,7 +103,14 @@ class LabelTree:
 
     def children(self, node: int) -> tuple[int, ...]:
         """Return the nodes right below one; -1 is what is above the top."""
-        return tuple(at for at, above in enumerate(self.parents) if above == node)
+        return tuple(self._below[node])
+
+    @cached_property
+    def _below(self) -> dict[int, list[int]]:
+        below: dict[int, list[int]] = {at: [] for at in range(-1, len(self.labels))}
+        for at, above in enumerate(self.parents):
+            below[above].append(at)
+        return below
 
     @property
     def paths(self) -> LabelSet:
@@ -115,16 +123,15 @@ class LabelTree:
             found.append(replace(label, words=words))
         return LabelSet(found)
 
-    @property
+    @cached_property
     def questions(self) -> dict[int, LabelSet]:
         """The labels to choose from below each node that has several; -1: at the top.
 
         Parents come before their children.
         """
-        below = {at: self.children(at) for at in (-1, *range(len(self.labels)))}
         return {
             at: LabelSet(self.labels[child] for child in children)
-            for at, children in below.items()
+            for at, children in self._below.items()
             if len(children) > 1
         }
 
@@ -158,20 +165,20 @@ class LevelLabels(LabelSet):
 
 def _by_path(labels: LabelSet) -> list[tuple[Label, str | None]]:
     """Return labels with their parents, by slashes in their names."""
-    declared = {label.name: label for label in labels}
     found: dict[str, tuple[Label, str | None]] = {}
-    for name in declared:
+    for name in labels.names:
         parts = name.split(SEPARATOR)
         if any(not part.strip() or part != part.strip() for part in parts):
             raise LabelError(
                 f"Label {name!r} cannot be read as a path in a tree: between slashes "
                 "there must be names, without white space around them."
             )
-        for depth in range(len(parts)):
-            path = SEPARATOR.join(parts[: depth + 1])
-            label = declared.get(path, Label(path))
-            if label.words == (path,):
-                label = replace(label, words=(parts[depth],))
-            above: Sequence[str] = parts[:depth]
-            found.setdefault(path, (label, SEPARATOR.join(above) or None))
+        above: str | None = None
+        for depth in range(1, len(parts) + 1):
+            path = SEPARATOR.join(parts[:depth])
+            label = labels[path] if path in labels else Label(path)
+            if label.words == (label.name,):
+                label = replace(label, words=(label.name.split(SEPARATOR)[-1],))
+            node, _ = found.setdefault(normal_form(path), (label, above))
+            above = node.name
     return list(found.values())

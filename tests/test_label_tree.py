@@ -53,6 +53,17 @@ def test_parents_make_the_same_tree_in_any_order():
     assert [label.parent for label in tree.paths] == [None] * 3
 
 
+def test_paths_in_two_normal_forms_have_one_parent():
+    one, other = "cafe\u0301", "caf\u00e9"
+    tree = LabelTree.of(LabelSet.parse([f"{one}/x", f"{other}/y", "b"]))
+    assert tree.names == (one, f"{one}/x", f"{other}/y", "b")
+    assert tree.parents == (-1, 0, 0, -1)
+    declared = LabelTree.of(LabelSet.parse([f"{one}/x", other, f"{one}/y"]))
+    assert declared.names == (other, f"{one}/x", f"{one}/y")
+    assert [label.words for label in declared.labels] == [(other,), ("x",), ("y",)]
+    assert declared.paths.names == (f"{one}/x", f"{one}/y")
+
+
 def test_a_slash_is_a_character_where_labels_have_parents():
     labels = [Label("I/O"), Label("disk", parent="I/O"), Label("net", parent="I/O")]
     assert LabelTree.of(LabelSet(labels)).names == ("I/O", "disk", "net")
