@@ -108,6 +108,18 @@ def test_far_from_what_was_seen_the_temperature_stays_positive():
     np.testing.assert_allclose(row, np.log(0.01))
 
 
+def test_columns_without_names_are_those_of_the_fit():
+    values, codes = scores_of([3] * 40)
+    own = fitted(values, codes)
+    assert own.predict(values).tolist() == values.argmax(axis=1).tolist()
+    message = (
+        "label_logprobs has 2 columns, but there are 3 classes: 0, 1, 2. Pass one "
+        "column for each, in this order."
+    )
+    with pytest.raises(InputError, match=rf"^{re.escape(message)}$"):
+        own.predict(np.log([[0.5, 0.5]]))
+
+
 def posteriors(log_proba, classes):
     mass = np.ones(len(log_proba))
     return LabelPosteriors(np.asarray(log_proba), np.array(classes), mass)

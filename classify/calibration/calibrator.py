@@ -210,11 +210,12 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
 
     def predict(self, label_logprobs: Any) -> npt.NDArray[Any]:
         """Return the likeliest label of each text, shape (n_texts,)."""
-        best = self.transform(label_logprobs).argmax(axis=1)
+        check_is_fitted(self)
         classes = self.classes_
-        if isinstance(label_logprobs, LabelLogprobs):
+        if self.method_ == BY_COUNT and isinstance(label_logprobs, LabelLogprobs):
             classes = label_logprobs.classes
-        return np.asarray(classes[best])
+        values = as_logprobs(label_logprobs, what="label_logprobs", classes=classes)
+        return np.asarray(classes[self.transform(values).argmax(axis=1)])
 
     @property
     def required_tolerance_(self) -> float:
