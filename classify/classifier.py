@@ -98,7 +98,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
     kind : {"choice", "ordinal", "tree"}, default="choice"
         "ordinal": labels have numbers; "tree": parents, or names such as ``pet/dog``.
     min_node_probability : float, default=0.8
-        For "tree": what makes a node sure enough for the column ``node``.
+        For "tree": the least probability of what the column ``node`` names.
     tree_scoring : {"paths", "levels"}, default="paths"
         For "tree": one prompt for whole paths, or one for each node with a choice.
     escape : str, default=None
@@ -363,7 +363,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         return RowScorer(self._prompted_model(), self._known_labels(), Scoring.of(self))
 
     def question_kind(self) -> Kind | None:
-        """Return what is said of a text beyond its label; None if that is nothing."""
+        """Return the kind that gives further results; None for "choice"."""
         labels = self._known_labels() if self.labels is None else self.labels
         return kind_of(LabelUse.of(self), labels)
 

@@ -28,6 +28,7 @@ __all__ = [
     "Fingerprint",
     "check_fingerprint",
     "differing_keys",
+    "digest_of",
     "fingerprint_of",
     "is_folder",
 ]
@@ -104,7 +105,7 @@ def fingerprint_of(
         "tokenizer": _tokenizer(tokenizer),
         **_prompt(template, tokenizer, labels, reasons=reasoning is not None),
         "labels": _named(list(labels.names)),
-        "label_words": _digest([words, asdict(verbalizer)]),
+        "label_words": digest_of([words, asdict(verbalizer)]),
         **_levels(labels),
         "strategy": strategy,
         "tolerance": repr(float(tolerance)),
@@ -248,7 +249,7 @@ def _tokenizer(tokenizer: Tokenizer) -> str:
         rules = {key: state[key] for key in state if key not in _TRANSIENT}
     controls = {str(key): text for key, text in tokenizer.control_tokens.items()}
     chat = str(getattr(backend, "chat_template", None))
-    return _digest([rules, controls, list(tokenizer.bos_ids), chat])
+    return digest_of([rules, controls, list(tokenizer.bos_ids), chat])
 
 
 def _prompt(
@@ -296,7 +297,7 @@ def _prompt(
         label.name: label.description for label in labels if label.description
     }
     return {
-        "prompt": _digest(digested),
+        "prompt": digest_of(digested),
         f"{_PART}template": recipe.template or "",
         f"{_PART}system": recipe.system or "",
         f"{_PART}options": recipe.options,
@@ -359,17 +360,18 @@ def _levels(labels: LabelSet) -> dict[str, str]:
     if not isinstance(labels, LevelLabels):
         return {}
     nodes = [[each.name, each.description, each.words] for each in labels.tree.labels]
-    return {"levels": _digest([nodes, labels.tree.parents])}
+    return {"levels": digest_of([nodes, labels.tree.parents])}
 
 
 def _named(names: list[str]) -> str:
     shown = ", ".join(names)
     if len(shown) <= 80:
         return shown
-    return f"{len(names)} labels, {_digest(names)}"
+    return f"{len(names)} labels, {digest_of(names)}"
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """Return a digest of what JSON can hold, as fingerprints show it."""
     text = _json(value).encode("utf-8", "surrogatepass")
     return _shown(hashlib.sha256(text).hexdigest())
 

@@ -170,13 +170,13 @@ def _by_path(labels: LabelSet) -> list[tuple[Label, str | None]]:
         parts = name.split(SEPARATOR)
         if any(not part.strip() or part != part.strip() for part in parts):
             raise LabelError(
-                f"Label {name!r} cannot be read as a path in a tree: between slashes "
-                "there must be names, without white space around them."
+                f"Label {name!r} cannot be read as a path in a tree: the names between "
+                "its slashes must not be empty, nor have white space around them."
             )
         above: str | None = None
         for depth in range(1, len(parts) + 1):
             path = SEPARATOR.join(parts[:depth])
-            label = labels[path] if path in labels else Label(path)
+            label = Label(path) if labels.find(path) is None else labels[path]
             if label.words == (label.name,):
                 label = replace(label, words=(label.name.split(SEPARATOR)[-1],))
             node, _ = found.setdefault(normal_form(path), (label, above))

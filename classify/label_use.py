@@ -1,4 +1,4 @@
-"""What labels are to each other: exclusive, on a scale, or in a tree."""
+"""How labels are related: as alternatives, on a scale, or in a tree."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ __all__ = ["LabelUse"]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelUse:
-    """What labels are to each other: parameters of `ZeroShotClassifier`.
+    """How labels are related: parameters of `ZeroShotClassifier`.
 
     Raises
     ------
@@ -47,7 +47,7 @@ class LabelUse:
     min_node_probability: Annotated[
         float,
         Setting(
-            "With tree, the probability that makes a node sure enough to be named.",
+            "With tree, name the deepest node that has at least probability P.",
             number("above 0 and at most 1", lambda value: 0.0 < value <= 1.0),
             metavar="P",
         ),
@@ -63,8 +63,7 @@ class LabelUse:
     escape: Annotated[
         str | None,
         Setting(
-            "Words of a further label for texts that fit none, such as 'none of "
-            "these'.",
+            "Add a label for texts that fit no other, such as 'none of these'.",
             optional(TEXT),
             metavar="WORDS",
         ),

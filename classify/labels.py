@@ -101,9 +101,9 @@ class LabelSet(Sequence[Label]):
             if path[-1] in above:
                 cycle = [*path[path.index(above[path[-1]]) :], above[path[-1]]]
                 raise LabelError(
-                    "The parents of labels go round in a circle: "
-                    f"{' is below '.join(map(repr, cycle))}. Give the one at the top "
-                    "no parent."
+                    "The parents of labels form a cycle: "
+                    f"{' is below '.join(map(repr, cycle))}. Remove the parent of the "
+                    "label at the top."
                 )
 
     @classmethod
@@ -318,7 +318,7 @@ def _by_value(labels: Sequence[Label]) -> dict[int | float, str] | None:
     if len(coded) < len(labels):
         without = next(label.name for label in labels if label.value is None)
         raise LabelError(
-            f"Label {without!r} has no value, but others have: give each label a "
+            f"Label {without!r} has no value, but others do: give each label a "
             "number, or none."
         )
     by_value = dict(coded)

@@ -97,7 +97,7 @@ def test_every_candidate_is_scaled_by_its_rows_number(tmp_path):
         assert (found > 0).sum() == n
     assert re.fullmatch(
         r"temperature_by_count was fitted to 400 labels\. The temperature is [\d.]+ "
-        r"\+ [\d.]+ ln n, n the number of labels that a text may get: 2 to 14 here\.",
+        r"\+ [\d.]+ ln n, where n, the number of a text's candidates, was 2 to 14\.",
         own.explanation_,
     )
 
@@ -135,12 +135,12 @@ def test_a_threshold_for_any_classes():
         assert each.predict(others).tolist() == (
             ["z", "y"] if rule.threshold_ <= 0.6 else [None, "y"]
         )
-    message = "With classes='any', X must say its classes: give LabelLogprobs."
+    message = "With classes='any', X must name its classes: give LabelLogprobs."
     with pytest.raises(InputError, match=rf"^{re.escape(message)}$"):
         rule.decide([[0.5, 0.5]])
     message = (
-        "confidence='entropy' compares texts with equally many classes, which "
-        "classes='any' does not ask for: use 'max_proba' or 'margin'."
+        "confidence='entropy' can only compare texts with the same number of classes, "
+        "which classes='any' does not guarantee: use 'max_proba' or 'margin'."
     )
     with pytest.raises(ConfigError, match=rf"^{re.escape(message)}$"):
         SelectiveClassifier(classes="any", confidence="entropy").fit(some, ["a"] * 100)

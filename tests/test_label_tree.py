@@ -101,15 +101,15 @@ def test_children_of_two_parents_may_share_words():
         (
             [Label("a", parent="b"), Label("b", parent="c"), Label("c", parent="b")],
             (
-                "The parents of labels go round in a circle: 'b' is below 'c' is below "
-                "'b'. Give the one at the top no parent."
+                "The parents of labels form a cycle: 'b' is below 'c' is below 'b'. "
+                "Remove the parent of the label at the top."
             ),
         ),
         (
             [Label("a", parent="a"), Label("b")],
             (
-                "The parents of labels go round in a circle: 'a' is below 'a'. Give "
-                "the one at the top no parent."
+                "The parents of labels form a cycle: 'a' is below 'a'. Remove the "
+                "parent of the label at the top."
             ),
         ),
     ],
@@ -141,8 +141,9 @@ def test_parents_that_make_no_tree(labels, message):
             (
                 [name, "b"],
                 (
-                    f"Label {name!r} cannot be read as a path in a tree: between "
-                    "slashes there must be names, without white space around them."
+                    f"Label {name!r} cannot be read as a path in a tree: the names "
+                    "between its slashes must not be empty, nor have white space "
+                    "around them."
                 ),
             )
             for name in ("a//c", "/a", "a/", "a / b")
@@ -234,7 +235,7 @@ def test_values_in_a_table(tmp_path):
         (
             "name,value\na,1\nb,\n",
             (
-                "Label 'b' has no value, but others have: give each label a number, or "
+                "Label 'b' has no value, but others do: give each label a number, or "
                 "none."
             ),
         ),

@@ -351,7 +351,7 @@ def test_a_calibration_is_saved_and_used_from_its_file(tmp_path):
         described.predict(TEXTS)
     path.write_text('{"format": "else"}')
     with raises(
-        f"{str(path)!r} is not a calibration of yes/no questions: its format must be "
+        f"{str(path)!r} is not a calibration of yes/no answers: its format must be "
         "'classify yes/no calibration 1'. Got 'else' instead. Give a file that "
         "ZeroShotMultiLabelClassifier.calibrator_.save wrote.",
         DataError,

@@ -110,5 +110,5 @@ def test_a_kappa_that_is_not_defined_has_its_reason():
     kappa = {each.name: each.measure for each in found}["quadratic_kappa"]
     assert (kappa.value, kappa.reason) == (
         None,
-        "all texts have one label, which is predicted too",
+        "all texts have the same true and predicted label",
     )

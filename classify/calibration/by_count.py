@@ -4,8 +4,8 @@ Where each text has candidates of its own, it predicts softmax(s / T(n)) with
 
     T(n) = a + b ln n
 
-and n the number of labels that are possible for the text. It knows nothing of single
-labels, so that it holds for labels that no text of the fit had.
+and n the number of labels that are possible for the text. It does not depend on which
+labels these are, so it also holds for labels that no text of the fit had.
 """
 
 from dataclasses import dataclass

@@ -44,8 +44,8 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         `content_free_shift`, `domain_shift`, `pmi_shift`; the last three need
         ``probes``). With labels: ``"temperature"``, ``"bias"``, ``"affine"``,
         ``"vector"``, ``"matrix"``, ``"isotonic"`` (the functions of these names);
-        ``"temperature_by_count"``, T(n) = a + b ln n of the n candidates of a text,
-        which is the one for scores of whatever labels. ``"none"`` only normalises.
+        ``"temperature_by_count"``, T(n) = a + b ln n for a text with n candidates,
+        the only one that can be used with any labels. ``"none"`` only normalises.
     prior : {"uniform", "labels"}, mapping, or sequence of float, default="uniform"
         The share that each label should have where texts like those of `fit` come
         from; for shifts. "labels": its share in `y`. A share of 0 counts as 1e-6.

@@ -288,8 +288,8 @@ def _fit_labelled(
 def _temperatures(fitted: CountTemperature, texts: LabelledTexts) -> str:
     counts = np.isfinite(texts.log_proba).sum(axis=1)
     return (
-        f" The temperature is {fitted.intercept:.3g} + {fitted.slope:.3g} ln n, n the "
-        f"number of labels that a text may get: {counts.min()} to {counts.max()} here."
+        f" The temperature is {fitted.intercept:.3g} + {fitted.slope:.3g} ln n, where "
+        f"n, the number of a text's candidates, was {counts.min()} to {counts.max()}."
     )
 
 

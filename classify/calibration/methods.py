@@ -52,7 +52,7 @@ _BIASED: Final = {"bias": bias, "affine": affine, "vector": vector}
 
 PROBE_METHODS = tuple(_PROBED)
 SHIFT_METHODS = ("prior_matching", "batch", *PROBE_METHODS)
-# Does not know single labels, and so holds for any.
+# Does not depend on which labels there are, so it holds for any.
 BY_COUNT = "temperature_by_count"
 LABELLED_METHODS = ("temperature", BY_COUNT, *_BIASED, "matrix", "isotonic")
 METHODS = ("none", *SHIFT_METHODS, *LABELLED_METHODS, "auto")

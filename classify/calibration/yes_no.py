@@ -1,7 +1,5 @@
 """Calibration of yes/no reads: a `LabelCalibrator` for the answers about a label."""
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from sklearn.base import clone
 from classify.calibration.calibrator import LabelCalibrator
 from classify.calibration.rows import FloatArray
 from classify.errors import ConfigError, DataError
-from classify.fingerprint import Fingerprint, check_fingerprint
+from classify.fingerprint import Fingerprint, check_fingerprint, digest_of
 from classify.json_files import read_json, write_json
 from classify.scoring import LabelLogprobs
 
@@ -57,7 +55,7 @@ class YesNoCalibration:
             A method, which takes the share of texts that a label applies to from `Y`;
             or a calibrator, of which each label gets a copy.
         scores : LabelLogprobs
-            The scores of each text's labels, one behind the other, sorted by name.
+            A row for each label of each text: text by text, labels sorted by name.
         Y : ndarray of int64, shape (n_texts, n_labels), or None
         fingerprints : mapping of str to mapping
             What the scores of each label depend on, sorted by label.
@@ -96,7 +94,7 @@ class YesNoCalibration:
     def checked_for(
         self, fingerprints: Mapping[str, Fingerprint], *, what: str
     ) -> "YesNoCalibration":
-        """Return this, if it was fitted on what is present for all these labels.
+        """Return this, if it was fitted on what scores each of these labels now.
 
         Raises
         ------
@@ -117,13 +115,13 @@ class YesNoCalibration:
 
     @property
     def digest(self) -> str:
-        """What probabilities depend on, as one word."""
-        saved = {name: each.to_dict() for name, each in self.calibrators.items()}
-        values = {
-            name: {key: each[key] for key in _VALUES} for name, each in saved.items()
-        }
-        text = json.dumps(values, sort_keys=True)
-        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        """Hash of what probabilities depend on."""
+        return digest_of(
+            {
+                name: {key: each[key] for key in _VALUES}
+                for name, each in self._saved.items()
+            }
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, complete or not at all; one that exists is replaced.
@@ -133,8 +131,11 @@ class YesNoCalibration:
         DataError
             The file cannot be written.
         """
-        saved = {name: each.to_dict() for name, each in self.calibrators.items()}
-        write_json(path, {"format": _FORMAT, "calibrations": saved})
+        write_json(path, {"format": _FORMAT, "calibrations": self._saved})
+
+    @property
+    def _saved(self) -> dict[str, dict[str, Any]]:
+        return {name: each.to_dict() for name, each in self.calibrators.items()}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "YesNoCalibration":
@@ -143,7 +144,7 @@ class YesNoCalibration:
         Raises
         ------
         DataError
-            The file is missing, or no such file.
+            The file is missing, or not such a file.
         """
         shown = os.fspath(path)
         content = read_json(path, writer=_WRITER)
@@ -151,9 +152,8 @@ class YesNoCalibration:
         saved = content.get("calibrations") if found == _FORMAT else None
         if not isinstance(saved, dict):
             raise DataError(
-                f"{shown!r} is not a calibration of yes/no questions: its format must "
-                f"be {_FORMAT!r}. Got {found!r} instead. Give a file that {_WRITER} "
-                "wrote."
+                f"{shown!r} is not a calibration of yes/no answers: its format must be "
+                f"{_FORMAT!r}. Got {found!r} instead. Give a file that {_WRITER} wrote."
             )
         return cls(
             {

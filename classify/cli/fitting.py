@@ -242,17 +242,16 @@ class FitOptions:
         """
         if task.labels_column is None:
             return self
-        if self.method == "auto":
-            return replace(self, method="temperature_by_count").for_task(task)
+        method = "temperature_by_count" if self.method == "auto" else self.method
         wish = None if self.sets is None else "--sets"
-        if self.method not in ("temperature_by_count", "none"):
-            wish = f"--method {self.method}"
+        if method not in ("temperature_by_count", "none"):
+            wish = f"--method {method}"
         if wish is not None and task.labels is None:
             raise ConfigError(
                 f"{wish} needs to know all labels in advance: give --labels as well as "
                 "--labels-column, or leave it out."
             )
-        return self
+        return replace(self, method=method)
 
     def wishes(self, *, any_labels: bool = False) -> "CalibrationWishes":
         """Return what is to be fitted, or raise ConfigError.

@@ -75,8 +75,8 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         have a label mass. Texts below it take no part in choosing the threshold.
     classes : array-like, shape (n_labels,), or "any", default=None
         The class of each column, where posteriors do not say it and `y` holds names.
-        "any": what is decided on may be of other classes than what was fitted on, where
-        each text has candidates of its own; posteriors say which.
+        "any": posteriors may have other classes than those of `fit`, as where each
+        text has its own candidates; they must name them.
 
     Attributes
     ----------
@@ -228,7 +228,7 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         sure = confidence >= self.threshold_
         if posteriors.classes is None:
             raise InputError(
-                "With classes='any', X must say its classes: give LabelLogprobs."
+                "With classes='any', X must name its classes: give LabelLogprobs."
             )
         label = posteriors.classes.astype(object)[posteriors.best]
         label[~(heavy & sure)] = None
@@ -290,8 +290,9 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
     def _check_options(self) -> None:
         if self._takes_any and self.confidence == "entropy":
             raise ConfigError(
-                "confidence='entropy' compares texts with equally many classes, which "
-                "classes='any' does not ask for: use 'max_proba' or 'margin'."
+                "confidence='entropy' can only compare texts with the same number of "
+                "classes, which classes='any' does not guarantee: use 'max_proba' or "
+                "'margin'."
             )
         check_parameters(
             "SelectiveClassifier",

@@ -34,7 +34,7 @@ def evaluate(
         Fitted to probabilities of this calibrator, as `sets`.
     sets : SplitConformalSets, default=None
     kind : Ordinal, Tree or None, default=None
-        What is measured beyond the likeliest label.
+        The kind of question, which may have measures of its own.
     title : str
     facts : mapping of str to str
         What the report says about how the predictions were made.

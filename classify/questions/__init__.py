@@ -1,1 +1,1 @@
-"""Questions about a text, and what their kinds say beyond its likeliest label."""
+"""Questions about a text, and the further results that their kinds give."""

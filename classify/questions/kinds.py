@@ -1,4 +1,4 @@
-"""What the kind of a question says of a text beyond its likeliest label."""
+"""Kinds of questions that give more results than the likeliest label."""
 
 from typing import TypeAlias
 
@@ -15,18 +15,18 @@ Kind: TypeAlias = Ordinal | Tree
 
 
 def kind_of(use: LabelUse, labels: Labels | None) -> Kind | None:
-    """Return what is said of a text beyond its label; None if that is nothing.
+    """Return the kind that gives further results; None for "choice", which has none.
 
     Parameters
     ----------
     use : LabelUse
     labels : LabelSet, sequence of str, or mapping; or None
-        As declared. None: they are not known in advance.
+        As declared; None if they are not known in advance.
 
     Raises
     ------
     ConfigError
-        They are not, and have to be.
+        The kind needs labels that are known in advance.
 
     Examples
     --------

@@ -105,12 +105,12 @@ class Ordinal:
 
     @property
     def columns(self) -> "dict[str, ResultKind]":
-        """What is said of a text beside its label and the label's probability."""
+        """Result columns besides the label and its probability, with their types."""
         names = ("expected", "standard_deviation", *_LEVELS)
         return dict.fromkeys(names, "float")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the columns depend on, of types that JSON has."""
+        """Return what the columns depend on, in types that JSON has."""
         return {"ordinal": self.values}
 
     def results(

@@ -87,7 +87,7 @@ class Question:
     verbalizer : Verbalizer, default=None
         None: the task's own.
     use : LabelUse, default=LabelUse()
-        What its labels are to each other.
+        How its labels are related.
     calibration : str, default=None
         A file that ``classify calibrate`` wrote.
 

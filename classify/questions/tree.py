@@ -102,11 +102,11 @@ class Tree:
 
     @property
     def columns(self) -> "dict[str, ResultKind]":
-        """What is said of a text beside its label and the label's probability."""
+        """Result columns besides the label and its probability, with their types."""
         return {"node": "str", "node_probability": "float"}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the columns depend on, of types that JSON has."""
+        """Return what the columns depend on, in types that JSON has."""
         nodes = [self.tree.names, self.tree.parents]
         return {"tree": nodes, "level": self.level}
 

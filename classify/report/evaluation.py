@@ -170,7 +170,7 @@ class Evaluation:
         sets : array-like of bool, shape (n_texts, n_labels), default=None
             Prediction sets, as `SplitConformalSets.predict_set` returns them.
         kind : Ordinal, Tree or None, default=None
-            What is measured beyond the likeliest label.
+            The kind of question, which may have measures of its own.
         title : str, default="Evaluation"
         facts : mapping of str to str, default=None
             What the report says about how the predictions were made, in this order.

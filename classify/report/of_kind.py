@@ -1,4 +1,4 @@
-"""The numbers that belong to a kind of question: how far off, and on which level."""
+"""Measures of one kind of question: errors on a scale, accuracy by tree level."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class KindMeasure(NamedTuple):
-    """A number of one kind of question only.
+    """A measure that only one kind of question has.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class KindMeasure(NamedTuple):
 def measures_of_kind(
     kind: Kind | None, classes: list[str], codes: IntArray, log_proba: FloatArray
 ) -> tuple[KindMeasure, ...]:
-    """Measure probabilities in the way of a kind of question, with 95 % intervals.
+    """Return the measures that a kind of question has, with 95 % intervals.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _kappa(true: IntArray, predicted: IntArray, n_labels: int) -> Measure:
         return 1.0 - float((weights * counts).sum()) / expected if expected else 1.0
 
     if len({*true.tolist(), *predicted.tolist()}) == 1:
-        return Measure(None, reason="all texts have one label, which is predicted too")
+        return Measure(None, reason="all texts have the same true and predicted label")
     return with_interval(kappa, true, predicted)
 
 
@@ -130,7 +130,7 @@ def _tree(
                 f"accuracy_level_{level}",
                 f"Accuracy, level {level}",
                 "Share of the texts whose most probable node on this level of the tree "
-                "is above the true label, or is it.",
+                "is the true label or one of its ancestors.",
                 share_of(n_hits, len(codes), nothing="there is no text"),
             )
         )
