@@ -31,7 +31,7 @@ from classify.engines import read
 from classify.engines.llamacpp.engine import LlamaCppEngine
 from classify.engines.llamacpp.network import Model, Network, Token, log_softmax
 from classify.tokenizer import load_tokenizer
-from classify.tracking import ReadRequest, TokenTree
+from classify.tracking import ReadRequest, TokenTree, common_prefix_length
 
 
 def main():
@@ -131,9 +131,7 @@ def by_nodes(network, prompts, tree, least=1):
             if tree.n_children[node] < least:
                 continue
             wanted = (*prompt, *tree.path(node))
-            n = 0
-            while n < min(len(kept), len(wanted) - 1) and kept[n] == wanted[n]:
-                n += 1
+            n = common_prefix_length([kept, wanted[:-1]])
             network.cut(0, n)
             [logits] = called(network, wanted, n, {len(wanted) - 1})
             children = list(tree.children(node))

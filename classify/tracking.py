@@ -391,9 +391,11 @@ def common_prefix_length(sequences: Iterable[tuple[int, ...]]) -> int:
     # What begins the least and the greatest begins all between them.
     rows = list(sequences)
     first, last = min(rows), max(rows)
-    shared = 0
-    for left, right in zip(first, last, strict=False):
-        if left != right:
-            break
-        shared += 1
-    return shared
+    low, high = 0, min(len(first), len(last))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == last[low:middle]:  # faster than item by item
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -40,8 +40,8 @@ class KeptTexts:
     def add(self, slots: Kept) -> None:
         """Keep a batch; its rows replace older ones of the same prompts."""
         for index, row in enumerate(slots.rows):
-            self._release(row.prompt)
             for prompt in _prompts(row):
+                self._release(prompt)
                 self._places[prompt] = (slots, index)
         self._batches[id(slots)] = slots
         self.n_bytes += slots.n_bytes
@@ -80,7 +80,7 @@ class KeptTexts:
 
 def _prompts(row: Row) -> list[tuple[int, ...]]:
     """All prompts that a row is kept for; the first is its own."""
-    return [row.prompt, *(member.prompt for member in row.members)]
+    return [row.prompt, *row.members]
 
 
 class Prefixes(Generic[Prefix]):

@@ -1,9 +1,9 @@
 """Which reads go together, in which order, and in which way."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from operator import attrgetter
 from typing import TypeVar
 
-import numpy as np
 import torch
 
 from classify.engines.transformers.budget import Budget
@@ -18,14 +18,14 @@ from classify.engines.transformers.modes import Modes
 from classify.engines.transformers.network import Network
 from classify.engines.transformers.plain import uncached_read
 from classify.engines.transformers.selfcheck import ReadMode
-from classify.engines.transformers.slots import Row, Slots
+from classify.engines.transformers.slots import Slots
 from classify.engines.transformers.tree_pass import (
     Asked,
     follow_up,
     new_prompts,
     prefix_slots,
 )
-from classify.engines.transformers.trunks import Joiner, alike
+from classify.engines.transformers.trunks import Joiner, alike, following
 from classify.errors import RowError
 from classify.tracking import (
     Completed,
@@ -140,12 +140,12 @@ class Reader:
         return [Completed(ticket, error) for ticket in tickets]
 
     def _mode_of(self, batch: Sequence[Asked]) -> ReadMode:
-        longest = max(batch, key=_total_length)
+        longest = max(batch, key=attrgetter("total_length"))
         n_nodes = max(
             one.n_computed if one.members else len(one.tree.inner_nodes) - 1
             for one in batch
         )
-        return self._modes.for_text(longest.prompt, _total_length(longest), n_nodes)
+        return self._modes.for_text(longest.prompt, longest.total_length, n_nodes)
 
     def _answer(
         self, batch: Sequence[Asked], places: Sequence[tuple[Kept, int]]
@@ -245,7 +245,7 @@ class Reader:
         for ticket, request in self._waiting.items():
             prompt = request.prompt_token_ids
             place = self._kept.find(prompt)
-            asked = place and _following(place[0].rows[place[1]], request, ticket)
+            asked = place and following(place[0].rows[place[1]], request, ticket)
             group = follow_ups if asked else new
             if asked and place is not None:
                 needed[id(place[0])] = place[0]
@@ -293,14 +293,14 @@ class Reader:
 
     def _fill_new(self, asked: list[Asked]) -> list[Asked]:
         """Take texts of similar length, the longest first, that fit one batch."""
-        longest = max(asked, key=_total_length)
+        longest = max(asked, key=attrgetter("total_length"))
         mode = self._mode_of([longest])
         if mode == "uncached":
             return [longest]
         if mode != "cached":
             asked = self._joined(asked, together=mode == "tree")
         else:
-            asked.sort(key=_total_length, reverse=True)
+            asked.sort(key=attrgetter("total_length"), reverse=True)
         self._new = [one.prompt for one in asked]
         batch: list[Asked] = []
         width, n_nodes, n_kept, n_tokens, n_prompts = 0, 0, 0, 0, 0
@@ -330,13 +330,14 @@ class Reader:
         Those that are alike stand next to each other where they stay apart.
         """
         first, last = min(one.prompt for one in asked), max(one.prompt for one in asked)
-        known = self._prefixes.longest(first, last)
+        prefixes = self._prefixes if together else self._forked_prefixes
+        known = prefixes.longest(first, last)
         groups = alike(asked, 0 if known is None else known.n_slots)
         if together:
             asked = [one for group in groups for one in self._joiner.join(group)]
-            asked.sort(key=_total_length, reverse=True)
+            asked.sort(key=attrgetter("total_length"), reverse=True)
             return asked
-        groups.sort(key=lambda group: _total_length(group[0]), reverse=True)
+        groups.sort(key=lambda group: group[0].total_length, reverse=True)
         return [one for group in groups for one in group]
 
     def _fill_follow_ups(
@@ -394,26 +395,3 @@ class Reader:
         computed = compute(self._network, prefix)
         prefixes.add(prefix, computed)
         return computed
-
-
-def _total_length(asked: Asked) -> int:
-    return len(asked.prompt) + int(asked.tree.depths[list(asked.nodes)].max(initial=0))
-
-
-def _following(row: Row, request: ReadRequest, ticket: int) -> Asked | None:
-    """Return the read of a kept text, or None: a root never read needs the prompt."""
-    prompt, tree = request.prompt_token_ids, request.tree
-    if prompt == row.prompt:
-        # Node 1 is the root's first child.
-        has_root = row.tree is tree and not np.isnan(row.answers[1])
-        if 0 in request.nodes and not has_root:
-            return None
-        return Asked(prompt, tree, request.nodes, [ticket])
-    member = next((each for each in row.members if each.prompt == prompt), None)
-    if member is None or member.tree is not tree:
-        return None
-    places = member.places
-    if 0 in request.nodes and np.isnan(row.answers[places[1]]):
-        return None
-    nodes = tuple(places[list(request.nodes)].tolist())
-    return Asked(row.prompt, row.tree, nodes, [ticket], row.members, {ticket: places})

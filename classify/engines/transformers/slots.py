@@ -11,7 +11,7 @@ a *code*, which says what it holds:
 Codes and positions are all that a mask is made from (see `masks`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ __all__ = [
     "PROMPT",
     "Bools",
     "Member",
+    "Members",
     "Row",
     "SlotCache",
     "Slots",
@@ -126,15 +127,17 @@ class Member(NamedTuple):
 
     Attributes
     ----------
-    prompt : tuple of int
     tree : TokenTree
     places : ndarray of int64, shape (n_nodes,)
         The node of the joint tree that each node of its own tree is.
     """
 
-    prompt: tuple[int, ...]
     tree: TokenTree
     places: Ints
+
+
+Members = Mapping[tuple[int, ...], Member]
+"""By prompt."""
 
 
 @dataclass
@@ -144,7 +147,7 @@ class Row:
     prompt: tuple[int, ...]
     tree: TokenTree
     answers: EdgeLogprobs
-    members: tuple[Member, ...] = ()
+    members: Members = field(default_factory=dict)
 
 
 @dataclass

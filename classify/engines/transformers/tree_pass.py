@@ -19,7 +19,7 @@ from classify.engines.transformers.slots import (
     PROMPT,
     Ints,
     KeyValue,
-    Member,
+    Members,
     Row,
     SlotCache,
     Slots,
@@ -42,8 +42,14 @@ class Asked:
     tree: TokenTree
     nodes: tuple[int, ...]
     tickets: list[int] = field(default_factory=list)
-    members: tuple[Member, ...] = ()
+    members: Members = field(default_factory=dict)
     places: dict[int, Ints] = field(default_factory=dict)
+
+    @property
+    def total_length(self) -> int:
+        """Tokens of the prompt and of the longest path to a node that is read."""
+        depths = self.tree.depths[list(self.nodes)]
+        return len(self.prompt) + int(depths.max(initial=0))
 
     @property
     def n_computed(self) -> int:
@@ -55,7 +61,7 @@ class Asked:
     @property
     def leaves_nodes(self) -> bool:
         """Whether a later read may ask for more of its tree, or of its members'."""
-        trees = [member.tree for member in self.members] or [self.tree]
+        trees = [member.tree for member in self.members.values()] or [self.tree]
         return len(self.nodes) < sum(len(tree.inner_nodes) for tree in trees)
 
     def answer_of(self, ticket: int, edges: EdgeLogprobs) -> EdgeLogprobs:

@@ -12,17 +12,41 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from classify.engines.transformers.budget import Budget
-from classify.engines.transformers.slots import Ints, Member
+from classify.engines.transformers.slots import Ints, Member, Row
 from classify.engines.transformers.tree_pass import Asked
-from classify.tracking import EdgeLogprobs, TokenTree
+from classify.tracking import (
+    EdgeLogprobs,
+    ReadRequest,
+    TokenTree,
+    common_prefix_length,
+)
 
-__all__ = ["Joiner", "alike"]
+__all__ = ["Joiner", "alike", "following"]
 
 # Prompts are told apart by so many tokens behind what all begin with, before the like
 # are looked for among each other.
 _N_TELLING = 16
 # Joint trees are the same for all texts that are asked the same questions.
 _MAX_TREES = 64
+
+
+def following(row: Row, request: ReadRequest, ticket: int) -> Asked | None:
+    """Return the read of a kept text, or None: a root never read needs the prompt."""
+    prompt, tree = request.prompt_token_ids, request.tree
+    if prompt == row.prompt:
+        # Node 1 is the root's first child.
+        has_root = row.tree is tree and not np.isnan(row.answers[1])
+        if 0 in request.nodes and not has_root:
+            return None
+        return Asked(prompt, tree, request.nodes, [ticket])
+    member = row.members.get(prompt)
+    if member is None or member.tree is not tree:
+        return None
+    places = member.places
+    if 0 in request.nodes and np.isnan(row.answers[places[1]]):
+        return None
+    nodes = tuple(places[list(request.nodes)].tolist())
+    return Asked(row.prompt, row.tree, nodes, [ticket], row.members, {ticket: places})
 
 
 def alike(asked: Iterable[Asked], n_known: int) -> list[list[Asked]]:
@@ -49,7 +73,7 @@ def alike(asked: Iterable[Asked], n_known: int) -> list[list[Asked]]:
         members.sort(key=lambda one: one.prompt)
         last: tuple[int, ...] = ()
         for one in members:
-            shared = _n_shared(last, one.prompt)
+            shared = common_prefix_length([last, one.prompt])
             n_own = len(one.prompt) - n_known
             if 2 * (shared - n_known) >= n_own and n_known < shared < len(last):
                 groups[-1].append(one)
@@ -57,18 +81,6 @@ def alike(asked: Iterable[Asked], n_known: int) -> list[list[Asked]]:
                 groups.append([one])
             last = one.prompt
     return groups
-
-
-def _n_shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Return how many leading ids are the same; slices compare fast."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 class Joiner:
@@ -92,19 +104,24 @@ class Joiner:
 
         A mask does not keep the NaN of one prompt out of the others.
         """
-        is_read = np.isin(one.tree.parents, one.nodes)
-        if not one.members or not np.isnan(edges[is_read]).any():
+        if not one.members:
             return False
-        self._apart.update(member.prompt for member in one.members)
+        is_read = np.isin(one.tree.parents, one.nodes)
+        if not np.isnan(edges[is_read]).any():
+            return False
+        self._apart.update(one.members)
         return True
 
     def join(self, group: Sequence[Asked]) -> list[Asked]:
         """Return the prompts of a group of `alike` as few reads, one if they fit."""
+        if len(group) == 1:
+            self._apart.discard(group[0].prompt)
+            return list(group)
         if apart := [one for one in group if one.prompt in self._apart]:
             rest = [one for one in group if one.prompt not in self._apart]
             self._apart.difference_update(one.prompt for one in apart)
             return apart + (self.join(rest) if rest else [])
-        n_shared = _n_shared(group[0].prompt, group[-1].prompt)
+        n_shared = common_prefix_length(one.prompt for one in group)
         parts: list[list[Asked]] = [[]]
         n_nodes = n_kept = 0
         for one in group:
@@ -128,15 +145,15 @@ class Joiner:
     def _joint(self, group: Sequence[Asked]) -> Asked:
         if len(group) == 1:
             return group[0]
-        n_shared = _n_shared(group[0].prompt, group[-1].prompt)
+        n_shared = common_prefix_length(one.prompt for one in group)
         tree, places = self._joint_tree(
             [one.prompt[n_shared:] for one in group], [one.tree for one in group]
         )
         joint = Asked(group[0].prompt[:n_shared], tree, ())
-        joint.members = tuple(
-            Member(one.prompt, one.tree, own)
+        joint.members = {
+            one.prompt: Member(one.tree, own)
             for one, own in zip(group, places, strict=True)
-        )
+        }
         for one, own in zip(group, places, strict=True):
             joint.nodes += tuple(own[list(one.nodes)].tolist())
             joint.tickets += one.tickets
