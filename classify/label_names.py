@@ -57,6 +57,10 @@ def check_string(value: object, what: str) -> None:
             f"{what} must not hold half a character: \\ud800 to \\udfff must come in "
             f"pairs. Got {value!r} instead."
         )
+    if "\0" in value:  # NumPy drops it at the end of a string
+        raise LabelError(
+            f"{what} must not hold the character U+0000. Got {value!r} instead."
+        )
     if not value.strip():
         raise LabelError(f"{what} must not be empty. Got {value!r} instead.")
     if value != value.strip():

@@ -172,12 +172,16 @@ def test_nothing_is_suggested_where_nothing_is_near():
         assert suggestion(given, ["billing", "a"]) == ""
 
 
-def test_half_a_character_is_no_name():
+def test_half_a_character_and_a_null_are_no_names():
     with raises(
         "A label's name must not hold half a character: \\ud800 to \\udfff must come "
         "in pairs. Got 'a\\ud83d' instead."
     ):
         LabelSet.parse(["a\ud83d", "b"])
+    with raises(
+        "A label's name must not hold the character U+0000. Got 'a\\x00' instead."
+    ):
+        LabelSet.parse(["a\0", "b"])
 
 
 # ------------------------------------------------------------------------- lists

@@ -173,6 +173,14 @@ def test_labels_of_a_request():
     )
 
 
+def test_labels_in_another_unicode_form_are_those_that_were_declared():
+    app = make_app(make(("caf\u00e9", "shipping", "refund")), labels_column="which")
+    some = ["shipping", "cafe\u0301"]
+    [asked] = results_of(app, texts=TEXTS[:1], labels=some)
+    assert list(asked["probabilities"]) == ["shipping", "caf\u00e9"]
+    assert results_of(app, rows=[{"text": TEXTS[0], "which": some}]) == [asked]
+
+
 def test_a_server_without_labels_needs_them_in_requests():
     app = make_app(make(None))
     assert refused(app, {"texts": TEXTS}) == (

@@ -257,11 +257,13 @@ async def _results(
     names = asked.listed
     if names is None:
         names = [scorer.known_labels().names] * len(rows)
-    return list(_listed(results, names))
+    return _listed(results, names, scorer.declared)
 
 
 def _listed(
-    results: RowResults, names: Sequence[Sequence[str] | InputError]
+    results: RowResults,
+    names: Sequence[Sequence[str] | InputError],
+    declared: LabelSet | None,
 ) -> list[dict[str, Any]]:
     """Return a result for each row, as JSON has it."""
     shares = {f"p({name})" for name in results.classes.tolist()}
@@ -275,7 +277,8 @@ def _listed(
         row = {name: _plain(results.columns[name][place[at]]) for name in others}
         row["probabilities"] = {
             name: _plain(results.columns[f"p({name})"][place[at]])
-            for name in candidates
+            # Unicode has several spellings of a name; columns have the declared one.
+            for name in (map(declared.find, candidates) if declared else candidates)
         }
         listed.append({**row, "error": None})
     return listed
