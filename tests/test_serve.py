@@ -181,6 +181,32 @@ def test_labels_in_another_unicode_form_are_those_that_were_declared():
     assert results_of(app, rows=[{"text": TEXTS[0], "which": some}]) == [asked]
 
 
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        ({1: "low", 2: "medium", 5: "high"}, "ordinal"),
+        (["pet/dog", "pet/cat", "car"], "tree"),
+    ],
+)
+def test_answers_have_the_results_of_the_kind(labels, kind):
+    import pandas as pd
+
+    clf = make().set_params(labels=labels, kind=kind)
+    app = make_app(clf)
+    frame = clf.classify_frame(pd.DataFrame({"text": TEXTS}))
+    columns = list(clf.question_kind().columns)
+    results = results_of(app, texts=TEXTS)
+    assert columns
+    for result, row in zip(results, frame[columns].to_dict("records"), strict=True):
+        assert {name: result[name] for name in columns} == {
+            name: None if pd.isna(value) else value for name, value in row.items()
+        }
+    fields = ask(app, path="/openapi.json").json()["components"]["schemas"]["Result"]
+    assert set(columns) <= set(fields["properties"])
+    [own] = results_of(app, texts=TEXTS[:1], labels={"x": None, "y": None})
+    assert not set(columns) & set(own)
+
+
 def test_a_server_without_labels_needs_them_in_requests():
     app = make_app(make(None))
     assert refused(app, {"texts": TEXTS}) == (

@@ -93,6 +93,32 @@ class Result(BaseModel):
     label_set: Annotated[
         list[str] | None, Field(description="The prediction set, where asked for.")
     ] = None
+    expected: Annotated[
+        float | None, Field(description="Expected value of an ordinal question.")
+    ] = None
+    standard_deviation: Annotated[
+        float | None, Field(description="Standard deviation of that value.")
+    ] = None
+    q10: Annotated[float | None, Field(description="Its 10 % quantile.")] = None
+    q50: Annotated[float | None, Field(description="Its median.")] = None
+    q90: Annotated[float | None, Field(description="Its 90 % quantile.")] = None
+    node: Annotated[
+        str | None, Field(description="Deepest node of a tree that is sure enough.")
+    ] = None
+    node_probability: Annotated[
+        float | None, Field(description="Probability of that node.")
+    ] = None
+    agreement: Annotated[
+        float | None,
+        Field(description="Agreement of several prompts, or of several chains."),
+    ] = None
+    cut: Annotated[
+        bool | None, Field(description="Whether the model's reasoning was cut off.")
+    ] = None
+    standard_error: Annotated[
+        float | None,
+        Field(description="Of the label's probability, over several chains."),
+    ] = None
     error: Annotated[str | None, Field(description="Why this text has no result.")] = (
         None
     )
@@ -250,6 +276,7 @@ async def _results(
         log_proba_of=log_proba_of,
         selective=selective,
         sets=sets,
+        kind=service.kind if scorer is service.scorer else None,
         probabilities=True,
         reasoning=reasoning_kinds(scorer.scoring, with_text=False),
         agreement=scorer.model.template.asks_repeatedly,

@@ -32,6 +32,8 @@ class Service:
     ----------
     scorer : RowScorer
         Of the classifier; its engine stays the same, even if it dies.
+    kind : Ordinal, Tree or None
+        What is said of a text beyond the label, of the classifier's own labels.
     model_name : str
     n_waiting : int
         Texts that wait for their answers.
@@ -39,6 +41,7 @@ class Service:
 
     def __init__(self, classifier: ZeroShotClassifier, settings: ServeSettings) -> None:
         self.settings = settings
+        self.kind = classifier.question_kind()
         scorer = classifier.scorer()
         engine = classifier.load_engine()
         model = scorer.model
@@ -68,7 +71,7 @@ class Service:
     async def scored(
         self, n_texts: int, scoring: Callable[[], Awaitable[ScoredRows]]
     ) -> ScoredRows:
-        """Await scores, beside those of other clients.
+        """Await scores, while texts of other clients are scored too.
 
         Parameters
         ----------
