@@ -45,9 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (
-    *(demo, predict, labels, tune, calibrate, evaluate, track, serve, doctor),
-):
+_COMMANDS = (demo, predict, labels, tune, calibrate, evaluate, track, serve, doctor)
+for _command in _COMMANDS:
     app.command(cls=Command, short_help=inspect.unwrap(_command).__doc__)(_command)
 
 

@@ -19,15 +19,8 @@ __all__ = ["Command", "Group", "as_command"]
 
 # What most people need comes first.
 _PANELS = (
-    *(
-        "Server",
-        "Labels",
-        "Data",
-        "Model",
-        "Prompt",
-        "Calibration",
-        "Calibration and decisions",
-    ),
+    *("Server", "Labels", "Data", "Model", "Prompt"),
+    *("Calibration", "Calibration and decisions"),
     *("Scoring", "Generation", "Job", "File format", "Other"),
 )
 

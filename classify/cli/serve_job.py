@@ -76,14 +76,15 @@ def _is_local(host: str) -> bool:
 @contextmanager
 def _request_log(notes: Notes) -> Iterator[None]:
     """Write a line for each request to stderr."""
-    log = logging.getLogger("classify.serve.requests")
+    from classify.serve.guard import REQUESTS
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.WARNING if notes.quiet else logging.INFO)
-    log.propagate = False
+    REQUESTS.addHandler(handler)
+    REQUESTS.setLevel(logging.WARNING if notes.quiet else logging.INFO)
+    REQUESTS.propagate = False
     try:
         yield
     finally:
-        log.removeHandler(handler)
-        log.propagate = True
+        REQUESTS.removeHandler(handler)
+        REQUESTS.propagate = True

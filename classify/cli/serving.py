@@ -20,13 +20,13 @@ __all__ = ["serve"]
 
 $ classify serve tickets.yaml --port 8000
 
-Answer HTTP requests with the probabilities of labels, for many clients at a
-time. POST /v1/classify takes {"texts": ["…"]}; /docs has examples. /health,
-/ready and /metrics (for Prometheus) tell how the server is.
+Answer HTTP requests with the probabilities of labels, for many clients at
+once. POST /v1/classify takes {"texts": ["…"]}; /docs has examples. /health,
+/ready and /metrics (for Prometheus) report the server's state.
 
 It listens on this machine only. Before you open it to a network with --host,
-require a key with --client-key-env. SIGTERM or Ctrl-C stops it when it has
-answered the requests that it has.
+require a key with --client-key-env. On SIGTERM or Ctrl-C it finishes the
+requests that are open, then stops.
 
 Without TASK, give --labels, or let each request bring its own. (classify
 demo --files writes tickets.yaml.)

@@ -65,7 +65,7 @@ def make_app(
     selective : SelectiveClassifier, default=None
         Fitted: withholds labels, as in `ZeroShotClassifier.classify_frame`.
     sets : SplitConformalSets, default=None
-        Fitted: adds sets of labels.
+        Fitted: adds prediction sets.
     text_column : str, default="text"
         The column of a request's rows that holds the text.
     labels_column : str, default=None
@@ -119,7 +119,7 @@ def make_app(
 
 
 def _add_decisions(app: FastAPI, service: Service) -> None:
-    """Add the two request forms that clients of this year speak."""
+    """Add the request forms of OpenAI and TypeSafe."""
     decider = Decider(service)
 
     @app.post("/v1/decisions")

@@ -91,9 +91,10 @@ class Decided(NamedTuple):
 
 
 class Decider:
-    """Answers questions with the model and settings of a service, but their options.
+    """Answers questions with the model and settings of a service.
 
-    The prompt, examples and calibration of its task belong to other labels.
+    Each question has its own options, so the task's prompt, examples and calibration
+    are not used.
 
     Parameters
     ----------

@@ -29,14 +29,14 @@ class ClientLeftError(Exception):
 
 
 class Guard:
-    """Answers what may not pass, and notes what became of the rest.
+    """Refuses requests that are not allowed; logs and counts every request.
 
     Parameters
     ----------
     app : ASGI application
     metrics : Metrics
     paths : collection of str
-        Those that there are; others are not logged as they were typed.
+        The application's paths; any other is logged as ``(unknown)``.
     key : str or None
         What clients must send for paths below ``/v1/``.
     max_body_bytes : int

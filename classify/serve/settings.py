@@ -42,7 +42,7 @@ class ServeSettings:
     host: Annotated[
         str,
         _setting(
-            "Address to listen on; 0.0.0.0 is every network of this machine.",
+            "Address to listen on; 0.0.0.0 listens on all network interfaces.",
             TEXT,
             metavar="ADDRESS",
         ),
@@ -78,7 +78,8 @@ class ServeSettings:
     max_waiting: Annotated[
         int,
         _setting(
-            "Texts that may wait for their answers; above it, clients get status 429.",
+            "Maximum number of texts waiting for answers; beyond it, clients get "
+            "status 429.",
             _COUNT,
             metavar="N",
         ),
