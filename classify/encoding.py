@@ -9,7 +9,13 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from classify.engines.turns import Shelf
-from classify.errors import ConfigError, InputError, LabelError, PromptError
+from classify.errors import (
+    ConfigError,
+    InputError,
+    LabelError,
+    PromptError,
+    PromptTooLongError,
+)
 from classify.label_audit import ExampleAudit, LabelAudit
 from classify.label_tree import LevelLabels
 from classify.labels import LabelSet
@@ -242,14 +248,49 @@ class RowEncoder:
         self, rows: Sequence[Row], labels: LabelSet, context_length: int
     ) -> list[ScorablePrompt | InputError]:
         """Encode rows that may get the same labels."""
-        shown = self.examples(rows, labels)
+        examples = self.examples(rows, labels)
+        found = self._encode_with(examples, rows, labels, context_length)
+        crowded = [
+            at for at, each in enumerate(found) if examples[at] and _is_cut(each)
+        ]
+        # The text comes first: add as many examples as leave room for all of it.
+        n_examples = 0
+        while crowded:
+            chooser = self._chooser(labels)
+            tried = self._encode_with(
+                [chooser.first(n_examples, examples[at]) for at in crowded],
+                [rows[at] for at in crowded],
+                labels,
+                context_length,
+            )
+            by_row = dict(zip(crowded, tried, strict=True))
+            fitting = [at for at, each in by_row.items() if not _is_cut(each)]
+            for at in fitting if n_examples else crowded:
+                found[at] = by_row[at]
+            n_examples += 1
+            crowded = [at for at in fitting if n_examples < len(examples[at])]
+        if isinstance(labels, LevelLabels):
+            return [_of_levels(each, labels) for each in found]
+        return found
+
+    def _encode_with(
+        self,
+        examples: Sequence[Sequence[Example]],
+        rows: Sequence[Row],
+        labels: LabelSet,
+        context_length: int,
+    ) -> list[ScorablePrompt | InputError]:
+        """Encode rows, each with the examples that it is shown with."""
         found: dict[int, ScorablePrompt | InputError] = {}
-        for n_examples in sorted({len(each) for each in shown}):
-            places = [at for at, each in enumerate(shown) if len(each) == n_examples]
+        for n_examples in sorted({len(each) for each in examples}):
+            places = [at for at, each in enumerate(examples) if len(each) == n_examples]
             encoded = [
                 _encode(
                     space,
-                    [with_examples(rows[at], shown[at], look.answers) for at in places],
+                    [
+                        with_examples(rows[at], examples[at], look.answers)
+                        for at in places
+                    ],
                     context_length,
                 )
                 for look, space in zip(
@@ -260,8 +301,6 @@ class RowEncoder:
             ]
             asked = zip(*encoded, strict=True)
             found |= {at: _joined(each) for at, each in zip(places, asked, strict=True)}
-        if isinstance(labels, LevelLabels):
-            return [_of_levels(found[at], labels) for at in range(len(rows))]
         return [found[at] for at in range(len(rows))]
 
     def examples(
@@ -310,6 +349,13 @@ def _encode(
             return [error]
     # One of them cannot be encoded: find out which.
     return [_encode(space, [row], context_length)[0] for row in rows]
+
+
+def _is_cut(prompt: ScorablePrompt | InputError) -> bool:
+    """Return whether a prompt left no room for the whole text."""
+    if isinstance(prompt, InputError):
+        return isinstance(prompt, PromptTooLongError)
+    return prompt.truncated
 
 
 def _of_levels(

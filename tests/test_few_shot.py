@@ -17,7 +17,7 @@ from classify.jobs import Classification, RowColumns
 from classify.jobs.identity import job_fingerprints
 from classify.prompts.few_shot import ExampleChooser
 from classify.prompts.free import compile_free
-from classify.verbalizer import Verbalizer
+from classify.verbalizer import ScorablePrompt, Verbalizer
 from tests.tiny_tokenizers import byte_level
 
 LABELS = LabelSet.parse(["billing", "shipping", "returns"])
@@ -172,6 +172,40 @@ def test_examples_keep_to_the_token_budget(choice):
         prompt = few_shot(example_choice=choice, n_examples=20, max_example_tokens=most)
         for examples in shown(prompt):
             assert 0 < n_tokens(examples) <= most
+
+
+@pytest.mark.parametrize("choice", ["balanced", "nearest"])
+def test_examples_leave_room_for_the_whole_text(choice):
+    texts = [TEXTS[0], TEXTS[1] * 3]
+    chosen = few_shot(example_choice=choice, n_examples=3)
+
+    def encoded(prompt, text, context_length):
+        encoder = RowEncoder(prompt, Verbalizer(), byte_level())
+        [asked] = encoder.encode([{"text": text}], [LABELS], context_length)
+        return asked
+
+    lengths = [len(token_ids(chosen, text)[0]) for text in texts]
+    numbers = set()
+    for context_length in range(min(lengths) // 4, max(lengths) + 20, 7):
+        encoder = RowEncoder(chosen, Verbalizer(), byte_level())
+        rows = [{"text": text} for text in texts]
+        found = encoder.encode(rows, [LABELS] * 2, context_length)
+        for text, examples, asked in zip(
+            texts, shown(chosen, texts), found, strict=True
+        ):
+            for n_shown in range(3, -1, -1):
+                some = examples[3 - n_shown :] if choice == "nearest" else examples
+                listed = few_shot(examples=some[:n_shown])
+                expected = encoded(listed, text, context_length)
+                if isinstance(expected, ScorablePrompt) and not expected.truncated:
+                    break
+            numbers.add(n_shown)
+            assert type(asked) is type(expected)
+            if isinstance(asked, ScorablePrompt):
+                assert asked.token_ids == expected.token_ids
+            else:
+                assert str(asked) == str(expected)
+    assert numbers == {0, 1, 2, 3}
 
 
 def test_a_text_may_get_some_of_the_labels_only():

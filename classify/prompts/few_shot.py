@@ -192,6 +192,11 @@ class ExampleChooser:
                 found.append(self._first(order.tolist(), key)[::-1])
         return found
 
+    def first(self, n: int, examples: Sequence[Example]) -> Sequence[Example]:
+        """Return those of a row's examples that it would get if it got `n`."""
+        is_reversed = self._recipe.example_choice == "nearest"
+        return examples[len(examples) - n :] if is_reversed else examples[:n]
+
     def _key(self, row: _Row) -> str:
         """Return what of a row tells it from others."""
         shown = (

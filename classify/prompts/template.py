@@ -66,7 +66,8 @@ class PromptTemplate:
         Seed of the draw.
     max_example_tokens : int, default=1024
         Maximum tokens of the examples of a text, with their labels: examples that do
-        not fit are passed over.
+        not fit are passed over. So are examples that leave no room in the model's
+        context for the whole text.
     example_text_column : str, default="text"
         The table's column with texts.
     example_label_column : str, default="label"
