@@ -110,12 +110,13 @@ def test_task_files_list_the_prompts(tmp_path):
         for each in (ENSEMBLE, found)
     ]
     assert scores[0] == scores[1]
-    with refused(
-        "'prompt.ensemble' must be a list of prompts, each a mapping with the keys of "
-        "prompt. Got [{'tmplate': 'x'}] instead.",
-        ConfigError,
-    ):
-        Task.parse({"prompt": {"ensemble": [{"tmplate": "x"}]}})
+    for written in ([{"tmplate": "x"}], ["{text}"], [5], 5):
+        with refused(
+            "'prompt.ensemble' must be a list of prompts, each a mapping with the keys "
+            f"of prompt. Got {written!r} instead.",
+            ConfigError,
+        ):
+            Task.parse({"prompt": {"ensemble": written}})
 
 
 def test_every_prompt_keeps_the_date_of_a_job():

@@ -29,7 +29,7 @@ PROMPTS = Allowed(
 
 
 def read_prompts(written: Any) -> "tuple[PromptTemplate, ...]":
-    """Return the prompts of a task file; raise TypeError where they are none."""
+    """Return the prompts of a task file; raise TypeError or ValueError if invalid."""
     from classify.prompts.template import PromptTemplate
 
     reads = {
@@ -41,7 +41,7 @@ def read_prompts(written: Any) -> "tuple[PromptTemplate, ...]":
         PromptTemplate(
             **{
                 name: reads[name](value) if name in reads else value
-                for name, value in each.items()
+                for name, value in dict(each).items()
             }
         )
         for each in written
