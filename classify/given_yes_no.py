@@ -115,7 +115,8 @@ def fit_yes_no(
         raise ConfigError(
             "Without Y, the share of texts that a label applies to is unknown: pass Y "
             "to fit, or use a calibrator that needs no labels, with that share as its "
-            "prior, such as LabelCalibrator('prior_matching', prior={'yes': 0.1, 'no': 0.9})."
+            "prior, such as LabelCalibrator('prior_matching', "
+            "prior={'yes': 0.1, 'no': 0.9})."
         )
     return YesNoCalibration.fit(
         given,

@@ -99,6 +99,8 @@ class PromptTuning:
 
     def ensemble(self, n_prompts: int = 3) -> PromptTemplate:
         """Return the best prompts as one, whose probabilities are averaged."""
+        allowed = at_least(1, whole=True)
+        check_parameters("PromptTuning.ensemble", n_prompts=(n_prompts, allowed))
         first, *others = [
             member
             for each in self.prompts[:n_prompts]

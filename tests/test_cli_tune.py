@@ -1,5 +1,7 @@
 """`classify tune` with the demo model: from texts to the best prompt in a task file."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from classify import ZeroShotClassifier, tune_prompt
 from classify.cli import app
 from classify.cli.choosing import conclusion
 from classify.config import Task, task_yaml
-from classify.demo import labelled_csv, tickets_yaml
+from classify.demo import labelled_csv, located, tickets_yaml
 
 LABELS = "billing,shipping,refund"
 
@@ -172,6 +174,26 @@ def test_predict_chooses_the_prompt_once(source, tmp_path):
     assert "best prompt" not in again
 
 
+def test_a_prompt_is_found_again_next_to_others_that_the_model_refuses(
+    source, tmp_path
+):
+    model = shutil.copytree(located("demo"), tmp_path / "model")
+    chat = model / "chat_template.jinja"
+    chat.write_text(chat.read_text().replace("['system', ", "["))
+    command = (source, "--labels", LABELS, "--limit", 2, "-o", tmp_path / "out.csv")
+    command += (
+        "--model",
+        model,
+        "--template",
+        "auto",
+        "--no-chat",
+        "--system",
+        "Sort.",
+    )
+    assert "is the best prompt" in predict(*command, "--keep-job")
+    assert "as when the job began" in predict(*command, "--keep-job")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -185,9 +207,8 @@ def test_predict_chooses_the_prompt_once(source, tmp_path):
         (
             ["--text", "Where is it?"],
             (
-                "--template auto stands for a prompt that is chosen on texts, and none "
-                "is chosen yet: call fit, run classify predict on a file, or choose "
-                "one with classify tune."
+                "No prompt has been chosen yet for --template auto: call fit, run "
+                "classify predict on a file, or choose one with classify tune."
             ),
         ),
     ],

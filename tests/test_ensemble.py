@@ -145,8 +145,8 @@ def test_every_prompt_keeps_the_date_of_a_job():
         (
             [PromptTemplate("auto")],
             (
-                "A prompt in ensemble cannot be template='auto' itself: give all "
-                "prompts in one ensemble."
+                "A prompt in ensemble cannot have template='auto': choose its template "
+                "first, with classify tune."
             ),
         ),
         (

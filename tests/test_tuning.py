@@ -17,7 +17,7 @@ from classify.demo import labelled_csv
 from classify.errors import ConfigError, DataError, LabelError, PromptError
 from classify.labels import LabelSet
 from classify.metrics import mutual_information
-from classify.prompt_choice import tune_rows
+from classify.prompt_choice import PromptTuning, TunedPrompt, tune_rows
 from classify.prompts.candidates import candidate_prompts, few_shot_prompts
 from classify.tuning import tune_prompt
 
@@ -290,6 +290,18 @@ def test_candidates_show_no_examples_of_a_table_unless_they_are_named_so():
     ]
 
 
+def test_an_ensemble_has_at_least_one_prompt():
+    current = TunedPrompt("current", PromptTemplate(), 0.1, 0.9, 20.0)
+    tuning = PromptTuning((current,), n_texts=2, is_labelled=False)
+    assert tuning.ensemble(1) == current.prompt
+    with pytest.raises(ConfigError) as error:
+        tuning.ensemble(0)
+    assert str(error.value) == (
+        "The 'n_prompts' parameter of PromptTuning.ensemble must be a whole "
+        "number, at least 1. Got 0 instead."
+    )
+
+
 def test_fit_chooses_the_prompt_that_tuning_finds_best(classifier, tickets):
     texts, engine = tickets[0][:4], classifier.load_engine()
     clf = ZeroShotClassifier(classifier.labels, engine=engine, prompt="auto")
@@ -311,7 +323,6 @@ def test_a_prompt_that_is_not_chosen_yet_is_refused(classifier):
         with pytest.raises(PromptError) as error:
             clf.predict(["Where is it?"])
         assert str(error.value) == (
-            "template='auto' stands for a prompt that is chosen on texts, and none is "
-            "chosen yet: call fit, run classify predict on a file, or choose one with "
-            "classify tune."
+            "No prompt has been chosen yet for template='auto': call fit, run classify "
+            "predict on a file, or choose one with classify tune."
         )

@@ -15,7 +15,7 @@ COMMANDS = get_command(app).commands.values()
 PARAMETERS = [each for command in COMMANDS for each in command.params]
 OPTIONS = {name for each in PARAMETERS for name in (*each.opts, *each.secondary_opts)}
 # Of estimators that no command makes, and of clusters.
-PYTHON_ONLY = {"probes", "gpus_per_worker", "no_words", "target", "yes_words"}
+PYTHON_ONLY = {"probes", "gpus_per_worker", "no_words", "prompt", "target", "yes_words"}
 
 
 def named_parameters():

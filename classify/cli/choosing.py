@@ -6,7 +6,7 @@ from pathlib import Path
 from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.job_progress import JobProgress
-from classify.errors import ConfigError
+from classify.errors import ConfigError, PromptError
 from classify.jobs import RowColumns, saved_fingerprint
 from classify.prompt_choice import N_TEXTS, PromptTuning, tune_rows
 from classify.prompts import PromptTemplate
@@ -31,14 +31,12 @@ def choose_prompt(
     """
     scorer = classifier.scorer()
     begun = None if folder is None else saved_fingerprint(folder)
-    prompts = _possible(scorer) if begun is not None else {}
-    for name, prompt in prompts.items():
-        model = replace(scorer.model, template=prompt)
-        asked = replace(scorer, model=model).fingerprint()
-        if begun is not None and asked["prompt"] == begun["prompt"]:
-            notes.say(f"The prompt is {name!r}, as when the job began.")
-            classifier.set_params(prompt=prompt)
-            return
+    if begun is not None:
+        for name, prompt in _possible(scorer).items():
+            if _prompt_digest(scorer, prompt) == begun["prompt"]:
+                notes.say(f"The prompt is {name!r}, as when the job began.")
+                classifier.set_params(prompt=prompt)
+                return
     if not table.resumable:
         raise ConfigError(
             f"{parameter('template', 'auto')} reads the first rows twice, which "
@@ -69,6 +67,15 @@ def _possible(scorer: RowScorer) -> dict[str, PromptTemplate]:
         bare = {name: each for name, each in prompts.items() if name != CURRENT}
         prompts |= few_shot_prompts(own, bare)
     return prompts
+
+
+def _prompt_digest(scorer: RowScorer, prompt: PromptTemplate) -> str | None:
+    """Return what a job's fingerprint says of a prompt; None if it cannot be used."""
+    asking = replace(scorer, model=replace(scorer.model, template=prompt))
+    try:
+        return asking.fingerprint()["prompt"]
+    except PromptError:
+        return None
 
 
 def conclusion(tuning: PromptTuning) -> str:

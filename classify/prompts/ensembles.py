@@ -51,11 +51,16 @@ def read_prompts(written: Any) -> "tuple[PromptTemplate, ...]":
 def check_ensemble(recipe: "PromptTemplate") -> None:
     """Raise PromptError if prompts cannot be asked about the same text."""
     for each in recipe.ensemble:
-        if each.ensemble or each.is_auto:
-            what = "an ensemble" if each.ensemble else parameter("template", "auto")
+        if each.ensemble:
             raise PromptError(
-                f"A prompt in {parameter('ensemble')} cannot be {what} itself: give "
-                "all prompts in one ensemble."
+                f"A prompt in {parameter('ensemble')} cannot be an ensemble itself: "
+                "give all prompts in one ensemble."
+            )
+        if each.is_auto:
+            raise PromptError(
+                f"A prompt in {parameter('ensemble')} cannot have "
+                f"{parameter('template', 'auto')}: choose its template first, with "
+                "classify tune."
             )
         for name in each.fields:
             if name not in recipe.fields:

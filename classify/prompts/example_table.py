@@ -42,7 +42,7 @@ class ExampleTable:
     name : str
         What messages call the table.
     path : str, default=None
-        Of the file that it was read from.
+        Path of the file that it was read from.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ExampleTable:
         chunk = joined([table.no_rows(), *table.chunks(_CHUNK_ROWS)])
         if chunk.unreadable:
             logger.warning(
-                "%d rows of %s cannot be read, and are no examples: %s",
+                "%d rows of %s cannot be read, and are not used as examples: %s",
                 len(chunk.unreadable),
                 table.name,
                 chunk.unreadable[0].reason,
@@ -142,7 +142,7 @@ class ExampleTable:
             raise DataError(f"There are no examples in {self.name}: {reason}")
         if n_found < len(labels):
             logger.info(
-                "%d of %d rows of %s are no examples: %s",
+                "%d of %d rows of %s are not used as examples: %s",
                 len(labels) - n_found,
                 len(labels),
                 self.name,

@@ -33,7 +33,7 @@ _COMPARED_TOGETHER = 64
 
 
 def labelled_examples(recipe: "PromptTemplate") -> tuple[Example, ...]:
-    """Return those of a table; none without one."""
+    """Return the examples of the recipe's table; none without a table."""
     if not isinstance(recipe.examples, ExampleTable):
         return ()
     return recipe.examples.examples(
@@ -42,7 +42,7 @@ def labelled_examples(recipe: "PromptTemplate") -> tuple[Example, ...]:
 
 
 def example_settings(recipe: "PromptTemplate") -> dict[str, Any]:
-    """Return what decides which examples of a table are shown; none without one."""
+    """Return the settings that choose examples of a table; none without a table."""
     if not isinstance(recipe.examples, ExampleTable):
         return {}
     names = [name for name in settings_of(type(recipe)) if "example" in name]
@@ -105,7 +105,7 @@ def example_parts(
 def with_examples(
     row: _Row, examples: Sequence[Example], answers: LabelSet
 ) -> dict[str, str]:
-    """Return a row that fills those places too."""
+    """Return a row that fills the places of `example_parts` too."""
     filled = dict(row)
     for at, (shown, label) in enumerate(examples):
         filled |= {_place(at, name): text for name, text in shown.items()}
@@ -198,7 +198,7 @@ class ExampleChooser:
         return examples[len(examples) - n :] if is_reversed else examples[:n]
 
     def _key(self, row: _Row) -> str:
-        """Return what of a row tells it from others."""
+        """Return what distinguishes a row from others."""
         shown = (
             row["text"]
             if "text" in self._recipe.fields

@@ -394,9 +394,9 @@ class PromptTemplate:
         """
         if self.is_auto:
             raise PromptError(
-                f"{parameter('template', 'auto')} stands for a prompt that is chosen "
-                "on texts, and none is chosen yet: call fit, run classify predict on a "
-                "file, or choose one with classify tune."
+                f"No prompt has been chosen yet for {parameter('template', 'auto')}: "
+                "call fit, run classify predict on a file, or choose one with classify "
+                "tune."
             )
         chat = has_chat_template if self.chat == "auto" else self.chat
         options = self.options
