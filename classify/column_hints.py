@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from classify.wording import parameter
 
-__all__ = ["choice_hint", "looks_like_data", "misread_hint"]
+__all__ = ["choice_hint", "header_hint", "looks_like_data", "misread_hint"]
 
 # What columns with texts are often called, likeliest first.
 _TEXT_COLUMNS = (
     *("text", "sentence", "review", "comment", "message", "content", "body", "tweet"),
     *("utterance", "question", "document", "description", "review_text", "title"),
 )
-_MAX_NAME_CHARACTERS = 40
+_MAX_NAME_CHARACTERS, _MAX_NAME_WORDS = 40, 4
 
 
 def misread_hint(columns: Sequence[str], *, is_jsonl: bool) -> str:
@@ -51,8 +51,20 @@ def misread_hint(columns: Sequence[str], *, is_jsonl: bool) -> str:
     )
 
 
-def choice_hint(name: str, columns: Sequence[str], option: str | None) -> str:
+def choice_hint(
+    name: str, columns: Sequence[str], option: str | None, *, has_header: bool = False
+) -> str:
     """Return which column may be meant, and how to choose it.
+
+    Parameters
+    ----------
+    name : str
+        The column that is missing.
+    columns : sequence of str
+    option : str or None
+        The parameter that chooses the column.
+    has_header : bool, default=False
+        Whether the names are the first line of a file.
 
     Examples
     --------
@@ -62,14 +74,51 @@ def choice_hint(name: str, columns: Sequence[str], option: str | None) -> str:
     ' Choose one with text_column.'
     """
     near = _near(name, columns, usual=_TEXT_COLUMNS if option == "text_column" else ())
-    hint = "" if near is None else f" Did you mean {near!r}?"
-    if option is not None and near is not None:
-        hint += f" Then give {parameter(option, near)}."
-    elif option is not None:
-        hint += f" Choose one with {parameter(option)}."
+    choose = "" if option is None else f"choose one with {parameter(option)}"
+    if near is not None:
+        hint = f" Did you mean {near!r}?"
+        if option is not None:
+            hint += f" Then give {parameter(option, near)}."
+    elif has_header and (hint := header_hint(columns, choose)):
+        return hint
+    else:
+        hint = f" C{choose[1:]}." if choose else ""
     if any(map(looks_like_data, columns)):
-        hint += " If its first line is a row already, add a line with names above it."
+        hint += (
+            header_hint(columns)
+            if has_header
+            else " Its column names look like a row of data: if they are, name them."
+        )
     return hint
+
+
+def header_hint(columns: Sequence[str], otherwise: str = "") -> str:
+    """Return what to do where the first line of a file may not be a header, or "".
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The fields of that line.
+    otherwise : str, default=""
+        What to do if it is a header.
+
+    Examples
+    --------
+    >>> header_hint(["Where is it?", "shipping"])
+    ' Its first line was read as the header: if it is a row of data, add a line with
+    column names above it.'
+    >>> header_hint(["id", "message"])
+    ''
+    """
+    known = {"id", "label", "name", *_TEXT_COLUMNS}
+    if not known.isdisjoint(each.strip().lower() for each in columns):
+        return ""
+    if otherwise:
+        otherwise = f"if it names the columns, {otherwise}; "
+    return (
+        f" Its first line was read as the header: {otherwise}if it is a row of data, "
+        "add a line with column names above it."
+    )
 
 
 def _near(name: str, columns: Sequence[str], usual: Sequence[str]) -> str | None:
@@ -84,9 +133,10 @@ def _near(name: str, columns: Sequence[str], usual: Sequence[str]) -> str | None
 
 
 def looks_like_data(name: str) -> bool:
-    """Whether a column's name is a number or a sentence, and no name."""
+    """Whether a column's name is a number, a sentence or many words."""
     return (
         len(name) > _MAX_NAME_CHARACTERS
+        or len(name.split()) > _MAX_NAME_WORDS
         or re.fullmatch(r"\s*[-+]?[\d.,]+\s*|.* .*[.!?]\s*", name, re.DOTALL)
         is not None
     )

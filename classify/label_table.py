@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.cells import is_missing, shown, split_names, text_of
+from classify.column_hints import header_hint
 from classify.errors import ConfigError, DataError, LabelError
 from classify.label import Label
 from classify.tables.formats import format_of
@@ -49,9 +50,10 @@ def read_label_table(path: str | Path) -> list[Label]:
         if column not in _COLUMNS:
             near = difflib.get_close_matches(column, _COLUMNS, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
+            header = header_hint(table.columns) if table.has_header else ""
             raise LabelError(
                 f"the column {column!r} is unknown.{hint} Allowed are "
-                f"{', '.join(map(repr, _COLUMNS))}."
+                f"{', '.join(map(repr, _COLUMNS))}.{header}"
             )
     table.check_column("name", "with the names of labels")
     labels = []

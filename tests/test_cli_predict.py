@@ -312,8 +312,8 @@ def test_the_only_column_holds_the_texts_and_a_note_says_so(one_column, tmp_path
     output = tmp_path / "out.csv"
     result = run(one_column, *LABELS, "--output", output)
     assert (
-        f"The texts are in column 'message', the only one of '{one_column}'.\n"
-        in result.stderr
+        f"The texts are in column 'message', the only one of '{one_column}'. Its first "
+        "line was read as the header.\n" in result.stderr
     )
     assert [row["label"] for row in table(output.read_text())] == [
         "billing",

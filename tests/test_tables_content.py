@@ -18,8 +18,10 @@ import pyarrow.orc
 import pytest
 import zstandard
 
-from classify.errors import ConfigError, DataError
+from classify.errors import ConfigError, DataError, LabelError
 from classify.jobs import open_table
+from classify.label_table import read_label_table
+from classify.prompts.example_table import ExampleTable
 from classify.tables.chunk import joined
 from classify.tables.sources import StreamSource
 from tests.toy_jobs import csv_of, rows_of, run
@@ -341,6 +343,11 @@ def test_a_job_on_such_a_file_is_that_on_a_plain_one(tmp_path):
 
 # ------------------------------------------------------------------- missing columns
 
+HEADER_HINT = (
+    "Its first line was read as the header: if it names the columns, choose one with "
+    "text_column; if it is a row of data, add a line with column names above it."
+)
+
 
 @pytest.mark.parametrize(
     ("columns", "hint"),
@@ -354,11 +361,20 @@ def test_a_job_on_such_a_file_is_that_on_a_plain_one(tmp_path):
         (["Title", "Body"], "Did you mean 'Body'? Then give text_column='Body'."),
         (["id", "x"], "Choose one with text_column."),
         (["x"], "Did you mean 'x'? Then give text_column='x'."),
+        (["1", "Where is my parcel?"], HEADER_HINT),
+        (["my parcel", "shipping"], HEADER_HINT),
+        (["5", "great", ""], HEADER_HINT),
         (
-            ["1", "Where is my parcel?"],
+            ["body", "Where is my parcel?"],
+            "Did you mean 'body'? Then give text_column='body'.",
+        ),
+        (
+            ["I was charged twice on my card"],
             (
-                "Choose one with text_column. If its first line is a row already, add "
-                "a line with names above it."
+                "Did you mean 'I was charged twice on my card'? Then give "
+                "text_column='I was charged twice on my card'. Its first line was read "
+                "as the header: if it is a row of data, add a line with column names "
+                "above it."
             ),
         ),
     ],
@@ -369,5 +385,52 @@ def test_a_missing_text_column_says_how_to_choose_one(tmp_path, columns, hint):
     with raises(
         f"There is no column 'text' with the text in '{tmp_path}/in.csv'. Columns: "
         f"{listed}. {hint}"
+    ):
+        table.check_column("text", "with the text", "text_column")
+
+
+FIRST_LINE = (
+    " Its first line was read as the header: if it is a row of data, add a line with "
+    "column names above it."
+)
+
+
+def test_the_first_line_of_every_text_table_is_said_to_be_the_header(tmp_path):
+    tsv, other = tmp_path / "in.tsv", tmp_path / "other.tsv"
+    tsv.write_text("my parcel\tshipping\nno money\trefund\n")
+    other.write_text("my card\tbilling\n")
+    table = open_table(tsv)
+    for option, hint in (("label_column", HEADER_HINT), (None, FIRST_LINE[1:])):
+        hint = hint.replace("text_column", "label_column")
+        with raises(
+            f"There is no column 'label' with the labels in '{tsv}'. Columns: "
+            f"'my parcel', 'shipping'. {hint}"
+        ):
+            table.check_column("label", "with the labels", option)
+    with raises(
+        f"'{other}' has other columns than '{tsv}': column 1 is 'my card', not 'my "
+        "parcel'. All files must have the same columns in the same order." + FIRST_LINE
+    ):
+        open_table([tsv, other])
+    with raises(
+        f"There is no column 'text' with the texts of examples in '{tsv}'. Columns: "
+        f"'my parcel', 'shipping'. "
+        + HEADER_HINT.replace("text_column", "example_text_column")
+    ):
+        ExampleTable.of(tsv).examples(("text",), "text", "label")
+    with raises(
+        "the column 'my parcel' is unknown. Allowed are 'name', 'description', "
+        "'words', 'parent', 'value'." + FIRST_LINE,
+        LabelError,
+    ):
+        read_label_table(tsv)
+
+
+def test_names_that_are_data_where_no_line_was_read_as_a_header():
+    table = open_table(pd.DataFrame([["my parcel", "shipping"]]))
+    with raises(
+        "There is no column 'text' with the text in the DataFrame. Columns: '0', '1'. "
+        "Choose one with text_column. Its column names look like a row of data: if "
+        "they are, name them."
     ):
         table.check_column("text", "with the text", "text_column")

@@ -32,7 +32,8 @@ def with_text_column(
     if column is None or column == task.text_column:
         return task
     only = "the only one" if beside is None else f"the only one besides {beside!r}"
-    notes.note(f"The texts are in column {column!r}, {only} of {table.name}.")
+    header = " Its first line was read as the header." if table.has_header else ""
+    notes.note(f"The texts are in column {column!r}, {only} of {table.name}.{header}")
     return task.changed({"text_column": column})
 
 

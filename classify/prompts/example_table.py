@@ -43,12 +43,20 @@ class ExampleTable:
         What messages call the table.
     path : str, default=None
         Path of the file that it was read from.
+    has_header : bool, default=False
+        Whether the names of the columns are the first line of that file.
     """
 
     def __init__(
-        self, columns: Mapping[str, Sequence[Any]], name: str, path: str | None = None
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        name: str,
+        path: str | None = None,
+        *,
+        has_header: bool = False,
     ) -> None:
         self.name, self.path = name, path
+        self._has_header = has_header
         self._columns = columns
         content = json.dumps(dict(columns), default=str, ensure_ascii=True)
         self.digest = f"sha256:{hashlib.sha256(content.encode()).hexdigest()[:16]}"
@@ -86,7 +94,8 @@ class ExampleTable:
             for name in table.columns
             if table.columns.count(name) == 1
         }
-        return cls(columns, table.name, str(source) if is_file else None)
+        path = str(source) if is_file else None
+        return cls(columns, table.name, path, has_header=table.has_header)
 
     @property
     def file(self) -> str:
@@ -152,9 +161,12 @@ class ExampleTable:
     def _cells(self, column: str, purpose: str, option: str | None = None) -> Any:
         if column not in self._columns:
             names = ", ".join(map(repr, self._columns)) or "none"
+            hint = choice_hint(
+                column, [*self._columns], option, has_header=self._has_header
+            )
             raise DataError(
                 f"There is no column {column!r} {purpose} of examples in {self.name}. "
-                f"Columns: {names}.{choice_hint(column, [*self._columns], option)}"
+                f"Columns: {names}.{hint}"
             )
         return self._columns[column]
 

@@ -7,10 +7,15 @@ from typing import Protocol
 
 import numpy as np
 
-from classify.column_hints import choice_hint, looks_like_data, misread_hint
+from classify.column_hints import (
+    choice_hint,
+    header_hint,
+    looks_like_data,
+    misread_hint,
+)
 from classify.errors import DataError
 from classify.tables.chunk import Chunk
-from classify.tables.rows import DictRows, Rows
+from classify.tables.rows import DictRows, ListRows, Rows
 from classify.tables.sources import Source
 
 __all__ = ["ChunkReader", "Input", "Table", "check_same_columns", "name_of_all"]
@@ -54,6 +59,11 @@ class Table:
     read: ChunkReader
     describe: Callable[[], list[Input]]
     empty: Rows
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first line of each file names the columns."""
+        return isinstance(self.empty, ListRows)
 
     def inputs(self) -> list[Input]:
         """Return what tells these inputs from others.
@@ -115,7 +125,9 @@ class Table:
         if name in self.columns:
             return
         columns = ", ".join(map(repr, self.columns)) or "none"
-        hints = self._misread_hint() or choice_hint(name, self.columns, option)
+        hints = self._misread_hint() or choice_hint(
+            name, self.columns, option, has_header=self.has_header
+        )
         raise DataError(
             f"There is no column {name!r} {purpose} in {self.name}. Columns: "
             f"{columns}.{hints}"
@@ -133,8 +145,17 @@ def name_of_all(sources: Sequence[Source]) -> str:
     return f"the table of {len(sources):,} files ({first} to {last})"
 
 
-def check_same_columns(named: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+def check_same_columns(
+    named: Sequence[tuple[str, tuple[str, ...]]], *, has_header: bool = False
+) -> None:
     """Raise DataError unless all files have the columns of the first, in its order.
+
+    Parameters
+    ----------
+    named : sequence of (str, tuple of str)
+        What messages call each file, and its columns.
+    has_header : bool, default=False
+        Whether these are its first line.
 
     Examples
     --------
@@ -153,6 +174,7 @@ def check_same_columns(named: Sequence[tuple[str, tuple[str, ...]]]) -> None:
         raise DataError(
             f"{name} has other columns than {first}: column {at} is {_named(own)}, not "
             f"{_named(wanted)}. All files must have the same columns in the same order."
+            f"{header_hint(others) if has_header else ''}"
         )
 
 

@@ -40,7 +40,9 @@ def csv_table(files: Sequence[CsvFile]) -> Table:
         A file is damaged, or its header is another than that of the first.
     """
     inputs, counts = _scanned(files)
-    check_same_columns([(each.source.name, each.columns) for each in files])
+    check_same_columns(
+        [(each.source.name, each.columns) for each in files], has_header=True
+    )
     return _table(files, inputs, counts, partial(ListRows, files[0].columns))
 
 
