@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from classify.classifier import ZeroShotClassifier
-from classify.encoding import RowEncoder
+from classify.estimators.classifier import ZeroShotClassifier
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
 from classify.prompts.probes import (
@@ -23,6 +22,7 @@ from classify.prompts.probes import (
     premise_texts,
     probe_rows,
 )
+from classify.rows.encoding import RowEncoder
 from classify.scoring import LabelLogprobs, make_strategy, score_prompts
 from classify.spec import Scoring
 from classify.tokenizer import load_tokenizer

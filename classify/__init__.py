@@ -10,9 +10,11 @@ from classify.distribution import VERSION
 
 if TYPE_CHECKING:
     from classify.calibration import LabelCalibrator, PriorShift
-    from classify.classifier import ZeroShotClassifier
     from classify.decision import SelectiveClassifier, SplitConformalSets
     from classify.errors import ClassifyError
+    from classify.estimators.classifier import ZeroShotClassifier
+    from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
+    from classify.estimators.tuning import tune_prompt
     from classify.labels import Label, LabelSet
     from classify.metrics import (
         ReliabilityDisplay,
@@ -20,12 +22,10 @@ if TYPE_CHECKING:
         TrackDisplay,
         calibration_error,
     )
-    from classify.multi_label import ZeroShotMultiLabelClassifier
     from classify.prompts import PromptTemplate
     from classify.questions.question import Question
     from classify.scoring import LabelLogprobs
     from classify.task_classifier import TaskClassifier
-    from classify.tuning import tune_prompt
     from classify.verbalizer import Verbalizer
     from classify.word_tracking import track
 
@@ -71,11 +71,11 @@ _HOMES = {
     "TaskClassifier": "classify.task_classifier",
     "TrackDisplay": "classify.metrics",
     "Verbalizer": "classify.verbalizer",
-    "ZeroShotClassifier": "classify.classifier",
-    "ZeroShotMultiLabelClassifier": "classify.multi_label",
+    "ZeroShotClassifier": "classify.estimators.classifier",
+    "ZeroShotMultiLabelClassifier": "classify.estimators.multi_label",
     "calibration_error": "classify.metrics",
     "track": "classify.word_tracking",
-    "tune_prompt": "classify.tuning",
+    "tune_prompt": "classify.estimators.tuning",
 }
 
 

@@ -1,8 +1,8 @@
-"""What a cell of a table holds: a text, nothing, or something that is not a text."""
+"""Cells of a table: a text, a list of names, nothing, or something that is no text."""
 
 import json
 import unicodedata
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from classify.errors import DataError, InputError
 __all__ = [
     "column_list",
     "is_missing",
+    "join_names",
+    "need_json",
     "no_text",
     "shown",
     "split_names",
@@ -189,6 +191,38 @@ def split_names(text: str) -> list[str]:
     if text.lstrip().startswith("["):
         return [text_of(name) for name in json.loads(text)]
     return [name.strip() for name in text.split("|")]
+
+
+def join_names(names: Sequence[str], *, as_json: bool = False) -> str:
+    """Return names as one text: ``a|b``, or a JSON list where that could be misread.
+
+    No name at all is ``[]``, since an empty cell is a missing one.
+
+    Parameters
+    ----------
+    names : sequence of str
+    as_json : bool, default=False
+        A JSON list in any case: other cells of the column are (`need_json`).
+
+    Examples
+    --------
+    >>> join_names(["C", "C++"]), join_names(["C|C++"]), join_names([])
+    ('C|C++', '["C|C++"]', '[]')
+    """
+    if as_json or not names or need_json(names):
+        return json.dumps(list(names), ensure_ascii=False)
+    return "|".join(names)
+
+
+def need_json(names: Iterable[str]) -> bool:
+    """Return whether lists of these names, joined by ``|``, could be misread.
+
+    Examples
+    --------
+    >>> need_json(["C", "C++"]), need_json(["C", "C|C++"]), need_json(["[C]"])
+    (False, True, True)
+    """
+    return any("|" in name or name.startswith("[") for name in names)
 
 
 def shown(value: object) -> str:

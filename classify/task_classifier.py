@@ -9,21 +9,21 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from classify.asked import AskedQuestion, ask
 from classify.config import Task
-from classify.encoding import Row
 from classify.errors import InputError
-from classify.frames import (
+from classify.estimators.asked import AskedQuestion, ask
+from classify.parameters import check_parameters, instance_of
+from classify.rows.encoding import Row
+from classify.rows.frames import (
     add_results,
     frame_of,
     row_refusal,
     rows_and_candidates,
     rows_of_frame,
 )
-from classify.parameters import check_parameters, instance_of
-from classify.prompted_model import Refuse
-from classify.results import RowResults, column_name
-from classify.scored_rows import text_error
+from classify.rows.prompted_model import Refuse
+from classify.rows.results import RowResults, column_name
+from classify.rows.scorer import text_error
 
 __all__ = ["TaskClassifier"]
 

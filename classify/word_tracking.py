@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from classify.encoding import Row
 from classify.errors import AnswerError, InputError, RowError
-from classify.prompted_model import Progress, PromptedModel, Refuse
 from classify.prompts import PromptTemplate
 from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.free import compile_free
+from classify.rows.encoding import Row
+from classify.rows.prompted_model import Progress, PromptedModel, Refuse
 from classify.scoring.driver import drive
 from classify.scoring.result import TextScore
 from classify.scoring.strategies import Strategy
@@ -203,7 +203,7 @@ def track(
     >>> tracked.to_frame().columns.tolist()
     ['row', 'step', 'token', 'word', 'logprob']
     """
-    from classify.frames import rows_and_candidates
+    from classify.rows.frames import rows_and_candidates
 
     if not isinstance(prompt, PromptTemplate):
         prompt = PromptTemplate(prompt or "{text}", too_long="error")

@@ -9,9 +9,9 @@ from itertools import combinations
 import numpy as np
 from typer.main import get_command
 
-from classify.artefact import Artefact
-from classify.classifier import ZeroShotClassifier
 from classify.cli import app
+from classify.estimators.artefact import Artefact
+from classify.estimators.classifier import ZeroShotClassifier
 from classify.jobs import CalibrationWishes, fit_artefact
 from classify.jobs.labelled import ScoredTexts
 from tests.labelled_tickets import draw, write

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from classify.artefact import Artefact
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ConfigError, DataError
+from classify.estimators.artefact import Artefact
 
 NAMES = ["a", "b"]
 RNG = np.random.default_rng(0)

@@ -15,11 +15,11 @@ from classify.calibration import (
 )
 from classify.demo import model_folder
 from classify.errors import ConfigError, DataError, InputError
-from classify.fingerprint import (
-    differing_keys,
-)
 from classify.labels import LabelSet
 from classify.prompts import PromptTemplate
+from classify.scoring.fingerprint import (
+    differing_keys,
+)
 from classify.tokenizer import load_tokenizer
 from classify.verbalizer import Verbalizer
 from tests.posteriors import posteriors

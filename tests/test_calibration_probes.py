@@ -6,7 +6,6 @@ import pytest
 from classify import PromptTemplate, ZeroShotClassifier
 from classify.calibration import LabelCalibrator
 from classify.demo import model_folder
-from classify.encoding import RowEncoder
 from classify.errors import InputError
 from classify.labels import LabelSet
 from classify.prompts.probes import (
@@ -15,6 +14,7 @@ from classify.prompts.probes import (
     premise_texts,
     probe_rows,
 )
+from classify.rows.encoding import RowEncoder
 from classify.scoring import LabelLogprobs, make_strategy, score_prompts
 from classify.spec import Scoring
 from classify.tokenizer import load_tokenizer

@@ -12,9 +12,15 @@ import pyarrow as pa
 import pytest
 
 from classify import ZeroShotClassifier
-from classify.cells import column_list, is_missing, no_text, text_of, written_text
+from classify.cells import (
+    column_list,
+    is_missing,
+    no_text,
+    text_of,
+    written_text,
+)
 from classify.errors import DataError, InputError
-from classify.rows import candidates_of_cells, rows_of_cells, rows_of_texts
+from classify.rows.from_cells import candidates_of_cells, rows_of_cells, rows_of_texts
 from tests.tiny_tokenizers import byte_level
 from tests.toy_model import hashed_engine
 

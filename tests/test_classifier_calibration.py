@@ -228,7 +228,7 @@ def test_scikit_learn_clones_pipes_and_cross_validates():
 
 def test_too_coarse_a_tolerance_is_told_once(caplog):
     clf = make("batch", tolerance=1e-3).fit(TEXTS)
-    with caplog.at_level(logging.WARNING, "classify.given_calibrator"):
+    with caplog.at_level(logging.WARNING, "classify.estimators.given_calibrator"):
         clf.predict(TEXTS)
         clf.predict(TEXTS)
     [record] = [each for each in caplog.records if "tolerance" in each.msg]

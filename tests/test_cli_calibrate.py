@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from classify import LabelCalibrator, ZeroShotClassifier
-from classify.artefact import Artefact
 from classify.cli import app
 from classify.cli.fitting import parse_prior
 from classify.errors import DataError
+from classify.estimators.artefact import Artefact
 from classify.jobs import CalibrationWishes, ScoredTexts, fit_artefact
 from tests.labelled_tickets import LABELS, draw, write
 

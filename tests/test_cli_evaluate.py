@@ -11,8 +11,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from typer.testing import CliRunner
 
 from classify import ZeroShotClassifier
-from classify.artefact import Artefact
 from classify.cli import app
+from classify.estimators.artefact import Artefact
 from tests.labelled_tickets import LABELS, draw, write
 
 NAMES = LABELS.split(",")

@@ -13,11 +13,11 @@ from classify import PromptTemplate, ZeroShotClassifier
 from classify.cli import app
 from classify.decision import SelectiveClassifier
 from classify.demo import located, tickets_csv
-from classify.doubts import doubt_label_mass, doubt_one_label
 from classify.engines import FakeEngine
 from classify.errors import DataError
 from classify.jobs import Classification, open_table, run_job, stream_rows
 from classify.report import Evaluation
+from classify.scoring.doubts import doubt_label_mass, doubt_one_label
 from tests.posteriors import scores_of
 from tests.tiny_tokenizers import byte_level
 

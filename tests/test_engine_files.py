@@ -101,7 +101,7 @@ def test_a_calibrator_is_refused_for_what_was_saved_again(model):
 
 
 def test_a_calibration_file_that_was_written_again_is_read_again(model, tmp_path):
-    from classify.artefact import Artefact
+    from classify.estimators.artefact import Artefact
 
     texts, true = TEXTS * 4, ["shipping", "billing", "shipping"] * 4
     path = tmp_path / "calibration.json"

@@ -23,7 +23,7 @@ from classify import ZeroShotClassifier
 from tests.serving import SmallServer
 from tests.toy_jobs import make
 
-logging.getLogger("classify.prompted_model").setLevel("ERROR")  # low label masses
+logging.getLogger("classify.rows.prompted_model").setLevel("ERROR")  # low label masses
 LABELS = ["billing", "shipping", "refund"]
 TEXTS = [f"Where is parcel {n}? I paid {n}." + " please" * (n % 7) for n in range(8)]
 by_name = ZeroShotClassifier(LABELS, device="cpu")

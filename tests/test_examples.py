@@ -29,5 +29,5 @@ def test_docstrings(name, tmp_path, monkeypatch):
 
 def test_docstrings_are_found():
     # `testmod` is silent where it finds nothing.
-    labels = importlib.import_module("classify.labels")
+    labels = importlib.import_module("classify.labels.label_set")
     assert doctest.testmod(labels).attempted >= 3

@@ -11,12 +11,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from classify import LabelSet, PromptTemplate, ZeroShotClassifier
 from classify.config import Task, task_yaml
 from classify.demo import labelled_csv
-from classify.encoding import RowEncoder
 from classify.errors import DataError, LabelError, PromptError
 from classify.jobs import Classification, RowColumns
 from classify.jobs.identity import job_fingerprints
 from classify.prompts.few_shot import ExampleChooser
 from classify.prompts.free import compile_free
+from classify.rows.encoding import RowEncoder
 from classify.verbalizer import ScorablePrompt, Verbalizer
 from tests.tiny_tokenizers import byte_level
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from classify import PromptTemplate, SelectiveClassifier
-from classify.asked import AskedQuestion
 from classify.errors import ConfigError, EngineError
+from classify.estimators.asked import AskedQuestion
 from classify.jobs import Classification, open_table
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import (

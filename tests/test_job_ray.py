@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from classify import ZeroShotClassifier
-from classify.asked import AskedQuestion
 from classify.demo import located
 from classify.errors import EngineError, ModelLoadError
+from classify.estimators.asked import AskedQuestion
 from classify.jobs import Classification, JobWatcher, open_table
 from classify.jobs.ray import classify_dataset, ray_pool
 from classify.jobs.ray.cluster import joined_cluster

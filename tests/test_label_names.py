@@ -10,12 +10,13 @@ import pytest
 
 from classify import ZeroShotClassifier
 from classify.calibration import LabelCalibrator
+from classify.cells import join_names, need_json
 from classify.decision import SplitConformalSets
 from classify.errors import LabelError
-from classify.label_names import join_names, need_json, positions, suggestion
 from classify.labels import Label, LabelSet
+from classify.labels.names import positions, suggestion
 from classify.metrics import log_loss_from_log_proba
-from classify.rows import candidates_of_cells
+from classify.rows.from_cells import candidates_of_cells
 from tests.tiny_tokenizers import byte_level
 from tests.toy_model import hashed_engine
 

@@ -8,7 +8,7 @@ from classify import Label, LabelSet
 from classify.config import Task
 from classify.config.writing import task_yaml
 from classify.errors import ConfigError, DataError, LabelError
-from classify.label_tree import LabelTree
+from classify.labels.tree import LabelTree
 
 
 def raises(message: str):

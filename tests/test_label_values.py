@@ -19,7 +19,7 @@ from classify import Label, LabelSet, PromptTemplate, ZeroShotClassifier
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import DataError, LabelError
-from classify.label_values import label_values
+from classify.labels.values import label_values
 from classify.metrics import aurc_score, calibration_error
 from classify.report import Evaluation
 from tests.tiny_tokenizers import byte_level

@@ -20,13 +20,13 @@ from classify import (
     PromptTemplate,
     ZeroShotMultiLabelClassifier,
 )
+from classify.cells import join_names
 from classify.decision import LabelThresholds, fit_thresholds
 from classify.engines import FakeEngine
 from classify.errors import ConfigError, DataError, InputError, LabelError, PromptError
-from classify.label_indicators import indicators_of
-from classify.label_names import join_names
-from classify.rows import candidates_of_cells
-from classify.yes_no import yes_no_rows
+from classify.estimators.yes_no import yes_no_rows
+from classify.labels.indicators import indicators_of
+from classify.rows.from_cells import candidates_of_cells
 from tests.tiny_tokenizers import byte_level
 from tests.toy_model import hashed_engine, hashed_logprobs
 

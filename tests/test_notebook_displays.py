@@ -3,8 +3,8 @@ import pytest
 from markupsafe import Markup
 
 from classify import ZeroShotClassifier
-from classify.label_audit import LabelAudit, WordAudit
 from classify.markup import table
+from classify.verbalizer.audit import LabelAudit, WordAudit
 from tests.html_pages import Page
 from tests.posteriors import posteriors, scores_of
 

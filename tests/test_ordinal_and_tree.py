@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from classify import LabelSet
 from classify.errors import InputError
-from classify.label_tree import LabelTree
+from classify.labels.tree import LabelTree
 from classify.metrics import ranked_probability_score
 from classify.questions.ordinal import (
     Ordinal,

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from classify import LabelSet
-from classify.label_tree import LabelTree
-from classify.label_use import LabelUse
+from classify.labels.tree import LabelTree
+from classify.labels.use import LabelUse
 from classify.questions.kinds import Tree, kind_of
 from classify.report import Evaluation
 from classify.report.json_form import as_json

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from classify.engines import choose_engine, clear_engines, load_engine
 from classify.engines.diagnosis import describe
+from classify.engines.hosts import is_loopback
 from classify.engines.server import ServerEngine
 from classify.engines.server.address import authorization, base_url
 from classify.engines.server.served import choose_model, vocabulary_size
 from classify.errors import ConfigError, EngineError, ModelLoadError
-from classify.hosts import is_loopback
 from tests.serving import DROP, SmallServer, a_folder_with
 from tests.test_server_engine import LOGPROBS, VOCAB, assert_reads_right, whole
 from tests.tiny_tokenizers import byte_level

@@ -16,7 +16,7 @@ from classify.cli.options import options_of
 from classify.cli.task import task_options
 from classify.config import Task
 from classify.errors import ConfigError, InputError
-from classify.label_use import LabelUse
+from classify.labels.use import LabelUse
 from classify.parameters import (
     BOOLEAN,
     TEXT,

@@ -20,7 +20,7 @@ import zstandard
 
 from classify.errors import ConfigError, DataError, LabelError
 from classify.jobs import open_table
-from classify.label_table import read_label_table
+from classify.labels.table import read_label_table
 from classify.prompts.example_table import ExampleTable
 from classify.tables.chunk import joined
 from classify.tables.sources import StreamSource

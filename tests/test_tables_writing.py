@@ -19,8 +19,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify.atomic import atomic_file
 from classify.errors import ConfigError, DataError
+from classify.files.atomic import atomic_file
 from classify.tables import (
     csv_bytes,
     joined,
@@ -417,7 +417,7 @@ def test_a_link_is_followed_and_a_device_written_in_place(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from classify.atomic import atomic_file
+from classify.files.atomic import atomic_file
 with atomic_file(sys.argv[1]) as file:
     file.write(b"half")
     file.flush()

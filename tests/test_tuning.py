@@ -15,11 +15,11 @@ import classify
 from classify import LabelCalibrator, PromptTemplate, Verbalizer, ZeroShotClassifier
 from classify.demo import labelled_csv
 from classify.errors import ConfigError, DataError, LabelError, PromptError
+from classify.estimators.prompt_choice import PromptTuning, TunedPrompt, tune_rows
+from classify.estimators.tuning import tune_prompt
 from classify.labels import LabelSet
 from classify.metrics import mutual_information
-from classify.prompt_choice import PromptTuning, TunedPrompt, tune_rows
 from classify.prompts.candidates import candidate_prompts, few_shot_prompts
-from classify.tuning import tune_prompt
 
 LABELS = ["billing", "shipping", "returns", "account", "technical problem", "praise"]
 PROMPTS = {

@@ -9,7 +9,7 @@ from classify.calibration.calibrator import LabelCalibrator
 from classify.calibration.checks import CalibrationWarning
 from classify.calibration.methods import METHODS, PROBE_METHODS, required_tolerance
 from classify.calibration.prior_shift import PriorShift
-from classify.fingerprint import (
+from classify.scoring.fingerprint import (
     Fingerprint,
     check_fingerprint,
     fingerprint_of,

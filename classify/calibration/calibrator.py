@@ -17,9 +17,9 @@ from classify.calibration.fitting import fit_calibration
 from classify.calibration.methods import BY_COUNT, required_tolerance
 from classify.calibration.rows import FloatArray, normalised
 from classify.calibration.scaling import Affine
-from classify.fingerprint import Fingerprint, check_fingerprint
-from classify.json_files import read_json, write_json
+from classify.files.json import read_json, write_json
 from classify.scoring import LabelLogprobs
+from classify.scoring.fingerprint import Fingerprint, check_fingerprint
 
 __all__ = ["LabelCalibrator"]
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from classify.calibration.rows import FloatArray
 from classify.errors import ConfigError, DataError, InputError, LabelError
-from classify.label_names import positions, suggestion
-from classify.label_values import label_values
+from classify.labels.names import positions, suggestion
+from classify.labels.values import label_values
 from classify.scoring import LabelLogprobs
 from classify.wording import parameter
 

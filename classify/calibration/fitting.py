@@ -37,7 +37,7 @@ from classify.calibration.rows import FloatArray, RowMap, normalised
 from classify.calibration.scaling import Penalty
 from classify.distribution import VERSION
 from classify.errors import ConfigError, DataError
-from classify.fingerprint import Fingerprint
+from classify.scoring.fingerprint import Fingerprint
 from classify.wording import parameter
 
 __all__ = ["fit_calibration"]

@@ -12,9 +12,9 @@ from sklearn.base import clone
 from classify.calibration.calibrator import LabelCalibrator
 from classify.calibration.rows import FloatArray
 from classify.errors import ConfigError, DataError
-from classify.fingerprint import Fingerprint, check_fingerprint, digest_of
-from classify.json_files import read_json, write_json
+from classify.files.json import read_json, write_json
 from classify.scoring import LabelLogprobs
+from classify.scoring.fingerprint import Fingerprint, check_fingerprint, digest_of
 
 __all__ = ["YesNoCalibration"]
 

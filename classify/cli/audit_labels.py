@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from classify.label_audit import ExampleAudit, LabelAudit, ThoughtAudit
+    from classify.verbalizer.audit import ExampleAudit, LabelAudit, ThoughtAudit
 
 __all__ = ["SharedPrefix", "print_labels", "shared_prefixes", "slot_facts"]
 

@@ -24,7 +24,7 @@ from classify.cli.tables import facts_table, figures_table
 from classify.config import Task
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ClassifyError, ConfigError
-from classify.given_calibrator import warn_of_tolerance
+from classify.estimators.given_calibrator import warn_of_tolerance
 from classify.jobs import CalibrationFit, CalibrationWishes, fit_artefact
 from classify.tables.table import Table as InputTable
 

@@ -3,15 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.job_progress import JobProgress
 from classify.errors import ConfigError, PromptError
+from classify.estimators.classifier import ZeroShotClassifier
+from classify.estimators.prompt_choice import N_TEXTS, PromptTuning, tune_rows
 from classify.jobs import RowColumns, saved_fingerprint
-from classify.prompt_choice import N_TEXTS, PromptTuning, tune_rows
 from classify.prompts import PromptTemplate
 from classify.prompts.candidates import CURRENT, candidate_prompts, few_shot_prompts
-from classify.scored_rows import RowScorer
+from classify.rows.scorer import RowScorer
 from classify.tables.table import Table
 from classify.wording import parameter
 

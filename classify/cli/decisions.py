@@ -10,9 +10,9 @@ from classify.errors import ConfigError, InputError
 from classify.parameters import BOOLEAN, Setting, number
 
 if TYPE_CHECKING:
-    from classify.artefact import Artefact
     from classify.config import Task
     from classify.decision import SelectiveClassifier, SplitConformalSets
+    from classify.estimators.artefact import Artefact
 
 __all__ = ["SHARE", "DecisionOptions", "Rules", "about"]
 
@@ -138,7 +138,7 @@ def about(question: str) -> Iterator[None]:
 
 
 def _loaded(path: str) -> "Artefact":
-    from classify.artefact import Artefact
+    from classify.estimators.artefact import Artefact
 
     return Artefact.load(path)
 

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from classify import __version__
 from classify.calibration import LabelCalibrator
-from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
 from classify.cli.fitting import EvaluateOptions
@@ -18,6 +17,7 @@ from classify.cli.overwriting import check_report, replacing
 from classify.cli.tables import facts_table, figures_table
 from classify.config import Task
 from classify.errors import DataError
+from classify.estimators.classifier import ZeroShotClassifier
 from classify.jobs import evaluate, selection_of
 from classify.labels import LabelSet
 from classify.report import Evaluation, check_matplotlib, write_report

@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from classify.calibration import CalibrationWarning
-from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import with_text_column
 from classify.cli.report import N_ASKED, report_likeliest, warn_of_rows
 from classify.cli.task import declared_labels
 from classify.config import Task
-from classify.encoding import candidate_sets
+from classify.estimators.classifier import ZeroShotClassifier
 from classify.jobs import (
     LabelledRows,
     ScoredTexts,
@@ -21,6 +20,7 @@ from classify.jobs import (
     read_labelled,
     score_labelled,
 )
+from classify.rows.encoding import candidate_sets
 from classify.tables.table import Table
 
 __all__ = ["checked_rows", "file_names", "scored_texts", "shown_warnings"]

@@ -1,10 +1,10 @@
 """From a task to a classifier whose model is loaded, with a word on what it is."""
 
-from classify.artefact import Artefact
-from classify.classifier import ZeroShotClassifier
 from classify.cli.console import Notes
 from classify.cli.decisions import about
 from classify.config import Task
+from classify.estimators.artefact import Artefact
+from classify.estimators.classifier import ZeroShotClassifier
 from classify.tables.table import Table
 
 __all__ = ["load_classifier", "load_classifiers", "with_text_column"]

@@ -76,7 +76,7 @@ def check_calibration(
     is_labelled: bool,
 ) -> None:
     """Raise DataError unless a calibration that is there was fitted in the same way."""
-    from classify.artefact import Artefact
+    from classify.estimators.artefact import Artefact
 
     if not _has_content(output):
         return

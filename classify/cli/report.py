@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from classify.cli.console import Notes, clock
-from classify.doubts import MAX_DOUBTFUL_MASS
-from classify.encoding import Row
 from classify.engines.speculation import SpeculationFigures
 from classify.errors import AnswerError, EngineError, InputError
 from classify.jobs import Classification, Outcome, Summary, estimate_job
 from classify.labels import LabelSet
 from classify.markup import readable_piece
-from classify.scored_rows import RowScorer
+from classify.rows.encoding import Row
+from classify.rows.scorer import RowScorer
+from classify.scoring.doubts import MAX_DOUBTFUL_MASS
 from classify.tables.table import Table
 
 __all__ = [

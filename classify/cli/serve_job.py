@@ -10,8 +10,8 @@ from classify.cli.console import Notes
 from classify.cli.decisions import Rules
 from classify.cli.loading import load_classifier
 from classify.config import Task
+from classify.engines.hosts import is_loopback
 from classify.errors import missing_dependency
-from classify.hosts import is_loopback
 from classify.serve import ServeSettings
 
 __all__ = ["serve_task"]

@@ -7,8 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from classify.asked import AskedQuestion, ask
-from classify.cells import is_missing, no_text, text_of
+from classify.cells import is_missing, join_names, need_json, no_text, text_of
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
 from classify.cli.loading import load_classifiers
@@ -18,8 +17,8 @@ from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
 from classify.errors import ConfigError, DataError
-from classify.label_names import join_names, need_json
-from classify.results import reasoning_kinds
+from classify.estimators.asked import AskedQuestion, ask
+from classify.rows.results import reasoning_kinds
 
 __all__ = ["predict_text"]
 

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import typer
 
-from classify.asked import AskedQuestion
 from classify.cli.choosing import choose_prompt
 from classify.cli.console import Notes, Progress
 from classify.cli.decisions import Rules
@@ -30,11 +29,11 @@ from classify.cli.tables import Shown, ShownRow, on_one_line, results_table
 from classify.cli.task import declared_labels
 from classify.cli.terminal import streams_elsewhere, visible
 from classify.config import Task
-from classify.doubts import MAX_DOUBTFUL_MASS
 from classify.engines import Engine
 from classify.engines.protocol import with_defaults
 from classify.engines.speculation import SpeculationFigures
 from classify.errors import ConfigError, EngineError, InputError
+from classify.estimators.asked import AskedQuestion
 from classify.jobs import (
     Classification,
     ClassifiedChunk,
@@ -49,8 +48,9 @@ from classify.jobs import (
     stream_rows,
 )
 from classify.jobs.chunk_texts import ChunkTexts
-from classify.results import column_name
-from classify.scored_rows import RowScorer
+from classify.rows.results import column_name
+from classify.rows.scorer import RowScorer
+from classify.scoring.doubts import MAX_DOUBTFUL_MASS
 from classify.tables.table import Table
 
 __all__ = ["predict_table"]

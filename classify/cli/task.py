@@ -16,8 +16,8 @@ from classify.engines.registry import (
     selected_by,
 )
 from classify.errors import ConfigError
-from classify.label_use import LabelUse
 from classify.labels import LabelSet
+from classify.labels.use import LabelUse
 from classify.parameters import TEXT, Setting, settings_of
 from classify.prompts import PromptTemplate
 from classify.spec import ModelSpec, Scoring

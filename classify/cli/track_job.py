@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from classify.atomic import atomic_file
 from classify.cli.console import Notes
 from classify.cli.fitting import TrackOptions
 from classify.cli.groups import is_stream
@@ -18,11 +17,12 @@ from classify.cli.overwriting import check_columns, check_place
 from classify.cli.report import warn_of_rows
 from classify.cli.tables import figures_table, on_one_line
 from classify.config import Task
-from classify.encoding import Row
 from classify.errors import AnswerError, DataError, InputError
+from classify.files.atomic import atomic_file
 from classify.jobs import RowColumns
-from classify.prompted_model import PromptedModel
-from classify.rows import rows_of_texts
+from classify.rows.encoding import Row
+from classify.rows.from_cells import rows_of_texts
+from classify.rows.prompted_model import PromptedModel
 from classify.spec import Generation
 from classify.tables.chunk import joined
 from classify.tables.python_tables import frame_table

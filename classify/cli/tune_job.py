@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from rich.table import Table as Shown
 
-from classify.atomic import atomic_file
 from classify.cli.choosing import conclusion
 from classify.cli.console import Notes
 from classify.cli.fitting import TuneOptions
@@ -16,7 +15,8 @@ from classify.cli.tables import figures_table
 from classify.cli.task import declared_labels
 from classify.config import Task, task_yaml
 from classify.errors import ConfigError
-from classify.prompt_choice import PromptTuning, tune_rows
+from classify.estimators.prompt_choice import PromptTuning, tune_rows
+from classify.files.atomic import atomic_file
 from classify.tables.table import Table
 
 __all__ = ["tune_table"]

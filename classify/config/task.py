@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, cast
 
 from classify.errors import ConfigError, InputError
-from classify.label_names import suggestion
-from classify.label_use import LabelUse
+from classify.files.yaml import read_yaml
 from classify.labels import LabelSet
+from classify.labels.names import suggestion
+from classify.labels.use import LabelUse
 from classify.parameters import TEXT, Setting, instance_of, optional, settings_of
 from classify.prompts import PromptTemplate
 from classify.questions.question import (
@@ -26,10 +27,9 @@ from classify.questions.question import (
 from classify.spec import ModelSpec, Scoring
 from classify.verbalizer import Verbalizer
 from classify.wording import parameter
-from classify.yaml_files import read_yaml
 
 if TYPE_CHECKING:
-    from classify.classifier import ZeroShotClassifier
+    from classify.estimators.classifier import ZeroShotClassifier
 
 __all__ = ["Task"]
 
@@ -240,7 +240,7 @@ class Task:
 
     def classifier(self) -> "ZeroShotClassifier":
         """Return the classifier that this task describes; nothing is loaded yet."""
-        from classify.classifier import ZeroShotClassifier
+        from classify.estimators.classifier import ZeroShotClassifier
 
         return ZeroShotClassifier(
             labels=self.labels,

@@ -14,9 +14,9 @@ from scipy.special import bdtr, betaincinv
 from classify.decision.risk_control import certified_threshold, n_texts_needed
 from classify.decision.stored import SHARE, from_json_number, read_stored
 from classify.errors import ConfigError, DataError, InputError
-from classify.fingerprint import Fingerprint
-from classify.json_files import read_json, write_json
+from classify.files.json import read_json, write_json
 from classify.parameters import check_parameters, one_of
+from classify.scoring.fingerprint import Fingerprint
 from classify.wording import no_effect, parameter
 
 __all__ = ["LabelThresholds", "fit_thresholds"]

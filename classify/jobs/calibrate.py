@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from classify.artefact import Artefact
 from classify.calibration import Fingerprint, LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
-from classify.doubts import doubt_one_label
 from classify.errors import DataError
+from classify.estimators.artefact import Artefact
 from classify.jobs.labelled import ScoredTexts
 from classify.scoring import LabelLogprobs
+from classify.scoring.doubts import doubt_one_label
 
 __all__ = ["CalibrationFit", "CalibrationWishes", "fit_artefact"]
 

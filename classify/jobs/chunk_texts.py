@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from classify.encoding import Row, candidate_sets, columns_of
 from classify.errors import InputError
 from classify.jobs.job import RowColumns
 from classify.jobs.score_records import text_keys
 from classify.labels import LabelSet
-from classify.rows import candidates_of_cells
-from classify.scored_rows import RowScorer
+from classify.rows.encoding import Row, candidate_sets, columns_of
+from classify.rows.from_cells import candidates_of_cells
+from classify.rows.scorer import RowScorer
 from classify.tables.chunk import Chunk
 
 __all__ = ["ChunkTexts"]

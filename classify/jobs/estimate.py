@@ -4,10 +4,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from classify.encoded import Encoded, score_encoded
 from classify.errors import InputError
 from classify.jobs.chunk_texts import ChunkTexts
 from classify.jobs.job import Classification
+from classify.rows.side_by_side import Encoded, score_encoded
 from classify.tables.chunk import Chunk
 from classify.tables.selection import select_rows
 from classify.tables.table import Table

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from classify import __version__
-from classify.asked import AskedQuestion
 from classify.engines.kinds import installed_packages
 from classify.engines.registry import changes_values, kinds
-from classify.fingerprint import DATE, is_folder
+from classify.estimators.asked import AskedQuestion
 from classify.jobs.job import Classification
-from classify.scored_rows import RowScorer
+from classify.rows.scorer import RowScorer
+from classify.scoring.fingerprint import DATE, is_folder
 
 __all__ = ["job_fingerprints", "score_digest", "versions"]
 

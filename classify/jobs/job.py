@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 
-from classify.asked import AskedQuestion
-from classify.classifier import ZeroShotClassifier
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.encoding import Row
 from classify.errors import ConfigError, InputError, TooManyErrorsError
+from classify.estimators.asked import AskedQuestion
+from classify.estimators.classifier import ZeroShotClassifier
 from classify.jobs.pool import LocalPool, OpenPool
 from classify.jobs.summary import Summary
-from classify.results import ROW_RESULTS, kinds_of, own_names
-from classify.rows import rows_of_cells
-from classify.scored_rows import RowScorer
+from classify.rows.encoding import Row
+from classify.rows.from_cells import rows_of_cells
+from classify.rows.results import ROW_RESULTS, kinds_of, own_names
+from classify.rows.scorer import RowScorer
 from classify.tables.chunk import Chunk
 from classify.tables.formats import ResultKind
 from classify.tables.table import Table

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.cells import no_text, shown, text_of, written_text
-from classify.classifier import ZeroShotClassifier
-from classify.encoding import Row, candidate_sets
 from classify.errors import AnswerError, DataError, InputError, LabelError
+from classify.estimators.classifier import ZeroShotClassifier
 from classify.jobs.job import RowColumns
-from classify.label_names import suggestion
 from classify.labels import LabelSet
-from classify.results import NO_MASS
-from classify.rows import candidates_of_cells
+from classify.labels.names import suggestion
+from classify.rows.encoding import Row, candidate_sets
+from classify.rows.from_cells import candidates_of_cells
+from classify.rows.results import NO_MASS
 from classify.scoring import LabelLogprobs
 from classify.tables.chunk import Chunk, joined
 from classify.tables.table import Table

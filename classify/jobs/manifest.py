@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from classify.fingerprint import DATE, differing_keys
+from classify.scoring.fingerprint import DATE, differing_keys
 
 __all__ = ["dates", "differences", "other_versions"]
 

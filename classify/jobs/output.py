@@ -4,8 +4,8 @@ import itertools
 import re
 from pathlib import Path
 
-from classify.atomic import atomic_file
 from classify.errors import DataError
+from classify.files.atomic import atomic_file
 from classify.jobs.job import Classification
 from classify.jobs.results import ERRORS_HEADER, ClassifiedChunk
 from classify.jobs.state import JobState

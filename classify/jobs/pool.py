@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from classify.encoding import Row
 from classify.errors import InputError
 from classify.jobs.score_records import pack_scores
 from classify.labels import LabelSet
-from classify.scored_rows import RowScorer, encode_together
+from classify.rows.encoding import Row
+from classify.rows.scorer import RowScorer, encode_together
 from classify.scoring import Flight, LabelLogprobs, Strategy, TextScore
 
 __all__ = ["Answer", "LocalPool", "OpenPool", "Pool", "Texts", "score_texts"]

@@ -9,7 +9,7 @@ import numpy as np
 from classify.jobs.job import Classification
 from classify.jobs.scheduler import ScoredChunk
 from classify.jobs.summary import Summary
-from classify.results import Column, columns_of, errors_of, own_names
+from classify.rows.results import Column, columns_of, errors_of, own_names
 from classify.tables.chunk import Chunk
 from classify.tables.csv_output import csv_bytes
 

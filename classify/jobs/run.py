@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from classify.doubts import doubt_one_label
 from classify.errors import ConfigError, EngineError
 from classify.jobs.identity import job_fingerprints, score_digest, versions
 from classify.jobs.job import Classification, JobRun, Outcome
@@ -18,6 +17,7 @@ from classify.jobs.scheduler import Scheduler
 from classify.jobs.state import JobState
 from classify.jobs.store import ScoreStore
 from classify.jobs.summary import Summary
+from classify.scoring.doubts import doubt_one_label
 from classify.tables.chunk import Chunk
 from classify.tables.table import Table
 from classify.tables.writing import OutputFormat, output_format

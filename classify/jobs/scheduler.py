@@ -10,14 +10,14 @@ from typing import cast
 
 import numpy as np
 
-from classify.encoding import Row
 from classify.jobs.chunk_texts import ChunkTexts
 from classify.jobs.job import JobWatcher, RowColumns
 from classify.jobs.pool import Answer, Pool, Texts
 from classify.jobs.score_records import PlacedScores, combine_scores, unpack_scores
 from classify.jobs.store import ScoreStore
 from classify.labels import LabelSet
-from classify.scored_rows import RowScorer
+from classify.rows.encoding import Row
+from classify.rows.scorer import RowScorer
 from classify.scoring import LabelLogprobs
 from classify.tables.chunk import Chunk
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classify.results import RowResults, columns_of, errors_of
+from classify.rows.results import RowResults, columns_of, errors_of
 
 __all__ = ["Summary"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import InputError, LabelError
-from classify.label_names import positions, suggestion
-from classify.label_values import LabelValue, label_values
+from classify.labels.names import positions, suggestion
+from classify.labels.values import LabelValue, label_values
 
 __all__ = [
     "SUM_TOLERANCE",

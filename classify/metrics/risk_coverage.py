@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import InputError
-from classify.label_values import label_values
+from classify.labels.values import label_values
 from classify.metrics.labelled import FloatArray, check_lengths
 
 __all__ = [

@@ -3,8 +3,8 @@
 from typing import TypeAlias
 
 from classify.errors import ConfigError
-from classify.label_use import LabelUse
 from classify.labels import Labels, LabelSet
+from classify.labels.use import LabelUse
 from classify.questions.ordinal import Ordinal
 from classify.questions.tree import Tree
 from classify.wording import parameter

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from classify.errors import ConfigError, LabelError
-from classify.label_names import check_string
-from classify.label_use import LabelUse
+from classify.files.yaml import check_declared
 from classify.labels import LabelSet
+from classify.labels.names import check_string
+from classify.labels.use import LabelUse
 from classify.parameters import (
     TEXT,
     Setting,
@@ -17,7 +18,6 @@ from classify.parameters import (
 )
 from classify.prompts import PromptTemplate
 from classify.verbalizer import Verbalizer
-from classify.yaml_files import check_declared
 
 __all__ = ["CALIBRATION", "LABELS", "PROMPT", "VERBALIZER", "Question"]
 

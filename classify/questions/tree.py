@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from classify.label_tree import LabelTree
+from classify.labels.tree import LabelTree
 
 if TYPE_CHECKING:
     from classify.tables import ResultKind

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from classify.decision import SelectiveClassifier
 from classify.decision.posteriors import LabelPosteriors
-from classify.doubts import doubt_one_label
 from classify.errors import InputError
 from classify.metrics import aurc_score
 from classify.metrics.calibration_error import ReliabilityBins, reliability_bins
@@ -33,6 +32,7 @@ from classify.report.measures import (
 from classify.report.mistakes import Mistake, surest_mistakes
 from classify.report.of_kind import KindMeasure, measures_of_kind
 from classify.report.selection import Selection, SetFigures
+from classify.scoring.doubts import doubt_one_label
 from classify.scoring.result import LabelLogprobs
 
 __all__ = ["Assessment", "Evaluation"]

@@ -9,8 +9,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from classify.atomic import atomic_file
 from classify.errors import DataError
+from classify.files.atomic import atomic_file
 from classify.report.evaluation import Evaluation
 from classify.report.json_form import as_json
 from classify.report.page import page_html

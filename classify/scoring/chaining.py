@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import AnswerError
-from classify.label_tree import LabelTree
+from classify.labels.tree import LabelTree
 from classify.trie import LabelMass
 
 __all__ = ["chained_mass"]

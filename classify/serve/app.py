@@ -8,10 +8,10 @@ from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from classify.classifier import ZeroShotClassifier
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.distribution import VERSION
 from classify.errors import InputError
+from classify.estimators.classifier import ZeroShotClassifier
 from classify.serve import decisions, system_one
 from classify.serve.classifying import (
     EXAMPLES,

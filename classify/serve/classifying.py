@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.encoding import Row
 from classify.errors import DataError, InputError, LabelError
 from classify.labels import LabelSet
-from classify.results import RowResults, reasoning_kinds, row_results
-from classify.rows import candidates_of_cells, rows_of_cells
-from classify.scored_rows import RowScorer
+from classify.rows.encoding import Row
+from classify.rows.from_cells import candidates_of_cells, rows_of_cells
+from classify.rows.results import RowResults, reasoning_kinds, row_results
+from classify.rows.scorer import RowScorer
 from classify.scoring import LabelLogprobs
 from classify.serve.service import Service
 

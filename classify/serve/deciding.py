@@ -11,9 +11,9 @@ import numpy as np
 from classify.errors import DataError, InputError
 from classify.labels import Label, LabelSet
 from classify.prompts import PromptTemplate
-from classify.results import NO_MASS
-from classify.rows import rows_of_cells
-from classify.scored_rows import ScoredRows
+from classify.rows.from_cells import rows_of_cells
+from classify.rows.results import NO_MASS
+from classify.rows.scorer import ScoredRows
 from classify.scoring import LabelLogprobs
 from classify.serve.refusals import RefusedError
 from classify.serve.service import Service

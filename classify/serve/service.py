@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from classify.classifier import ZeroShotClassifier
 from classify.engines.protocol import with_defaults
 from classify.errors import EngineError
-from classify.scored_rows import ScoredRows
+from classify.estimators.classifier import ZeroShotClassifier
+from classify.rows.scorer import ScoredRows
 from classify.serve.refusals import RefusedError
 from classify.serve.settings import ServeSettings
 

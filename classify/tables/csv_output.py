@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, BinaryIO, Literal
 
-from classify.label_names import join_names
+from classify.cells import join_names
 from classify.tables.chunk import Chunk
 from classify.tables.compression import Compression, concatenate
 from classify.tables.formats import ResultKind

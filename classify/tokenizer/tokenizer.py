@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from classify.byte_marks import BYTE_OF_MARK, MARK_OF_BYTE
 from classify.engines import forks  # noqa: F401 keeps a forked tokenizer quiet
+from classify.engines.byte_marks import BYTE_OF_MARK, MARK_OF_BYTE
 from classify.engines.turns import Turns
 from classify.errors import PromptError, first_line
 from classify.tokenizer.respelled import respelled

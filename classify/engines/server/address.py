@@ -5,8 +5,8 @@ import os
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from classify.engines.hosts import is_loopback
 from classify.errors import ConfigError
-from classify.hosts import is_loopback
 from classify.wording import parameter
 
 __all__ = ["authorization", "base_url"]

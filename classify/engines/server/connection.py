@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from classify.engines.hosts import is_loopback
 from classify.engines.server.kind import HTTPX
 from classify.engines.server.replies import (
     Refusal,
@@ -17,7 +18,6 @@ from classify.engines.server.replies import (
 )
 from classify.engines.server.retrying import Fault, Patience, Trial, fault_of_status
 from classify.errors import ConfigError, EngineError
-from classify.hosts import is_loopback
 from classify.wording import parameter
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from classify.byte_marks import BYTE_OF_MARK
+from classify.engines.byte_marks import BYTE_OF_MARK
 from classify.engines.server.served import model_file
 from classify.errors import ModelLoadError, first_line
 

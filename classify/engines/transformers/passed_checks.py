@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from classify.atomic import atomic_file
 from classify.distribution import VERSION
 from classify.engines.kinds import installed_packages
+from classify.files.atomic import atomic_file
 
 __all__ = ["Check", "PassedChecks", "identity"]
 

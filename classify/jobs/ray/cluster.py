@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from classify.engines.registry import candidates
 from classify.errors import ConfigError, missing_dependency
-from classify.prompted_model import PromptedModel
+from classify.rows.prompted_model import PromptedModel
 from classify.wording import parameter
 
 __all__ = ["WorkerShape", "joined_cluster", "ray_module", "worker_shape"]

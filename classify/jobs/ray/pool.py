@@ -21,7 +21,7 @@ from classify.jobs.ray.cluster import (
     worker_shape,
 )
 from classify.jobs.ray.worker import Expected, TextWorker
-from classify.scored_rows import RowScorer
+from classify.rows.scorer import RowScorer
 from classify.wording import current_spelling, parameter
 
 __all__ = ["WorkerPool", "check_counts", "portable", "ray_pool"]

@@ -8,7 +8,7 @@ from classify.errors import ConfigError
 from classify.jobs.identity import score_digest
 from classify.jobs.pool import Answer, Texts, score_texts
 from classify.jobs.ray.cluster import ray_module
-from classify.scored_rows import RowScorer
+from classify.rows.scorer import RowScorer
 from classify.wording import Spelling, spelled_by
 
 __all__ = ["Expected", "TextWorker"]

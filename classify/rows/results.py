@@ -1,0 +1,380 @@
+"""From the scores of rows to the columns that a user gets."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.decision.posteriors import Posteriors
+from classify.errors import DataError
+from classify.questions.kinds import Kind
+from classify.rows.prompted_model import Refuse
+from classify.scoring import LabelLogprobs, Reasoning
+from classify.spec import Scoring
+from classify.tables import ResultKind
+
+__all__ = [
+    "NO_MASS",
+    "ROW_RESULTS",
+    "Column",
+    "RowResults",
+    "column_name",
+    "columns_of",
+    "errors_of",
+    "kinds_of",
+    "multi_results",
+    "own_names",
+    "reasoning_kinds",
+    "row_results",
+]
+
+
+_Held = TypeVar("_Held")
+
+# Results of a row, whatever the number of questions.
+ROW_RESULTS = ("truncated", "error")
+NO_MASS = "none of the labels has any probability (label mass 0)."
+
+
+class RowResults(NamedTuple):
+    """What is known of rows, a column a name.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, each of shape (n_scored,)
+        ``label``, ``probability``, ``abstained``, ``label_set`` (lists), ``p(…)``,
+        ``label_mass``, ``unresolved``, ``agreement``, ``truncated``, and those of
+        `reasoning_kinds`, of the rows that have a score.
+    scored : ndarray of bool, shape (n_rows,)
+        Which these are.
+    errors : dict of int to str
+        Positions of the other rows, and why they have none.
+    classes : ndarray of str, shape (n_labels,)
+        All labels.
+    """
+
+    columns: dict[str, npt.NDArray[Any]]
+    scored: npt.NDArray[np.bool_]
+    errors: dict[int, str]
+    classes: npt.NDArray[np.str_]
+
+
+def row_results(
+    n_rows: int,
+    scores: LabelLogprobs,
+    errors: Mapping[int, str],
+    *,
+    refuse: Refuse | None = None,
+    log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
+    selective: SelectiveClassifier | None = None,
+    sets: SplitConformalSets | None = None,
+    kind: Kind | None = None,
+    probabilities: bool = False,
+    reasoning: Iterable[str] = (),
+    agreement: bool = False,
+) -> RowResults:
+    """Return what scores say of rows.
+
+    Parameters
+    ----------
+    n_rows : int
+    scores : LabelLogprobs
+        Scores of the rows that are not in `errors`, in their order.
+    errors : mapping of int to str
+        Row positions that have no score, and why.
+    refuse : callable, default=None
+        Makes the exception that a row raises whose labels have no probability. None:
+        it is set aside.
+    log_proba_of : callable
+        From scores to class log-probabilities, calibrated or not.
+    selective : SelectiveClassifier, default=None
+        Fitted: withholds labels, and adds the column ``abstained``.
+    sets : SplitConformalSets, default=None
+        Fitted: adds the column ``label_set``.
+    kind : Ordinal, Tree or None
+        Adds its columns.
+    probabilities : bool, default=False
+        Whether to add a column for each class.
+    reasoning : iterable of str, default=()
+        Columns of `reasoning_kinds` to add.
+    agreement : bool, default=False
+        Whether to add the column ``agreement``, where there are several prompts about a
+        text; see `LabelLogprobs`.
+    """
+    scored = np.ones(n_rows, dtype=np.bool_)
+    scored[list(errors)] = False
+    # A row whose labels have no probability at all has no label either.
+    silent = np.isneginf(scores.log_label_mass)
+    if silent.any():
+        unlabelled = np.flatnonzero(scored)[silent]
+        if refuse is not None:
+            raise refuse(int(unlabelled[0]), DataError(NO_MASS))
+        errors = {**errors, **dict.fromkeys(unlabelled.tolist(), NO_MASS)}
+        scored[unlabelled] = False
+        scores = scores[~silent]
+    posteriors = Posteriors(log_proba_of(scores), scores.classes, scores.label_mass)
+    columns = _label_columns(posteriors, selective, sets)
+    if kind is not None:
+        columns |= _of_kind(kind, posteriors.log_proba, scores.classes)
+    if probabilities:
+        proba = np.exp(posteriors.log_proba)
+        for at, name in enumerate(scores.classes):
+            columns[f"p({name})"] = proba[:, at]
+    columns["label_mass"] = scores.label_mass
+    columns["unresolved"] = scores.unresolved
+    if agreement and scores.agreement is not None:
+        columns["agreement"] = scores.agreement
+    columns["truncated"] = scores.truncated
+    best = posteriors.best if len(scores) else np.empty(0, dtype=np.int64)
+    for name in reasoning:
+        columns[name] = _of_reasoning(name, scores.reasoning or (), best)
+    return RowResults(columns, scored, dict(errors), scores.classes)
+
+
+def multi_results(
+    n_rows: int,
+    scores: LabelLogprobs,
+    errors: Mapping[int, str],
+    *,
+    labels: Sequence[str],
+    log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
+    thresholds: npt.NDArray[np.float64],
+    probabilities: bool = False,
+    agreement: bool = False,
+) -> RowResults:
+    """Return what yes/no reads say of rows.
+
+    Parameters
+    ----------
+    n_rows : int
+    scores : LabelLogprobs
+        Of the rows that are not in `errors`, in their order: the scores of each row's
+        labels, one behind the other.
+    errors : mapping of int to str
+    labels : sequence of str, length n_labels
+        In the order of a row's scores.
+    log_proba_of : callable
+        From scores to log p(yes), shape (n_scored, n_labels), calibrated or not.
+    thresholds : ndarray of float64, shape (n_labels,)
+        Labels whose p(yes) is at least that apply.
+    probabilities : bool, default=False
+        Whether to add a column for each label.
+    agreement : bool, default=False
+        Whether to add the column ``agreement``.
+
+    Returns
+    -------
+    RowResults
+        With the columns ``labels`` (lists), ``p(…)``, ``label_mass`` (the least of a
+        row's labels), ``unresolved`` (the greatest), ``agreement`` (the least) and
+        ``truncated`` (any).
+    """
+    scored = np.ones(n_rows, dtype=np.bool_)
+    scored[list(errors)] = False
+    shape = (-1, len(labels))
+    proba = np.exp(log_proba_of(scores)) if len(scores) else np.empty((0, len(labels)))
+    names = np.array(labels, dtype=np.str_)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "labels": np.fromiter(
+            (names[row].tolist() for row in proba >= thresholds),
+            dtype=object,
+            count=len(proba),
+        )
+    }
+    if probabilities:
+        columns |= {f"p({name})": proba[:, at] for at, name in enumerate(labels)}
+    columns["label_mass"] = scores.label_mass.reshape(shape).min(axis=1)
+    columns["unresolved"] = scores.unresolved.reshape(shape).max(axis=1)
+    if agreement and scores.agreement is not None:
+        columns["agreement"] = scores.agreement.reshape(shape).min(axis=1)
+    columns["truncated"] = np.asarray(scores.truncated.reshape(shape).any(axis=1))
+    return RowResults(columns, scored, dict(errors), names)
+
+
+def reasoning_kinds(scoring: Scoring, *, with_text: bool) -> dict[str, ResultKind]:
+    """Return the columns that say how the model thought, and what they hold.
+
+    ``reasoning``, the thoughts; ``cut``, whether one was; and of several chains
+    ``agreement``, the share of which the likeliest label is that of their average, and
+    ``standard_error``, of the label's probability before it is calibrated.
+
+    Examples
+    --------
+    >>> reasoning_kinds(Scoring("reason"), with_text=True)
+    {'reasoning': 'str', 'cut': 'bool'}
+    >>> reasoning_kinds(Scoring("exact"), with_text=True)
+    {}
+    """
+    kinds: dict[str, ResultKind] = {}
+    if scoring.strategy == "reason":
+        if with_text:
+            kinds["reasoning"] = "str"
+        kinds["cut"] = "bool"
+        if scoring.n_chains > 1:
+            kinds |= {"agreement": "float", "standard_error": "float"}
+    return kinds
+
+
+class Column(NamedTuple):
+    """A column of results.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n_scored,)
+    scored : ndarray of bool, shape (n_rows,)
+        Which rows have a value.
+    """
+
+    values: npt.NDArray[Any]
+    scored: npt.NDArray[np.bool_]
+
+
+def column_name(question: str, result: str) -> str:
+    """Return the column that holds a result of a question.
+
+    Examples
+    --------
+    >>> column_name("topic", "label"), column_name("topic", "label_mass")
+    ('topic', 'topic.label_mass')
+    >>> column_name("", "label")
+    'label'
+    """
+    if not question or result in ROW_RESULTS:
+        return result
+    return question if result in ("label", "labels") else f"{question}.{result}"
+
+
+def columns_of(results: Mapping[str, RowResults]) -> dict[str, Column]:
+    """Return the columns of all questions, by the questions' names.
+
+    A row is truncated if its text was cut for any of them.
+    """
+    columns: dict[str, Column] = {}
+    for question, each in results.items():
+        for result, values in each.columns.items():
+            name, column = column_name(question, result), Column(values, each.scored)
+            columns[name] = _either(columns.get(name), column)
+    return columns if len(results) == 1 else _rows_last(columns)
+
+
+def kinds_of(questions: Sequence[Mapping[str, ResultKind]]) -> dict[str, ResultKind]:
+    """Return what the columns of all questions hold, those of the row at the end.
+
+    Examples
+    --------
+    >>> topic: dict[str, ResultKind] = {"topic": "str", "truncated": "bool"}
+    >>> list(kinds_of([topic, {"tone": "str", "truncated": "bool"}]))
+    ['topic', 'tone', 'truncated']
+    """
+    if len(questions) == 1:
+        return dict(questions[0])
+    kinds = {name: kind for each in questions for name, kind in each.items()}
+    return _rows_last(kinds)
+
+
+def _rows_last(columns: Mapping[str, _Held]) -> dict[str, _Held]:
+    return {
+        **{name: columns[name] for name in columns if name not in ROW_RESULTS},
+        **{name: columns[name] for name in ROW_RESULTS if name in columns},
+    }
+
+
+def errors_of(results: Mapping[str, RowResults]) -> dict[int, str]:
+    """Return what is wrong with each row for which a question has no answer.
+
+    Where it is not wrong for all questions, each that it concerns is named.
+    """
+    reasons: dict[int, dict[str, str]] = {}
+    for question, each in results.items():
+        for at, reason in each.errors.items():
+            reasons.setdefault(at, {})[question] = reason
+    return {at: _told(reasons[at], len(results)) for at in sorted(reasons)}
+
+
+def _told(reasons: Mapping[str, str], n_questions: int) -> str:
+    texts = dict.fromkeys(reasons.values())
+    if len(texts) == 1 and len(reasons) == n_questions:
+        return next(iter(texts))
+    return " ".join(f"{question}: {reason}" for question, reason in reasons.items())
+
+
+def _either(one: Column | None, other: Column) -> Column:
+    """Return whether either of two booleans is true, for rows that have one."""
+    if one is None:
+        return other
+    found, scored = np.zeros(len(one.scored), dtype=np.bool_), one.scored | other.scored
+    for each in (one, other):
+        found[each.scored] |= each.values
+    return Column(found[scored], scored)
+
+
+def _of_reasoning(
+    name: str, reasoning: Sequence[Reasoning], best: npt.NDArray[np.int64]
+) -> npt.NDArray[Any]:
+    if name == "reasoning":
+        return np.array([each.text for each in reasoning], dtype=object)
+    if name == "cut":
+        return np.array([each.cut for each in reasoning], dtype=np.bool_)
+    if name == "agreement":
+        return np.array([each.agreement for each in reasoning], dtype=np.float64)
+    pairs = zip(reasoning, best.tolist(), strict=True)
+    errors = [each.standard_error[label] for each, label in pairs]
+    return np.array(errors, dtype=np.float64)
+
+
+def own_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return what each column of results is called beside columns that there are.
+
+    Examples
+    --------
+    >>> own_names(["label", "probability"], ["text", "label"])
+    {'label': 'predicted_label', 'probability': 'probability'}
+    """
+    used = set(taken)
+    renamed = {}
+    for name in names:
+        own = name
+        while own in used:
+            own = f"predicted_{own}"
+        used.add(own)
+        renamed[name] = own
+    return renamed
+
+
+def _of_kind(
+    kind: Kind, log_proba: npt.NDArray[np.float64], classes: npt.NDArray[np.str_]
+) -> dict[str, npt.NDArray[Any]]:
+    # Where there is no row there may be no column either.
+    if not len(log_proba):
+        return {name: np.empty(0, dtype=object) for name in kind.columns}
+    return kind.results(log_proba, classes.tolist())
+
+
+def _label_columns(
+    posteriors: Posteriors,
+    selective: SelectiveClassifier | None,
+    sets: SplitConformalSets | None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the label of each text, its probability, and what was decided."""
+    log_proba, classes = posteriors.log_proba, posteriors.classes
+    assert classes is not None, "scores have classes"
+    n_texts = len(log_proba)
+    # Where there is no row there may be no column either.
+    best = posteriors.best if n_texts else np.empty(0, dtype=np.int64)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "label": classes[best],
+        "probability": np.exp(log_proba[np.arange(n_texts), best]),
+    }
+    if selective is not None:
+        decisions = selective.decide(posteriors)
+        columns["label"] = decisions.label
+        columns["abstained"] = decisions.reason
+    if sets is not None:
+        # A full set holds all labels, but not those that are no candidates.
+        member = sets.predict_set(posteriors) & ~np.isneginf(log_proba)
+        columns["label_set"] = np.fromiter(
+            (classes[row].tolist() for row in member), dtype=object, count=n_texts
+        )
+    return columns

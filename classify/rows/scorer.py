@@ -1,0 +1,316 @@
+"""Rows to scores: a prompted model, the labels it may answer, and how it is read."""
+
+import asyncio
+import math
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from classify.calibration import PROBE_METHODS, fingerprint_of
+from classify.demo import located
+from classify.engines import generate
+from classify.engines.protocol import with_defaults
+from classify.errors import AnswerError, ConfigError, DataError, InputError, RowError
+from classify.labels import LabelSet
+from classify.prompts.few_shot import check_examples, labelled_examples
+from classify.prompts.probes import (
+    content_free_texts,
+    domain_texts,
+    premise_texts,
+    probe_rows,
+)
+from classify.rows.encoding import Row, candidate_sets, columns_of
+from classify.rows.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
+from classify.rows.side_by_side import Encoded, score_encoded
+from classify.scoring import LabelLogprobs, Strategy, make_strategy
+from classify.spec import Scoring
+from classify.tracking import TrackedRequest
+from classify.verbalizer import ScorablePrompt
+from classify.wording import parameter
+
+__all__ = ["RowScorer", "ScoredRows", "encode_together", "text_error"]
+
+# Tokens that are shown, and those of each text that their means are computed from.
+_N_LIKELIEST, _N_TOP = 5, 20
+
+
+@dataclass(frozen=True, eq=True)
+class RowScorer:
+    """Scores rows. Two that are equal give a row the same scores.
+
+    Attributes
+    ----------
+    model : PromptedModel
+    declared : LabelSet or None
+        The labels; None where each row must bring its own.
+    scoring : Scoring
+    fixed : tuple of (str, str), default=()
+        Columns of the prompt that are the same for all rows, and are not theirs.
+    question : str, default=""
+        The name of what is asked, if it has one.
+    """
+
+    model: PromptedModel
+    declared: LabelSet | None
+    scoring: Scoring
+    fixed: tuple[tuple[str, str], ...] = ()
+    question: str = field(default="", compare=False)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns that the prompt needs of a row."""
+        own = dict(self.fixed)
+        return tuple(name for name in self.model.template.fields if name not in own)
+
+    def __post_init__(self) -> None:
+        if self.declared is not None:
+            check_examples(self.model.template, self.declared)
+
+    def score(
+        self,
+        rows: Sequence[Row | InputError],
+        listed: Sequence[Sequence[str] | InputError] | None = None,
+        *,
+        refuse: Refuse | None = None,
+        progress: Progress | None = None,
+        return_steps: bool = False,
+    ) -> ScoredRows:
+        """Score rows, each with the labels that it may get.
+
+        Parameters
+        ----------
+        rows : sequence of mapping or InputError
+            A row, or what is wrong with it.
+        listed : sequence of sequences of str or InputError, or None
+            The candidates of each row. None: all labels.
+        refuse : callable, default=None
+            Makes the exception that a row with an error raises, of its position and its
+            error. None: such rows are set aside.
+        progress : callable, default=None
+            Called with the number of rows finished since the last call.
+        return_steps : bool, default=False
+            Keep the per-step values that were read.
+        """
+        candidates = candidate_sets(listed, self.declared)
+        [scored] = score_encoded(
+            [
+                Encoded(
+                    self.model,
+                    self.encode(rows, candidates),
+                    columns_of(candidates, self.declared),
+                )
+            ],
+            make_strategy(self.scoring, track=return_steps),
+            refuse=refuse,
+            progress=progress,
+            return_steps=return_steps,
+        )
+        return scored
+
+    async def ascore(
+        self,
+        rows: Sequence[Row | InputError],
+        listed: Sequence[Sequence[str] | InputError] | None = None,
+        *,
+        refuse: Refuse | None = None,
+    ) -> ScoredRows:
+        """Await `score`, beside the rows of other callers, without blocking them."""
+        candidates = candidate_sets(listed, self.declared)
+        return await self.model.ascore(
+            await asyncio.to_thread(self.encode, rows, candidates),
+            make_strategy(self.scoring),
+            columns_of(candidates, self.declared),
+            refuse=refuse,
+        )
+
+    def encode(
+        self,
+        rows: Sequence[Row | InputError],
+        candidates: Sequence[LabelSet | InputError] | None,
+    ) -> list[ScorablePrompt | InputError]:
+        """Encode rows; what cannot be asked stays, or becomes, an error.
+
+        Parameters
+        ----------
+        rows : sequence of mapping or InputError, length n_texts
+        candidates : sequence of LabelSet or InputError, length n_texts, or None
+            The labels that each text may get; None: all.
+        """
+        if candidates is None:
+            labels = self.known_labels()
+            # Checked even where there is no row, and before the model is loaded.
+            self.model.space(labels)
+            candidates = [labels] * len(rows)
+        if self.fixed:
+            fixed = dict(self.fixed)
+            rows = [
+                {**row, **fixed} if isinstance(row, Mapping) else row for row in rows
+            ]
+        encoded = self.model.encode(rows, candidates)
+        if not all(isinstance(each, InputError) for each in encoded):
+            self._check_strategy()
+        return encoded
+
+    def _check_strategy(self) -> None:
+        """Raise ConfigError for a strategy that the engine cannot follow."""
+        scoring = self.scoring
+        name = "strategy" if scoring.strategy == "generate" else "n_chains"
+        if name == "n_chains" and scoring.n_chains == 1:
+            return
+        if with_defaults(self.model.load_engine()).lists_only:
+            raise ConfigError(
+                f"{parameter(name, getattr(scoring, name))} needs an engine that shows "
+                "the log-probability of every token, and this one lists the likeliest "
+                f"only: use {parameter('strategy', 'exact')}, which gives bounds."
+            )
+
+    def read_strategy(self) -> Callable[[ScorablePrompt], Strategy]:
+        """Return what makes the strategy of a prompt."""
+        return make_strategy(self.scoring)
+
+    def score_probes(
+        self, method: str, rows: Sequence[Row | InputError]
+    ) -> LabelLogprobs | None:
+        """Return the scores of the texts that a calibration method asks about.
+
+        Parameters
+        ----------
+        method : str
+            One of `classify.calibration.METHODS`.
+        rows : sequence of mapping or InputError
+            Rows of the domain, of whose words "domain" makes probes.
+
+        Returns
+        -------
+        LabelLogprobs or None
+            None if the method needs none.
+        """
+        texts = [" ".join(row.values()) for row in rows if isinstance(row, Mapping)]
+        probes = _probe_texts(method, texts)
+        if not probes:
+            return None
+        return self.score(
+            probe_rows(probes, self.fields),
+            refuse=lambda at, error: type(error)(f"Probe {probes[at]!r}: {error}"),
+        ).scores
+
+    def likeliest_tokens(
+        self,
+        rows: Sequence[Row | InputError],
+        candidates: Sequence[LabelSet | InputError] | None = None,
+    ) -> list[tuple[str, float]]:
+        """Return the tokens that an answer would most probably begin with.
+
+        Returns
+        -------
+        list of (str, float)
+            Their text and mean probability over the rows, likeliest first; a row that
+            cannot be asked is left out.
+        """
+        encoded = self.encode(rows, candidates)
+        prompts = [each for each in encoded if isinstance(each, ScorablePrompt)]
+        engine = self.model.load_engine()
+        n_top = min(_N_TOP, engine.vocab_size)
+        requests = [
+            TrackedRequest(prompt.token_ids, top_logprobs=n_top) for prompt in prompts
+        ]
+        mean: dict[int, float] = {}
+        for [answer] in generate(engine, requests):
+            for token_id, logprob in answer.top_logprobs[0].items():
+                share = math.exp(logprob) / len(prompts)
+                mean[token_id] = mean.get(token_id, 0.0) + share
+        likeliest = sorted(mean, key=lambda each: -mean[each])[:_N_LIKELIEST]
+        pieces = self.model.load_tokenizer().pieces(likeliest)
+        return [(piece, mean[at]) for piece, at in zip(pieces, likeliest, strict=True)]
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what a calibration of these scores depends on; see `fingerprint_of`.
+
+        Where each row brings its own labels, others stand for them in the prompt. Loads
+        the tokenizer only.
+        """
+        model, spec = self.model, self.model.spec
+        any_labels = self.declared is None
+        labels = self._stand_ins() if any_labels else self.known_labels()
+        model.check_files()
+        fingerprint = fingerprint_of(
+            model=located(spec.model),
+            template=model.template,
+            verbalizer=model.verbalizer,
+            tokenizer=model.space(labels).prompt.tokenizer,
+            labels=labels,
+            strategy=self.scoring.strategy,
+            tolerance=self.scoring.tolerance,
+            reasoning=self.scoring.reasoning,
+            revision=spec.revision,
+            engine_options=spec.engine_options,
+        )
+        fingerprint |= dict(self.fixed)
+        return fingerprint | ({"labels": "each row's own"} if any_labels else {})
+
+    def _stand_ins(self) -> LabelSet:
+        """Return some labels, of which there are enough orders."""
+        template = self.model.template
+        prompts = (template, *template.ensemble)
+        n_orders = max(each.n_orders for each in prompts)
+        n_labels = next(n for n in range(2, 27) if math.factorial(n) >= n_orders)
+        names = dict.fromkeys(string.ascii_lowercase[:n_labels])
+        for each in prompts:
+            # The labels of examples are needed too.
+            shown = (*each.listed_examples, *labelled_examples(each))
+            names |= dict.fromkeys(label for _, label in shown)
+        return LabelSet.parse([*names])
+
+    def known_labels(self) -> LabelSet:
+        """Return the labels, or raise AttributeError where rows bring their own."""
+        if self.declared is None:
+            raise AttributeError(
+                "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
+            )
+        return self.declared
+
+
+def encode_together(
+    scorers: Sequence[RowScorer],
+    which: Sequence[int],
+    rows: Sequence[Row | InputError],
+    candidates: Sequence[LabelSet | InputError] | None = None,
+) -> list[ScorablePrompt | InputError]:
+    """Encode rows for several scorers, in their order; see `RowScorer.encode`.
+
+    Parameters
+    ----------
+    scorers : sequence of RowScorer
+    which : sequence of int, length n_texts
+        Which of them each row is for.
+    rows, candidates
+        As in `RowScorer.encode`.
+    """
+    prompts: dict[int, ScorablePrompt | InputError] = {}
+    for one, scorer in enumerate(scorers):
+        at = [place for place, each in enumerate(which) if each == one]
+        if at:
+            some = None if candidates is None else [candidates[each] for each in at]
+            encoded = scorer.encode([rows[each] for each in at], some)
+            prompts |= zip(at, encoded, strict=True)
+    return [prompts[place] for place in range(len(which))]
+
+
+def text_error(at: int, error: RowError) -> RowError:
+    """Return the error of one text among many, for `RowScorer.score`."""
+    hint = ""
+    if isinstance(error, DataError | AnswerError):
+        hint = (
+            " Leave it out, or use classify_frame(…, on_error='set_aside'), which goes "
+            "on with the others."
+        )
+    return type(error)(f"Text {at}: {error}{hint}")
+
+
+def _probe_texts(method: str, texts: list[str]) -> tuple[str, ...]:
+    """Return the texts that a method asks about; none if it needs none."""
+    if method not in PROBE_METHODS:
+        return ()
+    if method == "domain":
+        return domain_texts(texts)
+    return content_free_texts() if method == "content_free" else premise_texts()

@@ -1,0 +1,5 @@
+"""Label words as token paths in the context of the prompt that they answer."""
+
+from classify.verbalizer.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
+
+__all__ = ["AnswerSpace", "ScorablePrompt", "Verbalizer"]
