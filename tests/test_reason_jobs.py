@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from classify.engines import FakeEngine
 from classify.errors import ConfigError, EngineError
 from classify.jobs import open_table
 from classify.jobs.score_records import pack_scores, unpack_scores
 from classify.scoring import Chain, LabelLogprobs, Reasoning
 from tests.tiny_tokenizers import byte_level
 from tests.toy_jobs import csv_of, dying_engine, job_of, make, raises, run
-from tests.toy_model import hashed_engine
+from tests.toy_model import hashed_engine, hashed_logprobs
 
 TEXTS = ["Where is it?", "I paid twice.", "Hello", "It broke", "Thank you"]
 THOUGHTS = {"strategy": "reason", "max_reasoning_tokens": 6, "n_chains": 3}
@@ -139,3 +140,49 @@ def test_thoughts_of_a_strategy_that_has_none_are_refused(source):
     message = "reasoning is for strategy='reason': give that, or drop reasoning."
     with raises(message, ConfigError):
         job_of(reasoning=True).check(open_table(source))
+
+
+class Rounds(FakeEngine):
+    """A hash function that notes how many requests each of its batches has."""
+
+    def __init__(self, *script, **options):
+        super().__init__(*script, **options)
+        self.sizes = []
+
+    def poll(self):
+        done = super().poll()
+        self.sizes += [len(done)] if done else []
+        return done
+
+
+def rounds(next_logprobs, window):
+    return Rounds.from_function(next_logprobs, len(byte_level()), window=window)
+
+
+def test_chains_of_a_text_are_read_side_by_side():
+    engine = rounds(hashed_logprobs(len(byte_level())), window=64)
+    clf = make(engine=engine, **THOUGHTS, tolerance=0.0)
+    clf.label_logprobs(TEXTS)
+    # The thoughts of all texts, and then what stands behind each of them.
+    assert engine.sizes == [len(TEXTS), 3 * len(TEXTS)]
+
+
+@pytest.mark.parametrize("window", [1, 2, 64])
+def test_a_bad_chain_is_the_error_of_its_row(window):
+    """A row of which one chain cannot be read, as soon as or after the others can."""
+    good = make(**THOUGHTS).label_logprobs(TEXTS)
+    for which in range(3):
+        chain = good.reasoning[1].chains[which]
+        bad = chain.token_ids + chain.closing_token_ids
+        hashed = hashed_logprobs(len(byte_level()))
+
+        def next_logprobs(ids, bad=bad, hashed=hashed):
+            is_bad = any(ids[at : at + len(bad)] == bad for at in range(len(ids)))
+            return hashed(ids) * np.nan if is_bad else hashed(ids)
+
+        clf = make(engine=rounds(next_logprobs, window), **THOUGHTS)
+        texts = pd.DataFrame({"text": TEXTS})
+        frame = clf.classify_frame(texts, on_error="set_aside")
+        assert frame["error"][1].startswith("The model's log-probabilities for this")
+        rest = [0, 2, 3, 4]
+        pd.testing.assert_frame_equal(frame.iloc[rest], frame_of().iloc[rest])

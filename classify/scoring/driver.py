@@ -6,10 +6,11 @@ the first requests of texts that have just begun, so that a slow text holds nobo
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from classify.engines import Engine
-from classify.engines.answers import Request, checked_answer
+from classify.engines.answers import Answer, Request, checked_answer
 from classify.engines.sharing import open_line
 from classify.errors import AnswerError, InputError, RowError
 from classify.scoring.result import TextScore
@@ -19,6 +20,28 @@ from classify.verbalizer import ScorablePrompt
 __all__ = ["Flight", "drive", "equal_prompts", "for_each", "score_prompts"]
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(slots=True, eq=False)
+class _Round(Generic[Key]):
+    """What a strategy waits for: the answers to a request, or to several at once."""
+
+    key: Key
+    strategy: Strategy
+    requests: Sequence[Request]
+    is_several: bool
+    answers: dict[int, Answer]
+
+    def take(self, at: int, answer: Answer) -> "Request | list[Request] | None":
+        """Take an answer; with the last, let the strategy go on to its next request.
+
+        None: answers are missing.
+        """
+        self.answers[at] = checked_answer(self.requests[at], answer)
+        if len(self.answers) < len(self.requests):
+            return None
+        answers = [self.answers[place] for place in range(len(self.requests))]
+        return self.strategy.send(answers if self.is_several else answers[0])
 
 
 class Flight(Generic[Key]):
@@ -46,7 +69,9 @@ class Flight(Generic[Key]):
         self._room = engine.window if window is None else window
         self._stopping = stopping
         self._coming: deque[Iterator[tuple[Key, Strategy]]] = deque()
-        self._waiting: dict[int, tuple[Key, Strategy, Request]] = {}
+        self._rounds: set[_Round[Key]] = set()  # one for each text
+        # The round of each ticket, and which of its requests it is.
+        self._waiting: dict[int, tuple[_Round[Key], int]] = {}
         # Tickets of first requests: of the others' texts a part was read.
         self._fresh: set[int] = set()
         # Texts that the engine refused, until the next poll.
@@ -55,7 +80,7 @@ class Flight(Generic[Key]):
     @property
     def n_begun(self) -> int:
         """How many texts in flight have an answer to their first request."""
-        return len(self._waiting) - len(self._fresh)
+        return len(self._rounds) - len(self._fresh)
 
     def __enter__(self) -> Self:
         return self
@@ -65,7 +90,7 @@ class Flight(Generic[Key]):
 
     def __len__(self) -> int:
         """How many texts are in flight."""
-        return len(self._waiting) + len(self._refused)
+        return len(self._rounds) + len(self._refused)
 
     @property
     def asynchronous(self) -> bool:
@@ -74,7 +99,7 @@ class Flight(Generic[Key]):
 
     def __bool__(self) -> bool:
         """Whether `poll` has more to return, now or later."""
-        return bool(self._waiting or self._refused or self._coming)
+        return bool(self._rounds or self._refused or self._coming)
 
     def feed(self, texts: Iterable[tuple[Key, Strategy]]) -> None:
         """Let texts begin in their order, each taken only when there is room for it."""
@@ -92,9 +117,9 @@ class Flight(Generic[Key]):
                 self._coming.appendleft(iter([following]))
                 break
             key, strategy = following
-            ticket = self._submit(key, strategy, next(strategy))
-            if ticket is not None:
-                self._fresh.add(ticket)
+            tickets = self._ask(key, strategy, next(strategy))
+            if len(tickets) == 1:
+                self._fresh.add(tickets[0])
         return not self._coming
 
     def poll(self) -> list[tuple[Key, TextScore | RowError]]:
@@ -109,16 +134,22 @@ class Flight(Generic[Key]):
         if landed:
             return landed  # waiting for the engine would hold them up
         for ticket, result in self._line.poll():
-            key, strategy, request = self._waiting.pop(ticket)
+            if ticket not in self._waiting:
+                continue  # of a text that another of its requests has ended
+            asked, at = self._waiting.pop(ticket)
             self._fresh.discard(ticket)
             try:
-                following = strategy.send(checked_answer(request, result))
+                following = asked.take(at, result)
             except StopIteration as finished:
-                landed.append((key, finished.value))
+                landed.append((asked.key, finished.value))
             except (InputError, AnswerError) as error:
-                landed.append((key, error))
+                landed.append((asked.key, error))
+                self._forget(asked)
             else:
-                self._submit(key, strategy, following)
+                if following is None:
+                    continue
+                self._ask(asked.key, asked.strategy, following)
+            self._rounds.discard(asked)
         return landed
 
     def take_back(self) -> None:
@@ -127,7 +158,8 @@ class Flight(Generic[Key]):
         taken = self._line.withdraw(self._fresh)
         self._fresh -= taken
         for ticket in taken:
-            del self._waiting[ticket]
+            asked, _ = self._waiting.pop(ticket)
+            self._rounds.discard(asked)
 
     def forget_reads(self) -> None:
         """Drop what is kept of earlier texts; see `classify.engines.protocol.Line`."""
@@ -136,19 +168,37 @@ class Flight(Generic[Key]):
     def close(self) -> None:
         """Give up the texts in flight."""
         self._coming.clear()
+        self._rounds.clear()
         self._waiting.clear()
         self._refused.clear()
         self._fresh.clear()
         self._line.close()
 
-    def _submit(self, key: Key, strategy: Strategy, request: Request) -> int | None:
-        try:
-            ticket = self._line.submit(request)
-        except (InputError, AnswerError) as error:
-            self._refused.append((key, error))
-            return None
-        self._waiting[ticket] = (key, strategy, request)
-        return ticket
+    def _ask(
+        self, key: Key, strategy: Strategy, wanted: Request | list[Request]
+    ) -> list[int]:
+        """Submit what a strategy asks; return the tickets, or [] if it was refused."""
+        requests = wanted if isinstance(wanted, list) else [wanted]
+        asked = _Round(key, strategy, requests, isinstance(wanted, list), {})
+        tickets = []
+        for at, request in enumerate(requests):
+            try:
+                ticket = self._line.submit(request)
+            except (InputError, AnswerError) as error:
+                self._refused.append((key, error))
+                self._forget(asked)
+                return []
+            self._waiting[ticket] = asked, at
+            tickets.append(ticket)
+        self._rounds.add(asked)
+        return tickets
+
+    def _forget(self, asked: _Round[Key]) -> None:
+        """Take back what is left of a round; answers that come are left alone."""
+        tickets = {ticket for ticket, (its, _) in self._waiting.items() if its is asked}
+        self._line.withdraw(tickets)
+        for ticket in tickets:
+            del self._waiting[ticket]
 
 
 def drive(

@@ -230,6 +230,19 @@ def test_draws_differ_and_the_first_is_that_of_n_1(engine):
     assert drawn[:1] == draw(1)
 
 
+def test_draws_of_seeds_side_by_side_have_nothing_in_common(engine):
+    draws = [
+        TrackedRequest(
+            PROMPT, max_tokens=12, temperature=1.0, n=4, seed=seed, stop_token_ids=()
+        )
+        for seed in (5, 6)
+    ]
+    first, second = (
+        {each.token_ids for each in drawn} for drawn in generate(engine, draws)
+    )
+    assert not first & second
+
+
 def test_draws_are_independent_of_their_neighbours(engine):
     request = TrackedRequest(
         PROMPT, [7], max_tokens=10, temperature=0.8, n=3, seed=11, stop_token_ids=()

@@ -325,7 +325,7 @@ class VllmEngine(BaseEngine):
             len(wanted.token_ids),
             max_tokens=request.max_tokens,
             n=request.n,
-            seed=request.seed,
+            seed=_spread(request.seed),
             stop_token_ids=sorted(stops),
             **{**ids_only(), "temperature": request.temperature},
         )
@@ -393,3 +393,15 @@ class VllmEngine(BaseEngine):
 def _distinct(request: TrackedRequest) -> tuple[int, ...]:
     tracked = () if request.track_token_ids is None else request.track_token_ids
     return tuple(dict.fromkeys(int(token) for token in tracked))
+
+
+def _spread(seed: int | None) -> int | None:
+    """Return a seed of vLLM's, far from those of other seeds.
+
+    vLLM gives the generations of a request consecutive ones, so that those of seeds
+    side by side would be the same but for the first and the last.
+    """
+    if seed is None:
+        return None
+    [drawn] = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+    return int(drawn >> np.uint64(2))  # so that no sum leaves 63 bits
