@@ -24,6 +24,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from classify.engines.protocol import check_request
 from classify.engines.vllm.collected import keep_arrays
+from classify.engines.vllm.liveness import starting_here
 from classify.engines.vllm.parameters import columns, rows_of, tracked_logprobs
 from classify.engines.vllm.wire import Wanted
 from classify.errors import ConfigError, InputError
@@ -81,7 +82,8 @@ class LLM(vllm.LLM):  # type: ignore[misc]
                 "extension of its own."
             )
         options.update(worker_extension_cls=WORKER_EXTENSION, max_logprobs=MAX_COLUMNS)
-        super().__init__(model, **options)
+        with starting_here():
+            super().__init__(model, **options)
         self.collective_rpc("install_tracking")
         self.llm_engine.__class__ = TrackingLLMEngine
         self.llm_engine.asked = {}

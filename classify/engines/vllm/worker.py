@@ -10,6 +10,8 @@ beside what it returns.
 
 from typing import Any
 
+from classify.engines.vllm.liveness import end_with_starter
+
 __all__ = ["TrackingExtension"]
 
 
@@ -53,3 +55,7 @@ class TrackingExtension:
             f"The model runner {kind} is unknown: tracked log-probabilities need "
             "vLLM's V1 or V2 runner."
         )
+
+
+# vLLM imports this module in a worker before that takes any memory.
+end_with_starter()
