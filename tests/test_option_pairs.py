@@ -42,6 +42,8 @@ REFUSED = {
 }
 # No effect with the demo model on this machine's engine.
 NOWHERE = {"revision", "speculation"}
+# In one run: most of those that go together.
+MAX_OPTIONS = 50
 # The mode itself.
 GIVEN = {"output", "as_table", "text"}
 CONFLICTS = {
@@ -160,7 +162,7 @@ def test_every_pair_of_predict(mode, values, tmp_path):
         covering(
             names,
             CONFLICTS | CONFLICTS_OF_CALIBRATION,
-            size=22,
+            size=MAX_OPTIONS,
             alone=("dry_run",),
         )
     ):
@@ -204,7 +206,9 @@ def test_every_pair_of_evaluate(calibrated, values):
     source = values["output"][1].parent / "rows.csv"
     without = NOWHERE if calibrated else {*NOWHERE, *NEEDS}
     names = sorted(set(parameters_of("evaluate")) - without)
-    for chosen in covering(names, CONFLICTS | CONFLICTS_OF_CALIBRATION, size=20):
+    for chosen in covering(
+        names, CONFLICTS | CONFLICTS_OF_CALIBRATION, size=MAX_OPTIONS
+    ):
         needs = NEEDS | {"overwrite": ["report"]}
         arguments = [*labelled(chosen), *typed(chosen, values, needs)]
         result = run("evaluate", source, *arguments)
@@ -220,7 +224,7 @@ def test_every_pair_of_calibrate(values, tmp_path):
     needs = {"min_label_mass": ["target_risk"]}
     refused = CONFLICTS | CONFLICTS_OF_CANDIDATES
     conflicts = refused | {frozenset(("no_label_column", "min_label_mass"))}
-    for at, chosen in enumerate(covering(names, conflicts, size=18)):
+    for at, chosen in enumerate(covering(names, conflicts, size=MAX_OPTIONS)):
         out = tmp_path / f"{at}.json"
         arguments = [*labelled(chosen), *typed(chosen, values, needs)]
         result = run("calibrate", source, "--force", "-o", out, *arguments)
