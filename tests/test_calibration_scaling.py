@@ -8,7 +8,6 @@ from sklearn.calibration import _TemperatureScaling
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from classify.calibration.isotonic import isotonic
 from classify.calibration.labelled import LabelledTexts
 from classify.calibration.matrix import matrix
 from classify.calibration.scaling import (
@@ -16,6 +15,7 @@ from classify.calibration.scaling import (
     Penalty,
     affine,
     bias,
+    isotonic,
     temperature,
     vector,
 )

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from classify import ZeroShotClassifier, tune_prompt
 from classify.cli import app
-from classify.cli.choosing import conclusion
+from classify.cli.tune_job import conclusion
 from classify.config import Task, task_yaml
 from classify.demo import labelled_csv, located, tickets_yaml
 

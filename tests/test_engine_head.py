@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from classify.engines.transformers.head import float32_head
-from classify.engines.transformers.network import Network
+from classify.engines.transformers.network import Network, float32_head
 from tests.tiny_models import make_model
 
 N_TEXTS, LENGTH = 120, 9

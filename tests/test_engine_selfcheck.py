@@ -13,7 +13,7 @@ from classify import ZeroShotClassifier
 from classify.demo import model_folder
 from classify.engines import generate, read
 from classify.engines.transformers import TransformersEngine
-from classify.engines.transformers.widened import widened
+from classify.engines.transformers.selfcheck import widened
 from classify.errors import ModelLoadError
 from classify.tokenizer import load_tokenizer
 from classify.tracking import ReadRequest, TrackedRequest

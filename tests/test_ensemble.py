@@ -13,7 +13,7 @@ from classify import PromptTemplate, ZeroShotClassifier
 from classify.config import Task, task_yaml
 from classify.errors import ConfigError, PromptError
 from classify.prompts.ensembles import dated
-from classify.scoring.averaging import average_shares
+from classify.scoring.masses import average_shares
 from classify.trie import LabelMass
 
 LABELS = ["billing", "shipping", "refund"]

@@ -10,8 +10,7 @@ import pytest
 
 from classify.cli.console import Notes, Progress
 from classify.cli.interruption import graceful_interruption
-from classify.cli.job_progress import JobProgress
-from classify.cli.pace import Pace
+from classify.cli.job_progress import JobProgress, Pace
 from classify.cli.tables import on_one_line
 from classify.cli.terminal import make_console, visible, without_controls
 from classify.demo import tickets_csv

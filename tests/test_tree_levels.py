@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from classify import Label, LabelSet, PromptTemplate
 from classify.errors import AnswerError, PromptError
 from classify.labels.tree import LabelTree
-from classify.scoring.chaining import chained_mass
+from classify.scoring.masses import chained_mass
 from classify.trie import LabelMass
 from tests.test_kinds import TEXTS, TREE, make, probabilities, raises
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classify.engines.vllm.interrupts import children_without_interrupts
+from classify.engines.vllm.processes import children_without_interrupts
 from tests.interrupting import not_for_ever
 from tests.job_states import n_parts, sql
 
@@ -36,7 +36,7 @@ def test_children_get_no_sigint_and_sigterm_as_ever(way):
     # In a fresh process: the first child starts the tracker of resources too.
     code = f"""
 import multiprocessing, os, signal, subprocess
-from classify.engines.vllm.interrupts import children_without_interrupts
+from classify.engines.vllm.processes import children_without_interrupts
 from tests.echoing import ECHO, echo_with_a_lock
 
 with children_without_interrupts():

@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify.engines.vllm.answers import Waiting
-from classify.engines.vllm.reading import Chain, PackedTree, add_edges, chains_of
+from classify.engines.vllm.reading import (
+    Chain,
+    PackedTree,
+    Waiting,
+    add_edges,
+    chains_of,
+)
 from classify.engines.vllm.wire import Wanted, decode_tree, encode_tree, token_outside
 from classify.errors import AnswerError
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest

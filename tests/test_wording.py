@@ -8,7 +8,7 @@ from typer.main import get_command
 
 import classify
 from classify.cli import app
-from classify.cli.spelling import as_option
+from classify.cli.console import as_option
 from classify.wording import NO_VALUE, parameter, spelled_by
 
 COMMANDS = get_command(app).commands.values()

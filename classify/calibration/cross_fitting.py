@@ -1,4 +1,4 @@
-"""Predictions for labelled texts by fits that have not seen their labels."""
+"""Predictions by fits that have not seen the labels, and how good predictions are."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -8,11 +8,13 @@ import numpy.typing as npt
 
 from classify.calibration.labelled import LabelledTexts
 from classify.calibration.rows import FloatArray, RowMap
+from classify.metrics.calibration_error import calibration_error
 
-__all__ = ["Fit", "folds_of", "held_out"]
+__all__ = ["Fit", "folds_of", "held_out", "quality_of"]
 
 Fit: TypeAlias = Callable[[LabelledTexts], RowMap]
 Folds: TypeAlias = Sequence[npt.NDArray[np.int64]]
+_N_BINS = 15
 
 
 def folds_of(
@@ -72,3 +74,36 @@ def held_out(fit: Fit, texts: LabelledTexts, folds: Folds) -> FloatArray:
         fitted = fit(texts[others])
         predicted[fold] = fitted.transform(texts.log_proba[fold])
     return predicted
+
+
+def quality_of(texts: LabelledTexts, log_proba: FloatArray) -> dict[str, float]:
+    """Return log loss, Brier score, accuracy and calibration error of predictions.
+
+    Parameters
+    ----------
+    texts : LabelledTexts
+    log_proba : ndarray of float64, shape (n_texts, n_labels)
+        Predictions for them.
+
+    Returns
+    -------
+    dict of str to float
+        ``log_loss`` in nats, from log-probabilities (`LabelledTexts.losses`);
+        ``brier``: mean_i sum_k (p_ik - [y_i = k])², from 0 to 2; ``accuracy``;
+        ``ece``: of the top label, 15 bins of equal width. All of them weigh the texts
+        as `texts` does.
+    """
+    proba = np.exp(log_proba)
+    true = np.zeros_like(proba)
+    true[np.arange(len(texts)), texts.codes] = 1.0
+    squared = ((proba - true) ** 2).sum(axis=1)
+    hits = log_proba.argmax(axis=1) == texts.codes
+    error = calibration_error(
+        texts.codes, proba, n_bins=_N_BINS, sample_weight=texts.weights
+    )
+    return {
+        "log_loss": texts.log_loss(log_proba),
+        "brier": float(np.average(squared, weights=texts.weights)),
+        "accuracy": float(np.average(hits, weights=texts.weights)),
+        "ece": error,
+    }

@@ -19,8 +19,7 @@ from classify.calibration.checks import (
     codes_of,
     target_prior,
 )
-from classify.calibration.cross_fitting import Folds, folds_of, held_out
-from classify.calibration.isotonic import MIN_ISOTONIC_LABELS
+from classify.calibration.cross_fitting import Folds, folds_of, held_out, quality_of
 from classify.calibration.labelled import LabelledTexts
 from classify.calibration.methods import (
     LABELLED_METHODS,
@@ -32,9 +31,8 @@ from classify.calibration.methods import (
     min_matrix_labels,
 )
 from classify.calibration.mixture import Weighed, mixture
-from classify.calibration.quality import quality_of
 from classify.calibration.rows import FloatArray, RowMap, normalised
-from classify.calibration.scaling import Penalty
+from classify.calibration.scaling import MIN_ISOTONIC_LABELS, Penalty
 from classify.distribution import VERSION
 from classify.errors import ConfigError, DataError
 from classify.scoring.fingerprint import Fingerprint

@@ -6,11 +6,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt
 
 from classify.calibration.by_count import CountTemperature
-from classify.calibration.isotonic import Isotonic
 from classify.calibration.matrix import Matrix
 from classify.calibration.mixture import Mixture
 from classify.calibration.rows import RowMap
-from classify.calibration.scaling import Affine
+from classify.calibration.scaling import Affine, Isotonic
 
 __all__ = ["AnyMapJson", "map_json"]
 

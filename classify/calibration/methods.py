@@ -9,7 +9,6 @@ import numpy as np
 
 from classify.calibration.by_count import temperature_by_count
 from classify.calibration.cross_fitting import Fit
-from classify.calibration.isotonic import isotonic
 from classify.calibration.labelled import LabelledTexts
 from classify.calibration.matrix import matrix
 from classify.calibration.rows import FloatArray
@@ -18,6 +17,7 @@ from classify.calibration.scaling import (
     Penalty,
     affine,
     bias,
+    isotonic,
     temperature,
     vector,
 )

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import typer
 
-from classify.cli.choosing import choose_prompt
 from classify.cli.console import Notes, Progress
 from classify.cli.decisions import Rules
 from classify.cli.groups import JobOptions, Reading, is_stream
@@ -28,6 +27,7 @@ from classify.cli.report import (
 from classify.cli.tables import Shown, ShownRow, on_one_line, results_table
 from classify.cli.task import declared_labels
 from classify.cli.terminal import streams_elsewhere, visible
+from classify.cli.tune_job import choose_prompt
 from classify.config import Task
 from classify.engines import Engine
 from classify.engines.protocol import with_defaults

@@ -11,7 +11,7 @@ from classify.jobs.scheduler import ScoredChunk
 from classify.jobs.summary import Summary
 from classify.rows.results import Column, columns_of, errors_of, own_names
 from classify.tables.chunk import Chunk
-from classify.tables.csv_output import csv_bytes
+from classify.tables.text_output import csv_bytes
 
 __all__ = ["ERRORS_HEADER", "ClassifiedChunk", "classified"]
 

@@ -5,9 +5,15 @@ Log loss, Brier score and their skill scores are scikit-learn's: `log_loss`,
 """
 
 from classify.metrics.bootstrap import BootstrapInterval, bootstrap_interval
-from classify.metrics.calibration_error import calibration_error
-from classify.metrics.information import mutual_information
-from classify.metrics.log_loss import LogLoss, log_loss_from_log_proba
+from classify.metrics.calibration_error import (
+    calibration_error,
+    smooth_calibration_error,
+)
+from classify.metrics.log_loss import (
+    LogLoss,
+    log_loss_from_log_proba,
+    mutual_information,
+)
 from classify.metrics.ordinal import ranked_probability_score
 from classify.metrics.reliability_display import ReliabilityDisplay
 from classify.metrics.risk_coverage import (
@@ -18,7 +24,6 @@ from classify.metrics.risk_coverage import (
     risk_coverage_curve,
 )
 from classify.metrics.risk_coverage_display import RiskCoverageDisplay
-from classify.metrics.smooth import smooth_calibration_error
 from classify.metrics.track_display import TrackDisplay
 
 __all__ = [

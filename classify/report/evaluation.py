@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from classify.decision import SelectiveClassifier
 from classify.decision.posteriors import LabelPosteriors
 from classify.errors import InputError
 from classify.metrics import aurc_score
-from classify.metrics.calibration_error import ReliabilityBins, reliability_bins
+from classify.metrics.calibration_error import reliability_bins
 from classify.metrics.labelled import (
     SUM_TOLERANCE,
     check_lengths,
@@ -20,64 +19,31 @@ from classify.metrics.labelled import (
     text_weights,
 )
 from classify.questions.kinds import Kind
-from classify.report.by_class import ClassFigures, figures_by_class
+from classify.report.by_class import (
+    figures_by_class,
+    surest_mistakes,
+)
+from classify.report.figures import Assessment, Figures
 from classify.report.measures import (
     N_BINS,
     FloatArray,
     IntArray,
-    Quality,
     confusion_counts,
     quality_of,
 )
-from classify.report.mistakes import Mistake, surest_mistakes
-from classify.report.of_kind import KindMeasure, measures_of_kind
+from classify.report.of_kind import measures_of_kind
+from classify.report.page import notebook_html
 from classify.report.selection import Selection, SetFigures
 from classify.scoring.doubts import doubt_one_label
 from classify.scoring.result import LabelLogprobs
 
-__all__ = ["Assessment", "Evaluation"]
+__all__ = ["Evaluation"]
 
 _N_MISTAKES = 20
 
 
-class Assessment(NamedTuple):
-    """Probabilities of the labels of each text, and how good they are.
-
-    Attributes
-    ----------
-    log_proba : ndarray of float64, shape (n_texts, n_labels)
-        Natural logarithms; the probabilities of a row sum to 1.
-    quality : Quality
-    bins : ReliabilityBins
-        Of the likeliest label: 15 bins of equal width, those without texts left out.
-    order : ndarray of float64, shape (n_texts,)
-        What texts are sorted by, surest highest, for risk and coverage.
-    aurc : float
-        `aurc_score` in this order.
-    of_kind : tuple of KindMeasure
-        What is measured of ordinal questions and trees only.
-    """
-
-    log_proba: FloatArray
-    quality: Quality
-    bins: ReliabilityBins
-    order: FloatArray
-    aurc: float
-    of_kind: tuple[KindMeasure, ...] = ()
-
-    @property
-    def proba(self) -> FloatArray:
-        """Shape (n_texts, n_labels): rows sum to 1."""
-        return np.exp(self.log_proba)
-
-    @property
-    def predicted(self) -> IntArray:
-        """Shape (n_texts,): column of the likeliest label, the first if tied."""
-        return np.asarray(self.log_proba.argmax(axis=1))
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class Evaluation:
+class Evaluation(Figures):
     """Predictions for labelled texts, measured; a notebook shows it as a report.
 
     Make one with `of`. Figures by label, mistakes, threshold and sets are those of the
@@ -124,20 +90,6 @@ class Evaluation:
     >>> [(mistake.row, mistake.predicted) for mistake in evaluation.mistakes]
     [(3, 'ham')]
     """
-
-    title: str
-    facts: dict[str, str]
-    texts: tuple[str, ...]
-    classes: tuple[str, ...]
-    codes: IntArray
-    scores: LabelLogprobs
-    before: Assessment
-    after: Assessment | None
-    confusion: npt.NDArray[np.int64]
-    by_class: tuple[ClassFigures, ...]
-    mistakes: tuple[Mistake, ...]
-    selection: Selection | None = None
-    sets: SetFigures | None = None
 
     @classmethod
     def of(
@@ -233,24 +185,10 @@ class Evaluation:
             sets=None if sets is None else SetFigures.of(sets, codes, len(classes)),
         )
 
-    @property
-    def final(self) -> Assessment:
-        """The calibrated probabilities if there are any, else the raw ones."""
-        return self.before if self.after is None else self.after
-
-    @property
-    def assessments(self) -> dict[str, Assessment]:
-        """The assessments there are: "before" and, with a calibration, "after"."""
-        found = {"before": self.before}
-        return found if self.after is None else found | {"after": self.after}
-
     def __repr__(self) -> str:
         return f"Evaluation({len(self.texts)} texts, {len(self.classes)} labels)"
 
     def _repr_html_(self) -> str:
-        # `page` reads evaluations.
-        from classify.report.page import notebook_html
-
         return notebook_html(self)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from classify.metrics.calibration_error import ReliabilityBins
-from classify.report.evaluation import Assessment, Evaluation
+from classify.report.figures import Assessment, Figures
 from classify.report.measures import CONFIDENCE_LEVEL, N_RESAMPLES, Measure, Quality
 from classify.report.pictures import N_MASS_BINS
 from classify.report.selection import Selection, SetFigures
@@ -16,12 +16,12 @@ __all__ = ["FORMAT", "as_json"]
 FORMAT = "classify-report/1"
 
 
-def as_json(evaluation: Evaluation) -> dict[str, Any]:
+def as_json(evaluation: Figures) -> dict[str, Any]:
     """Return the numbers of an evaluation, of types that JSON has.
 
     Parameters
     ----------
-    evaluation : Evaluation
+    evaluation : Figures
 
     Returns
     -------
@@ -84,7 +84,7 @@ def _bins(bins: ReliabilityBins) -> list[dict[str, float]]:
     ]
 
 
-def _label_mass(evaluation: Evaluation) -> dict[str, Any]:
+def _label_mass(evaluation: Figures) -> dict[str, Any]:
     mass = evaluation.scores.label_mass.clip(0.0, 1.0)
     counts, edges = np.histogram(mass, bins=N_MASS_BINS, range=(0.0, 1.0))
     return {

@@ -10,16 +10,26 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from classify.errors import MissingDependencyError
 from classify.markup import displayable
 from classify.report.by_class import most_confused
-from classify.report.evaluation import Evaluation
+from classify.report.figures import Figures
 from classify.report.measures import CONFIDENCE_LEVEL, N_BINS, N_RESAMPLES, Measure
-from classify.report.numbers import decimals, percent, percent_with_interval, plural
 from classify.report.pictures import draw_pictures
 
-__all__ = ["MAX_MATRIX_LABELS", "notebook_html", "page_html"]
+__all__ = [
+    "MAX_MATRIX_LABELS",
+    "decimals",
+    "notebook_html",
+    "page_html",
+    "percent",
+    "percent_with_interval",
+    "plural",
+]
 
 # A matrix with more columns than this cannot be read.
 MAX_MATRIX_LABELS = 30
 _MAX_PAIRS = 25
+_UNDEFINED = "not defined"
+# A number and its unit stay in one line.
+_PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 class _Described(NamedTuple):
@@ -72,12 +82,12 @@ _CONFIDENCES = {
 }
 
 
-def page_html(evaluation: Evaluation) -> str:
+def page_html(evaluation: Figures) -> str:
     """Return a page of its own, without scripts, fonts or pictures from elsewhere.
 
     Parameters
     ----------
-    evaluation : Evaluation
+    evaluation : Figures
 
     Returns
     -------
@@ -92,12 +102,12 @@ def page_html(evaluation: Evaluation) -> str:
     return _rendered(evaluation, is_page=True, pictures=pictures)
 
 
-def notebook_html(evaluation: Evaluation) -> str:
+def notebook_html(evaluation: Figures) -> str:
     """Return what a notebook shows: the body of the page and its style.
 
     Parameters
     ----------
-    evaluation : Evaluation
+    evaluation : Figures
 
     Returns
     -------
@@ -111,7 +121,7 @@ def notebook_html(evaluation: Evaluation) -> str:
     return _rendered(evaluation, pictures=pictures)
 
 
-def _rendered(evaluation: Evaluation, *, is_page: bool = False, **further: Any) -> str:
+def _rendered(evaluation: Figures, *, is_page: bool = False, **further: Any) -> str:
     pairs = most_confused(evaluation.classes, evaluation.confusion, most=_MAX_PAIRS)
     return _template().render(
         report=evaluation,
@@ -153,7 +163,7 @@ def _template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _notes(evaluation: Evaluation) -> list[str]:
+def _notes(evaluation: Figures) -> list[str]:
     """Say why values or intervals are missing."""
     notes = []
     for name, assessed in evaluation.assessments.items():
@@ -178,3 +188,62 @@ def _lack(measure: Measure) -> str:
     if math.isinf(measure.value):
         return f"infinite, since {measure.reason}"
     return f"no interval, since {measure.reason}"
+
+
+def decimals(value: float | None) -> str:
+    """Return three decimals; "not defined" for None.
+
+    Examples
+    --------
+    >>> decimals(0.12345), decimals(math.inf), decimals(None)
+    ('0.123', '∞', 'not defined')
+    """
+    if value is None:
+        return _UNDEFINED
+    return "∞" if math.isinf(value) else f"{value:.3f}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share in per cent, so that only 0 and 1 are written as 0 and 100.
+
+    Examples
+    --------
+    >>> [percent(p).split() for p in (0.8371, 1.0, 0.9999)]
+    [['83.7', '%'], ['100', '%'], ['>', '99.9', '%']]
+    """
+    if share is None:
+        return _UNDEFINED
+    if share in (0.0, 1.0):
+        written = f"{100 * share:.0f}"
+    elif share < 0.0005:
+        written = "<\N{NO-BREAK SPACE}0.1"
+    elif share > 0.9995:
+        written = ">\N{NO-BREAK SPACE}99.9"
+    else:
+        written = f"{100 * share:.1f}"
+    return written + _PERCENT
+
+
+def percent_with_interval(measure: Measure) -> str:
+    r"""Return a share in per cent, with its interval.
+
+    Examples
+    --------
+    >>> percent_with_interval(Measure(0.5, 0.25, 0.75)).replace("\xa0", " ")
+    '50.0 % (25.0–75.0 %)'
+    """
+    value = percent(measure.value)
+    if measure.low is None or measure.high is None:
+        return value
+    return f"{value} ({100 * measure.low:.1f}–{100 * measure.high:.1f}{_PERCENT})"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "text"), plural(2000, "text")
+    ('1 text', '2,000 texts')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from classify.errors import missing_dependency
 from classify.markup import escaped
 from classify.metrics import ReliabilityDisplay, RiskCoverageDisplay
-from classify.report.evaluation import Evaluation
+from classify.report.figures import Figures
 from classify.report.measures import N_BINS
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def check_matplotlib() -> None:
         ) from error
 
 
-def draw_pictures(evaluation: Evaluation) -> Pictures:
+def draw_pictures(evaluation: Figures) -> Pictures:
     """Draw reliability, risk against coverage, and the distribution of label mass.
 
     Parameters
     ----------
-    evaluation : Evaluation
+    evaluation : Figures
 
     Returns
     -------
@@ -85,7 +85,7 @@ def draw_pictures(evaluation: Evaluation) -> Pictures:
         )
 
 
-def _draw_reliability(ax: "Axes", evaluation: Evaluation) -> None:
+def _draw_reliability(ax: "Axes", evaluation: Figures) -> None:
     names = []
     for name, assessed in evaluation.assessments.items():
         display = ReliabilityDisplay.from_predictions(
@@ -95,7 +95,7 @@ def _draw_reliability(ax: "Axes", evaluation: Evaluation) -> None:
     _name_curves(ax, names)
 
 
-def _draw_risk_coverage(ax: "Axes", evaluation: Evaluation) -> None:
+def _draw_risk_coverage(ax: "Axes", evaluation: Figures) -> None:
     selection = evaluation.selection
     names = []
     for name, assessed in evaluation.assessments.items():
@@ -116,7 +116,7 @@ def _draw_risk_coverage(ax: "Axes", evaluation: Evaluation) -> None:
     _name_curves(ax, names)
 
 
-def _draw_label_mass(ax: "Axes", evaluation: Evaluation) -> None:
+def _draw_label_mass(ax: "Axes", evaluation: Figures) -> None:
     ax.hist(
         evaluation.scores.label_mass.clip(0.0, 1.0),
         bins=N_MASS_BINS,
@@ -129,7 +129,7 @@ def _draw_label_mass(ax: "Axes", evaluation: Evaluation) -> None:
     ax.locator_params(axis="y", integer=True)
 
 
-def _named(name: str, figure: str, evaluation: Evaluation) -> str:
+def _named(name: str, figure: str, evaluation: Figures) -> str:
     return figure if evaluation.after is None else f"{name}: {figure}"
 
 
@@ -141,7 +141,7 @@ def _name_curves(ax: "Axes", names: list[str]) -> None:
         text.set(text=name, fontsize="medium")
 
 
-def _drawn(draw: Any, evaluation: Evaluation, label: str) -> Markup:
+def _drawn(draw: Any, evaluation: Figures, label: str) -> Markup:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), layout="constrained")

@@ -4,9 +4,9 @@ A *strategy* is a generator function, one call for each text: it yields requests
 sent their results. The *driver* keeps many of them in flight over one engine.
 """
 
-from classify.scoring.averaging import average_masses, log_mean_exp
 from classify.scoring.driver import Flight, drive, score_prompts
 from classify.scoring.live import LiveRun
+from classify.scoring.masses import average_masses, log_mean_exp
 from classify.scoring.reasoning import Chain, Reasoning, Trajectory
 from classify.scoring.result import LabelLogprobs, NodeRead, TextScore
 from classify.scoring.strategies import (

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.prompts.closing import ClosedThought
-from classify.scoring.averaging import agreement
+from classify.scoring.masses import agreement
 from classify.tracking import TrackedGeneration
 from classify.verbalizer import ScorablePrompt
 

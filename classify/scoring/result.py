@@ -10,8 +10,12 @@ import numpy.typing as npt
 from classify.errors import InputError
 from classify.labels import LabelSet
 from classify.markup import table
-from classify.scoring.averaging import agreement, average_masses, average_shares
-from classify.scoring.chaining import chained_mass
+from classify.scoring.masses import (
+    agreement,
+    average_masses,
+    average_shares,
+    chained_mass,
+)
 from classify.scoring.reasoning import Reasoning
 from classify.tracking import EdgeBounds, EdgeLogprobs
 from classify.trie import LabelMass

@@ -14,7 +14,7 @@ import numpy as np
 
 from classify.engines.answers import Request
 from classify.errors import AnswerError
-from classify.scoring.averaging import average_masses
+from classify.scoring.masses import average_masses
 from classify.scoring.reasoning import Chain, Reasoning
 from classify.scoring.result import TextScore
 from classify.spec import Scoring

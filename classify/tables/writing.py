@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from classify.tables.chunk import Chunk
-from classify.tables.csv_output import CsvOutput
 from classify.tables.formats import ResultKind, format_of
-from classify.tables.jsonl_output import JsonlOutput
 from classify.tables.parquet_output import ParquetOutput
 from classify.tables.sources import is_stream
+from classify.tables.text_output import CsvOutput, JsonlOutput
 
 __all__ = ["OutputFormat", "output_format"]
 

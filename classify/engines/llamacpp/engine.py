@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 import numpy as np
 
-from classify.engines.home import Home
+from classify.engines.forks import Home
 from classify.engines.llamacpp.generation import generate
 from classify.engines.llamacpp.network import Model, Network
 from classify.engines.llamacpp.reading import Reader

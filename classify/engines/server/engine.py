@@ -8,13 +8,12 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from classify.engines.answers import Answer, Request
-from classify.engines.home import Home
+from classify.engines.forks import Home
 from classify.engines.protocol import BaseEngine, Finding, check_request
 from classify.engines.server.address import authorization, base_url
-from classify.engines.server.asking import CheckedAnswers
 from classify.engines.server.connection import Connection
 from classify.engines.server.endpoint import Endpoint
-from classify.engines.server.line import ServerLine
+from classify.engines.server.line import CheckedAnswers, ServerLine
 from classify.engines.server.lists import ListEndpoint
 from classify.engines.server.probing import Wanted, connect
 from classify.engines.server.retrying import Patience

@@ -12,7 +12,7 @@ from weakref import WeakSet
 import torch
 
 from classify.engines.decoding import Generation, start_generations
-from classify.engines.home import Home
+from classify.engines.forks import Home
 from classify.engines.protocol import Request, check_request, withdrawn
 from classify.engines.sharing import CLOSED
 from classify.engines.transformers.budget import Budget

@@ -2,25 +2,27 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
+from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from classify.engines.transformers.fused import FusedDecoder
-from classify.engines.transformers.head import float32_head
 from classify.engines.transformers.masks import MaskMaker
 from classify.engines.transformers.packing import pack_weights
 from classify.engines.transformers.slots import Bools, Ints, SlotCache
 from classify.tracking import TokenTree
 
-__all__ = ["Network", "logprobs_at", "pad_left", "row_logsumexp"]
+__all__ = ["Network", "float32_head", "logprobs_at", "pad_left", "row_logsumexp"]
 
 FloatArray = npt.NDArray[np.float64]
-
 # Names under which configurations keep the most positions.
 _CONTEXT_NAMES = (
     "max_position_embeddings",
@@ -40,14 +42,14 @@ _CACHE_NAME = (
 )
 # As good as unlimited, for networks without positions.
 _NO_LIMIT = 1 << 20
-
 # Rows of logits whose exponentials fit a core's cache beside them.
 _CHUNK_BYTES = 1 << 20
 _CHUNK_BYTES_ACCELERATOR = 1 << 28
-
-
 # Shorter texts are compared when a model is loaded.
 _MIN_EDGE = 12
+_HALVES = (torch.bfloat16, torch.float16)
+# Rows of a weight that are made float32 at a time: 64 MB at a width of 4,096.
+_N_ROWS = 4096
 
 
 def _lengths_of_change(value: Any, name: str = "") -> Iterator[int]:
@@ -331,3 +333,39 @@ def pad_left(rows: Sequence[Sequence[int]], width: int) -> Ints:
             array[i] = row[0]
             array[i, width - len(row) :] = row
     return array
+
+
+@contextmanager
+def float32_head(model: Any) -> Iterator[None]:
+    """Compute logits in float32 meanwhile, where the head is a layer of 16 bits.
+
+    Only meanwhile: the model may be somebody else's. A head that is quantized, or of a
+    class of its own, stays as it is.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.weight.dtype not in _HALVES:
+        yield
+        return
+    head.forward = partial(_linear, head)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del head.forward
+
+
+def _linear(head: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
+    """X Wᵀ + b in float32, without a copy of the whole weight."""
+    if hidden.dtype != head.weight.dtype:
+        return functional.linear(hidden, head.weight, head.bias)
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    if hidden.is_cuda:
+        logits = torch.mm(rows, head.weight.t(), out_dtype=torch.float32)
+    else:
+        rows = rows.float()
+        logits = rows.new_empty((len(rows), len(head.weight)))
+        for start in range(0, len(head.weight), _N_ROWS):
+            some = slice(start, start + _N_ROWS)
+            logits[:, some] = rows @ head.weight[some].float().t()
+    if head.bias is not None:
+        logits += head.bias.float()
+    return logits.reshape(*hidden.shape[:-1], -1)

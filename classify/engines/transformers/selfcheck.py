@@ -4,11 +4,13 @@ A mask that a model ignores or misreads gives plausible numbers that are wrong. 
 faster ways are compared with plain forward passes over `prompt + path`.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from classify.engines.transformers.forked_pass import (
     follow_forks,
@@ -23,14 +25,12 @@ from classify.engines.transformers.tree_pass import (
     new_prompts,
     prefix_slots,
 )
-from classify.engines.transformers.widened import widened
 from classify.errors import ModelLoadError
 from classify.tracking import EdgeLogprobs, TokenTree
 
-__all__ = ["ReadMode", "check_causal", "fault_at_length", "fault_on_sample"]
+__all__ = ["ReadMode", "check_causal", "fault_at_length", "fault_on_sample", "widened"]
 
 ReadMode = Literal["tree", "forked", "cached", "uncached"]
-
 # Greatest difference of a log-probability that rounding explains, and the share of
 # what a different prompt changes that it may be: nearly uniform predictions hide a
 # wrong mask in small numbers.
@@ -43,7 +43,6 @@ _COARSE = (0.5, 0.25)  # bfloat16 and below
 _MIN_TOLERANCE = 1e-5
 # Tokens of the text beside the one that is compared.
 _MIN_NEIGHBOUR = 3
-
 # What a network raises when it is called in a way that it does not know.
 _CALL_ERRORS = (
     TypeError,
@@ -314,3 +313,37 @@ def _sample(network: Network) -> tuple[list[tuple[int, ...]], TokenTree]:
     a, b, c, d = (ids[i] for i in (0, 3, 6, 9))
     tree = TokenTree({(a, b, c), (a, b, d), (a, c), (b, a, c, d), (b, a, a), (c,)})
     return [tuple(ids[:5]), (*ids[:3], *ids[6:12])], tree
+
+
+@contextmanager
+def widened(model: nn.Module) -> Iterator[None]:
+    """Let a model of narrower weights compute in float32 while the context lasts.
+
+    The weights of one module at a time are made wide, and only while it computes: a
+    second copy of a large model would not fit.
+    """
+    narrow: dict[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+
+    def widen(module: nn.Module, *_: Any) -> None:
+        with torch.inference_mode(mode=False), torch.no_grad():
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            for tensor in own:
+                if tensor.is_floating_point() and tensor.itemsize < 4:
+                    narrow.setdefault(module, []).append((tensor, tensor.data))
+                    tensor.data = tensor.data.float()
+
+    def restore(module: nn.Module, *_: Any) -> None:
+        for tensor, data in reversed(narrow.pop(module, [])):
+            tensor.data = data
+
+    hooks = []
+    for module in model.modules():
+        hooks.append(module.register_forward_pre_hook(widen))
+        hooks.append(module.register_forward_hook(restore, always_call=True))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in list(narrow):
+            restore(module)

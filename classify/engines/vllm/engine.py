@@ -8,16 +8,16 @@ from weakref import WeakKeyDictionary, finalize, proxy
 
 import numpy as np
 
-from classify.engines.home import Home
+from classify.engines.forks import Home
 from classify.engines.protocol import BaseEngine, Finding, Request, check_request
 from classify.engines.sharing import CLOSED, Exchange, SharedLine
 from classify.engines.speculation import SpeculationFigures
-from classify.engines.vllm.answers import Waiting
 from classify.engines.vllm.facts import described, kv_tokens, stop_token_ids
-from classify.engines.vllm.forks import leave_to_parent_in_forks
 from classify.engines.vllm.liveness import announce_death, dead_engine
 from classify.engines.vllm.parameters import ids_only, sampling_params
-from classify.engines.vllm.reading import Chain, PackedTree, chains_of
+from classify.engines.vllm.processes import leave_to_parent_in_forks
+from classify.engines.vllm.reading import Chain, PackedTree, Waiting, chains_of
+from classify.engines.vllm.selftest import check_tracking, self_test
 from classify.engines.vllm.speculation import speculation_figures, speculative_config
 from classify.engines.vllm.starting import lora_request_of, start
 from classify.engines.vllm.wire import Wanted
@@ -162,9 +162,7 @@ class VllmEngine(BaseEngine):
         )
         engine = cls(llm, lora_request=lora_request_of(lora))
         if self_test:
-            from classify.engines.vllm.selftest import check_engine
-
-            check_engine(engine)
+            check_tracking(llm)
         return engine
 
     @property
@@ -191,15 +189,13 @@ class VllmEngine(BaseEngine):
 
     def findings(self) -> list[Finding]:
         """Compare tracked values with full log-probabilities."""
-        from classify.engines.vllm.selftest import self_test
-
         return [
             Finding(
                 f"tracked values, {case.name}",
                 case.problem or f"off by at most {case.difference:.1e} nats",
                 bool(case.problem),
             )
-            for case in self_test(self)
+            for case in self_test(self._llm)
         ]
 
     def open_line(self) -> SharedLine:

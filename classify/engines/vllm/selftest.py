@@ -6,7 +6,7 @@ questions whose answers can be checked, before the first text.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,7 @@ from classify.engines.vllm.parameters import require_vllm
 from classify.errors import EngineError
 from classify.wording import parameter
 
-if TYPE_CHECKING:
-    from classify.engines.vllm.engine import VllmEngine
-
-__all__ = ["SelfTestCase", "check_engine", "self_test"]
+__all__ = ["SelfTestCase", "check_tracking", "self_test"]
 
 _N_STEPS = 4
 # A batch of another make-up rounds otherwise, in TF32 on a GPU (seen: 7e-4); a wrong
@@ -44,9 +41,9 @@ class SelfTestCase:
     problem: str
 
 
-def check_engine(engine: "VllmEngine") -> None:
-    """Raise EngineError unless vLLM's tracked values are right."""
-    failed = [case for case in self_test(engine) if case.problem]
+def check_tracking(llm: Any) -> None:
+    """Raise EngineError unless the tracked values of a `vllm.LLM` of ours are right."""
+    failed = [case for case in self_test(llm) if case.problem]
     if failed:
         version = require_vllm().__version__
         what = "; ".join(f"{case.name}: {case.problem}" for case in failed)
@@ -57,15 +54,16 @@ def check_engine(engine: "VllmEngine") -> None:
         )
 
 
-def self_test(engine: "VllmEngine") -> list[SelfTestCase]:
+def self_test(llm: Any) -> list[SelfTestCase]:
     """Ask the questions, alone and in mixed batches; return how they were answered."""
-    llm = engine.llm
-    prompts = _prompts(engine)
+    config = llm.llm_engine.model_config
+    vocab_size = int(config.get_vocab_size())
+    prompts = _prompts(vocab_size, int(config.max_model_len))
     expected = _ask(llm, prompts, [_asking(logprobs=-1)] * len(prompts))
     tolerance = _TOLERANCE.get(
-        str(llm.llm_engine.model_config.dtype).removeprefix("torch."), _COARSE_TOLERANCE
+        str(config.dtype).removeprefix("torch."), _COARSE_TOLERANCE
     )
-    ids = list(range(0, engine.vocab_size, max(1, engine.vocab_size // 200)))
+    ids = list(range(0, vocab_size, max(1, vocab_size // 200)))
     tracked = _asking(track_token_ids=ids)
     beside = _asking(track_token_ids=ids[:7], logprobs=3)
     none = _asking(track_token_ids=[])
@@ -96,12 +94,12 @@ def _asking(**options: Any) -> Any:
     return SamplingParams(**_OPTIONS, **options)
 
 
-def _prompts(engine: "VllmEngine") -> list[list[int]]:
+def _prompts(vocab_size: int, max_length: int) -> list[list[int]]:
     # Each repeats itself, so that drafters that look runs up have something to draft.
     random = np.random.default_rng(0)
-    length = max(1, min(8, (engine.context_length - _N_STEPS) // 3))
+    length = max(1, min(8, (max_length - 1 - _N_STEPS) // 3))
     return [
-        (random.integers(0, engine.vocab_size, length).tolist() * 3)[: 3 * length]
+        (random.integers(0, vocab_size, length).tolist() * 3)[: 3 * length]
         for _ in range(5)
     ]
 

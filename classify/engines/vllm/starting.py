@@ -16,9 +16,8 @@ from classify.engines.sources import (
     check_weights,
     snapshot_of,
 )
-from classify.engines.vllm.forks import check_may_start
-from classify.engines.vllm.interrupts import children_without_interrupts
 from classify.engines.vllm.parameters import require_vllm
+from classify.engines.vllm.processes import check_may_start, children_without_interrupts
 from classify.engines.vllm.speculation import check_installed
 from classify.errors import ConfigError, EngineError, ModelLoadError
 from classify.wording import parameter

@@ -1,4 +1,4 @@
-"""Rows with their results as CSV."""
+"""Rows with their results as lines of text: CSV and JSONL."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -7,11 +7,11 @@ from typing import Any, BinaryIO, Literal
 from classify.cells import join_names
 from classify.tables.chunk import Chunk
 from classify.tables.compression import Compression, concatenate
-from classify.tables.formats import ResultKind
+from classify.tables.formats import ResultKind, check_unique_columns
 from classify.tables.rows import ListRows
-from classify.tables.values import csv_cells
+from classify.tables.values import csv_cells, json_text
 
-__all__ = ["CsvOutput", "csv_bytes"]
+__all__ = ["CsvOutput", "JsonlOutput", "csv_bytes"]
 
 _NUMBERS = frozenset({int, float, bool})
 
@@ -108,3 +108,45 @@ def _texts(column: Sequence[Any], separator: str) -> Sequence[str]:
 def _joined(values: Sequence[Any], kind: ResultKind) -> list[str | None]:
     join = partial(join_names, as_json=kind == "json_list")
     return [None if value is None else join(value) for value in values]
+
+
+class JsonlOutput:
+    """An object a line in UTF-8, with the keys of its row, and then those of results.
+
+    Parameters
+    ----------
+    compression : {"", "gz", "zst"}
+    """
+
+    name = "jsonl"
+
+    def __init__(self, compression: Compression) -> None:
+        self._compression = compression
+
+    def check_columns(self, columns: Sequence[str], name: str) -> None:
+        """Raise DataError if two columns have one name."""
+        check_unique_columns(columns, name, "JSONL")
+
+    def header(self, columns: Sequence[str], results: Sequence[str]) -> bytes:
+        """Return nothing: every line names its keys."""
+        return b""
+
+    def encode(
+        self,
+        chunk: Chunk,
+        results: Mapping[str, Sequence[Any]],
+        kinds: Mapping[str, ResultKind],
+    ) -> bytes:
+        """Return the lines of a part."""
+        rows = chunk.dicts()
+        if results:
+            added = zip(*results.values(), strict=True)
+            rows = [
+                row | dict(zip(results, values, strict=True))
+                for row, values in zip(rows, added, strict=True)
+            ]
+        return "".join([f"{json_text(row)}\n" for row in rows]).encode()
+
+    def assemble(self, parts: Iterable[bytes], header: bytes, target: BinaryIO) -> None:
+        """Write the lines of all parts."""
+        concatenate(parts, header, target, self._compression)
