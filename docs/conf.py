@@ -1,0 +1,66 @@
+"""Sphinx: `make docs`. What the program says of itself is written at each build."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import cli_reference
+
+from classify import __version__
+
+project = "classify"
+author = "The classify developers"
+project_copyright = author
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+templates_path = ["_templates"]
+html_theme = "pydata_sphinx_theme"
+html_title = "classify"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "navbar_align": "left",
+    "header_links_before_dropdown": 5,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+default_role = "py:obj"
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's sections say them
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+# Links to what other projects document would need their inventories from the network.
+# Docstrings name modules of ours, too, which have no page: where a thing is done.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!classify\.).*"),
+    ("py:(class|obj)", r"classify\.(decision|engines|jobs|prompts|tracking)\.\w+(\.\w+)?"),
+]
+
+(HERE / "cli.md").write_text(cli_reference.reference(), "utf-8")
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skipped)
+
+
+def skipped(app, what, name, member, skip, options):
+    """Leave out what scikit-learn adds to every estimator, and documents itself."""
+    home = getattr(member, "__module__", None) or ""
+    return True if home.startswith("sklearn.") else None
