@@ -50,7 +50,10 @@ numpydoc_xref_param_type = False
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!classify\.).*"),
-    ("py:(class|obj)", r"classify\.(decision|engines|jobs|prompts|tracking)\.\w+(\.\w+)?"),
+    (
+        "py:(class|obj)",
+        r"classify\.(decision|engines|jobs|prompts|tracking)\.\w+(\.\w+)?",
+    ),
 ]
 
 (HERE / "cli.md").write_text(cli_reference.reference(), "utf-8")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from classify import ZeroShotClassifier
-from classify.label_audit import LabelAudit
 from classify.scoring import LabelLogprobs
+from classify.verbalizer.audit import LabelAudit
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -135,11 +135,11 @@ def words(x: float, y: float, text: str, anchor: str, fill: str = INK) -> str:
 
 
 def svg(width: float, height: float, alternative: str, shapes: list[str]) -> str:
+    size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
+    look = 'role="img" font-family="sans-serif" font-size="13"'
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} '
-            f'{height:g}" width="{width:g}" role="img" font-family="sans-serif" '
-            f'font-size="13">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} {look}>',
             f"<title>{escape(alternative)}</title>",
             f'<rect width="100%" height="100%" rx="6" fill="{PAPER}"/>',
             *shapes,

@@ -1,20 +1,21 @@
 """The blocks of code of README and of the pages in `docs/`: found, and run in order.
 
 ``python tests/markdown_blocks.py README.md`` runs them in the current folder and prints
-how many outputs it has compared. It needs only the package and its dependencies. A block
-that cannot run everywhere says what it needs after its language: ``console needs-gpu``.
+how many outputs it has compared. It needs only the package and its dependencies. A
+block that cannot run everywhere says what it needs after its language, as in ``console
+needs-gpu``.
 """
 
 import ast
 import re
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 NEEDS = {
     "needs-clone",  # make
-    "needs-docker",
     "needs-gpu",
     "needs-model",  # weights and data sets that are not in the repository
     "needs-network",
@@ -52,10 +53,11 @@ def blocks_of(markdown: str) -> list[Block]:
     ]
 
 
-def run(path: Path) -> int:
+def run(path: Path, *, elsewhere: Collection[str] = ()) -> int:
     """Run all blocks of a page; return how many outputs it shows, as they were printed.
 
-    A block of YAML is a task file, which commands behind it find as ``task.yaml``.
+    A block of YAML is a task file, which commands behind it find as ``task.yaml``. The
+    console blocks `elsewhere` run with another page.
     """
     names: dict[str, object] = {}
     printed = None
@@ -72,7 +74,7 @@ def run(path: Path) -> int:
             _run_python(block, names, where)
         elif block.language == "yaml":
             _read_task(block)
-        elif block.language == "console":
+        elif block.language == "console" and block.code not in elsewhere:
             for command in block.commands():
                 printed = _run_command(command, where)
     return n_compared

@@ -1,7 +1,6 @@
 """The wheel, installed where nothing else is, and README's blocks there."""
 
 import os
-import re
 import subprocess
 import sys
 import tarfile
