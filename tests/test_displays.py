@@ -18,6 +18,7 @@ from classify.metrics import (
     calibration_error,
 )
 from classify.metrics.reliability_display import wilson_interval
+from classify.scoring import Trajectory
 
 mpl.use("agg")
 
@@ -228,3 +229,28 @@ def test_a_curve_a_word_and_a_step_a_token():
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         TrackDisplay.from_frame(frame)
+
+
+def test_a_trajectory_draws_the_tokens_that_come_highest():
+    tokens = (" bill", " $hip", "ping", "<end>")
+    labels = (("billing",), ("shipping", "shop"), ("shipping",), ("a", "b", "c"))
+    logprobs = np.array([[-5.0, -1.0, -9.0, -7.0], [-6.0, -2.0, -np.inf, -0.5]])
+    trajectory = Trajectory(logprobs, tokens, labels, (" The", "\n"))
+    display = trajectory.plot(n_tracked=3)
+    lines = [line for line in display.ax_.lines if line.get_gid()]
+    for line, column in zip(lines, (0, 1, 3), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), logprobs[:, column])
+    assert legend_of(display.ax_) == [
+        "' bill': billing",
+        r"' \$hip': shipping, shop",
+        "'<end>': 3 labels",
+    ]
+    assert [each.get_text() for each in display.ax_.get_xticklabels()] == [
+        " The",
+        r"\n",
+    ]
+    display.figure_.set_size_inches((5.0, 4.0))
+    assert_nothing_overlaps(display.figure_)
+    # A thought without a token has axes, and no curve.
+    empty = Trajectory(np.empty((0, 4)), tokens, labels, ())
+    assert empty.plot(ax=display.ax_).tokens == ()

@@ -318,6 +318,7 @@ def test_the_strategies_that_need_more_are_refused_before_a_text(tiny, serve):
     for options, what in (
         ({"strategy": "generate"}, "strategy='generate'"),
         ({"strategy": "reason", "n_chains": 3}, "n_chains=3"),
+        ({"strategy": "reason"}, "return_steps=True"),
     ):
         classifier = ZeroShotClassifier(
             LABELS,
@@ -332,7 +333,7 @@ def test_the_strategies_that_need_more_are_refused_before_a_text(tiny, serve):
             "bounds."
         )
         with pytest.raises(ConfigError, match=whole(message)):
-            classifier.predict(["My invoice is wrong."])
+            classifier.label_logprobs(["My invoice is wrong."], return_steps=True)
         clear_engines()
     # Connecting is all that was done.
     assert all(each["prompt"] == "a" for each in server.requests[n_asked:])

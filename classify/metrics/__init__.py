@@ -24,7 +24,7 @@ from classify.metrics.risk_coverage import (
     risk_coverage_curve,
 )
 from classify.metrics.risk_coverage_display import RiskCoverageDisplay
-from classify.metrics.track_display import TrackDisplay
+from classify.plots.track_display import TrackDisplay
 
 __all__ = [
     "BootstrapInterval",

@@ -6,19 +6,19 @@ import numpy as np
 from scipy.special import ndtri
 
 from classify.errors import InputError
-from classify.metrics.axes import (
-    CURVE,
-    CurveStyle,
-    axes_for_curves,
-    next_style,
-    put_legend_above,
-)
 from classify.metrics.calibration_error import (
     ReliabilityBins,
     calibration_error,
     reliability_bins,
 )
 from classify.metrics.labelled import FloatArray, labelled_proba, text_weights
+from classify.plots.axes import (
+    CURVE,
+    CurveStyle,
+    axes_for_curves,
+    next_style,
+    put_legend_above,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,18 +2,18 @@
 
 from typing import TYPE_CHECKING, Any
 
-from classify.metrics.axes import (
-    CURVE,
-    CurveStyle,
-    axes_for_curves,
-    next_style,
-    put_legend_above,
-)
 from classify.metrics.labelled import labelled_proba
 from classify.metrics.risk_coverage import (
     RiskCoverageCurve,
     aurc_score,
     risk_coverage_curve,
+)
+from classify.plots.axes import (
+    CURVE,
+    CurveStyle,
+    axes_for_curves,
+    next_style,
+    put_legend_above,
 )
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ class RowScorer:
             [
                 Encoded(
                     self.model,
-                    self.encode(rows, candidates),
+                    self.encode(rows, candidates, track=return_steps),
                     columns_of(candidates, self.declared),
                 )
             ],
@@ -127,6 +127,8 @@ class RowScorer:
         self,
         rows: Sequence[Row | InputError],
         candidates: Sequence[LabelSet | InputError] | None,
+        *,
+        track: bool = False,
     ) -> list[ScorablePrompt | InputError]:
         """Encode rows; what cannot be asked stays, or becomes, an error.
 
@@ -135,6 +137,8 @@ class RowScorer:
         rows : sequence of mapping or InputError, length n_texts
         candidates : sequence of LabelSet or InputError, length n_texts, or None
             The labels that each text may get; None: all.
+        track : bool, default=False
+            Whether label tokens will be tracked while the model thinks.
         """
         if candidates is None:
             labels = self.known_labels()
@@ -148,20 +152,25 @@ class RowScorer:
             ]
         encoded = self.model.encode(rows, candidates)
         if not all(isinstance(each, InputError) for each in encoded):
-            self._check_strategy()
+            self._check_strategy(track=track)
         return encoded
 
-    def _check_strategy(self) -> None:
+    def _check_strategy(self, *, track: bool = False) -> None:
         """Raise ConfigError for a strategy that the engine cannot follow."""
         scoring = self.scoring
-        name = "strategy" if scoring.strategy == "generate" else "n_chains"
-        if name == "n_chains" and scoring.n_chains == 1:
+        if scoring.strategy == "generate":
+            what = parameter("strategy", scoring.strategy)
+        elif scoring.n_chains > 1:
+            what = parameter("n_chains", scoring.n_chains)
+        elif track and scoring.strategy == "reason":
+            what = parameter("return_steps", True)
+        else:
             return
         if with_defaults(self.model.load_engine()).lists_only:
             raise ConfigError(
-                f"{parameter(name, getattr(scoring, name))} needs an engine that shows "
-                "the log-probability of every token, and this one lists the likeliest "
-                f"only: use {parameter('strategy', 'exact')}, which gives bounds."
+                f"{what} needs an engine that shows the log-probability of every "
+                "token, and this one lists the likeliest only: use "
+                f"{parameter('strategy', 'exact')}, which gives bounds."
             )
 
     def read_strategy(self) -> Callable[[ScorablePrompt], Strategy]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from classify.plots.track_display import TrackDisplay
 from classify.prompts.closing import ClosedThought
 from classify.scoring.masses import agreement
 from classify.tracking import TrackedGeneration
@@ -16,11 +17,14 @@ from classify.verbalizer import ScorablePrompt
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = ["Chain", "Reasoning", "Trajectory"]
 
 FloatArray = npt.NDArray[np.float64]
 
+# With more labels, a legend gives their number.
+_MAX_NAMED = 2
 # Between the thoughts of several chains, where they are one text.
 _BETWEEN = "\n\n---\n\n"
 
@@ -74,6 +78,50 @@ class Trajectory:
         frame.index.name = "step"
         frame.insert(0, "token", list(self.tokens), allow_duplicates=True)
         return frame
+
+    def plot(self, *, n_tracked: int = 8, ax: "Axes | None" = None) -> TrackDisplay:
+        """Draw the log-probability of the tracked tokens at every step.
+
+        Parameters
+        ----------
+        n_tracked : int, default=8
+            How many curves to draw at most: those that come highest.
+        ax : matplotlib Axes, default=None
+            Where to draw. None: new axes.
+
+        Returns
+        -------
+        TrackDisplay
+
+        Raises
+        ------
+        MissingDependencyError
+            matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> trajectory = Trajectory(
+        ...     np.log([[0.2, 0.1], [0.7, 0.2]]),
+        ...     tracked=(" bill", " parcel"),
+        ...     labels=(("billing",), ("shipping",)),
+        ...     tokens=(" The", " invoice"),
+        ... )
+        >>> trajectory.plot().words
+        ("' bill': billing", "' parcel': shipping")
+        """
+        highest = np.argsort(-self.logprobs.max(axis=0, initial=-np.inf), kind="stable")
+        shown = sorted(highest[:n_tracked].tolist())
+        names = [_named(self.tracked[at], self.labels[at]) for at in shown]
+        return TrackDisplay(names, self.tokens, self.logprobs[:, shown]).plot(ax=ax)
+
+
+def _named(token: str, labels: tuple[str, ...]) -> str:
+    """Return a token as a legend shows it, with the labels that it may lead to."""
+    many = f"{len(labels)} labels"
+    of = ", ".join(labels) if len(labels) <= _MAX_NAMED else many
+    return f"{token!r}: {of}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import DataError
-from classify.metrics.axes import CURVE, axes_for_curves, next_style, put_legend_above
+from classify.plots.axes import CURVE, axes_for_curves, next_style, put_legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ _MAX_TICKS = 40
 class TrackDisplay:
     """The log-probability of each word at every step, a curve a word.
 
-    Make one with `from_frame`.
+    Made with `from_frame`, or by `Trajectory.plot`.
 
     Parameters
     ----------

@@ -1,0 +1,1 @@
+"""Curves drawn with matplotlib, and what they have in common."""
