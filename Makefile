@@ -32,8 +32,9 @@ demo: setup  ## classify the bundled support tickets with the demo model
 test quick notebooks: export PYTHONDONTWRITEBYTECODE =
 
 # mypy is one of the tests, tests/test_types.py: it takes a core for a minute.
+# Three workers on two cores: some of the tests wait for processes that start or end.
 test: style  ## all checks and all tests; what CI runs
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 3
 
 quick: setup  ## the tests that are not slow
 	@$(BIN)/pytest -n 2 -m 'not slow'

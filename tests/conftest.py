@@ -65,6 +65,15 @@ def terminals():
         yield commands
 
 
+@pytest.fixture(scope="session")
+def killed_jobs():
+    """Give the process that forks jobs that are killed."""
+    from tests.killed_jobs import Forks
+
+    with Forks() as forks:
+        yield forks
+
+
 @pytest.fixture
 def vllm_engine(request, vllm_engines):
     """The vLLM engine that a test names: ``parametrize(…, indirect=True)``."""
@@ -94,7 +103,7 @@ def pytest_collection_modifyitems(items):
 
     def turn(item):
         scope = scope_of(item.nodeid)
-        return 0 if scope == "vllm" else 1 if scope in slow else 2
+        return 0 if scope.startswith("vllm") else 1 if scope in slow else 2
 
     items.sort(key=turn)
 
@@ -117,20 +126,25 @@ def scope_of(nodeid):
         ("test_job_ray.py", "test_job_spread.py", "test_cli_threshold.py")
     ):
         return "ray"
-    if file.endswith(("test_terminal.py", "test_cli_predict.py", "test_job_server.py")):
+    # With one process for all commands on terminals, one for all jobs that are killed.
+    forked = ("test_terminal.py", "test_cli_predict.py")
+    if file.endswith((*forked, "test_job_server.py", "test_job_kills.py")):
         return "terminals"
+    # Engines in the worker's own process: of the demo model, and the tiny ones.
+    if any(f"vllm {name}" in nodeid for name in ("demo", "apart", "eval-lm")):
+        return "vllm demo"
     return "vllm" if "vllm" in nodeid else file
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Run what imports vLLM in one worker, the others a file at a time."""
+    """Run what shares something in one worker, the others a file at a time."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneWorkerForVllm(LoadScopeScheduling):
+    class OneWorkerForAScope(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             return scope_of(nodeid)
 
     # By the number of their tests, it would be.
     config.option.loadscopereorder = False
-    return OneWorkerForVllm(config, log)
+    return OneWorkerForAScope(config, log)

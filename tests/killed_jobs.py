@@ -6,6 +6,7 @@ child's process id, and its exit code when it has ended.
 """
 
 import csv
+import importlib
 import json
 import os
 import random
@@ -114,6 +115,14 @@ def run_demo(folder, name):
     os._exit(0)
 
 
+def run_over_server(source, output, url):
+    """Run a job over the server of a test."""
+    from tests.test_job_server import run
+
+    run(source, output, url)
+    os._exit(0)
+
+
 def run_command(stderr, *arguments):
     """Run `classify`, which writes what it says into a pipe with a name."""
     from classify.cli import main
@@ -123,7 +132,9 @@ def run_command(stderr, *arguments):
     main()
 
 
-RUNS = {run.__name__: run for run in (run_slowly, run_demo, run_command)}
+RUNS = {
+    run.__name__: run for run in (run_slowly, run_demo, run_over_server, run_command)
+}
 
 
 class Forks:
@@ -161,6 +172,8 @@ def _serve():
     # To import torch takes five seconds of each child otherwise.
     ZeroShotClassifier(LABELS, device="cpu").load_engine()
     clear_engines()
+    for name in ("httpx", "classify.engines.server.engine", "tests.test_job_server"):
+        importlib.import_module(name)
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -18,7 +18,6 @@ from tests.job_states import n_parts
 from tests.killed_jobs import (
     DEMO_PART_ROWS,
     PART_ROWS,
-    Forks,
     run_command,
     run_demo,
     run_fake,
@@ -31,16 +30,10 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
 ]
 
-N_ROWS = 8000
+N_ROWS = 4000
 N_KILLS = 20
 # Of the jobs in turn; the assembly of a compressed one takes a while.
 OUTPUTS = ("out.csv", "out.jsonl.gz", "out.tsv", "out.parquet", "out.csv.gz")
-
-
-@pytest.fixture(scope="module")
-def forks():
-    with Forks() as running:
-        yield running
 
 
 class Job:
@@ -85,7 +78,7 @@ def wait_for_a_moment(job, moment, rng, n_parts):
     if moment == "start":
         time.sleep(rng.uniform(0, 0.3))
     elif moment == "parts":
-        job.wait_for_parts(min(job.n_parts() + rng.randint(1, 12), n_parts - 1))
+        job.wait_for_parts(min(job.n_parts() + rng.randint(1, 6), n_parts - 1))
         time.sleep(rng.uniform(0, 0.1))
     else:
         job.wait_for_parts(n_parts)
@@ -93,7 +86,7 @@ def wait_for_a_moment(job, moment, rng, n_parts):
         time.sleep(rng.uniform(0, 0.25 if job.output.suffix == ".gz" else 0.02))
 
 
-def test_killed_at_twenty_moments_a_job_is_as_if_it_had_not_been(tmp_path, forks):
+def test_killed_at_twenty_moments_a_job_is_as_if_it_had_not_been(tmp_path, killed_jobs):
     rng = random.Random(4)
     n_texts = write_rows(tmp_path / "in.csv", N_ROWS, seed=1)
     n_parts = -(-N_ROWS // PART_ROWS)
@@ -104,7 +97,7 @@ def test_killed_at_twenty_moments_a_job_is_as_if_it_had_not_been(tmp_path, forks
         n_jobs += 1
         folder = tmp_path / str(n_jobs)
         folder.mkdir()
-        job = Job(forks, folder, name, run_slowly)
+        job = Job(killed_jobs, folder, name, run_slowly)
         seen += killed_job(job, rng, n_texts, n_parts)
     assert min(seen["start"], seen["parts"]) >= 4, seen
 
@@ -153,10 +146,10 @@ def write_tickets(path, n_common, n_own):
         csv.writer(file).writerows([("id", "text"), *enumerate(texts)])
 
 
-def test_killed_with_a_real_model_a_job_is_as_if_it_had_not_been(tmp_path, forks):
+def test_killed_with_a_real_model_a_job_is_as_if_it_had_not_been(tmp_path, killed_jobs):
     rng, n_own = random.Random(2), 6 * DEMO_PART_ROWS - 9
     write_tickets(tmp_path / "in.csv", 0, n_own)
-    job = Job(forks, tmp_path, "out.csv", run_demo)
+    job = Job(killed_jobs, tmp_path, "out.csv", run_demo)
     job.output.write_bytes(b"old")
     job.start("whole.csv")
     assert job.ended() == 0
@@ -234,10 +227,10 @@ def same_but_rounding(output, whole):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
-def test_a_command_that_is_interrupted_goes_on(tmp_path, forks):
+def test_a_command_that_is_interrupted_goes_on(tmp_path, killed_jobs):
     # A part of few texts, and one that takes its time.
     write_tickets(tmp_path / "in.csv", 2048, 500)
-    command = Command(forks, tmp_path)
+    command = Command(killed_jobs, tmp_path)
     job, whole = tmp_path / "out.csv.job", tmp_path / "whole.csv"
     command.start()
     assert command.ended()[0] == 0

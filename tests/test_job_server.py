@@ -5,8 +5,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ from classify import ZeroShotClassifier
 from classify.demo import model_folder
 from classify.engines import clear_engines
 from classify.jobs import Classification, RowColumns, open_table, run_job
+from tests.killed_jobs import run_over_server
 from tests.listing_servers import LmStudioServer, OllamaServer
 from tests.serving import NEVER, SmallServer
 from tests.toy_jobs import csv_of
@@ -87,7 +86,7 @@ def job_over(url):
 
 
 def run(source, output, url, *, part_rows=40):
-    """Run a job over a server; what `KILLED_JOB` below does, in this process."""
+    """Run a job over a server; what `run_over_server` does, in this process."""
     table = open_table(source)
     return run_job(job_over(url), table, output, part_rows=part_rows)
 
@@ -144,30 +143,13 @@ def test_a_server_killed_and_started_again_changes_no_byte(small, tmp_path):
 
 # ----------------------------------------------------------------- the client is killed
 
-KILLED_JOB = """
-import os, sys
-import httpx, sqlite3, torch
-import classify.engines.server.engine
-from transformers import AutoTokenizer
-from tests.test_job_server import run
-
-source, output, url = sys.argv[1:]
-# A fork for each kill: importing everything each time would take a minute.
-for _ in sys.stdin:
-    if child := os.fork():
-        print(child, flush=True)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-        continue
-    run(source, output, url)
-    os._exit(0)
-"""
-
 
 @each_server
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_client_killed_and_started_again_changes_no_byte(small, tmp_path):
+def test_a_client_killed_and_started_again_changes_no_byte(
+    small, killed_jobs, tmp_path
+):
     source, server = texts_in(tmp_path / "in.csv", 400), small()
     run(source, tmp_path / "whole.csv", server.url)
     n_requests = len(server.requests)
@@ -175,28 +157,17 @@ def test_a_client_killed_and_started_again_changes_no_byte(small, tmp_path):
     # It waits to be killed where it is meant to be.
     slow = small(trouble=lambda n: 0.005 if n < wanted else NEVER)
     output = tmp_path / "out.csv"
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED_JOB, str(source), str(output), slow.url],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
     n_kills = 0
-    with process:
-        while not output.exists():
-            # A part is a tenth of them, and the texts of the next are in flight.
-            wanted = len(slow.requests) + rng.randint(1, n_requests // 4)
-            print("go", file=process.stdin, flush=True)
-            child = int(process.stdout.readline())
-            while len(slow.requests) <= wanted and Path(f"/proc/{child}").exists():
-                time.sleep(0.001)
-            with contextlib.suppress(ProcessLookupError):  # it has just finished
-                os.kill(child, signal.SIGKILL)
-            n_kills += int(process.stdout.readline()) == -signal.SIGKILL
-            assert n_kills < 100
-        process.stdin.close()
+    while not output.exists():
+        # A part is a tenth of them, and the texts of the next are in flight.
+        wanted = len(slow.requests) + rng.randint(n_requests // 8, n_requests // 4)
+        child = killed_jobs.start(run_over_server, source, output, slow.url)
+        while len(slow.requests) <= wanted and Path(f"/proc/{child}").exists():
+            time.sleep(0.001)
+        with contextlib.suppress(ProcessLookupError):  # it has just finished
+            os.kill(child, signal.SIGKILL)
+        n_kills += killed_jobs.ended() == -signal.SIGKILL
+        assert n_kills < 100
     assert n_kills >= 4
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(each.name for each in tmp_path.iterdir()) == [

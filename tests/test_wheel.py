@@ -35,7 +35,8 @@ class Environment:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("CLASSIFY_", "PYTHON"))
+            if name == "CLASSIFY_SELF_CHECKS"  # not those in the user's folder
+            or not name.startswith(("CLASSIFY_", "PYTHON"))
         }
         return subprocess.run(
             [self.bin / program, *arguments],
