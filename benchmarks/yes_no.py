@@ -1,4 +1,6 @@
-"""What twenty yes/no questions about a text cost against one, in processor time.
+"""What several questions about a text cost against one, in processor time.
+
+Twenty with yes and no for an answer, and four that choose among labels.
 
     python benchmarks/yes_no.py --model FOLDER
 
@@ -8,12 +10,14 @@ best of several rounds, with the ways interleaved.
 
 import argparse
 import time
+from collections.abc import Callable
 
 from classify import (
     PromptTemplate,
     ZeroShotClassifier,
     ZeroShotMultiLabelClassifier,
 )
+from classify.estimators.asked import ask, asked_question
 
 LABELS = [
     *("billing", "shipping", "refund request", "complaint", "praise", "invoice"),
@@ -21,6 +25,13 @@ LABELS = [
     *("wrong item", "cancellation", "warranty", "price", "discount code", "spam"),
     *("urgent", "legal threat", "data privacy", "opening hours"),
 ]
+CHOICES = {
+    "topic": ["billing", "shipping", "technical problem", "account access", "refund"],
+    "tone": ["calm", "angry"],
+    "urgency": ["low", "normal", "urgent"],
+    "language": ["English", "German", "French"],
+}
+TEXT_FIRST = "Text: {text}\n\nWhich NAME describes it best: {labels}?"
 SENTENCE = (
     "I ordered a lamp two weeks ago and it still has not arrived, although the shop "
     "said that it would be here in three days. "
@@ -60,6 +71,24 @@ def main() -> None:
             )
         return texts
 
+    def choosing(*names: str, template: str | None) -> Callable[[list[str]], object]:
+        """Return what asks these questions about texts, side by side."""
+        asked = [
+            asked_question(
+                ZeroShotClassifier(
+                    CHOICES[name],
+                    options.model,
+                    engine=engine,
+                    prompt=template and template.replace("NAME", name),
+                ),
+                name,
+            )
+            for name in names
+        ]
+        return lambda texts: ask(
+            asked, [[{"text": text} for text in texts]] * len(asked)
+        )
+
     ways = {
         "one yes/no question": lambda texts: question.score(
             [{"text": text} for text in texts]
@@ -67,6 +96,9 @@ def main() -> None:
         f"{len(LABELS)} yes/no questions": multi.predict_proba,
         "the same, labels in answers": in_answers.predict_proba,
         f"one choice of {len(LABELS)} labels": choice.predict_proba,
+        "one choice, text first": choosing("topic", template=TEXT_FIRST),
+        "four choices, text first": choosing(*CHOICES, template=TEXT_FIRST),
+        "four choices, our recipe": choosing(*CHOICES, template=None),
     }
     best = dict.fromkeys(ways, float("inf"))
     for turn in range(options.rounds + 1):  # the first one warms up
@@ -75,10 +107,12 @@ def main() -> None:
             start = time.process_time()
             run(texts)
             best[name] = min(best[name], time.process_time() - start)
-    first, *_ = best.values()
     for name, seconds in best.items():
+        kind = (
+            "one yes/no question" if "choice" not in name else "one choice, text first"
+        )
         each = 1000 * seconds / options.texts
-        print(f"{name:28} {each:8.1f} ms a text, {seconds / first:5.2f} x")
+        print(f"{name:28} {each:8.1f} ms a text, {seconds / best[kind]:5.2f} x")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 
 from classify.config import Task
 from classify.errors import InputError
-from classify.estimators.asked import AskedQuestion, ask
+from classify.estimators.asked import Asked, AskedQuestion, ask, asked_question
 from classify.parameters import check_parameters, instance_of
 from classify.rows.encoding import Row
 from classify.rows.frames import (
@@ -80,6 +80,8 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> pd.DataFrame:
         """Return the likeliest label of each text, a column a question.
 
+        Of a question of kind ``multi``, a list of the labels that apply.
+
         Parameters
         ----------
         X : sequence of str, Series, array, or DataFrame
@@ -91,13 +93,14 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
         """
         found = self._answers(X)
         labels = {
-            column_name(name, "label"): each.columns["label"]
-            for name, each in found.items()
+            column_name(name, "label"): _labels(each) for name, each in found.items()
         }
         return pd.DataFrame(labels, index=_index(X))
 
     def predict_proba(self, X: Any) -> pd.DataFrame:
         """Return p(label | text) for each question; its labels add up to 1.
+
+        Those of a question of kind ``multi`` do not: each is p(label applies).
 
         Parameters
         ----------
@@ -152,7 +155,7 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
         frame = frame_of(frame)
         questions, text_column = self._questions(), self._task().text_column
         rows = [
-            rows_of_frame(frame, each.scorer().fields, text_column)
+            rows_of_frame(frame, each.scorers()[0].fields, text_column)
             for each in questions
         ]
         refuse = row_refusal(frame.index) if on_error == "raise" else None
@@ -162,7 +165,8 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
     def _answers(self, X: Any) -> dict[str, RowResults]:
         questions = self._questions()
         rows = [
-            rows_and_candidates(X, None, each.scorer().fields)[0] for each in questions
+            rows_and_candidates(X, None, each.scorers()[0].fields)[0]
+            for each in questions
         ]
         return _asked(questions, rows, text_error, probabilities=True)
 
@@ -176,18 +180,18 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
         check_parameters("TaskClassifier", task=(task, instance_of(says, Task)))
         return task
 
-    def _questions(self) -> list[AskedQuestion]:
-        made: tuple[Task, list[AskedQuestion]] | None = getattr(self, "_made", None)
+    def _questions(self) -> list[Asked]:
+        made: tuple[Task, list[Asked]] | None = getattr(self, "_made", None)
         task = self._task()
         # Its classifiers keep what they compiled, as long as the task is the same.
         if made is None or made[0] != task:
-            questions = [
-                AskedQuestion(name=name, classifier=part.classifier())
+            questions: list[Asked] = [
+                asked_question(part.classifier(), name)
                 for name, part in task.by_question().items()
             ]
             made = self._made = (task, questions)
         for each in made[1]:
-            each.classifier.fitted_calibrator()
+            each.rules()  # checks what they were fitted on
         return made[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -196,7 +200,7 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
 
 
 def _asked(
-    questions: Sequence[AskedQuestion],
+    questions: Sequence[Asked],
     rows: Sequence[Sequence[Row | InputError]],
     refuse: Refuse | None,
     *,
@@ -204,9 +208,16 @@ def _asked(
 ) -> dict[str, RowResults]:
     results = ask(questions, rows, refuse=refuse, probabilities=probabilities)
     for each in questions:
-        labels = results[each.name].columns["label"].tolist()
-        each.scorer().model.warn_of_one_label(labels, each.name)
+        if isinstance(each, AskedQuestion):
+            labels = _labels(results[each.name]).tolist()
+            each.scorers()[0].model.warn_of_one_label(labels, each.name)
     return results
+
+
+def _labels(results: RowResults) -> Any:
+    """Return the label of each text, or the list of its labels."""
+    columns = results.columns
+    return columns["label"] if "label" in columns else columns["labels"]
 
 
 def _index(X: Any) -> Any:

@@ -25,6 +25,7 @@ LEFT_OUT = {
     *("help", "sources", "source", "ray", "workers", "url", "api"),
     "api_key_env",
     "question",  # of a task that has several
+    "target",  # of labels any number of which apply
 }
 
 
@@ -89,6 +90,7 @@ def prepared(folder):
         "n_texts": ["--n-texts", "4"],
         "no_label_column": ["--no-label-column"],
         "n_orders": ["--n-orders", "2"],
+        "no_words": ["--no-words", "No,no"],
         "options": ["--options", "lines"],
         "overwrite": ["--overwrite"],
         "output_format": ["--output-format", "csv"],
@@ -112,6 +114,7 @@ def prepared(folder):
         "tolerance": ["--tolerance", "0.01"],
         "too_long": ["--too-long", "truncate"],
         "unlabeled": ["--unlabeled", folder / "more.csv"],
+        "yes_words": ["--yes-words", "Yes,yes"],
     }
 
 

@@ -11,8 +11,9 @@ from classify.errors import ConfigError, InputError, LabelError, PromptError
 CONFIGS = Path(__file__).parents[1] / "configs"
 KEYS = (
     "labels, prompt, verbalizer, kind, min_node_probability, tree_scoring, escape, "
-    "strategy, tolerance, max_reasoning_tokens, n_chains, chain_temperature, "
-    "chain_seed, calibration, questions, text_column, labels_column, model, engine, "
+    "yes_words, no_words, strategy, tolerance, max_reasoning_tokens, n_chains, "
+    "chain_temperature, chain_seed, calibration, threshold, target_risk, sets, target, "
+    "questions, text_column, labels_column, model, engine, "
     "dtype, device, batch_size, revision, trust_remote_code, speculation, "
     "engine_options"
 )

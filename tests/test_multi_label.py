@@ -14,17 +14,12 @@ from sklearn.metrics import f1_score, hamming_loss, log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.utils import get_tags
 
-from classify import (
-    LabelCalibrator,
-    LabelSet,
-    PromptTemplate,
-    ZeroShotMultiLabelClassifier,
-)
+from classify import LabelCalibrator, LabelSet, PromptTemplate
 from classify.cells import join_names
 from classify.decision import LabelThresholds, fit_thresholds
 from classify.engines import FakeEngine
 from classify.errors import ConfigError, DataError, InputError, LabelError, PromptError
-from classify.estimators.yes_no import yes_no_rows
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.labels.indicators import indicators_of
 from classify.rows.from_cells import candidates_of_cells
 from tests.tiny_tokenizers import byte_level
@@ -219,7 +214,8 @@ def test_the_label_may_stand_in_the_answer():
 def test_our_recipe_puts_the_label_behind_the_text(words):
     clf = ZeroShotMultiLabelClassifier({"billing": "invoices", "C|C++": None}, **words)
     scorer = clf.scorer()
-    prompts = scorer.pairs.encode(yes_no_rows([{"text": "Hi."}], scorer.labels), None)
+    rows = [{"text": "Hi."}]
+    prompts = [each.encode(rows, None)[0] for each in scorer.scorers()]
     tokenizer = scorer.pairs.model.load_tokenizer()
     written = [tokenizer.decode(prompt.token_ids) for prompt in prompts]
     shown = "Ja, Nein" if words else "Yes, No"

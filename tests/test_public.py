@@ -45,10 +45,11 @@ PUBLIC = {
     """,
     "classify.jobs": """
         CalibrationFit CalibrationWishes Classification ClassifiedChunk ErrorLimit
-        Estimate JobRun JobWatcher LabelledRows Outcome RowColumns ScoredTexts
-        Summary check_output check_table estimate_job evaluate fit_artefact
-        job_folder open_table output_format parse_shard read_labelled run_job
-        saved_fingerprint score_labelled select_rows selection_of stream_rows
+        Estimate JobRun JobWatcher LabelledRows LabelsFit Outcome RowColumns
+        ScoredTexts Summary check_output check_table estimate_job evaluate
+        evaluate_labels fit_artefact fit_labels_artefact job_folder open_table
+        output_format parse_shard read_labelled run_job saved_fingerprint
+        score_labelled select_rows selection_of stream_rows
     """,
     "classify.jobs.ray": """
         classify_dataset ray_pool
@@ -60,7 +61,7 @@ PUBLIC = {
         ranked_probability_score risk_coverage_curve smooth_calibration_error
     """,
     "classify.report": """
-        Evaluation check_matplotlib write_report
+        Evaluation LabelsEvaluation check_matplotlib write_report
     """,
     "classify.serve": """
         ServeSettings make_app

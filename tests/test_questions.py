@@ -90,7 +90,7 @@ def test_questions_can_be_written_in_python():
 MUST_BE = "'questions' must be a mapping of names to questions, each with its labels. "
 ALLOWED = (
     "Allowed: labels, prompt, verbalizer, kind, min_node_probability, tree_scoring, "
-    "escape, calibration."
+    "escape, yes_words, no_words, threshold, target_risk, sets, target, calibration."
 )
 BAD = [
     ({}, MUST_BE + "Got {} instead."),
@@ -201,12 +201,12 @@ def test_a_file_and_its_question_are_named(tmp_path):
 
 def test_a_command_with_one_question_asks_which(tmp_path):
     message = (
-        "The task has several questions (topic, tone, urgency), and this needs one: "
-        "name it with --question."
+        "The task has several questions (topic, tone, urgency, mentions), and this "
+        "needs one: name it with --question."
     )
     labelled = tmp_path / "labelled.csv"
     labelled.write_text("text,label\na,low\n")
-    for command in ("calibrate", "evaluate", "tune"):
+    for command in ("calibrate", "tune"):
         result = run(command, labelled, "--task", CODEBOOK, code=2)
         assert message in said(result)
     result = run(
@@ -214,7 +214,7 @@ def test_a_command_with_one_question_asks_which(tmp_path):
     )
     assert (
         "There is no question 'topik'. Did you mean 'topic'? The questions are topic, "
-        "tone, urgency."
+        "tone, urgency, mentions."
     ) in said(result)
     result = run(
         *("evaluate", labelled, "--labels", "low,high", "--question", "topic"), code=2
@@ -233,7 +233,8 @@ def test_predict_writes_columns_for_each_question(tickets, tmp_path):
         *("id", "text", "topic", "topic.probability", "topic.label_mass"),
         *("topic.unresolved", "tone", "tone.probability", "tone.label_mass"),
         *("tone.unresolved", "urgency", "urgency.probability", "urgency.label_mass"),
-        *("urgency.unresolved", "truncated", "error"),
+        *("urgency.unresolved", "mentions", "mentions.label_mass"),
+        *("mentions.unresolved", "truncated", "error"),
     ]
     assert found["topic"].tolist() == ["billing", "", "shipping"]
     assert "Labels of topic: billing 1, shipping 1; mean label mass" in said(result)
@@ -248,8 +249,8 @@ def test_a_table_has_a_line_for_each_question(tickets):
     lines = [line.rstrip() for line in shown.splitlines()]
     assert max(map(len, lines)) <= 80
     assert [line.split()[0] for line in lines[2:]] == [
-        *("1", "topic", "tone", "urgency"),
-        *("2", "3", "topic", "tone", "urgency"),
+        *("1", "topic", "tone", "urgency", "mentions"),
+        *("2", "3", "topic", "tone", "urgency", "mentions"),
     ]
     assert "there is no text" in shown
 
@@ -258,7 +259,8 @@ def test_one_text(tickets):
     text = "Where is my parcel?"
     found = json.loads(run("predict", "--task", CODEBOOK, "--text", text).stdout)
     assert list(found) == ["text", "questions"]
-    assert list(found["questions"]) == ["topic", "tone", "urgency"]
+    assert list(found["questions"]) == ["topic", "tone", "urgency", "mentions"]
+    assert found["questions"]["mentions"]["labels"] == []
     topic = found["questions"]["topic"]
     assert topic["label"] == "shipping"
     assert sum(topic["probabilities"].values()) == pytest.approx(1)
@@ -271,6 +273,7 @@ def test_a_threshold_is_that_of_every_question(tickets, tmp_path):
     for name in ("topic", "tone", "urgency"):
         assert set(found[name]) == {""}
         assert found[f"{name}.abstained"].tolist()[0] == "low probability"
+    assert found["mentions"].tolist() == ["[]", "", "[]"]
 
 
 def test_a_promise_needs_a_calibration_of_each_question(tickets):
@@ -293,7 +296,7 @@ def test_an_estimate_counts_the_prompts_of_all_questions(tickets):
     task = Task.from_yaml(CODEBOOK)
     alone = tokens("--labels", "billing,shipping,refund")
     assert tokens("--task", CODEBOOK) > 2 * alone
-    assert len(task.questions) == 3
+    assert len(task.questions) == 4
 
 
 def test_labels_shows_every_question():
@@ -301,7 +304,7 @@ def test_labels_shows_every_question():
     for name in ("topic", "tone", "urgency"):
         assert re.search(rf"^{name}$", shown, re.MULTILINE)
     found = json.loads(run("labels", "--task", CODEBOOK, "--json").stdout)
-    assert list(found["questions"]) == ["topic", "tone", "urgency"]
+    assert list(found["questions"]) == ["topic", "tone", "urgency", "mentions"]
 
 
 def test_a_question_is_evaluated_by_itself(tmp_path):
@@ -325,13 +328,18 @@ def test_an_estimator_answers_what_single_questions_answer():
     clf = TaskClassifier(CODEBOOK).fit(texts)
     proba, labels = clf.predict_proba(texts), clf.predict(texts)
     assert proba.index.tolist() == labels.index.tolist() == [0, 2]
-    assert labels.columns.tolist() == list(clf.classes_) == ["topic", "tone", "urgency"]
+    names = ["topic", "tone", "urgency", "mentions"]
+    assert labels.columns.tolist() == list(clf.classes_) == names
     for name, part in task.by_question().items():
         alone = part.classifier()
         assert proba[name].columns.tolist() == alone.classes_.tolist()
         expected = alone.predict_proba(texts)
         np.testing.assert_allclose(proba[name].to_numpy(), expected, atol=1e-5)
-        assert labels[name].tolist() == alone.predict(texts).tolist()
+        found = alone.predict(texts).tolist()
+        if part.is_multi:
+            known = proba[name].columns.tolist()
+            found = [[known[at] for at, yes in enumerate(row) if yes] for row in found]
+        assert labels[name].tolist() == found
 
 
 def test_an_estimator_has_parameters_as_others_have():
@@ -412,3 +420,14 @@ def test_each_question_has_a_calibration_of_its_own(tmp_path):
     path.write_text(json.dumps(task))
     result = run("predict", labelled, "--task", path, "-o", tmp_path / "o.csv", code=2)
     assert "Question 'tone': The calibration" in said(result)
+
+
+def test_options_are_for_the_questions_that_can_have_them():
+    task = Task.from_yaml(CODEBOOK).changed({"sets": 0.9, "target": "f1"})
+    found = {name: part.decisions for name, part in task.by_question().items()}
+    assert (found["topic"].sets, found["topic"].target) == (0.9, None)
+    assert (found["mentions"].sets, found["mentions"].target) == (None, "f1")
+    assert found["mentions"].threshold is None  # the option takes its place
+    assert found["urgency"].sets == 0.9
+    fixed = task.changed({"threshold": 0.7}).by_question()["mentions"].decisions
+    assert (fixed.threshold, fixed.target) == (0.7, None)

@@ -27,6 +27,8 @@ from classify.parameters import (
     optional,
     settings_of,
 )
+from classify.questions.decision_rules import DecisionRules
+from classify.questions.yes_no import YesNo
 from classify.spec import ModelSpec, Scoring
 
 GROUPS = (ModelSpec, Scoring, LabelUse, PromptTemplate, Verbalizer)
@@ -96,7 +98,8 @@ def test_docstrings_list_parameters_with_their_defaults(kind):
 
 # -------------------------------------------------------------------------- task files
 
-KEYS = [(kind, name) for kind in (*GROUPS, Task) for name in settings_of(kind)]
+OF_TASKS = (YesNo, DecisionRules, Task)
+KEYS = [(kind, name) for kind in (*GROUPS, *OF_TASKS) for name in settings_of(kind)]
 
 
 def in_a_file(kind, name, value):
@@ -157,7 +160,8 @@ def test_every_setting_with_a_heading_is_one_that_every_command_has():
     asking = {each.name for each in task_options(panels=headings)}
     for command in ("predict", "tune", "calibrate", "evaluate"):
         assert asking <= options(command).keys(), command
-    assert {name for kind, name in SHOWN if kind not in (Task, LabelUse)} <= asking
+    others = (*OF_TASKS, LabelUse)
+    assert {name for kind, name in SHOWN if kind not in others} <= asking
 
 
 @pytest.mark.parametrize("command", COMMANDS)

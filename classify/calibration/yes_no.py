@@ -1,7 +1,9 @@
 """Calibration of yes/no reads: a `LabelCalibrator` for the answers about a label."""
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,13 +69,14 @@ class YesNoCalibration:
         for at, (label, fingerprint) in enumerate(fingerprints.items()):
             true = None if Y is None else Y[:, at]
             made = clone(given) if isinstance(given, LabelCalibrator) else None
-            calibrators[label] = (made or _calibrator(str(given), true)).fit(
-                scores[at :: len(fingerprints)],
-                None if true is None else np.where(true == 1, "yes", "no"),
-                probes=probes[at],
-                sample_weight=sample_weight,
-                fingerprint=fingerprint,
-            )
+            with _warnings_about(label):
+                calibrators[label] = (made or _calibrator(str(given), true)).fit(
+                    scores[at :: len(fingerprints)],
+                    None if true is None else np.where(true == 1, "yes", "no"),
+                    probes=probes[at],
+                    sample_weight=sample_weight,
+                    fingerprint=fingerprint,
+                )
         return cls(calibrators)
 
     def log_proba(self, scores: LabelLogprobs, labels: Sequence[str]) -> FloatArray:
@@ -131,7 +134,11 @@ class YesNoCalibration:
         DataError
             The file cannot be written.
         """
-        write_json(path, {"format": _FORMAT, "calibrations": self._saved})
+        write_json(path, self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same in types that JSON has; see `from_dict`."""
+        return {"format": _FORMAT, "calibrations": self._saved}
 
     @property
     def _saved(self) -> dict[str, dict[str, Any]]:
@@ -146,8 +153,11 @@ class YesNoCalibration:
         DataError
             The file is missing, or not such a file.
         """
-        shown = os.fspath(path)
-        content = read_json(path, writer=_WRITER)
+        return cls.from_dict(read_json(path, writer=_WRITER), os.fspath(path))
+
+    @classmethod
+    def from_dict(cls, content: Any, shown: str) -> "YesNoCalibration":
+        """Return what `to_dict` described, of the file that messages name."""
         found = content.get("format") if isinstance(content, dict) else None
         saved = content.get("calibrations") if found == _FORMAT else None
         if not isinstance(saved, dict):
@@ -161,6 +171,16 @@ class YesNoCalibration:
                 for name, each in saved.items()
             }
         )
+
+
+@contextmanager
+def _warnings_about(label: str) -> Iterator[None]:
+    """Name the label in each warning."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for each in caught:
+        warnings.warn(f"Label {label!r}: {each.message}", each.category, stacklevel=4)
 
 
 def _calibrator(method: str, true: npt.NDArray[np.int64] | None) -> LabelCalibrator:

@@ -21,10 +21,10 @@ from classify.cli.commands import (
     evaluate,
     labels,
     predict,
-    track,
     tune,
 )
 from classify.cli.serving import serve
+from classify.cli.tracking import track
 
 __all__ = ["app", "main", "spin_briefly"]
 

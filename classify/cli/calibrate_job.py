@@ -1,5 +1,6 @@
 """What `classify calibrate` does, and what it says of the result."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -18,17 +19,30 @@ from classify.cli.labelled_csv import (
     scored_texts,
     shown_warnings,
 )
-from classify.cli.loading import load_classifier
-from classify.cli.overwriting import check_calibration, check_place, replacing
+from classify.cli.loading import load_classifier, load_classifiers
+from classify.cli.overwriting import (
+    check_calibration,
+    check_labels_calibration,
+    check_place,
+    replacing,
+)
 from classify.cli.tables import facts_table, figures_table
+from classify.cli.task import declared_labels
 from classify.config import Task
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ClassifyError, ConfigError
 from classify.estimators.given_calibrator import warn_of_tolerance
-from classify.jobs import CalibrationFit, CalibrationWishes, fit_artefact
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
+from classify.jobs import (
+    CalibrationFit,
+    CalibrationWishes,
+    LabelsFit,
+    fit_artefact,
+    fit_labels_artefact,
+)
 from classify.tables.table import Table as InputTable
 
-__all__ = ["calibrate_tables"]
+__all__ = ["calibrate_labels", "calibrate_tables"]
 
 _FIGURES = {
     "log_loss": "Log loss (nats)",
@@ -42,6 +56,100 @@ _FIGURES = {
 _HARM_FACTOR, _HARM_NATS = 1.1, 0.01
 # What classify evaluate reads too.
 _LABEL_COLUMN = "label"
+
+
+def calibrate_labels(
+    task: Task,
+    wishes: CalibrationWishes,
+    table: InputTable,
+    options: FitOptions,
+    notes: Notes,
+) -> None:
+    """Fit a calibration for each of several labels, say what it does, and write it."""
+    output = options.output
+    check_place(output, table)
+    label_column = _label_column(options, table)
+    if label_column is None:
+        raise ConfigError(
+            "--kind multi needs true labels, and there is no column "
+            f"{_LABEL_COLUMN!r}: name their column with --label-column."
+        )
+    task = task.changed({"calibration": None})
+    declared = declared_labels(task)
+    rows = checked_rows(task, table, notes, label_column=label_column)
+    if not options.overwrite:
+        check_labels_calibration(output, wishes, sorted(declared.names))
+    if options.label_column is None:
+        notes.note(f"The true labels are taken from the column {label_column!r}.")
+    classifier = load_classifiers(task, notes)[""]
+    assert isinstance(classifier, ZeroShotMultiLabelClassifier), "of its kind"
+    texts = scored_texts(classifier, rows, notes)
+    with shown_warnings(notes):
+        fit = fit_labels_artefact(classifier, texts, wishes)
+    console = notes.results(in_files=80)
+    console.print(facts_table(_label_facts(fit, table), names_width=11))
+    console.print()
+    console.print(_label_table(fit))
+    if fit.artefact.thresholds is not None:
+        console.print(_label_promise(fit))
+    for label, calibrator in fit.artefact.calibration.calibrators.items():
+        if _does_harm(calibrator):
+            notes.warn(
+                f"The calibration of label {label!r} does harm: label more texts."
+            )
+    where = replacing(output, "an earlier calibration")
+    fit.artefact.save(output)
+    notes.say(f"Written to {where}.")
+
+
+def _label_facts(fit: LabelsFit, table: InputTable) -> list[tuple[str, str]]:
+    on = f"{fit.n_calibrated:,} labelled rows of {file_names(table)}"
+    if fit.n_decided:
+        on += (
+            f"; {fit.n_decided:,} others, drawn at random (seed {fit.seed}), are kept "
+            "back for the thresholds, which must see no row of these"
+        )
+    return [("Fitted on", on)]
+
+
+def _label_table(fit: LabelsFit) -> Table:
+    """Return a row for each label: how many have it, and what its fit does."""
+    thresholds = fit.artefact.thresholds
+    columns = ["rows", "log loss", "calibrated"]
+    if thresholds is not None:
+        columns += ["threshold", thresholds.target]
+    rows = []
+    for (label, calibrator), n_having in zip(
+        fit.artefact.calibration.calibrators.items(), fit.n_having.tolist(), strict=True
+    ):
+        metrics = calibrator.metrics_
+        row = [label, f"{n_having:,}"]
+        row += [
+            "–" if metrics is None else f"{metrics[when]['log_loss']:.3f}"
+            for when in ("before", "after")
+        ]
+        if thresholds is not None:
+            threshold, reached = thresholds.thresholds[label], thresholds.reached[label]
+            row.append("never" if math.isinf(threshold) else f"{threshold:.4g}")
+            row.append("–" if math.isnan(reached) else f"{reached:.3f}")
+        rows.append(row)
+    return figures_table(columns, rows)
+
+
+def _label_promise(fit: LabelsFit) -> str:
+    found = fit.artefact.thresholds
+    assert found is not None, "checked by the caller"
+    if found.target == "f1":
+        return (
+            f"Thresholds with the greatest F1 on the {fit.n_decided:,} rows kept back: "
+            "they promise\nnothing."
+        )
+    bound = "at most" if found.target == "risk" else "at least"
+    return (
+        f"Promise for each label: {found.target} of {bound} {found.level:g}, at "
+        f"confidence level {found.confidence_level:g};\nthe last column is what the "
+        "rows kept back vouch for."
+    )
 
 
 def calibrate_tables(
@@ -60,7 +168,7 @@ def calibrate_tables(
     if isinstance(wishes.prior, Mapping) and labels is not None:
         target_prior(wishes.prior, np.array(labels.names), None)
     if label_column is None:
-        _check_unlabelled(options)
+        _check_unlabelled(options, wishes)
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
     rows = checked_rows(task, table, notes, label_column=label_column)
@@ -123,9 +231,9 @@ def _report_column(options: FitOptions, column: str | None, notes: Notes) -> Non
         )
 
 
-def _check_unlabelled(options: FitOptions) -> None:
+def _check_unlabelled(options: FitOptions, wishes: CalibrationWishes) -> None:
     """Raise ConfigError if something that is asked for needs labels."""
-    for wish in _in_need_of_labels(options):
+    for wish in _in_need_of_labels(wishes):
         why = (
             "--no-label-column leaves them out: drop one of the two."
             if options.no_label_column
@@ -135,31 +243,36 @@ def _check_unlabelled(options: FitOptions) -> None:
         raise ConfigError(f"{wish} needs true labels, and {why}")
 
 
-def _in_need_of_labels(options: FitOptions) -> Iterator[str]:
+def _in_need_of_labels(wishes: CalibrationWishes) -> Iterator[str]:
     """Yield the options that cannot do without labels."""
-    if options.target_risk is not None:
+    if wishes.target_risk is not None:
         yield "--target-risk"
-    if options.sets is not None:
+    if wishes.sets is not None:
         yield "--sets"
-    if options.prior == "labels":
+    if wishes.prior == "labels":
         yield "--prior labels"
-    if options.method in LABELLED_METHODS:
-        yield f"--method {options.method}"
+    if wishes.method in LABELLED_METHODS:
+        yield f"--method {wishes.method}"
+
+
+def _does_harm(calibrator: LabelCalibrator) -> bool:
+    """Whether a calibration makes rows worse that it has not seen."""
+    if calibrator.metrics_ is None:
+        return False
+    before, after = calibrator.metrics_["before"], calibrator.metrics_["after"]
+    is_worse = after["log_loss"] > before["log_loss"] * _HARM_FACTOR + _HARM_NATS
+    return is_worse and after["accuracy"] <= before["accuracy"]
 
 
 def _harms(fit: CalibrationFit) -> Iterator[str]:
     """Yield why a calibration had better not be used."""
     metrics, rule = fit.artefact.calibrator.metrics_, fit.artefact.selective
-    if metrics is not None:
+    if metrics is not None and _does_harm(fit.artefact.calibrator):
         before, after = metrics["before"], metrics["after"]
-        if (
-            after["log_loss"] > before["log_loss"] * _HARM_FACTOR + _HARM_NATS
-            and after["accuracy"] <= before["accuracy"]
-        ):
-            yield (
-                "The calibration does harm: its log loss on rows that it has not seen "
-                f"is {after['log_loss']:.3f}, and {before['log_loss']:.3f} without it."
-            )
+        yield (
+            "The calibration does harm: its log loss on rows that it has not seen "
+            f"is {after['log_loss']:.3f}, and {before['log_loss']:.3f} without it."
+        )
     if rule is not None and not rule.coverage_:
         yield (
             f"No threshold keeps the share of wrong answers at {rule.target_risk:g}: "

@@ -13,13 +13,12 @@ import typer
 from classify.cli.command import as_command
 from classify.cli.console import Notes
 from classify.cli.decisions import DecisionOptions
-from classify.cli.fitting import EvaluateOptions, FitOptions, TrackOptions, TuneOptions
+from classify.cli.fitting import EvaluateOptions, FitOptions, TuneOptions
 from classify.cli.given import Given
 from classify.cli.groups import JobOptions, OneText, Reading, is_stream
-from classify.cli.task import question_of, task_of, task_options
+from classify.cli.task import only_one_answer, question_of, task_of, task_options
 from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
-from classify.spec import Generation
 
 __all__ = [
     "calibrate",
@@ -28,17 +27,17 @@ __all__ = [
     "evaluate",
     "labels",
     "predict",
-    "track",
     "tune",
 ]
 
 _LABELS = task_options(
-    "labels", "labels_file", "task", "kind", "tree_scoring", "escape"
+    *("labels", "labels_file", "task", "kind", "tree_scoring", "escape"),
+    *("yes_words", "no_words"),
 )
 _LABELS_COLUMN = task_options("labels_column")
 _QUESTION = task_options("question")
 _TEXT_COLUMN = task_options("text_column")
-_CALIBRATION = task_options("calibration")
+_DECISIONS = task_options("calibration", "threshold", "target_risk", "sets", "target")
 _ASKING = task_options(panels=("Model", "Prompt", "Scoring"))
 # Of those, what only the tokenizer is needed for.
 _TOKENS = [
@@ -47,23 +46,18 @@ _TOKENS = [
     *task_options("model", "revision", "trust_remote_code"),
 ]
 
-_FREE_WORDING: dict[str, dict[str, Any]] = {
-    "template": {
-        "help": "Prompt with {text} or {column}; \\n is a line break.",
-        "default": "the text alone",
-    },
-    "answer_prefix": {"help": "Words that the answer begins with, such as 'Sure:'."},
+_FIT_WORDING = {
+    "target_risk": "Fit a threshold, so that at most a share R of the answers is "
+    "wrong.",
+    "sets": "Fit sets of labels that hold the true one with probability LEVEL.",
+    "target": "With --kind multi, fit a threshold for each label: f1, precision=P, "
+    "recall=P or risk=R.",
 }
-# Of a prompt, what there is without labels; a text is set aside rather than cut.
-_FREE_PROMPT = [
+_FITS = [
     each._replace(
-        setting=each.setting._replace(**_FREE_WORDING.get(each.name, {})),
-        default="error" if each.name == "too_long" else each.default,
+        setting=each.setting._replace(help=_FIT_WORDING[each.name]), panel="Calibration"
     )
-    for each in task_options(
-        *("template", "system", "chat"),
-        *("answer_prefix", "too_long", "template_arguments"),
-    )
+    for each in task_options(*_FIT_WORDING)
 ]
 
 _SOURCE = "A file, or a pattern such as 'part-*.csv'; '-' is stdin."
@@ -133,7 +127,7 @@ uncertain rows without a label (column abstained); --sets adds label_set.
     *task_options("min_node_probability"),
     *_LABELS_COLUMN,
     *_TEXT_COLUMN,
-    *_CALIBRATION,
+    *_DECISIONS,
     *_ASKING,
     interrupted=_interrupted,
 )
@@ -259,6 +253,7 @@ def tune(
     refuse_unused(given, task_facts(task))
     written = {"an output is written": options.output is not None}
     refuse_unused(given, reading.facts([source]) | written)
+    only_one_answer(task, "classify tune")
     from classify.cli.tune_job import tune_table
 
     tune_table(task, reading.table([source]), options, notes)
@@ -284,6 +279,7 @@ has candidates of its own, the temperature depends on their number.
     *_QUESTION,
     *_LABELS_COLUMN,
     *_TEXT_COLUMN,
+    *_FITS,
     *_ASKING,
 )
 def calibrate(
@@ -297,13 +293,16 @@ def calibrate(
     """Learn from labelled texts how far probabilities can be trusted."""
     task = question_of(given)
     options = options.for_task(task)
-    facts = task_facts(task) | options.facts()
+    facts = task_facts(task) | options.facts(task)
     refuse_unused(given, facts, method=options.method)
-    wishes = options.wishes(any_labels=task.labels is None)
+    wishes = options.wishes(task)
     further = [] if options.unlabeled is None else [options.unlabeled]
     refuse_unused(given, reading.facts([source, *further]))
-    from classify.cli.calibrate_job import calibrate_tables
+    from classify.cli.calibrate_job import calibrate_labels, calibrate_tables
 
+    if task.is_multi:
+        calibrate_labels(task, wishes, reading.table([source]), options, notes)
+        return
     unlabelled = reading.whole().table(further) if further else None
     calibrate_tables(task, wishes, reading.table([source]), unlabelled, options, notes)
 
@@ -318,13 +317,14 @@ Compare the labels and probabilities of a model with true labels: log loss,
 Brier score, accuracy, macro-F1 and calibration error with their intervals,
 before and after calibration. --report writes a folder with report.html,
 report.json and predictions.csv. Use other rows than you calibrated on.
+Several questions of a task are each compared with the column of their name.
 (classify demo --files and the example of classify calibrate write the files.)
 """,
     *_LABELS,
     *_QUESTION,
     *_LABELS_COLUMN,
     *_TEXT_COLUMN,
-    *_CALIBRATION,
+    *_DECISIONS,
     *_ASKING,
 )
 def evaluate(
@@ -337,61 +337,18 @@ def evaluate(
     decisions: DecisionOptions,
 ) -> None:
     """Measure labels and probabilities on labelled texts."""
-    task = question_of(given)
-    used = {"a calibration is used": task.calibration is not None}
+    task = task_of(given)
+    if given.values["question"] is not None:
+        task = task.question(given.values["question"])
+    parts = task.by_question().values()
+    used = {"a calibration is used": any(each.calibration for each in parts)}
     refuse_unused(given, task_facts(task) | used)
-    rules = decisions.rules(task)
+    rules = decisions.rules_of(task)
     written = {"a report is written": options.report is not None}
     refuse_unused(given, reading.facts([source]) | written)
     from classify.cli.evaluate_job import evaluate_table
 
     evaluate_table(task, rules, reading.table([source]), options, notes)
-
-
-@as_command(
-    """Example:
-
-$ classify track --text "Where is my parcel?" --words "parcel,card"
-
-Let the model continue texts freely, and track how likely it finds some words
-at every step. There are no labels, and nothing is classified.
-
-Of a file, the output has a row for each text, step and word: row (of the
-input, from 1), generation (with --n), step, token (generated there), word,
-logprob (natural logarithm of the probability that the next token begins the
-word) and error (why a text was set aside).
-""",
-    *_TEXT_COLUMN,
-    *task_options(panels=("Model",)),
-    *_FREE_PROMPT,
-)
-def track(
-    given: Given,
-    notes: Notes,
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TEXTS", help=_SOURCE, show_default=False),
-    ] = None,
-    *,
-    options: TrackOptions,
-    generation: Generation,
-    reading: Reading,
-) -> None:
-    """Track how likely words are while the model continues a text."""
-    if bool(sources) == (options.text is not None):
-        raise ConfigError("Name a file with texts, or give --text, and not both.")
-    words, task = options.spellings(), task_of(given)
-    written = {"an output is written": options.output is not None}
-    refuse_unused(given, task_facts(task) | written)
-    from classify.cli.track_job import track_table, track_text
-
-    if options.text is not None:
-        refuse_unused(given, {"files are read": False})
-        track_text(task, words, options.text, generation, notes)
-        return
-    refuse_unused(given, reading.facts(sources or []))
-    table = reading.table(sources or [])
-    track_table(task, words, table, options, generation, notes)
 
 
 @as_command(

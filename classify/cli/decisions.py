@@ -1,25 +1,20 @@
 """What is decided from probabilities: the options, and the rules that they ask for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from classify.errors import ConfigError, InputError
-from classify.parameters import BOOLEAN, Setting, number
+from classify.parameters import BOOLEAN, Setting
+from classify.wording import parameter
 
 if TYPE_CHECKING:
     from classify.config import Task
     from classify.decision import SelectiveClassifier, SplitConformalSets
     from classify.estimators.artefact import Artefact
 
-__all__ = ["SHARE", "DecisionOptions", "Rules", "about"]
-
-SHARE = number("above 0 and below 1", lambda value: 0.0 < value < 1.0)
-_PROBABILITY = number("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
-
-_setting = partial(Setting, panel="Calibration and decisions")
+__all__ = ["DecisionOptions", "Rules", "about"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,85 +40,85 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionOptions:
-    """The options that turn probabilities into decisions."""
+    """How calibrations are taken, and what a task asks to decide with them."""
 
     force: Annotated[
         bool,
-        _setting(
+        Setting(
             "Use the calibration even if it was fitted on another model or prompt.",
             BOOLEAN,
+            panel="Calibration and decisions",
         ),
     ] = False
-    threshold: Annotated[
-        float | None,
-        _setting(
-            "Abstain where the most likely label has a probability below P.",
-            _PROBABILITY,
-            metavar="P",
-        ),
-    ] = None
-    target_risk: Annotated[
-        float | None,
-        _setting(
-            "Abstain by the calibration's threshold, so that at most a share R of the "
-            "labels is wrong.",
-            SHARE,
-            metavar="R",
-        ),
-    ] = None
-    sets: Annotated[
-        float | None,
-        _setting(
-            "Add sets of labels that hold the true one with probability LEVEL.",
-            SHARE,
-            metavar="LEVEL",
-        ),
-    ] = None
 
     def rules_of(self, task: "Task") -> dict[str, Rules]:
         """Return what is to be decided for each question; see `rules`."""
+        parts = task.by_question()
+        if self.force and all(part.is_multi for part in parts.values()):
+            raise ConfigError(
+                "--force is for questions with one answer: with --kind multi a "
+                "calibration is used as it was fitted only. Drop --force."
+            )
         rules = {}
-        for name, part in task.by_question().items():
+        for name, part in parts.items():
             with about(name):
                 rules[name] = self.rules(part)
         return rules
 
     def rules(self, task: "Task") -> Rules:
         """Return what is to be decided, or raise ConfigError; no model is loaded."""
-        if self.threshold is not None and self.target_risk is not None:
-            raise ConfigError("Give --threshold or --target-risk, not both.")
-        self._check_calibrated(task)
+        _check_calibrated(task)
+        if task.is_multi:
+            _check_labels_artefact(task)
+            return Rules()
+        wanted = task.decisions
         artefact = None if task.calibration is None else _loaded(task.calibration)
         if artefact is not None:
             _check_any_labels(artefact, task)
             if self.force:  # else the calibration is compared with all that is asked
                 _check_labels(artefact, task)
         selective = sets = None
-        if self.threshold is not None:
-            selective = _fixed(self.threshold, task)
-        elif artefact is not None and self.target_risk is not None:
-            selective = artefact.selective_for(self.target_risk)
-        if artefact is not None and self.sets is not None:
-            sets = artefact.sets_for(self.sets)
+        if wanted.threshold is not None:
+            assert not isinstance(wanted.threshold, Mapping), "checked"
+            selective = _fixed(wanted.threshold, task)
+        elif artefact is not None and wanted.target_risk is not None:
+            selective = artefact.selective_for(wanted.target_risk)
+        if artefact is not None and wanted.sets is not None:
+            sets = artefact.sets_for(wanted.sets)
         return Rules(
             selective=selective,
-            is_promised=self.target_risk is not None,
+            is_promised=wanted.target_risk is not None,
             sets=sets,
             force=self.force,
         )
 
-    def _check_calibrated(self, task: "Task") -> None:
-        if task.calibration is not None:
-            return
-        for option, value in (
-            ("--target-risk", self.target_risk),
-            ("--sets", self.sets),
-        ):
-            if value is not None:
-                raise ConfigError(
-                    f"{option} needs labelled texts: fit it with classify calibrate … "
-                    f"{option} {value:g}, and give the file as --calibration."
-                )
+
+def _check_calibrated(task: "Task") -> None:
+    if task.calibration is not None:
+        return
+    for name in ("target_risk", "sets", "target"):
+        value = getattr(task.decisions, name)
+        if value is not None:
+            option = parameter(name)
+            shown = value if isinstance(value, str) else f"{value:g}"
+            raise ConfigError(
+                f"{option} needs labelled texts: fit it with classify calibrate … "
+                f"{option} {shown}, and give the file as --calibration."
+            )
+
+
+def _check_labels_artefact(task: "Task") -> None:
+    """Raise InputError if the file of a calibration cannot serve several labels."""
+    from classify.estimators.artefact import LabelsArtefact
+
+    if task.calibration is None:
+        return
+    artefact, target = (
+        LabelsArtefact.load(task.calibration),
+        task.decisions.label_target,
+    )
+    if target is not None:
+        artefact.thresholds_for(target)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """What `classify evaluate` does, and the short table that it prints."""
 
+import math
 import os
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,18 +11,25 @@ from rich.console import Console
 from classify import __version__
 from classify.calibration import LabelCalibrator
 from classify.cli.console import Notes
-from classify.cli.decisions import Rules
+from classify.cli.decisions import Rules, about
 from classify.cli.fitting import EvaluateOptions
 from classify.cli.labelled_csv import checked_rows, file_names, scored_texts
-from classify.cli.loading import load_classifier
+from classify.cli.loading import load_classifiers
 from classify.cli.overwriting import check_report, replacing
 from classify.cli.tables import facts_table, figures_table
 from classify.config import Task
-from classify.errors import DataError
+from classify.errors import ConfigError, DataError
 from classify.estimators.classifier import ZeroShotClassifier
-from classify.jobs import evaluate, selection_of
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
+from classify.jobs import (
+    ScoredTexts,
+    evaluate,
+    evaluate_labels,
+    selection_of,
+)
+from classify.jobs.job import Classifier
 from classify.labels import LabelSet
-from classify.report import Evaluation, check_matplotlib, write_report
+from classify.report import Evaluation, LabelsEvaluation, check_matplotlib, write_report
 from classify.report.measures import Measure
 from classify.tables.table import Table
 
@@ -34,40 +43,108 @@ _FIGURES = {
     "ece": "ECE (15 bins)",
 }
 
+_LABEL_FIGURES = {
+    "log_loss": "Log loss (nats)",
+    "brier": "Brier score",
+    "micro_f1": "Micro-F1",
+    "macro_f1": "Macro-F1",
+    "exact": "All right",
+}
+
 
 def evaluate_table(
     task: Task,
-    rules: Rules,
+    rules: Mapping[str, Rules],
     table: Table,
     options: EvaluateOptions,
     notes: Notes,
 ) -> None:
-    """Evaluate a table, print the figures, and write the report."""
-    report = options.report
-    if report is not None:
-        check_matplotlib()
-        _check_folder(report)
-        if not options.overwrite:
-            check_report(report)
-        where = replacing(report / "report.html", "an earlier report")
-    rows = checked_rows(task, table, notes, label_column=options.label_column)
-    classifier = load_classifier(task, notes, force=rules.force)
-    texts = scored_texts(classifier, rows, notes)
-    calibrator = _calibrator_of(classifier)
-    evaluation = evaluate(
+    """Evaluate a table, print the figures of each question, and write the reports."""
+    parts = task.by_question()
+    reports = {name: _report_of(name, options) for name in parts}
+    _check_reports(reports.values(), options)
+    rows = {}
+    for name, part in parts.items():
+        column = _label_column(name, options)
+        with about(name):
+            if name:
+                table.check_column(column, "with the true labels of the question")
+            rows[name] = checked_rows(part, table, notes, label_column=column)
+    force = any(each.force for each in rules.values())
+    classifiers = load_classifiers(task, notes, force=force)
+    console = notes.results(in_files=80)
+    for name, part in parts.items():
+        if name:
+            console.print(f"\n{name}", style="bold", markup=False)
+        with about(name):
+            texts = scored_texts(classifiers[name], rows[name], notes)
+        evaluation = _evaluated(
+            part, rules[name], classifiers[name], texts, table, question=name
+        )
+        if isinstance(evaluation, LabelsEvaluation):
+            _print_labels(evaluation, console)
+        else:
+            _print(evaluation, rules[name], console)
+        folder = reports[name]
+        if folder is not None:
+            where = replacing(folder / "report.html", "an earlier report")
+            if name:
+                folder.parent.mkdir(exist_ok=True)
+            write_report(evaluation, folder)
+            notes.say(f"Written to {where}.")
+
+
+def _check_reports(folders: Iterable[Path | None], options: EvaluateOptions) -> None:
+    """Refuse reports that cannot be written before a model is loaded."""
+    if options.report is None:
+        return
+    check_matplotlib()
+    _check_folder(options.report)
+    for folder in folders:
+        if folder is not None and not options.overwrite:
+            check_report(folder)
+
+
+def _report_of(question: str, options: EvaluateOptions) -> Path | None:
+    """Return the folder of a question's report."""
+    if options.report is None or not question:
+        return options.report
+    return options.report / question.replace("/", "_")
+
+
+def _label_column(question: str, options: EvaluateOptions) -> str:
+    """Return the column with the true labels of a question."""
+    if question and options.label_column is not None:
+        raise ConfigError(
+            "--label-column names one column, and the task has several questions, "
+            "whose columns are called like them: drop it, or name the question with "
+            "--question."
+        )
+    return options.label_column or question or "label"
+
+
+def _evaluated(
+    task: Task,
+    rules: Rules,
+    classifier: Classifier,
+    texts: ScoredTexts,
+    table: Table,
+    *,
+    question: str,
+) -> Evaluation | LabelsEvaluation:
+    title = f"Evaluation of {file_names(table)}" + (f": {question}" if question else "")
+    facts = _facts(task, table, classifier)
+    if isinstance(classifier, ZeroShotMultiLabelClassifier):
+        return evaluate_labels(classifier, texts, title=title, facts=facts)
+    return evaluate(
         texts,
-        calibrator=calibrator,
+        calibrator=_calibrator_of(classifier),
         selective=rules.selective if rules.is_promised else None,
         sets=rules.sets,
         kind=classifier.question_kind(),
-        title=f"Evaluation of {file_names(table)}",
-        facts=_facts(task, table, classifier),
+        title=title,
+        facts=facts,
     )
-    console = notes.results(in_files=80)
-    _print(evaluation, rules, console)
-    if report is not None:
-        write_report(evaluation, report)
-        notes.say(f"Written to {where}.")
 
 
 def _check_folder(folder: Path) -> None:
@@ -95,7 +172,7 @@ def _calibrator_of(classifier: ZeroShotClassifier) -> LabelCalibrator | None:
     return given if isinstance(given, LabelCalibrator) else None
 
 
-def _facts(task: Task, table: Table, classifier: ZeroShotClassifier) -> dict[str, str]:
+def _facts(task: Task, table: Table, classifier: Classifier) -> dict[str, str]:
     model, revision, scoring = task.model.model, task.model.revision, task.scoring
     facts = {
         "Data": file_names(table),
@@ -104,17 +181,18 @@ def _facts(task: Task, table: Table, classifier: ZeroShotClassifier) -> dict[str
         "Scoring": scoring.strategy
         if scoring.strategy == "generate"
         else f"{scoring.strategy}, tolerance {scoring.tolerance:g}",
-        "Labels": _labels(classifier.scorer().declared),
+        "Labels": _labels(task.asked_labels),
     }
-    calibrator = _calibrator_of(classifier)
-    if calibrator is not None:
+    name = Path(task.calibration or "").name
+    if isinstance(classifier, ZeroShotMultiLabelClassifier):
+        if task.calibration is not None:
+            facts["Calibration"] = f"{name}, of each label"
+    elif (calibrator := _calibrator_of(classifier)) is not None:
         facts["Calibration"] = (
-            f"{Path(task.calibration or '').name}, fitted {calibrator.created_}: "
-            f"{calibrator.explanation_}"
+            f"{name}, fitted {calibrator.created_}: {calibrator.explanation_}"
         )
-    prompt = classifier.scorer().fingerprint()["prompt"]
     return facts | {
-        "Prompt": prompt,
+        "Prompt": classifier.scorer().fingerprint()["prompt"],
         "Version": f"classify {__version__}",
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
@@ -147,6 +225,35 @@ def _print(evaluation: Evaluation, rules: Rules, console: Console) -> None:
     if facts:
         console.print()
         console.print(facts_table(facts))
+
+
+def _print_labels(evaluation: LabelsEvaluation, console: Console) -> None:
+    assessed = list(evaluation.assessments.values())
+    console.print(
+        figures_table(
+            ["before", "after calibration"] if len(assessed) > 1 else ["raw"],
+            [
+                [title, *(_shown(getattr(each, key)) for each in assessed)]
+                for key, title in _LABEL_FIGURES.items()
+            ],
+        )
+    )
+    console.print(f"{len(evaluation.texts):,} texts; in brackets 95 % intervals.\n")
+    rows = [
+        [
+            each.label,
+            "never" if math.isinf(each.threshold) else f"{each.threshold:.3g}",
+            f"{each.n_texts:,}",
+            f"{each.n_given:,}",
+            *(
+                "–" if measure.value is None else f"{measure.value:.3f}"
+                for measure in (each.precision, each.recall, each.f1)
+            ),
+        ]
+        for each in evaluation.by_label
+    ]
+    columns = ["threshold", "texts", "given", "precision", "recall", "F1"]
+    console.print(figures_table(columns, rows))
 
 
 def _decisions(evaluation: Evaluation, rules: Rules) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from classify.cli.decisions import SHARE
 from classify.cli.groups import OutputFormat, Overwrite, data_setting
 from classify.cli.options import split_labels
 from classify.errors import ConfigError
@@ -40,9 +39,15 @@ _setting = partial(Setting, panel="Calibration")
 class EvaluateOptions:
     """What labels are compared with, and where the report goes."""
 
-    label_column: Annotated[str, data_setting(_TRUE_LABELS, TEXT, metavar="COLUMN")] = (
-        "label"
-    )
+    label_column: Annotated[
+        str | None,
+        data_setting(
+            _TRUE_LABELS,
+            TEXT,
+            metavar="COLUMN",
+            default="label; of several questions, their names",
+        ),
+    ] = None
     report: Annotated[
         Path | None,
         data_setting(
@@ -187,28 +192,12 @@ class FitOptions:
             metavar="FILE",
         ),
     ] = None
-    target_risk: Annotated[
-        float | None,
-        _setting(
-            "Fit a threshold, so that at most a share R of the answers is wrong.",
-            SHARE,
-            metavar="R",
-        ),
-    ] = None
     min_label_mass: Annotated[
         float | None,
         _setting(
             "Also abstain where the label mass is below M.",
             number("above 0 and at most 1", lambda value: 0.0 < value <= 1.0),
             metavar="M",
-        ),
-    ] = None
-    sets: Annotated[
-        float | None,
-        _setting(
-            "Fit sets of labels that hold the true one with probability LEVEL.",
-            SHARE,
-            metavar="LEVEL",
         ),
     ] = None
     force: Annotated[
@@ -220,15 +209,16 @@ class FitOptions:
         ),
     ] = False
 
-    def facts(self) -> dict[str, bool]:
-        """Return what the method says about which options have an effect."""
+    def facts(self, task: "Task") -> dict[str, bool]:
+        """Return what method and task say about which options have an effect."""
         neither = ("none", "temperature", "temperature_by_count")
         without_prior = (*neither, "matrix", "isotonic")
         without_texts = (*neither, "content_free", "domain", "pmi")
         return {
             "the method has a prior": self.method not in without_prior,
             "the method reads more texts": self.method not in without_texts,
-            "a risk is kept": self.target_risk is not None,
+            "a risk is kept": task.decisions.target_risk is not None,
+            "a label is the answer": not task.is_multi,
         }
 
     def for_task(self, task: "Task") -> "FitOptions":
@@ -243,7 +233,7 @@ class FitOptions:
         if task.labels_column is None:
             return self
         method = "temperature_by_count" if self.method == "auto" else self.method
-        wish = None if self.sets is None else "--sets"
+        wish = None if task.decisions.sets is None else "--sets"
         if method not in ("temperature_by_count", "none"):
             wish = f"--method {method}"
         if wish is not None and task.labels is None:
@@ -253,14 +243,8 @@ class FitOptions:
             )
         return replace(self, method=method)
 
-    def wishes(self, *, any_labels: bool = False) -> "CalibrationWishes":
-        """Return what is to be fitted, or raise ConfigError.
-
-        Parameters
-        ----------
-        any_labels : bool, default=False
-            Whether each row brings labels that are not known in advance.
-        """
+    def wishes(self, task: "Task") -> "CalibrationWishes":
+        """Return what is to be fitted, or raise ConfigError."""
         if self.label_column is not None and self.no_label_column:
             raise ConfigError("Give --label-column or --no-label-column, not both.")
         prior = parse_prior(self.prior)
@@ -269,11 +253,12 @@ class FitOptions:
         return CalibrationWishes(
             method=self.method,
             prior=prior,
-            target_risk=self.target_risk,
+            target_risk=task.decisions.target_risk,
             min_label_mass=self.min_label_mass,
-            sets=self.sets,
+            sets=task.decisions.sets,
+            target=task.decisions.label_target,
             force=self.force,
-            any_labels=any_labels,
+            any_labels=task.labels is None,
         )
 
 

@@ -12,7 +12,7 @@ from classify.cli.loading import with_text_column
 from classify.cli.report import N_ASKED, report_likeliest, warn_of_rows
 from classify.cli.task import declared_labels
 from classify.config import Task
-from classify.estimators.classifier import ZeroShotClassifier
+from classify.estimators.asked import asked_question
 from classify.jobs import (
     LabelledRows,
     ScoredTexts,
@@ -20,6 +20,7 @@ from classify.jobs import (
     read_labelled,
     score_labelled,
 )
+from classify.jobs.job import Classifier
 from classify.rows.encoding import candidate_sets
 from classify.tables.table import Table
 
@@ -44,10 +45,11 @@ def checked_rows(
     return read_labelled(
         table,
         task.asked_labels,
-        fields=task.prompt.fields,
+        fields=task.fields,
         text_column=task.text_column,
         labels_column=task.labels_column,
         label_column=label_column,
+        any_number=task.is_multi,
     )
 
 
@@ -57,7 +59,7 @@ def file_names(table: Table) -> str:
 
 
 def scored_texts(
-    classifier: ZeroShotClassifier, labelled: LabelledRows, notes: Notes
+    classifier: Classifier, labelled: LabelledRows, notes: Notes
 ) -> ScoredTexts:
     """Score rows, show how it goes, and warn of those that are left out."""
     with JobProgress(notes) as progress:
@@ -67,14 +69,14 @@ def scored_texts(
         )
     warn_of_rows(texts.set_aside, notes, "set aside")
     if len(texts.scores):
+        scorer = asked_question(classifier).scorers()[0]
         report_likeliest(
-            classifier.scorer(),
+            scorer,
             labelled.rows[:N_ASKED],
             float(texts.scores.label_mass.mean()),
             notes,
             candidates=candidate_sets(
-                labelled.candidates and labelled.candidates[:N_ASKED],
-                classifier.scorer().declared,
+                labelled.candidates and labelled.candidates[:N_ASKED], scorer.declared
             ),
         )
     return texts

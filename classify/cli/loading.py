@@ -5,6 +5,8 @@ from classify.cli.decisions import about
 from classify.config import Task
 from classify.estimators.artefact import Artefact
 from classify.estimators.classifier import ZeroShotClassifier
+from classify.estimators.given_yes_no import checked_fits
+from classify.jobs.job import Classifier
 from classify.tables.table import Table
 
 __all__ = ["load_classifier", "load_classifiers", "with_text_column"]
@@ -24,9 +26,7 @@ def with_text_column(
         The column with the true labels.
     """
     parts = task.by_question().values()
-    if "text_column" in task.given or all(
-        "text" not in each.prompt.fields for each in parts
-    ):
+    if "text_column" in task.given or all("text" not in each.fields for each in parts):
         return task
     column = table.only_column(beside)
     if column is None or column == task.text_column:
@@ -40,13 +40,15 @@ def with_text_column(
 def load_classifier(
     task: Task, notes: Notes, *, force: bool = False
 ) -> ZeroShotClassifier:
-    """Load the classifier of a task with one question; see `load_classifiers`."""
-    return load_classifiers(task, notes, force=force)[""]
+    """Load the classifier of a task with one answer; see `load_classifiers`."""
+    classifier = load_classifiers(task, notes, force=force)[""]
+    assert isinstance(classifier, ZeroShotClassifier), "it has one answer"
+    return classifier
 
 
 def load_classifiers(
     task: Task, notes: Notes, *, force: bool = False, with_engine: bool = True
-) -> dict[str, ZeroShotClassifier]:
+) -> dict[str, Classifier]:
     """Check labels and calibrations against the tokenizer, then load the model.
 
     Parameters
@@ -60,7 +62,7 @@ def load_classifiers(
 
     Returns
     -------
-    dict of str to ZeroShotClassifier
+    dict of str to classifier
         One for each question, over one model.
     """
     if task.model.model == "demo":
@@ -84,8 +86,13 @@ def load_classifiers(
     return classifiers
 
 
-def _checked_classifier(task: Task, *, force: bool) -> ZeroShotClassifier:
-    classifier = task.classifier()
+def _checked_classifier(task: Task, *, force: bool) -> Classifier:
+    if task.is_multi:
+        labels = task.multi_classifier()
+        labels.audit()
+        checked_fits(labels)
+        return labels
+    classifier = task.choice_classifier()
     if task.labels is not None:
         classifier.audit()
     if task.calibration is not None:

@@ -110,15 +110,13 @@ class Option(NamedTuple):
             return typed
         if LabelSet in self.types:
             return split_labels(typed, shown)
-        if Mapping in self.types:
-            return parse_speculation(typed)
         for kind in (int, float):
             if kind in self.types:
                 try:
                     return kind(typed)
                 except ValueError:
                     continue
-        return typed
+        return parse_speculation(typed) if Mapping in self.types else typed
 
     def _chosen(self, typed: str, shown: str) -> str:
         if (value := typed.strip().lower()) in self.choices:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classify.errors import DataError, InputError
+from classify.questions.decision_rules import Target
 
 if TYPE_CHECKING:
     from classify.jobs import CalibrationWishes, Classification
@@ -20,6 +21,7 @@ __all__ = [
     "TUNED",
     "check_calibration",
     "check_columns",
+    "check_labels_calibration",
     "check_log",
     "check_place",
     "check_report",
@@ -103,10 +105,40 @@ def check_calibration(
         raise _refusal(output, f"holds another calibration: {before}. This one: {now}")
 
 
+def check_labels_calibration(
+    output: Path, wishes: "CalibrationWishes", labels: list[str]
+) -> None:
+    """Do the same for a calibration of labels any number of which apply."""
+    from classify.estimators.artefact import LabelsArtefact
+
+    if not _has_content(output):
+        return
+    try:
+        found = LabelsArtefact.load(output)
+    except InputError:
+        raise _refusal(output, "exists and is not such a calibration") from None
+    calibrators = found.calibration.calibrators
+    if list(calibrators) != labels:
+        raise _refusal(output, "holds the calibration of other labels")
+    fitted = found.thresholds
+    before, now = (
+        f"method {method}, thresholds for {target}" if target else f"method {method}"
+        for method, target in (
+            (
+                calibrators[labels[0]].get_params()["method"],
+                fitted and str(Target(fitted.target, fitted.level)),
+            ),
+            (wishes.method, wishes.target and str(wishes.target)),
+        )
+    )
+    if before != now:
+        raise _refusal(output, f"holds another calibration: {before}. This one: {now}")
+
+
 def check_report(folder: Path) -> None:
     """Raise DataError if files in a folder would be replaced that are no report."""
     from classify.report.files import NAMES
-    from classify.report.json_form import FORMAT
+    from classify.report.json_form import FORMATS
 
     taken = [folder / name for name in NAMES if (folder / name).exists()]
     if not taken:
@@ -115,7 +147,7 @@ def check_report(folder: Path) -> None:
         content = json.loads((folder / "report.json").read_bytes())
     except (OSError, ValueError):
         content = None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in FORMATS:
         raise _refusal(taken[0], "exists and is not part of a report by this command")
 
 

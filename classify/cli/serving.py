@@ -8,7 +8,7 @@ from classify.cli.command import as_command
 from classify.cli.console import Notes
 from classify.cli.decisions import DecisionOptions
 from classify.cli.given import Given
-from classify.cli.task import question_of, task_options
+from classify.cli.task import only_one_answer, question_of, task_options
 from classify.cli.uses import refuse_unused, task_facts
 from classify.serve import ServeSettings
 
@@ -32,7 +32,8 @@ Without TASK, give --labels, or let each request bring its own. (classify
 demo --files writes tickets.yaml.)
 """,
     *task_options("labels", "labels_file", "question", "labels_column", "text_column"),
-    *task_options("calibration", panels=("Model", "Prompt", "Scoring")),
+    *task_options("calibration", "threshold", "target_risk", "sets"),
+    *task_options(panels=("Model", "Prompt", "Scoring")),
 )
 def serve(
     given: Given,
@@ -53,6 +54,7 @@ def serve(
     served = question_of(given)
     used = {"a calibration is used": served.calibration is not None}
     refuse_unused(given, task_facts(served) | used)
+    only_one_answer(served, "classify serve")
     rules = decisions.rules(served)
     from classify.cli.serve_job import serve_task
 

@@ -12,12 +12,12 @@ from classify.cli.console import Notes
 from classify.cli.decisions import Rules
 from classify.cli.loading import load_classifiers
 from classify.cli.report import report_likeliest
-from classify.cli.tables import bars
+from classify.cli.tables import bars, joined_labels
 from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
 from classify.errors import ConfigError, DataError
-from classify.estimators.asked import AskedQuestion, ask
+from classify.estimators.asked import Asked, AskedQuestion, ask, asked_question
 from classify.rows.results import reasoning_kinds
 
 __all__ = ["predict_text"]
@@ -43,12 +43,9 @@ def predict_text(
     text = _checked(text)
     force = any(each.force for each in rules.values())
     classifiers = load_classifiers(task, notes, force=force)
-    questions = [
-        AskedQuestion(
-            name=name,
-            classifier=classifier,
-            selective=rules[name].selective,
-            sets=rules[name].sets,
+    questions: list[Asked] = [
+        asked_question(
+            classifier, name, selective=rules[name].selective, sets=rules[name].sets
         )
         for name, classifier in classifiers.items()
     ]
@@ -61,7 +58,10 @@ def predict_text(
         probabilities=True,
         reasoning=True,
     )
-    of_kind = {each.name: each.columns_of_kind for each in questions}
+    of_kind = {
+        each.name: each.columns_of_kind if isinstance(each, AskedQuestion) else {}
+        for each in questions
+    }
     answers = {
         name: _answer(each.columns, parts[name], of_kind[name])
         for name, each in results.items()
@@ -80,11 +80,11 @@ def predict_text(
             _show(answer, notes, of_kind[name])
     for question in questions:
         mass = answers[question.name]["label_mass"]
-        report_likeliest(question.scorer(), rows, mass, notes)
+        report_likeliest(question.scorers()[0], rows, mass, notes)
 
 
 def _check_fields(task: Task) -> None:
-    columns = [name for name in task.prompt.fields if name != "text"]
+    columns = [name for name in task.fields if name != "text"]
     if columns:
         raise ConfigError(
             f"The prompt needs the columns {', '.join(map(repr, columns))}, and a text "
@@ -99,9 +99,9 @@ def _answer(
     row = {name: values.tolist()[0] for name, values in columns.items()}
     decided = ("abstained", "label_set")
     thoughts = reasoning_kinds(task.scoring, with_text=True)
+    given = {"labels": row["labels"]} if task.is_multi else {}
     return {
-        "label": None if row.get("abstained") else row["label"],
-        "probability": row["probability"],
+        **(given or _likeliest(row)),
         **{name: None if is_missing(row[name]) else row[name] for name in of_kind},
         **{name: row[name] for name in decided if name in row},
         "probabilities": {
@@ -110,7 +110,14 @@ def _answer(
         "label_mass": row["label_mass"],
         "unresolved": row["unresolved"],
         "truncated": row["truncated"],
-        **{name: row[name] for name in thoughts},
+        **{name: row[name] for name in thoughts if name in row},
+    }
+
+
+def _likeliest(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "label": None if row.get("abstained") else row["label"],
+        "probability": row["probability"],
     }
 
 
@@ -125,6 +132,8 @@ def _show(result: Mapping[str, Any], notes: Notes, of_kind: Iterable[str]) -> No
         value = result[name]
         shown = f"{value:.3f}" if isinstance(value, float) else value or "–"
         console.print(f"{name}: {shown}")
+    if "labels" in result:
+        console.print(f"Labels: {joined_labels(result['labels'])}", markup=False)
     if result.get("abstained"):
         console.print(f"No label: {result['abstained']}.")
     if "label_set" in result:

@@ -24,7 +24,13 @@ from classify.cli.report import (
     report_likeliest,
     report_summary,
 )
-from classify.cli.tables import Shown, ShownRow, on_one_line, results_table
+from classify.cli.tables import (
+    Shown,
+    ShownRow,
+    joined_labels,
+    on_one_line,
+    results_table,
+)
 from classify.cli.task import declared_labels
 from classify.cli.terminal import streams_elsewhere, visible
 from classify.cli.tune_job import choose_prompt
@@ -33,7 +39,7 @@ from classify.engines import Engine
 from classify.engines.protocol import with_defaults
 from classify.engines.speculation import SpeculationFigures
 from classify.errors import ConfigError, EngineError, InputError
-from classify.estimators.asked import AskedQuestion
+from classify.estimators.asked import Asked, asked_question
 from classify.jobs import (
     Classification,
     ClassifiedChunk,
@@ -75,10 +81,10 @@ def predict_table(
         _check_auto(task, options)
         task = replace(task, prompt=task.prompt.without_auto())
     task = with_text_column(task, table, notes)
-    questions = [
-        AskedQuestion(
-            name=name,
-            classifier=part.classifier(),
+    questions: list[Asked] = [
+        asked_question(
+            part.classifier(),
+            name,
             selective=rules[name].selective,
             sets=rules[name].sets,
         )
@@ -109,9 +115,7 @@ def predict_table(
         if is_auto:
             folder = _folder_of(options)
             choose_prompt(classifiers[""], job.columns, table, folder, notes)
-        loaded = [
-            replace(each, classifier=classifiers[each.name]) for each in questions
-        ]
+        loaded = [each.asking(classifiers[each.name]) for each in questions]
         job = replace(job, questions=tuple(loaded))
         if options.dry_run:
             report_estimate(job, table, notes)
@@ -229,8 +233,9 @@ def _report(
     )
     summary = outcome.summary
     if engine is not None and table.resumable:
-        for scorer in job.scorers():
-            counts = summary.questions.get(scorer.question, summary)
+        for question in job.questions:
+            scorer = question.scorers()[0]
+            counts = summary.questions.get(question.name, summary)
             mass = counts.mean_label_mass
             if counts.n_scored and mass < MAX_DOUBTFUL_MASS:
                 with suppress(InputError):  # the input may be gone by now
@@ -350,15 +355,22 @@ class _ShownTable:
         texts = chunk.cells(wanted if wanted in chunk.columns else chunk.columns[0])
         n_rows = len(chunk)
         empty: list[Any] = [None] * n_rows
+
+        def cells(question: str, result: str) -> list[Any]:
+            own = names.get(column_name(question, result), "")
+            return classified.results.get(own, empty)
+
         answers = [
-            [
-                classified.results.get(
-                    names.get(column_name(question, field), ""), empty
-                )
-                for field in Shown._fields
-            ]
+            [cells(question, field) for field in Shown._fields]
             for question in questions
         ]
+        for question, columns in zip(questions, answers, strict=True):
+            # With a name, a question's column is called alike whatever it holds.
+            lists = columns[0] if question else cells(question, "labels")
+            columns[0] = [
+                joined_labels(each) if isinstance(each, list) else one
+                for each, one in zip(lists, columns[0], strict=True)
+            ]
         room = max(0, _MAX_SHOWN - len(self._rows))
         self._n_left_out += max(0, n_rows - room)
         for at, text in enumerate(texts[:room]):

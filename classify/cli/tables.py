@@ -17,6 +17,7 @@ __all__ = [
     "bars",
     "facts_table",
     "figures_table",
+    "joined_labels",
     "on_one_line",
     "results_table",
 ]
@@ -34,7 +35,7 @@ class Shown(NamedTuple):
     """What the table shows of the answer to a question."""
 
     label: str
-    probability: float
+    probability: float | None  # of several labels there is no one
     label_mass: float
     unresolved: float
     truncated: bool
@@ -76,6 +77,17 @@ def on_one_line(text: str) -> str:
     return "".join(
         each for each in start if each.isprintable() and not _CHANGERS.match(each)
     )
+
+
+def joined_labels(names: Sequence[str]) -> str:
+    """Return the labels that apply, as a table shows them.
+
+    Examples
+    --------
+    >>> joined_labels(["billing", "shipping"]), joined_labels([])
+    ('billing, shipping', '(none)')
+    """
+    return ", ".join(names) or "(none)"
 
 
 def bar(share: float, n_cells: int = _BAR_CELLS) -> str:
@@ -137,10 +149,12 @@ def results_table(rows: Sequence[ShownRow], width: int) -> Table:
 
 
 def _answer_cells(answer: Shown) -> list[Text | str]:
-    share = Text.assemble(
-        (bar(answer.probability), _color(answer.probability)),
-        f" {answer.probability:.2f}",
-    )
+    share = Text()
+    if answer.probability is not None:
+        share = Text.assemble(
+            (bar(answer.probability), _color(answer.probability)),
+            f" {answer.probability:.2f}",
+        )
     label = Text("–")
     if not answer.abstained:
         label = Text(on_one_line(answer.label), style="bold")

@@ -20,10 +20,18 @@ from classify.labels import LabelSet
 from classify.labels.use import LabelUse
 from classify.parameters import TEXT, Setting, settings_of
 from classify.prompts import PromptTemplate
+from classify.questions.decision_rules import DecisionRules
+from classify.questions.yes_no import YesNo
 from classify.spec import ModelSpec, Scoring
 from classify.verbalizer import Verbalizer
 
-__all__ = ["declared_labels", "question_of", "task_of", "task_options"]
+__all__ = [
+    "declared_labels",
+    "only_one_answer",
+    "question_of",
+    "task_of",
+    "task_options",
+]
 
 _LABELS = "Labels"
 
@@ -78,7 +86,9 @@ def _options() -> dict[str, Option]:
     labels, *of_task = options_of(Task)
     options = (
         *(labels, *options_of(_TaskFiles), *options_of(LabelUse, panel=_LABELS)),
+        *options_of(YesNo, panel=_LABELS),
         *of_task,
+        *options_of(DecisionRules),
         *options_of(PromptTemplate, panel="Prompt"),
         *options_of(Verbalizer, panel="Prompt"),
         *options_of(Scoring, panel="Scoring"),
@@ -129,6 +139,15 @@ def task_of(given: Given) -> Task:
 def question_of(given: Given) -> Task:
     """Return the task of the one question that a command was given."""
     return task_of(given).question(given.values.get("question"))
+
+
+def only_one_answer(task: Task, what: str) -> None:
+    """Raise ConfigError where any number of labels are the answer."""
+    if task.is_multi:
+        raise ConfigError(
+            f"{what} is for questions with one answer, and with --kind multi any "
+            "number of labels apply: use classify predict."
+        )
 
 
 def declared_labels(task: Task) -> LabelSet:

@@ -142,6 +142,11 @@ USES: Mapping[str, Use] = {
         ("min_label_mass",),
         "{option} is for --target-risk: give it, or drop {option}.",
     ),
+    "a label is the answer": Use(
+        ("prior", "unlabeled", "no_label_column", "min_label_mass", "force"),
+        "{option} is for questions with one answer, and with --kind multi any number "
+        "of labels apply: drop {option}.",
+    ),
     "the method has a prior": Use(
         ("prior",),
         "{option} is for methods that shift towards a prior, and --method {method} "

@@ -4,12 +4,12 @@ A `Task` holds everything that `classify predict` needs besides the data. Option
 command line are changes of a task, checked by the same rules.
 """
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
+from classify.config.settings import Wording, shortened, with_settings
 from classify.errors import ConfigError, InputError
 from classify.files.yaml import read_yaml
 from classify.labels import LabelSet
@@ -17,6 +17,7 @@ from classify.labels.names import suggestion
 from classify.labels.use import LabelUse
 from classify.parameters import TEXT, Setting, instance_of, optional, settings_of
 from classify.prompts import PromptTemplate
+from classify.questions.decision_rules import DecisionRules, in_place_of, is_for
 from classify.questions.question import (
     CALIBRATION,
     LABELS,
@@ -24,17 +25,16 @@ from classify.questions.question import (
     VERBALIZER,
     Question,
 )
+from classify.questions.yes_no import LABEL, YesNo
 from classify.spec import ModelSpec, Scoring
 from classify.verbalizer import Verbalizer
 from classify.wording import parameter
 
 if TYPE_CHECKING:
     from classify.estimators.classifier import ZeroShotClassifier
+    from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 
 __all__ = ["Task"]
-
-_Settings = TypeVar("_Settings")
-
 
 _QUESTIONS = Setting(
     "",
@@ -50,8 +50,8 @@ _QUESTIONS = Setting(
 class Task:
     """A classification task: labels, prompt, model, and which columns to read.
 
-    Its keys in a file are its own settings, and those of `LabelUse`, `Scoring` and
-    `ModelSpec`.
+    Its keys in a file are its own settings, and those of `LabelUse`, `YesNo`,
+    `DecisionRules`, `Scoring` and `ModelSpec`.
 
     Attributes
     ----------
@@ -74,8 +74,10 @@ class Task:
     prompt: Annotated[PromptTemplate, PROMPT] = field(default_factory=PromptTemplate)
     verbalizer: Annotated[Verbalizer, VERBALIZER] = field(default_factory=Verbalizer)
     use: LabelUse = field(default_factory=LabelUse)
+    yes_no: YesNo = field(default_factory=YesNo)
     scoring: Scoring = field(default_factory=Scoring)
     calibration: Annotated[str | None, CALIBRATION] = None
+    decisions: DecisionRules = field(default_factory=DecisionRules)
     questions: Annotated[tuple[Question, ...], _QUESTIONS] = ()
     text_column: Annotated[
         str,
@@ -106,16 +108,25 @@ class Task:
                     f"The question {each.name!r} has no labels: give it labels, such "
                     "as [low, high]."
                 )
-        self._check_different()
+        if self.questions:
+            self._check_different()
+            return
+        self.yes_no.check_used(self.use.kind)
+        self.decisions.check(self.use.kind, self.labels)
+        if self.is_multi and self.labels_column is not None:
+            raise ConfigError(
+                f"{parameter('labels_column')} gives each row labels of its own, of "
+                f"which one is the answer; with {parameter('kind', 'multi')} all rows "
+                "have the same labels: leave one of the two out."
+            )
 
     def _check_different(self) -> None:
         """Raise ConfigError if two questions would be asked in the same words."""
         asked: list[tuple[str, Task]] = []
-        for name, task in self.by_question().items():
+        for name, given in self.by_question().items():
+            task = replace(given, calibration=None, decisions=DecisionRules())
             for other, earlier in asked:
-                if replace(task, calibration=None) == replace(
-                    earlier, calibration=None
-                ):
+                if task == earlier:
                     raise ConfigError(
                         f"The questions {other!r} and {name!r} have the same labels "
                         "and the same prompt, so that they have the same answers: give "
@@ -139,6 +150,8 @@ class Task:
                 prompt=each.prompt or self.prompt,
                 verbalizer=each.verbalizer or self.verbalizer,
                 use=each.use,
+                yes_no=each.yes_no,
+                decisions=each.decisions,
                 calibration=each.calibration,
             )
             for each in self.questions
@@ -181,7 +194,7 @@ class Task:
         InputError
             A key is unknown, or a value is not allowed.
         """
-        return _task(settings, _Wording("the settings", "{!r}".format))
+        return _task(settings, Wording("the settings", "{!r}".format))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Task":
@@ -197,10 +210,10 @@ class Task:
         if not isinstance(content, Mapping):
             raise ConfigError(
                 f"Task file {str(path)!r} must hold keys such as labels: and prompt:. "
-                f"Got {_shortened(content)} instead."
+                f"Got {shortened(content)} instead."
             )
         where = f"task file {str(path)!r}"
-        return _task(content, _Wording(where, lambda key: f"{key!r} in {where}"))
+        return _task(content, Wording(where, lambda key: f"{key!r} in {where}"))
 
     def changed(self, changes: Mapping[str, Any]) -> "Task":
         """Return the task with other values, as options of the command line name them.
@@ -215,21 +228,26 @@ class Task:
         InputError
             A value is not allowed; the sentence names the option.
         """
-        settings, wording = dict(changes), _Wording("the options", _option_name)
+        settings, wording = in_place_of(changes), Wording("the options", _option_name)
         asking: dict[str, Any] = {}
         for name, kind in (("prompt", PromptTemplate), ("verbalizer", Verbalizer)):
             own = [key for key in changes if key in settings_of(kind)]
             if own:
                 asking[name] = {key: settings.pop(key) for key in own}
         questions = tuple(
-            _with(
+            with_settings(
                 each,
                 {key: asking[key] for key in asking if getattr(each, key)},
                 wording,
             )
             for each in self.questions
         )
-        changed = _with(replace(self, questions=()), settings | asking, wording)
+        deciding = {
+            key: changes[key] for key in changes.keys() & settings_of(DecisionRules)
+        }
+        if deciding:
+            questions = _deciding(questions, deciding, wording)
+        changed = with_settings(replace(self, questions=()), settings | asking, wording)
         given = self.given | changes.keys()
         return _asking(replace(changed, given=given), questions, wording)
 
@@ -238,8 +256,38 @@ class Task:
         """The labels that a text may get; see `LabelUse.asked`."""
         return None if self.labels is None else self.use.asked(self.labels)
 
-    def classifier(self) -> "ZeroShotClassifier":
+    @property
+    def is_multi(self) -> bool:
+        """Whether any number of labels apply."""
+        return self.use.kind == "multi"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns that the prompt needs of a row."""
+        own = (LABEL,) if self.is_multi else ()
+        return tuple(each for each in self.prompt.fields if each not in own)
+
+    def classifier(self) -> "ZeroShotClassifier | ZeroShotMultiLabelClassifier":
         """Return the classifier that this task describes; nothing is loaded yet."""
+        return self.multi_classifier() if self.is_multi else self.choice_classifier()
+
+    def multi_classifier(self) -> "ZeroShotMultiLabelClassifier":
+        """Return the classifier of a task to which several labels are the answer."""
+        from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
+
+        return ZeroShotMultiLabelClassifier(
+            labels=self.labels,
+            prompt=self.prompt,
+            verbalizer=self.verbalizer,
+            calibrator=None if self.calibration is None else Path(self.calibration),
+            thresholds=self.decisions.threshold,
+            **vars(self.yes_no),
+            **vars(self.scoring),
+            **vars(self.model),
+        )
+
+    def choice_classifier(self) -> "ZeroShotClassifier":
+        """Return the classifier of a task that has one answer."""
         from classify.estimators.classifier import ZeroShotClassifier
 
         return ZeroShotClassifier(
@@ -253,21 +301,12 @@ class Task:
         )
 
 
-class _Wording(NamedTuple):
-    """How sentences speak of where a value came from."""
-
-    where: str
-    name: Callable[[str], str]
-
-    def told(self, cause: InputError) -> InputError:
-        """Return the error of a value, with the file that it stands in."""
-        where = f"{self.where[:1].upper()}{self.where[1:]}: "
-        return type(cause)(f"{where if ' file ' in where else ''}{cause}")
-
-
 def _option_name(key: str) -> str:
     name = key.rpartition(".")[2]
-    kinds = (Task, PromptTemplate, Verbalizer, LabelUse, Scoring, ModelSpec)
+    kinds = (
+        *(Task, PromptTemplate, Verbalizer, LabelUse, YesNo, DecisionRules),
+        *(Scoring, ModelSpec),
+    )
     options = {
         each: setting.option
         for kind in kinds
@@ -276,21 +315,22 @@ def _option_name(key: str) -> str:
     return options.get(name) or "--" + name.replace("_", "-")
 
 
-def _task(settings: Mapping[str, Any], wording: _Wording) -> Task:
+def _task(settings: Mapping[str, Any], wording: Wording) -> Task:
     given = frozenset(map(str, settings))
     own = {key: value for key, value in settings.items() if key != "questions"}
-    task = _with(Task(), own, wording)
+    task = with_settings(Task(), own, wording)
     questions = _questions(settings.get("questions"), task, wording)
     return _asking(replace(task, given=given), questions, wording)
 
 
-def _asking(task: Task, questions: tuple[Question, ...], wording: _Wording) -> Task:
+def _asking(task: Task, questions: tuple[Question, ...], wording: Wording) -> Task:
     """Return the task with questions, or raise ConfigError for what is of one alone."""
     if not questions:
         return task
     keys = ("labels", "labels_column", "calibration")
-    given = {key: getattr(task, key) for key in keys} | vars(task.use)
-    usual = vars(LabelUse())
+    given = {key: getattr(task, key) for key in keys}
+    given |= vars(task.use) | vars(task.yes_no)
+    usual = vars(LabelUse()) | vars(YesNo())
     for key, value in given.items():
         if value != usual.get(key):
             names = ", ".join(each.name for each in questions)
@@ -304,7 +344,7 @@ def _asking(task: Task, questions: tuple[Question, ...], wording: _Wording) -> T
         raise wording.told(cause) from None
 
 
-def _questions(given: Any, task: Task, wording: _Wording) -> tuple[Question, ...]:
+def _questions(given: Any, task: Task, wording: Wording) -> tuple[Question, ...]:
     """Return the questions that a file has, each with what its task has in common."""
     if given is None or given == ():
         return ()
@@ -312,87 +352,42 @@ def _questions(given: Any, task: Task, wording: _Wording) -> tuple[Question, ...
     if not named or not all(isinstance(each, Mapping) for _, each in named):
         raise ConfigError(
             f"{wording.name('questions')} must be a mapping of names to questions, "
-            f"each with its labels. Got {_shortened(given)} instead."
+            f"each with its labels. Got {shortened(given)} instead."
         )
     return tuple(_question(name, each, task, wording) for name, each in named)
 
 
 def _question(
-    name: Any, settings: Mapping[str, Any], task: Task, wording: _Wording
+    name: Any, settings: Mapping[str, Any], task: Task, wording: Wording
 ) -> Question:
     told = wording._replace(where=f"{wording.where}, question {name!r}")
     try:
-        common = Question(name=name, prompt=task.prompt, verbalizer=task.verbalizer)
-    except InputError as cause:
-        raise wording.told(cause) from None
-    return _with(common, settings, told, f"questions.{name}.")
-
-
-def _with(
-    base: _Settings, settings: Mapping[Any, Any], wording: _Wording, inside: str = ""
-) -> _Settings:
-    """Return a dataclass of settings with other values; `inside` is its own key."""
-    kind: Any = type(base)
-    own = settings_of(kind)
-    # Settings of a dataclass that is no setting itself are keys next to the others.
-    groups = {each.name: each.type for each in fields(kind) if is_dataclass(each.type)}
-    allowed = [
-        key
-        for name in (each.name for each in fields(kind))
-        for key in (settings_of(groups[name]) if name in groups else [name])
-        if name in groups or name in own
-    ]
-    for key in settings:
-        if key not in allowed:
-            raise _unknown_key(f"{inside}{key}", allowed, wording)
-    changes = {}
-    for name, group in groups.items():
-        part = {key: settings[key] for key in settings_of(group) if key in settings}
-        changes[name] = _with(getattr(base, name), part, wording)
-    for name in (name for name in own if name in settings):
-        path = f"{inside}{name}"
-        before = getattr(base, name)
-        changes[name] = _value(own[name], settings[name], before, wording, path)
-    made: Any = base
-    try:
-        return cast(_Settings, replace(made, **changes))
-    except InputError as cause:
-        raise wording.told(cause) from None
-
-
-def _value(
-    setting: Setting, given: Any, before: Any, wording: _Wording, path: str
-) -> Any:
-    """Return the value of a setting, given as a file or a command holds it."""
-    value = given
-    try:
-        if setting.read is not None:
-            value = setting.read(given)
-    except InputError as cause:
-        raise wording.told(cause) from None
-    except (TypeError, ValueError):
-        is_allowed = False
-    else:
-        if is_dataclass(before) and isinstance(value, Mapping):
-            return _with(before, value, wording, f"{path}.")
-        is_allowed = setting.allowed.holds(value)
-    if not is_allowed:
-        raise ConfigError(
-            f"{wording.name(path)} must be "
-            f"{setting.allowed.written or setting.allowed.says}. "
-            f"Got {_shortened(value)} instead."
+        common = Question(
+            name=name,
+            prompt=task.prompt,
+            verbalizer=task.verbalizer,
+            decisions=task.decisions.for_kind(settings.get("kind", "choice")),
         )
-    return value
+    except InputError as cause:
+        raise wording.told(cause) from None
+    return with_settings(common, settings, told, f"questions.{name}.")
 
 
-def _unknown_key(path: str, allowed: Sequence[str], wording: _Wording) -> ConfigError:
-    near = difflib.get_close_matches(path.rpartition(".")[2], allowed, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ConfigError(
-        f"Unknown key {path!r} in {wording.where}.{hint} Allowed: {', '.join(allowed)}."
-    )
-
-
-def _shortened(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"{shown[:77]}…"
+def _deciding(
+    questions: tuple[Question, ...], changes: Mapping[str, Any], wording: Wording
+) -> tuple[Question, ...]:
+    """Return questions, those changed that these decisions are for."""
+    kinds = {each.use.kind for each in questions}
+    changed = []
+    for each in questions:
+        own = dict(changes)
+        for key in changes:
+            takers = {kind for kind in kinds if is_for(key, kind)}
+            # What is for none of them is refused.
+            if takers and each.use.kind not in takers:
+                del own[key]
+        try:
+            changed.append(with_settings(each, in_place_of(own), wording))
+        except InputError as cause:
+            raise type(cause)(f"Question {each.name!r}: {cause}") from None
+    return tuple(changed)

@@ -26,7 +26,8 @@ def task_yaml(task: Task) -> str:
     tolerance: 0
     """
     content = _changed(task)
-    for group in (task.use, task.scoring, task.model):
+    groups = (task.use, task.yes_no, task.decisions, task.scoring, task.model)
+    for group in groups:
         content |= _changed(group)
     if "prompt" in content:
         content["prompt"] = _prompt(task.prompt)

@@ -1,4 +1,4 @@
-"""The file of `classify calibrate`: a calibration, and the decisions made on top of it.
+"""The files of `classify calibrate`: calibrations, and decisions made on top of them.
 
 A threshold and prediction sets hold for the probabilities that they were fitted on, and
 for no others, so that they are kept beside the calibration that made these.
@@ -8,13 +8,21 @@ import os
 from dataclasses import dataclass, replace
 
 from classify.calibration import Fingerprint, LabelCalibrator
-from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.calibration.yes_no import YesNoCalibration
+from classify.decision import (
+    LabelThresholds,
+    SelectiveClassifier,
+    SplitConformalSets,
+)
 from classify.errors import ConfigError, DataError
 from classify.files.json import read_json, write_json
+from classify.questions.decision_rules import Target
 
-__all__ = ["Artefact"]
+__all__ = ["Artefact", "LabelsArtefact"]
 
 _FORMAT = "classify artefact 1"
+_FORMAT_OF_LABELS = "classify artefact of labels 1"
+_WRITER = "classify calibrate"
 _KEYS = {"format", "calibration", "threshold", "sets"}
 
 
@@ -130,9 +138,90 @@ class Artefact:
         return self.sets
 
 
+@dataclass(frozen=True, eq=False)
+class LabelsArtefact:
+    """What is fitted for a question of kind multi, as one file of JSON.
+
+    Attributes
+    ----------
+    calibration : YesNoCalibration
+    thresholds : LabelThresholds or None
+        Fitted to calibrated probabilities.
+    """
+
+    calibration: YesNoCalibration
+    thresholds: LabelThresholds | None = None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, complete or not at all; one that exists is replaced.
+
+        Raises
+        ------
+        DataError
+            The file cannot be written.
+        """
+        thresholds = self.thresholds
+        content = {
+            "format": _FORMAT_OF_LABELS,
+            "calibration": self.calibration.to_dict(),
+            "thresholds": None if thresholds is None else thresholds.to_dict(),
+        }
+        write_json(path, content)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "LabelsArtefact":
+        """Read what `save`, or `YesNoCalibration.save`, wrote.
+
+        Raises
+        ------
+        DataError
+            The file is missing, or no such file.
+        """
+        shown = os.fspath(path)
+        content = read_json(path, writer=_WRITER)
+        if not isinstance(content, dict) or content.get("format") != _FORMAT_OF_LABELS:
+            # A calibration alone, or nothing of ours, of which it says so.
+            return cls(YesNoCalibration.from_dict(content, shown))
+        thresholds = content.get("thresholds")
+        try:
+            return cls(
+                YesNoCalibration.from_dict(content.get("calibration"), shown),
+                None if thresholds is None else LabelThresholds.from_dict(thresholds),
+            )
+        except (ConfigError, AttributeError, TypeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"The calibration {shown!r} is damaged. {error} Fit it again."
+            ) from None
+
+    def thresholds_for(self, wanted: Target) -> LabelThresholds:
+        """Return the thresholds that were chosen for a target.
+
+        Raises
+        ------
+        ConfigError
+            None were, or some for another target.
+        """
+        found = self.thresholds
+        has = None if found is None else Target(found.target, found.level)
+        if found is None or has != wanted:
+            raise ConfigError(
+                f"There are no thresholds for {wanted}: the calibration holds "
+                f"{'none' if has is None else f'some for {has}'}. Fit some: classify "
+                f"calibrate … --target {wanted}."
+            )
+        return found
+
+
 def _read(path: str | os.PathLike[str]) -> Artefact:
     shown = os.fspath(path)
-    content = read_json(path, writer="classify calibrate")
+    content = read_json(path, writer=_WRITER)
+    if isinstance(content, dict) and content.get("format") == _FORMAT_OF_LABELS:
+        raise DataError(
+            f"The calibration {shown!r} is for a question of kind multi, to which any "
+            "number of labels are the answer, and this one has one answer: fit another."
+        )
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         # A calibration alone, or nothing of ours, of which it says so.
         return Artefact(LabelCalibrator.from_dict(content, shown))

@@ -3,25 +3,40 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 from classify.cells import need_json
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import InputError
 from classify.estimators.classifier import ZeroShotClassifier
+from classify.estimators.given_yes_no import checked_fits
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
+from classify.estimators.yes_no import interleaved
 from classify.prompts.ensembles import dated
 from classify.rows.encoding import Row
 from classify.rows.prompted_model import Refuse
-from classify.rows.results import RowResults, column_name, reasoning_kinds, row_results
-from classify.rows.scorer import RowScorer
+from classify.rows.results import (
+    RowResults,
+    column_name,
+    multi_results,
+    reasoning_kinds,
+    row_results,
+)
+from classify.rows.scorer import RowScorer, ScoredRows
 from classify.rows.side_by_side import Encoded, refuse_for, score_encoded
-from classify.scoring import LabelLogprobs
 from classify.tables import ResultKind
 
-__all__ = ["AskedQuestion", "ask"]
+__all__ = [
+    "Asked",
+    "AskedLabels",
+    "AskedQuestion",
+    "ask",
+    "asked_question",
+    "dated_question",
+]
 
 
-@dataclass(frozen=True, kw_only=True)
-class AskedQuestion:
+class Asked(Protocol):
     """A question about each row.
 
     Attributes
@@ -29,7 +44,64 @@ class AskedQuestion:
     name : str
         What its columns begin with; empty if it is the only one, whose columns are
         called ``label``, ``probability`` and so on.
-    classifier : ZeroShotClassifier
+    classifier : ZeroShotClassifier or ZeroShotMultiLabelClassifier
+    """
+
+    @property
+    def name(self) -> str:
+        """What its columns begin with."""
+        ...
+
+    @property
+    def classifier(self) -> ZeroShotClassifier | ZeroShotMultiLabelClassifier:
+        """What is asked, and how."""
+        ...
+
+    def scorers(self) -> tuple[RowScorer, ...]:
+        """Return what scores rows, one or several; nothing is loaded."""
+        ...
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what the scores depend on; loads the tokenizer only."""
+        ...
+
+    def rules(self) -> dict[str, dict[str, Any] | None]:
+        """Return what decides, as JSON has it, checked against what is scored."""
+        ...
+
+    def asking(self, classifier: Any) -> Self:
+        """Return the same question with another classifier."""
+        ...
+
+    def without_files(self) -> Self:
+        """Return the same question with what was fitted in place of its files."""
+        ...
+
+    def kinds(self, *, probabilities: bool, reasoning: bool) -> dict[str, ResultKind]:
+        """Return what each column of results holds."""
+        ...
+
+    def results(
+        self,
+        n_rows: int,
+        scored: Sequence[ScoredRows],
+        *,
+        refuse: Refuse | None = None,
+        probabilities: bool = False,
+        reasoning: bool = False,
+    ) -> RowResults:
+        """Return what the scores of each scorer say of rows; see `row_results`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedQuestion:
+    """A question about each row that has one answer.
+
+    Attributes
+    ----------
+    name, classifier
+        As in `Asked`.
     selective : SelectiveClassifier or None
         Fitted: withholds labels; the column ``abstained``.
     sets : SplitConformalSets or None
@@ -41,66 +113,77 @@ class AskedQuestion:
     selective: SelectiveClassifier | None = None
     sets: SplitConformalSets | None = None
 
-    def scorer(self) -> RowScorer:
-        """Return what scores rows; nothing is loaded."""
-        return replace(self.classifier.scorer(), question=self.name)
+    def scorers(self) -> tuple[RowScorer, ...]:
+        """Return what scores rows."""
+        return (replace(self.classifier.scorer(), question=self.name),)
 
-    def dated(self, date: str) -> "AskedQuestion":
-        """Return the same with this date in place of today's, if the prompt has one."""
-        template = self.scorer().model.template
-        if not date or dated(template, date) == template:
+    def fingerprint(self) -> dict[str, str]:
+        """Return what the scores depend on."""
+        return self.scorers()[0].fingerprint()
+
+    def rules(self) -> dict[str, dict[str, Any] | None]:
+        """Return what decides, as JSON has it."""
+        rules = {
+            "calibration": self.classifier.fitted_calibrator(),
+            "threshold": self.selective,
+            "sets": self.sets,
+        }
+        kind = self.classifier.question_kind()
+        return {name: each and each.to_dict() for name, each in rules.items()} | (
+            {} if kind is None else {"kind": kind.to_dict()}
+        )
+
+    def asking(self, classifier: ZeroShotClassifier) -> Self:
+        """Return the same question with another classifier."""
+        return replace(self, classifier=classifier)
+
+    def without_files(self) -> Self:
+        """Return the same question with what was fitted in place of its file."""
+        calibrator = self.classifier.fitted_calibrator()
+        if calibrator is None:
             return self
-        classifier = copy.copy(self.classifier)  # with what was fitted
-        prompt = dated(template, date)
-        return replace(self, classifier=classifier.set_params(prompt=prompt))
+        return self.asking(copy.copy(self.classifier).set_params(calibrator=calibrator))
 
     def results(
         self,
         n_rows: int,
-        scores: LabelLogprobs,
-        errors: Mapping[int, str],
+        scored: Sequence[ScoredRows],
         *,
         refuse: Refuse | None = None,
         probabilities: bool = False,
         reasoning: bool = False,
     ) -> RowResults:
         """Return what scores say of rows; see `row_results`."""
-        scoring = self.scorer().scoring
+        [(scores, errors)] = scored
+        scorer = self.scorers()[0]
         return row_results(
             n_rows,
             scores,
-            errors,
+            _told(errors),
             refuse=refuse_for(refuse, self.name),
             log_proba_of=self.classifier.log_proba_of,
             selective=self.selective,
             sets=self.sets,
             kind=self.classifier.question_kind(),
             probabilities=probabilities,
-            reasoning=reasoning_kinds(scoring, with_text=reasoning),
-            agreement=self._asks_repeatedly,
+            reasoning=reasoning_kinds(scorer.scoring, with_text=reasoning),
+            agreement=scorer.model.template.asks_repeatedly,
         )
 
     def kinds(self, *, probabilities: bool, reasoning: bool) -> dict[str, ResultKind]:
         """Return what each column of results holds."""
-        scorer = self.scorer()
+        [scorer] = self.scorers()
         kinds: dict[str, ResultKind] = {"label": "str", "probability": "float"}
         kinds |= self.columns_of_kind
         if self.selective is not None:
             kinds["abstained"] = "str"
         if self.sets is not None:
             labels = scorer.declared
-            is_plain = labels is None or not need_json(labels.names)
-            kinds["label_set"] = "list" if is_plain else "json_list"
+            kinds["label_set"] = _lists_of(() if labels is None else labels.names)
         if probabilities:
             for label in sorted(scorer.known_labels().names):
                 kinds[f"p({label})"] = "float"
-        kinds |= {"label_mass": "float", "unresolved": "float"}
-        if self._asks_repeatedly:
-            kinds["agreement"] = "float"
-        kinds["truncated"] = "bool"
-        kinds |= reasoning_kinds(scorer.scoring, with_text=reasoning)
-        kinds["error"] = "str"
-        return {column_name(self.name, name): kind for name, kind in kinds.items()}
+        return _columns_of(self.name, kinds, scorer, reasoning=reasoning)
 
     @property
     def columns_of_kind(self) -> dict[str, ResultKind]:
@@ -108,19 +191,122 @@ class AskedQuestion:
         kind = self.classifier.question_kind()
         return {} if kind is None else kind.columns
 
-    @property
-    def brings_no_labels(self) -> bool:
-        """Whether each row must bring its own."""
-        return self.classifier.labels is None
 
-    @property
-    def _asks_repeatedly(self) -> bool:
-        """Whether there are several prompts about a row."""
-        return self.scorer().model.template.asks_repeatedly
+@dataclass(frozen=True, kw_only=True)
+class AskedLabels:
+    """A question about each row to which any number of labels are the answer.
+
+    Attributes
+    ----------
+    name, classifier
+        As in `Asked`. The classifier has the thresholds.
+    """
+
+    name: str = ""
+    classifier: ZeroShotMultiLabelClassifier
+
+    def scorers(self) -> tuple[RowScorer, ...]:
+        """Return what asks rows about one label, for each in sorted order."""
+        scorers = self.classifier.scorer().scorers()
+        return tuple(replace(each, question=self.name) for each in scorers)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what the scores depend on."""
+        return self.classifier.scorer().fingerprint()
+
+    def rules(self) -> dict[str, dict[str, Any] | None]:
+        """Return what decides, as JSON has it."""
+        fits = checked_fits(self.classifier)
+        names = self.classifier.scorer().names
+        return {
+            "calibration": None
+            if fits.calibration is None
+            else fits.calibration.to_dict(),
+            "thresholds": dict(zip(names, fits.thresholds.tolist(), strict=True)),
+        }
+
+    def asking(self, classifier: ZeroShotMultiLabelClassifier) -> Self:
+        """Return the same question with another classifier."""
+        return replace(self, classifier=classifier)
+
+    def without_files(self) -> Self:
+        """Return the same question with what was fitted in place of its files."""
+        fits, classifier = checked_fits(self.classifier), copy.copy(self.classifier)
+        return self.asking(
+            classifier.set_params(
+                calibrator=fits.calibration, thresholds=fits.given_thresholds
+            )
+        )
+
+    def results(
+        self,
+        n_rows: int,
+        scored: Sequence[ScoredRows],
+        *,
+        refuse: Refuse | None = None,
+        probabilities: bool = False,
+        reasoning: bool = False,
+    ) -> RowResults:
+        """Return what the scores of all labels say of rows; see `multi_results`.
+
+        There is no column for thoughts: each label has one.
+        """
+        scorer = self.classifier.scorer()
+        together = interleaved(
+            n_rows, scored, scorer.names, refuse=refuse_for(refuse, self.name)
+        )
+        return multi_results(
+            n_rows,
+            together.scores,
+            _told(together.errors),
+            labels=scorer.names,
+            log_proba_of=self.classifier.log_proba_of,
+            thresholds=checked_fits(self.classifier).thresholds,
+            probabilities=probabilities,
+            reasoning=reasoning_kinds(scorer.pairs.scoring, with_text=False),
+            agreement=scorer.pairs.model.template.asks_repeatedly,
+        )
+
+    def kinds(
+        self,
+        *,
+        probabilities: bool,
+        reasoning: bool,
+    ) -> dict[str, ResultKind]:
+        """Return what each column of results holds."""
+        scorer = self.classifier.scorer()
+        kinds: dict[str, ResultKind] = {"labels": _lists_of(scorer.names)}
+        if probabilities:
+            kinds |= {f"p({label})": "float" for label in scorer.names}
+        return _columns_of(self.name, kinds, scorer.pairs, reasoning=False)
+
+
+def asked_question(
+    classifier: ZeroShotClassifier | ZeroShotMultiLabelClassifier,
+    name: str = "",
+    *,
+    selective: SelectiveClassifier | None = None,
+    sets: SplitConformalSets | None = None,
+) -> AskedQuestion | AskedLabels:
+    """Return the question of an estimator; see `AskedQuestion` for the parameters."""
+    if isinstance(classifier, ZeroShotMultiLabelClassifier):
+        return AskedLabels(name=name, classifier=classifier)
+    return AskedQuestion(
+        name=name, classifier=classifier, selective=selective, sets=sets
+    )
+
+
+def dated_question(question: Asked, date: str) -> Asked:
+    """Return a question with this date in place of today's, if its prompt has one."""
+    template = question.scorers()[0].model.template
+    if not date or dated(template, date) == template:
+        return question
+    classifier = copy.copy(question.classifier)  # with what was fitted
+    return question.asking(classifier.set_params(prompt=dated(template, date)))
 
 
 def ask(
-    questions: Sequence[AskedQuestion],
+    questions: Sequence[Asked],
     rows: Sequence[Sequence[Row | InputError]],
     *,
     refuse: Refuse | None = None,
@@ -131,32 +317,56 @@ def ask(
 
     Parameters
     ----------
-    questions : sequence of AskedQuestion
+    questions : sequence of Asked
         Over one model.
     rows : sequence of sequences of mapping or InputError
         For each question, what its prompt needs of each row.
     refuse : callable, default=None
         Makes the exception that a row with an error raises. None: it is set aside.
     probabilities, reasoning : bool, default=False
-        As in `AskedQuestion.kinds`.
+        As in `Asked.kinds`.
     """
+    scorers = [each.scorers() for each in questions]
     encoded = []
-    for question, some in zip(questions, rows, strict=True):
-        scorer = question.scorer()
-        columns = sorted(scorer.known_labels().names)
-        encoded.append(
-            Encoded(scorer.model, scorer.encode(some, None), columns, question.name)
-        )
-    strategy = questions[0].scorer().read_strategy()
-    scored = score_encoded(encoded, strategy, refuse=refuse)
+    for own, some in zip(scorers, rows, strict=True):
+        for scorer in own:
+            columns = sorted(scorer.known_labels().names)
+            prompts = scorer.encode(some, None)
+            encoded.append(Encoded(scorer.model, prompts, columns, scorer.question))
+    strategy = scorers[0][0].read_strategy()
+    scored = iter(score_encoded(encoded, strategy, refuse=refuse))
     return {
         question.name: question.results(
             len(some),
-            each.scores,
-            {at: str(error) for at, error in each.errors.items()},
+            [next(scored) for _ in own],
             refuse=refuse,
             probabilities=probabilities,
             reasoning=reasoning,
         )
-        for question, some, each in zip(questions, rows, scored, strict=True)
+        for question, own, some in zip(questions, scorers, rows, strict=True)
     }
+
+
+def _told(errors: Mapping[int, Exception]) -> dict[int, str]:
+    return {at: str(error) for at, error in errors.items()}
+
+
+def _lists_of(names: Sequence[str]) -> ResultKind:
+    return "json_list" if need_json(names) else "list"
+
+
+def _columns_of(
+    question: str,
+    kinds: Mapping[str, ResultKind],
+    scorer: RowScorer,
+    *,
+    reasoning: bool,
+) -> dict[str, ResultKind]:
+    """Return columns by their names, followed by those that all questions have."""
+    common: dict[str, ResultKind] = {"label_mass": "float", "unresolved": "float"}
+    if scorer.model.template.asks_repeatedly:
+        common["agreement"] = "float"
+    common["truncated"] = "bool"
+    common |= reasoning_kinds(scorer.scoring, with_text=reasoning)
+    named = {**kinds, **common, "error": "str"}
+    return {column_name(question, name): kind for name, kind in named.items()}

@@ -13,6 +13,7 @@ from classify.calibration import METHODS, LabelCalibrator, check_fingerprint
 from classify.calibration.yes_no import YesNoCalibration
 from classify.decision import LabelThresholds
 from classify.errors import ConfigError, InputError
+from classify.estimators.artefact import LabelsArtefact
 from classify.estimators.given_calibrator import is_file, saved_state, warn_of_tolerance
 from classify.estimators.yes_no import YesNoScorer
 from classify.labels import LabelSet
@@ -42,12 +43,15 @@ class CheckedFits(NamedTuple):
     given : tuple
         What it was given as, and what tells that nothing has changed since.
     calibration : YesNoCalibration or None
+    given_thresholds : float, mapping, LabelThresholds or None
+        As they were given, or their file holds them.
     thresholds : ndarray of float64, shape (n_labels,)
         Sorted by label.
     """
 
     given: tuple[Any, ...]
     calibration: YesNoCalibration | None
+    given_thresholds: Any
     thresholds: FloatArray
 
 
@@ -83,9 +87,17 @@ def checked_fits(owner: Any) -> CheckedFits:
     now = (scorer, given, deepcopy(owner.thresholds), *map(saved_state, files))
     checked: CheckedFits | None = getattr(owner, "_checked", None)
     if checked is None or checked.given != now:
-        calibration = _calibration(given, scorer)
-        found = _thresholds(owner.thresholds, scorer, calibration)
-        owner._checked = checked = CheckedFits(now, calibration, found)
+        loaded = _loaded(given)
+        calibration = _calibration(given, loaded, scorer)
+        thresholds, what = owner.thresholds, "The LabelThresholds object"
+        if is_file(thresholds):
+            what = f"The file of thresholds {os.fspath(thresholds)!r}"
+            thresholds = LabelThresholds.load(thresholds)
+        elif thresholds is None and loaded is not None:
+            what = f"The thresholds of {os.fspath(given)!r}"
+            thresholds = loaded.thresholds
+        found = _thresholds(thresholds, what, scorer, calibration)
+        owner._checked = checked = CheckedFits(now, calibration, thresholds, found)
     return checked
 
 
@@ -132,12 +144,8 @@ def fits_fingerprint(
     scorer: YesNoScorer, calibration: YesNoCalibration | None
 ) -> dict[str, str]:
     """Return what the probabilities of labels depend on, for their thresholds."""
-    by_label = scorer.fingerprints()
-    found = dict(next(iter(by_label.values())))
-    del found["label"]
-    found |= {f"label {name}": each["label"] for name, each in by_label.items()}
-    found["calibration"] = "none" if calibration is None else calibration.digest
-    return found
+    digest = "none" if calibration is None else calibration.digest
+    return scorer.fingerprint() | {"calibration": digest}
 
 
 def given_thresholds(given: Any, labels: LabelSet) -> FloatArray:
@@ -150,6 +158,8 @@ def given_thresholds(given: Any, labels: LabelSet) -> FloatArray:
     DataError
         The file cannot be read.
     """
+    if given is None:
+        return np.full(len(labels), 0.5)
     if is_file(given):
         given = LabelThresholds.load(given)
     if isinstance(given, LabelThresholds):
@@ -178,13 +188,19 @@ def given_thresholds(given: Any, labels: LabelSet) -> FloatArray:
     return np.array(list(found.values()))
 
 
-def _calibration(given: Any, scorer: YesNoScorer) -> YesNoCalibration | None:
+def _loaded(given: Any) -> LabelsArtefact | None:
+    return LabelsArtefact.load(given) if is_file(given) else None
+
+
+def _calibration(
+    given: Any, loaded: LabelsArtefact | None, scorer: YesNoScorer
+) -> YesNoCalibration | None:
     if given is None:
         return None
     what = "The calibration"
-    if is_file(given):
+    if loaded is not None:
         what = f"The calibration {os.fspath(given)!r}"
-        given = YesNoCalibration.load(given)
+        given = loaded.calibration
     found: YesNoCalibration = given.checked_for(scorer.fingerprints(), what=what)
     strictest = min(
         found.calibrators.values(), key=lambda each: each.required_tolerance_
@@ -194,12 +210,8 @@ def _calibration(given: Any, scorer: YesNoScorer) -> YesNoCalibration | None:
 
 
 def _thresholds(
-    given: Any, scorer: YesNoScorer, calibration: YesNoCalibration | None
+    given: Any, what: str, scorer: YesNoScorer, calibration: YesNoCalibration | None
 ) -> FloatArray:
-    what = "The LabelThresholds object"
-    if is_file(given):
-        what = f"The file of thresholds {os.fspath(given)!r}"
-        given = LabelThresholds.load(given)
     values = given_thresholds(given, scorer.labels)
     if isinstance(given, LabelThresholds) and given.fingerprint:
         present = fits_fingerprint(scorer, calibration)

@@ -25,10 +25,11 @@ from classify.estimators.given_yes_no import (
     must_be_fitted,
 )
 from classify.estimators.text_classifier import TextClassifier
-from classify.estimators.yes_no import YES, YesNo, YesNoScorer
+from classify.estimators.yes_no import YesNoScorer
 from classify.labels import Labels, LabelSet
 from classify.labels.indicators import indicators_of
 from classify.prompts import PromptTemplate
+from classify.questions.yes_no import YES, YesNo
 from classify.rows.frames import (
     add_results,
     frame_of,
@@ -74,9 +75,10 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         the same for all labels is computed once. None: a recipe of ours, in English.
     yes_words, no_words : sequence of str, default=("Yes", "yes"), ("No", "no")
         The words that stand for each answer; their probabilities are added up.
-    thresholds : float, mapping, LabelThresholds, str or Path, default=0.5
+    thresholds : float, mapping, LabelThresholds, str or Path, default=None
         The probability from which on a label applies: one for all labels, or a mapping
-        by label (0.5 for others), or what `fit_thresholds` returned, or its file.
+        by label (0.5 for others), or what `fit_thresholds` returned, or its file. None:
+        those in the file of ``classify calibrate`` that `calibrator` names, else 0.5.
     verbalizer : Verbalizer, default=None
     strategy : {"exact", "generate", "reason"}, default="exact"
     tolerance : float, default=1e-3
@@ -93,7 +95,8 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         Corrects each label's probabilities. The name of a method or an unfitted
         `LabelCalibrator` is fitted in `fit` for each label by itself, to the answers
         "yes" and "no"; with a name, the prior is the label's share of `Y`. Or what was
-        fitted, `calibrator_`, or the file that its ``save`` wrote.
+        fitted, `calibrator_`, or the file that its ``save`` or ``classify calibrate``
+        wrote.
     engine_options : mapping, default=None
 
     Attributes
@@ -123,8 +126,13 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         yes_words: Sequence[str] = YesNo.yes_words,
         no_words: Sequence[str] = YesNo.no_words,
         thresholds: (
-            float | Mapping[str, float] | LabelThresholds | str | os.PathLike[str]
-        ) = 0.5,
+            float
+            | Mapping[str, float]
+            | LabelThresholds
+            | str
+            | os.PathLike[str]
+            | None
+        ) = None,
         verbalizer: Verbalizer | None = None,
         strategy: Literal["exact", "generate", "reason"] = "exact",
         tolerance: float = 1e-3,

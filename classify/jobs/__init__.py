@@ -4,9 +4,15 @@
 out as they are finished; `classify.jobs.ray` does the first on many machines.
 """
 
-from classify.jobs.calibrate import CalibrationFit, CalibrationWishes, fit_artefact
+from classify.jobs.calibrate import (
+    CalibrationFit,
+    CalibrationWishes,
+    LabelsFit,
+    fit_artefact,
+    fit_labels_artefact,
+)
 from classify.jobs.estimate import Estimate, estimate_job
-from classify.jobs.evaluate import evaluate, selection_of
+from classify.jobs.evaluate import evaluate, evaluate_labels, selection_of
 from classify.jobs.job import (
     Classification,
     ErrorLimit,
@@ -41,6 +47,7 @@ __all__ = [
     "JobRun",
     "JobWatcher",
     "LabelledRows",
+    "LabelsFit",
     "Outcome",
     "RowColumns",
     "ScoredTexts",
@@ -49,7 +56,9 @@ __all__ = [
     "check_table",
     "estimate_job",
     "evaluate",
+    "evaluate_labels",
     "fit_artefact",
+    "fit_labels_artefact",
     "job_folder",
     "open_table",
     "output_format",

@@ -9,15 +9,25 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.calibration import Fingerprint, LabelCalibrator
-from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.calibration.yes_no import YesNoCalibration
+from classify.decision import SelectiveClassifier, SplitConformalSets, fit_thresholds
 from classify.decision.posteriors import Posteriors
 from classify.errors import DataError
-from classify.estimators.artefact import Artefact
+from classify.estimators.artefact import Artefact, LabelsArtefact
+from classify.estimators.given_yes_no import fits_fingerprint
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.jobs.labelled import ScoredTexts
+from classify.questions.decision_rules import Target
 from classify.scoring import LabelLogprobs
 from classify.scoring.doubts import doubt_one_label
 
-__all__ = ["CalibrationFit", "CalibrationWishes", "fit_artefact"]
+__all__ = [
+    "CalibrationFit",
+    "CalibrationWishes",
+    "LabelsFit",
+    "fit_artefact",
+    "fit_labels_artefact",
+]
 
 _SEED = 0
 
@@ -36,6 +46,9 @@ class CalibrationWishes:
     min_label_mass : float or None
     sets : float or None
         Confidence level of the `SplitConformalSets`; None: no sets.
+    target : Target or None
+        What the thresholds of labels are fitted for, where any number of labels may
+        apply; None: no thresholds.
     force : bool
         Of `LabelCalibrator`.
     any_labels : bool
@@ -47,13 +60,15 @@ class CalibrationWishes:
     target_risk: float | None = None
     min_label_mass: float | None = None
     sets: float | None = None
+    target: Target | None = None
     force: bool = False
     any_labels: bool = False
 
     @property
     def has_decisions(self) -> bool:
         """Whether labelled rows have to be kept back from the calibration."""
-        return self.target_risk is not None or self.sets is not None
+        wishes = (self.target_risk, self.sets, self.target)
+        return any(each is not None for each in wishes)
 
 
 class CalibrationFit(NamedTuple):
@@ -116,17 +131,7 @@ def fit_artefact(
         There is one row only, which cannot be divided.
     """
     n_texts = len(texts.scores)
-    order = np.random.default_rng(_SEED).permutation(n_texts)
-    n_calibrated = n_texts
-    if wishes.has_decisions:
-        n_calibrated = (n_texts + 1) // 2
-        if n_calibrated == n_texts:
-            raise DataError(
-                "There is 1 labelled row, but a calibration and a threshold or sets "
-                "need different ones: label more, 200 if possible."
-            )
-    # In the order of the file: folds are dealt as rows stand.
-    first, kept_back = np.sort(order[:n_calibrated]), np.sort(order[n_calibrated:])
+    first, kept_back = _divided(n_texts, wishes)
     calibrator = LabelCalibrator(wishes.method, wishes.prior, force=wishes.force).fit(
         texts.scores[first],
         _some(texts.labels, first),
@@ -150,9 +155,106 @@ def fit_artefact(
         if sets is not None:
             set_sizes = sets.predict_set(posteriors).sum(axis=1)
         artefact = Artefact(calibrator, _fitted_rule(wishes, posteriors, true), sets)
-    return CalibrationFit(
-        artefact, n_calibrated, n_texts - n_calibrated, set_sizes, error_rate
+    return CalibrationFit(artefact, len(first), len(kept_back), set_sizes, error_rate)
+
+
+class LabelsFit(NamedTuple):
+    """What was fitted for labels any number of which apply, on how many texts.
+
+    Attributes
+    ----------
+    artefact : LabelsArtefact
+    n_calibrated, n_decided : int
+        As in `CalibrationFit`.
+    n_having : ndarray of int64, shape (n_labels,)
+        Of the texts that the calibration was fitted on, how many have each label.
+    seed : int
+    """
+
+    artefact: LabelsArtefact
+    n_calibrated: int
+    n_decided: int
+    n_having: npt.NDArray[np.int64]
+    seed: int = _SEED
+
+
+def fit_labels_artefact(
+    classifier: ZeroShotMultiLabelClassifier,
+    texts: ScoredTexts,
+    wishes: CalibrationWishes,
+) -> LabelsFit:
+    """Fit a calibration for each label, and on other rows its threshold.
+
+    Parameters
+    ----------
+    classifier : ZeroShotMultiLabelClassifier
+        Has scored the texts.
+    texts : ScoredTexts
+        With labels.
+    wishes : CalibrationWishes
+        Of these, the method and the target.
+
+    Raises
+    ------
+    DataError
+        As in `fit_artefact`.
+    """
+    scorer, true = classifier.scorer(), texts.labels
+    assert true is not None, "checked: labels are needed"
+    first, kept_back = _divided(len(true), wishes)
+    calibration = YesNoCalibration.fit(
+        wishes.method,
+        _pairs(texts.scores, first, len(scorer.names)),
+        true[first],
+        fingerprints=scorer.fingerprints(),
+        probes=[
+            each.score_probes(wishes.method, texts.rows) for each in scorer.scorers()
+        ],
     )
+    thresholds = None
+    if wishes.target is not None:
+        kept = _pairs(texts.scores, kept_back, len(scorer.names))
+        thresholds = fit_thresholds(
+            np.exp(calibration.log_proba(kept, scorer.names)),
+            true[kept_back],
+            scorer.names,
+            target=wishes.target.name,
+            level=wishes.target.level,
+            fingerprint=fits_fingerprint(scorer, calibration),
+        )
+    return LabelsFit(
+        LabelsArtefact(calibration, thresholds),
+        len(first),
+        len(kept_back),
+        true[first].sum(axis=0),
+    )
+
+
+def _pairs(
+    scores: LabelLogprobs, rows: npt.NDArray[np.int64], n_labels: int
+) -> LabelLogprobs:
+    """Return the scores of all labels of some rows."""
+    return scores[(rows[:, None] * n_labels + np.arange(n_labels)).ravel()]
+
+
+class _Divided(NamedTuple):
+    first: npt.NDArray[np.int64]
+    kept_back: npt.NDArray[np.int64]
+
+
+def _divided(n_texts: int, wishes: CalibrationWishes) -> _Divided:
+    """Draw the texts for the calibration, and keep others back for decisions."""
+    order = np.random.default_rng(_SEED).permutation(n_texts)
+    n_calibrated = n_texts
+    if wishes.has_decisions:
+        n_calibrated = (n_texts + 1) // 2
+        if n_calibrated == n_texts:
+            raise DataError(
+                "There is 1 labelled row, but a calibration and a threshold or sets "
+                "need different ones: label more, 200 if possible."
+            )
+    # In the order of the file: folds are dealt as rows stand.
+    return _Divided(np.sort(order[:n_calibrated]), np.sort(order[n_calibrated:]))
 
 
 def _some(labels: npt.NDArray[np.str_] | None, rows: npt.NDArray[np.int64]) -> Any:

@@ -50,7 +50,7 @@ class ChunkTexts:
         digest : bytes
             Of all that scores depend on beside a row's own fields and candidates.
         """
-        rows = columns.rows(chunk, scorer.model.template.fields)
+        rows = columns.rows(chunk, scorer.fields)
         cells = [() if isinstance(row, InputError) else row.values() for row in rows]
         if columns.labels is None:
             keys = text_keys(digest, [tuple(each) for each in cells])

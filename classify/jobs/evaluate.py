@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import LabelPosteriors
+from classify.estimators.given_yes_no import checked_fits
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.jobs.labelled import ScoredTexts
 from classify.questions.kinds import Kind
-from classify.report import Evaluation
+from classify.questions.yes_no import YES
+from classify.report import Evaluation, LabelsEvaluation
 from classify.report.selection import Selection
 
-__all__ = ["evaluate", "selection_of"]
+__all__ = ["evaluate", "evaluate_labels", "selection_of"]
 
 
 def evaluate(
@@ -55,6 +60,50 @@ def evaluate(
         selective=selective,
         sets=None if sets is None else sets.predict_set(posteriors),
         kind=kind,
+        title=title,
+        facts=facts,
+    )
+
+
+def evaluate_labels(
+    classifier: ZeroShotMultiLabelClassifier,
+    texts: ScoredTexts,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+) -> LabelsEvaluation:
+    """Measure labels any number of which apply, before and after calibration.
+
+    Parameters
+    ----------
+    classifier : ZeroShotMultiLabelClassifier
+        Has scored the texts; its calibration and thresholds saw none of them.
+    texts : ScoredTexts
+        With labels.
+    title : str
+    facts : mapping of str to str
+        As in `evaluate`.
+    """
+    names, fits, scores = (
+        classifier.scorer().names,
+        checked_fits(classifier),
+        texts.scores,
+    )
+    shape = (-1, len(names))
+    raw = scores.log_proba[:, scores.classes.tolist().index(YES)].reshape(shape)
+    calibrated = None
+    if fits.calibration is not None:
+        calibrated = np.exp(fits.calibration.log_proba(scores, names))
+    return LabelsEvaluation.of(
+        texts.texts,
+        texts.labels,
+        names,
+        np.exp(raw),
+        calibrated=calibrated,
+        thresholds=fits.thresholds,
+        label_mass=scores.label_mass.reshape(shape).min(axis=1),
+        unresolved=scores.unresolved.reshape(shape).max(axis=1),
+        truncated=scores.truncated.reshape(shape).any(axis=1),
         title=title,
         facts=facts,
     )

@@ -2,23 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from classify import __version__
 from classify.engines.kinds import installed_packages
 from classify.engines.registry import changes_values, kinds
-from classify.estimators.asked import AskedQuestion
+from classify.estimators.asked import Asked
 from classify.jobs.job import Classification
 from classify.rows.scorer import RowScorer
 from classify.scoring.fingerprint import DATE, is_folder
 
-__all__ = ["job_fingerprints", "score_digest", "versions"]
+__all__ = ["job_fingerprints", "score_digest", "score_digests", "versions"]
 
 
 # What one question may have that another has not, with the parts of a prompt.
-_OF_QUESTIONS = ("prompt", "labels", "label_words", "too_long")
+_OF_QUESTIONS = ("prompt", "labels", "label ", "label_words", "too_long")
 
 
 def job_fingerprints(job: Classification) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def job_fingerprints(job: Classification) -> dict[str, Any]:
     shared: dict[str, str] = {}
     questions: dict[str, dict[str, str]] = {}
     for each in job.questions:
-        scores, own = _scores(each.scorer()), _decisions(each)
+        scores, own = _scores(each.scorers()[0], each.fingerprint()), _decisions(each)
         if each.name:
             names = [key for key in scores if key.startswith(_OF_QUESTIONS)]
             questions[each.name] = {key: scores.pop(key) for key in names} | own
@@ -55,26 +56,36 @@ def job_fingerprints(job: Classification) -> dict[str, Any]:
     }
 
 
-def _decisions(question: AskedQuestion) -> dict[str, str]:
-    rules: dict[str, Any] = {
-        "calibration": question.classifier.fitted_calibrator(),
-        "threshold": question.selective,
-        "sets": question.sets,
-    }
-    kind = question.classifier.question_kind()
-    rules |= {} if kind is None else {"kind": kind}
+def _decisions(question: Asked) -> dict[str, str]:
     return {
-        name: "none" if each is None else _digest(each.to_dict()).hex()
-        for name, each in rules.items()
+        name: "none" if each is None else _digest(each).hex()
+        for name, each in question.rules().items()
     }
 
 
 def score_digest(scorer: RowScorer) -> bytes:
     """Return a digest of what scores of a text depend on, beside the text."""
-    # The parts of a prompt only explain its digest, except for a date that it writes.
-    scores = _scores(scorer)
-    counted = {key: scores[key] for key in scores if key[:7] != "prompt."}
-    return _digest(counted | ({DATE: scores[DATE]} if scores[DATE] else {}))
+    return score_digests([scorer])[0]
+
+
+def score_digests(scorers: Sequence[RowScorer]) -> list[bytes]:
+    """Return the digest of each scorer; see `score_digest`."""
+    digests: list[bytes] = []
+    before: RowScorer | None = None
+    shared: dict[str, str] = {}
+    for scorer in scorers:
+        # To digest a model takes a moment, and scorers of many labels differ in fixed
+        # columns only.
+        alike = replace(scorer, fixed=())
+        if alike != before:
+            before, shared = alike, alike.fingerprint()
+        scores = _scores(scorer, shared | dict(scorer.fixed))
+        # The parts of a prompt only explain its digest, except for a date that it
+        # writes.
+        counted = {key: scores[key] for key in scores if key[:7] != "prompt."}
+        date = {DATE: scores[DATE]} if scores[DATE] else {}
+        digests.append(_digest(counted | date))
+    return digests
 
 
 def versions() -> dict[str, str]:
@@ -83,10 +94,9 @@ def versions() -> dict[str, str]:
     return installed_packages([*packages, "tokenizers"])
 
 
-def _scores(scorer: RowScorer) -> dict[str, str]:
+def _scores(scorer: RowScorer, fingerprint: Mapping[str, str]) -> dict[str, str]:
     model, template = scorer.model.spec, scorer.model.template
     prompts = (template, *template.ensemble)
-    fingerprint = scorer.fingerprint()
     engine = model.engine_choice().name
     given = dict(model.engine_options or {})
     options = {

@@ -6,8 +6,14 @@ from pathlib import Path
 
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import ConfigError, InputError, TooManyErrorsError
-from classify.estimators.asked import AskedQuestion
+from classify.estimators.asked import (
+    Asked,
+    AskedQuestion,
+    asked_question,
+    dated_question,
+)
 from classify.estimators.classifier import ZeroShotClassifier
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.jobs.pool import LocalPool, OpenPool
 from classify.jobs.summary import Summary
 from classify.rows.encoding import Row
@@ -21,6 +27,7 @@ from classify.wording import no_effect, parameter
 
 __all__ = [
     "Classification",
+    "Classifier",
     "ErrorLimit",
     "JobRun",
     "JobWatcher",
@@ -30,6 +37,8 @@ __all__ = [
 ]
 
 _PART_ROWS = 2048
+
+Classifier = ZeroShotClassifier | ZeroShotMultiLabelClassifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +80,7 @@ class Classification:
 
     Attributes
     ----------
-    questions : tuple of AskedQuestion
+    questions : tuple of Asked
         What is asked about each row: one question, or several with names.
     classifier, selective, sets
         In place of `questions`, the one question without a name: see `AskedQuestion`.
@@ -85,8 +94,8 @@ class Classification:
         gone on with after a change of it.
     """
 
-    questions: tuple[AskedQuestion, ...] = ()
-    classifier: InitVar[ZeroShotClassifier | None] = None
+    questions: tuple[Asked, ...] = ()
+    classifier: InitVar[Classifier | None] = None
     selective: InitVar[SelectiveClassifier | None] = None
     sets: InitVar[SplitConformalSets | None] = None
     columns: RowColumns = field(default_factory=RowColumns)
@@ -96,7 +105,7 @@ class Classification:
 
     def __post_init__(
         self,
-        classifier: ZeroShotClassifier | None,
+        classifier: Classifier | None,
         selective: SelectiveClassifier | None,
         sets: SplitConformalSets | None,
     ) -> None:
@@ -106,7 +115,7 @@ class Classification:
                 "questions=: give one of the two."
             )
         if classifier is not None:
-            asked = AskedQuestion(classifier=classifier, selective=selective, sets=sets)
+            asked = asked_question(classifier, selective=selective, sets=sets)
             object.__setattr__(self, "questions", (asked,))
         elif selective is not None or sets is not None:
             raise ConfigError(
@@ -122,19 +131,23 @@ class Classification:
         is done again after a crash; and fewer where rows bring labels of their own, as
         scores have a column for each label of a part.
         """
-        has_own_labels = self.columns.labels and self.questions[0].brings_no_labels
+        has_own_labels = (
+            self.columns.labels and self.questions[0].classifier.labels is None
+        )
         return _PART_ROWS // 8 if has_own_labels else _PART_ROWS
 
     def scorers(self) -> tuple[RowScorer, ...]:
-        """Return what scores rows for each question; nothing is loaded."""
-        return tuple(each.scorer() for each in self.questions)
+        """Return what scores rows, all questions in order; nothing is loaded."""
+        return tuple(scorer for each in self.questions for scorer in each.scorers())
 
     def dated(self, dates: Mapping[str, str]) -> "Classification":
         """Return the same with these dates in place of today's, by question.
 
         So a job that is resumed on another day asks what it asked before.
         """
-        dated = [each.dated(dates.get(each.name, "")) for each in self.questions]
+        dated = [
+            dated_question(each, dates.get(each.name, "")) for each in self.questions
+        ]
         return replace(self, questions=tuple(dated))
 
     def check(self, table: Table) -> None:
@@ -147,13 +160,23 @@ class Classification:
                 labels_column=self.columns.labels,
                 probabilities=self.probabilities,
             )
-            scoring = each.scorer().scoring
-            if self.reasoning and scoring.strategy != "reason":
-                needed = parameter("strategy", "reason")
-                raise ConfigError(no_effect("reasoning", needed))
             self._check_names(each, table)
+        self._check_reasoning()
 
-    def _check_names(self, question: AskedQuestion, table: Table) -> None:
+    def _check_reasoning(self) -> None:
+        """Raise ConfigError if a column with thoughts is asked for in vain."""
+        if not self.reasoning:
+            return
+        if self.scorers()[0].scoring.strategy != "reason":
+            raise ConfigError(no_effect("reasoning", parameter("strategy", "reason")))
+        if not any(isinstance(each, AskedQuestion) for each in self.questions):
+            raise ConfigError(
+                f"{parameter('reasoning')} adds a column with the thought about a row, "
+                "and a question to which several labels may be the answer has a "
+                f"thought for each label: leave {parameter('reasoning')} out."
+            )
+
+    def _check_names(self, question: Asked, table: Table) -> None:
         """Raise ConfigError if a question's columns have the names of others."""
         if not question.name:
             return
@@ -176,7 +199,7 @@ class Classification:
         own = own_names(kinds, table_columns)
         return {own[name]: kind for name, kind in kinds.items()}
 
-    def _kinds_of(self, question: AskedQuestion) -> dict[str, ResultKind]:
+    def _kinds_of(self, question: Asked) -> dict[str, ResultKind]:
         return question.kinds(
             probabilities=self.probabilities, reasoning=self.reasoning
         )
@@ -326,15 +349,22 @@ class Outcome:
 
 def check_table(
     table: Table,
-    classifier: ZeroShotClassifier,
+    classifier: Classifier,
     *,
     text_column: str = "text",
     labels_column: str | None = None,
     probabilities: bool = False,
 ) -> None:
     """Raise InputError if the table lacks what the task needs; no model is loaded."""
-    fields = classifier.scorer().model.template.fields
-    RowColumns(text=text_column).check_fields(table, fields)
+    RowColumns(text=text_column).check_fields(table, classifier.scorer().fields)
+    if isinstance(classifier, ZeroShotMultiLabelClassifier):
+        if labels_column is not None:
+            raise ConfigError(
+                f"{parameter('labels_column')} gives each row labels of its own, of "
+                "which one is the answer. Where several may be, all rows have the same "
+                f"labels: leave {parameter('labels_column')} out."
+            )
+        return
     if labels_column is not None:
         table.check_column(labels_column, "with the candidate labels", "labels_column")
         if classifier.tree_scoring == "levels":

@@ -1,17 +1,27 @@
 """A table of labelled texts, scored: what is calibrated and evaluated on."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from classify.cells import no_text, shown, text_of, written_text
+from classify.cells import (
+    is_missing,
+    no_text,
+    shown,
+    split_names,
+    text_of,
+    written_text,
+)
 from classify.errors import AnswerError, DataError, InputError, LabelError
-from classify.estimators.classifier import ZeroShotClassifier
-from classify.jobs.job import RowColumns
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
+from classify.jobs.job import Classifier, RowColumns
 from classify.labels import LabelSet
+from classify.labels.indicators import indicators_of
 from classify.labels.names import suggestion
 from classify.rows.encoding import Row, candidate_sets
 from classify.rows.from_cells import candidates_of_cells
@@ -39,7 +49,8 @@ class LabelledRows:
     candidates : list of sequence of str, or InputError; or None
         The labels that each may get; None: all labels for every row.
     labels : ndarray of str, shape (n_rows,), or None
-        True labels; None if they were not asked for.
+        True labels; None if they were not asked for. Where any number may apply, an
+        ndarray of int64, shape (n_rows, n_labels): 1 for each that does, sorted.
     n_unlabelled : int
         Rows of the table that were left out, since their label's cell is empty.
     unreadable : Counter of str
@@ -48,7 +59,7 @@ class LabelledRows:
 
     rows: list[Row | InputError]
     candidates: list[Sequence[str] | InputError] | None
-    labels: npt.NDArray[np.str_] | None
+    labels: npt.NDArray[Any] | None
     n_unlabelled: int
     unreadable: Counter[str]
 
@@ -62,15 +73,16 @@ class ScoredTexts:
     rows : list of mapping, length n_texts
         What the prompt was given.
     labels : ndarray of str, shape (n_texts,), or None
-        True labels.
+        True labels, as in `LabelledRows`.
     scores : LabelLogprobs
-        n_texts rows.
+        n_texts rows; where any number of labels may apply, one for each label of each
+        text, as `YesNoScorer.score` returns them.
     set_aside : Counter of str
         Rows of the table that were left out, by reason.
     """
 
     rows: list[Row]
-    labels: npt.NDArray[np.str_] | None
+    labels: npt.NDArray[Any] | None
     scores: LabelLogprobs
     set_aside: Counter[str]
 
@@ -88,6 +100,7 @@ def read_labelled(
     text_column: str,
     label_column: str | None,
     labels_column: str | None = None,
+    any_number: bool = False,
 ) -> LabelledRows:
     """Read a table with true labels; nothing is scored.
 
@@ -106,6 +119,8 @@ def read_labelled(
         None: labels are not asked for.
     labels_column : str, default=None
         The column with each row's candidate labels. None: all labels for every row.
+    any_number : bool, default=False
+        Whether cells hold lists of labels, as ``a|b``, or ``[]`` where none applies.
 
     Raises
     ------
@@ -117,16 +132,20 @@ def read_labelled(
     chunk = joined([table.no_rows(), *table.chunks(_CHUNK_ROWS)])
     unreadable = Counter(each.reason for each in chunk.unreadable)
     n_readable = len(chunk)
-    true = None
+    true: npt.NDArray[Any] | None = None
     if label_column is not None:
-        cells = [_label_of(cell) for cell in chunk.cells(label_column)]
+        read = _lists_of if any_number else _label_of
+        cells = [read(cell) for cell in chunk.cells(label_column)]
         known = [at for at, cell in enumerate(cells) if _has_label(cell, labels)]
         chunk = chunk.take(known)
-        names = [cells[at] for at in known]
+        named = [[each] if isinstance(each := cells[at], str) else each for at in known]
         if labels is not None:
-            _check_labels(names, chunk, label_column, table, labels)
-            names = [labels.of_cell(name) or name for name in names]
-        true = np.array(names, dtype=np.str_)
+            _check_labels(named, chunk, label_column, table, labels)
+            named = [[labels.of_cell(name) or name for name in each] for each in named]
+        if any_number:
+            true = indicators_of(labels, named, len(named)).values
+        else:
+            true = np.array([name for [name] in named], dtype=np.str_)
     if not len(chunk):
         raise DataError(_no_rows(table, label_column, n_readable, unreadable))
     rows = RowColumns(text=text_column).rows(chunk, fields)
@@ -139,7 +158,7 @@ def read_labelled(
 
 
 def score_labelled(
-    classifier: ZeroShotClassifier,
+    classifier: Classifier,
     labelled: LabelledRows,
     *,
     progress: Callable[[int], object] | None = None,
@@ -148,7 +167,7 @@ def score_labelled(
 
     Parameters
     ----------
-    classifier : ZeroShotClassifier
+    classifier : ZeroShotClassifier or ZeroShotMultiLabelClassifier
         Its calibrator plays no part.
     labelled : LabelledRows
     progress : callable, default=None
@@ -161,11 +180,15 @@ def score_labelled(
     AnswerError
         Likewise, and it is the model that fails.
     """
-    scores, errors = classifier.scorer().score(
-        labelled.rows, labelled.candidates, progress=progress
-    )
+    if isinstance(classifier, ZeroShotMultiLabelClassifier):
+        scores, errors = classifier.scorer().score(labelled.rows, progress=progress)
+    else:
+        scores, errors = classifier.scorer().score(
+            labelled.rows, labelled.candidates, progress=progress
+        )
     good = [at for at in range(len(labelled.rows)) if at not in errors]
-    silent = np.isneginf(scores.log_label_mass)
+    n_labels = len(scores) // max(len(good), 1)  # scores of a row
+    silent = np.isneginf(scores.log_label_mass)[:: max(n_labels, 1)]
     kept = [at for at, is_silent in zip(good, silent, strict=True) if not is_silent]
     set_aside = Counter(str(error) for error in errors.values())
     set_aside[NO_MASS] += int(silent.sum())
@@ -182,7 +205,7 @@ def score_labelled(
         )
     rows = [row for at in kept if not isinstance(row := labelled.rows[at], InputError)]
     true = None if labelled.labels is None else labelled.labels[kept]
-    return ScoredTexts(rows, true, scores[~silent], set_aside)
+    return ScoredTexts(rows, true, scores[~silent.repeat(n_labels)], set_aside)
 
 
 def _label_of(cell: object) -> str:
@@ -193,7 +216,22 @@ def _label_of(cell: object) -> str:
     return "" if no_text(text) else text.strip()
 
 
-def _has_label(cell: str, labels: LabelSet | None) -> bool:
+def _lists_of(cell: object) -> list[str] | str:
+    """Return the labels that a cell lists; "" if it is empty; as it is if damaged."""
+    if isinstance(cell, list | tuple | np.ndarray) and not is_missing(cell):
+        return [_label_of(each) for each in cell]
+    text = _label_of(cell)
+    if not text or text.lower() == "nan":
+        return ""
+    try:
+        return split_names(text)
+    except (DataError, json.JSONDecodeError):
+        return text
+
+
+def _has_label(cell: str | list[str], labels: LabelSet | None) -> bool:
+    if not isinstance(cell, str):
+        return True
     is_label = labels is not None and labels.of_cell(cell) is not None
     return is_label or cell.lower() not in ("", "nan")
 
@@ -222,13 +260,18 @@ def _among_candidates(
 
 
 def _check_labels(
-    cells: Sequence[str], chunk: Chunk, column: str, table: Table, labels: LabelSet
+    named: Sequence[Sequence[str]],
+    chunk: Chunk,
+    column: str,
+    table: Table,
+    labels: LabelSet,
 ) -> None:
     """Raise LabelError with every value that is not a label, and where it is."""
     rows: dict[str, list[int]] = {}
-    for cell, number in zip(cells, chunk.numbers.tolist(), strict=True):
-        if labels.of_cell(cell) is None:
-            rows.setdefault(cell, []).append(number + 1)
+    for names, number in zip(named, chunk.numbers.tolist(), strict=True):
+        for name in names:
+            if labels.of_cell(name) is None:
+                rows.setdefault(name, []).append(number + 1)
     if not rows:
         return
     by_count = sorted(rows.items(), key=lambda item: -len(item[1]))

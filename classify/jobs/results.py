@@ -63,15 +63,15 @@ class ClassifiedChunk:
 def classified(job: Classification, scored: ScoredChunk) -> ClassifiedChunk:
     """Return what the scores of a chunk say."""
     chunk = scored.chunk
+    answers = iter(scored.answers)
     results = {
         question.name: question.results(
             len(chunk),
-            each.scores,
-            each.errors,
+            [next(answers) for _ in question.scorers()],
             probabilities=job.probabilities,
             reasoning=job.reasoning,
         )
-        for question, each in zip(job.questions, scored.answers, strict=True)
+        for question in job.questions
     }
     errors = errors_of(results)
     columns = {name: _spread(each) for name, each in columns_of(results).items()}

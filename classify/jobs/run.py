@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.errors import ConfigError, EngineError
-from classify.jobs.identity import job_fingerprints, score_digest, versions
+from classify.jobs.identity import job_fingerprints, score_digests, versions
 from classify.jobs.job import Classification, JobRun, Outcome
 from classify.jobs.output import JobOutput
 from classify.jobs.results import ClassifiedChunk, classified
@@ -249,7 +249,7 @@ def classified_chunks(
         scheduler = Scheduler(
             scorers,
             job.columns,
-            digests=[score_digest(each) for each in scorers],
+            digests=score_digests(scorers),
             store=store,
             pool=pool,
             watcher=run.watcher,
@@ -295,7 +295,7 @@ def _known_scores(
 def _doubt_labels(summary: Summary) -> None:
     """Log that nearly all rows get the same label, for each question."""
     for question, each in (summary.questions or {"": summary}).items():
-        doubt_one_label(each.label_counts, question=question)
+        doubt_one_label(each.label_counts, question=question, n_texts=each.n_labelled)
 
 
 def _check_limit(

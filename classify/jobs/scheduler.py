@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from classify.errors import DataError, RowError
 from classify.jobs.chunk_texts import ChunkTexts
 from classify.jobs.job import JobWatcher, RowColumns
 from classify.jobs.pool import Answer, Pool, Texts
@@ -17,30 +18,13 @@ from classify.jobs.score_records import PlacedScores, combine_scores, unpack_sco
 from classify.jobs.store import ScoreStore
 from classify.labels import LabelSet
 from classify.rows.encoding import Row
-from classify.rows.scorer import RowScorer
-from classify.scoring import LabelLogprobs
+from classify.rows.scorer import RowScorer, ScoredRows
 from classify.tables.chunk import Chunk
 
-__all__ = ["Answers", "Scheduler", "ScoredChunk"]
+__all__ = ["Scheduler", "ScoredChunk"]
 
 # Scores of chunks that are not finished, before they are put into the store.
 _MAX_UNSAVED = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What became of the rows of a chunk for one question.
-
-    Attributes
-    ----------
-    scores : LabelLogprobs
-        Of the readable rows that have no error, in their order.
-    errors : dict of int to str
-        Positions of the other readable rows, and why they have no score.
-    """
-
-    scores: LabelLogprobs
-    errors: dict[int, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +36,13 @@ class ScoredChunk:
     index : int
         Its place among all chunks of the table.
     chunk : Chunk
-    answers : list of Answers
-        Those to each question.
+    answers : list of ScoredRows
+        What became of the readable rows, for each scorer.
     """
 
     index: int
     chunk: Chunk
-    answers: list[Answers]
+    answers: list[ScoredRows]
 
 
 class Scheduler:
@@ -309,7 +293,7 @@ class _OpenQuestion:
         # Rows with errors have no keys among those that are asked.
         return cast(Row, row), cast(LabelSet | None, labels)
 
-    def answers(self) -> Answers:
+    def answers(self) -> ScoredRows:
         """Return the scores of the rows; none of them is missing."""
         n_rows = len(self._texts.rows)
         good = np.ones(n_rows, dtype=np.bool_)
@@ -320,7 +304,10 @@ class _OpenQuestion:
             for scores, at in [*self._placed, *self._unpacked(self._landed)]
         ]
         scores = combine_scores(groups, self._texts.classes, n_texts=int(good.sum()))
-        return Answers(scores, self._errors)
+        errors: dict[int, RowError] = {
+            at: DataError(self._errors[at]) for at in sorted(self._errors)
+        }
+        return ScoredRows(scores, errors)
 
     def _unpacked(self, records: dict[bytes, bytes]) -> list[PlacedScores]:
         """Return scores with the positions of their rows, a group a label set."""

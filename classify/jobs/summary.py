@@ -26,7 +26,8 @@ class Summary:
     n_truncated : int
         Rows whose text was cut to fit the model.
     label_counts : Counter of str
-        Labelled rows of each label.
+        Labelled rows of each label. Where any number may apply, a row counts for each
+        of its labels, and is labelled even if none applies.
     reasons : Counter of str
         Rows that could not be scored, by reason.
     abstained : Counter of str
@@ -86,7 +87,7 @@ class Summary:
     @classmethod
     def _of(cls, results: RowResults, unreadable: Counter[str]) -> "Summary":
         columns = results.columns
-        labels = columns["label"].tolist()
+        n_labelled, labels = _labels(columns)
         abstained: Counter[str] = Counter()
         if "abstained" in columns:
             reasons = columns["abstained"].tolist()
@@ -96,10 +97,11 @@ class Summary:
                 for label, reason in zip(labels, reasons, strict=True)
                 if not reason
             ]
+            n_labelled = len(labels)
         unresolved = columns["unresolved"]
         return cls(
             n_rows=len(results.scored) + unreadable.total(),
-            n_labelled=len(labels),
+            n_labelled=n_labelled,
             n_truncated=int(columns["truncated"].sum()),
             label_counts=Counter(labels),
             reasons=Counter(results.errors.values()) + unreadable,
@@ -169,6 +171,14 @@ class Summary:
     def mean_label_mass(self) -> float:
         """Mean of the label mass of the scored rows; 0 without any."""
         return self.sum_label_mass / self.n_scored if self.n_scored else 0.0
+
+
+def _labels(columns: Mapping[str, npt.NDArray[Any]]) -> tuple[int, list[str]]:
+    """Return how many rows have an answer, and all labels that were given."""
+    if "label" in columns:
+        return len(columns["label"]), columns["label"].tolist()
+    lists = columns["labels"].tolist()
+    return len(lists), [name for each in lists for name in each]
 
 
 def _unlabelled(results: RowResults) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""How labels are related: as alternatives, on a scale, or in a tree."""
+"""How labels are related: as alternatives, independently, on a scale, in a tree."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -37,11 +37,11 @@ class LabelUse:
     """
 
     kind: Annotated[
-        Literal["choice", "ordinal", "tree"],
+        Literal["choice", "multi", "ordinal", "tree"],
         Setting(
-            "choice; ordinal: each label has a number; or tree: labels such as "
-            "parent/child.",
-            one_of("choice", "ordinal", "tree"),
+            "choice; multi: any number of labels apply; ordinal: each label has a "
+            "number; or tree: labels such as parent/child.",
+            one_of("choice", "multi", "ordinal", "tree"),
         ),
     ] = "choice"
     min_node_probability: Annotated[
@@ -71,6 +71,12 @@ class LabelUse:
 
     def __post_init__(self) -> None:
         check_settings(self, "ZeroShotClassifier")
+        if self.kind == "multi" and self.escape is not None:
+            raise ConfigError(
+                f"{parameter('escape', self.escape)} is for questions with one answer. "
+                f"With {parameter('kind', 'multi')} no label applies to a text that "
+                f"fits none: leave {parameter('escape')} out."
+            )
         if self.kind == "tree":
             return
         for name in ("min_node_probability", "tree_scoring"):
@@ -80,7 +86,13 @@ class LabelUse:
     @classmethod
     def of(cls, owner: Any) -> "LabelUse":
         """Return what an estimator has in parameters of the same names."""
-        return cls(**{name: getattr(owner, name) for name in settings_of(cls)})
+        use = cls(**{name: getattr(owner, name) for name in settings_of(cls)})
+        if use.kind == "multi":
+            raise ConfigError(
+                f"{parameter('kind', 'multi')} gives a text any number of labels: use "
+                "ZeroShotMultiLabelClassifier in place of ZeroShotClassifier."
+            )
+        return use
 
     def asked(self, given: Labels) -> LabelSet:
         """Return the labels that a text may get: with the escape, and leaves only.

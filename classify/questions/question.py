@@ -17,6 +17,8 @@ from classify.parameters import (
     optional,
 )
 from classify.prompts import PromptTemplate
+from classify.questions.decision_rules import DecisionRules
+from classify.questions.yes_no import YesNo
 from classify.verbalizer import Verbalizer
 
 __all__ = ["CALIBRATION", "LABELS", "PROMPT", "VERBALIZER", "Question"]
@@ -88,6 +90,9 @@ class Question:
         None: the task's own.
     use : LabelUse, default=LabelUse()
         How its labels are related.
+    yes_no : YesNo, default=YesNo()
+        For labels of which any number apply: the words of the answers.
+    decisions : DecisionRules, default=DecisionRules()
     calibration : str, default=None
         A file that ``classify calibrate`` wrote.
 
@@ -111,6 +116,8 @@ class Question:
         Verbalizer | None, VERBALIZER._replace(allowed=optional(VERBALIZER.allowed))
     ] = None
     use: LabelUse = field(default_factory=LabelUse)
+    yes_no: YesNo = field(default_factory=YesNo)
+    decisions: DecisionRules = field(default_factory=DecisionRules)
     calibration: Annotated[str | None, CALIBRATION] = None
 
     def __post_init__(self) -> None:
@@ -130,3 +137,5 @@ class Question:
         if isinstance(self.prompt, str):
             object.__setattr__(self, "prompt", PromptTemplate(self.prompt))
         check_settings(self, "Question")
+        self.yes_no.check_used(self.use.kind)
+        self.decisions.check(self.use.kind, self.labels)

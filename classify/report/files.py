@@ -12,15 +12,18 @@ from typing import Any
 from classify.errors import DataError
 from classify.files.atomic import atomic_file
 from classify.report.evaluation import Evaluation
-from classify.report.json_form import as_json
-from classify.report.page import page_html
+from classify.report.json_form import as_json, labels_json
+from classify.report.labels import LabelsEvaluation
+from classify.report.page import labels_html, page_html
 
 __all__ = ["NAMES", "write_report"]
 
 NAMES = ("predictions.csv", "report.json", "report.html")
 
 
-def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path:
+def write_report(
+    evaluation: Evaluation | LabelsEvaluation, folder: str | os.PathLike[str]
+) -> Path:
     """Write ``report.html``, ``report.json`` and ``predictions.csv``.
 
     Each file appears complete or not at all, and files of these names are replaced, but
@@ -28,7 +31,7 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
 
     Parameters
     ----------
-    evaluation : Evaluation
+    evaluation : Evaluation or LabelsEvaluation
     folder : str or Path
         Created if it does not exist; the folder above it must.
 
@@ -44,13 +47,19 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
     DataError
         The folder cannot be made or written to.
     """
+    if isinstance(evaluation, LabelsEvaluation):
+        columns, numbers = _label_columns(evaluation), labels_json(evaluation)
+        page = labels_html(evaluation, is_page=True)
+    else:
+        columns, numbers = _columns(evaluation), as_json(evaluation)
+        page = page_html(evaluation)
     contents = {
-        "predictions.csv": _predictions_csv(evaluation),
+        "predictions.csv": _csv(columns),
         "report.json": json.dumps(
-            as_json(evaluation), ensure_ascii=False, indent=2, allow_nan=False
+            numbers, ensure_ascii=False, indent=2, allow_nan=False
         )
         + "\n",
-        "report.html": page_html(evaluation),
+        "report.html": page,
     }
     target = Path(folder)
     try:
@@ -73,11 +82,10 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
     return target / "report.html"
 
 
-def _predictions_csv(evaluation: Evaluation) -> str:
+def _csv(columns: dict[str, list[Any]]) -> str:
     file = StringIO()
     # Quotes keep a carriage return in a text from ending its row.
     writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    columns = _columns(evaluation)
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return file.getvalue()
@@ -106,17 +114,29 @@ def _columns(evaluation: Evaluation) -> dict[str, list[Any]]:
         columns["reason"] = decisions.reason.tolist()
         columns["confidence"] = decisions.confidence.tolist()
     if evaluation.sets is not None:
-        columns["prediction_set"] = list(_written_sets(evaluation))
+        columns["prediction_set"] = list(_listed(evaluation.sets.member, names))
     for at, name in enumerate(names):
         columns[f"p({name})"] = proba[:, at].tolist()
     return columns
 
 
-def _written_sets(evaluation: Evaluation) -> Iterator[str]:
-    """Yield each text's set as a JSON list: names may hold any separator."""
-    assert evaluation.sets is not None
-    for row in evaluation.sets.member:
-        held = [
-            name for name, is_in in zip(evaluation.classes, row, strict=True) if is_in
-        ]
+def _label_columns(evaluation: LabelsEvaluation) -> dict[str, list[Any]]:
+    """Return the columns of ``predictions.csv`` where any number of labels apply."""
+    names, proba = evaluation.labels, evaluation.final.proba
+    columns: dict[str, list[Any]] = {
+        "text": list(evaluation.texts),
+        "true_labels": list(_listed(evaluation.true, names)),
+        "labels": list(_listed(evaluation.given, names)),
+        "label_mass": evaluation.label_mass.tolist(),
+        "unresolved": evaluation.unresolved.tolist(),
+        "truncated": evaluation.truncated.astype(str).tolist(),
+    }
+    columns |= {f"p({name})": proba[:, at].tolist() for at, name in enumerate(names)}
+    return columns
+
+
+def _listed(member: Any, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield each row's labels as a JSON list: names may hold any separator."""
+    for row in member:
+        held = [name for name, is_in in zip(names, row, strict=True) if is_in]
         yield json.dumps(held, ensure_ascii=False)

@@ -7,13 +7,26 @@ import numpy as np
 
 from classify.metrics.calibration_error import ReliabilityBins
 from classify.report.figures import Assessment, Figures
+from classify.report.label_figures import (
+    LabelFigures,
+    LabelsAssessment,
+    LabelsFigures,
+)
 from classify.report.measures import CONFIDENCE_LEVEL, N_RESAMPLES, Measure, Quality
 from classify.report.pictures import N_MASS_BINS
 from classify.report.selection import Selection, SetFigures
 
-__all__ = ["FORMAT", "as_json"]
+__all__ = ["FORMATS", "as_json", "labels_json"]
 
-FORMAT = "classify-report/1"
+_FORMAT, _FORMAT_OF_LABELS = "classify-report/1", "classify-label-report/1"
+FORMATS = (_FORMAT, _FORMAT_OF_LABELS)
+
+
+_INTERVALS = {
+    "confidence_level": CONFIDENCE_LEVEL,
+    "shares": "Wilson",
+    "others": f"percentile bootstrap over texts, {N_RESAMPLES} resamples",
+}
 
 
 def as_json(evaluation: Figures) -> dict[str, Any]:
@@ -31,16 +44,12 @@ def as_json(evaluation: Figures) -> dict[str, Any]:
     """
     after, selection = evaluation.after, evaluation.selection
     return {
-        "format": FORMAT,
+        "format": _FORMAT,
         "title": evaluation.title,
         "facts": evaluation.facts,
         "n_texts": len(evaluation.texts),
         "classes": list(evaluation.classes),
-        "intervals": {
-            "confidence_level": CONFIDENCE_LEVEL,
-            "shares": "Wilson",
-            "others": f"percentile bootstrap over texts, {N_RESAMPLES} resamples",
-        },
+        "intervals": _INTERVALS,
         "before": _assessment(evaluation.before),
         "after": None if after is None else _assessment(after),
         "by_class": [figures._asdict() for figures in evaluation.by_class],
@@ -51,6 +60,40 @@ def as_json(evaluation: Figures) -> dict[str, Any]:
         "selection": None if selection is None else _selection(selection),
         "sets": None if evaluation.sets is None else _sets(evaluation.sets),
         "mistakes": [mistake._asdict() for mistake in evaluation.mistakes],
+    }
+
+
+def labels_json(evaluation: LabelsFigures) -> dict[str, Any]:
+    """Return the same of labels any number of which apply."""
+    after = evaluation.after
+    return {
+        "format": _FORMAT_OF_LABELS,
+        "title": evaluation.title,
+        "facts": evaluation.facts,
+        "n_texts": len(evaluation.texts),
+        "labels": list(evaluation.labels),
+        "intervals": _INTERVALS,
+        "before": _label_assessment(evaluation.before),
+        "after": None if after is None else _label_assessment(after),
+        "by_label": [_plain(each) for each in evaluation.by_label],
+        "mean_label_mass": float(evaluation.label_mass.mean()),
+        "max_unresolved": float(evaluation.unresolved.max()),
+        "n_truncated": int(evaluation.truncated.sum()),
+    }
+
+
+def _label_assessment(assessed: LabelsAssessment) -> dict[str, Any]:
+    return {name: each for name, each in _plain(assessed).items() if name != "proba"}
+
+
+def _plain(figures: LabelsAssessment | LabelFigures) -> dict[str, Any]:
+    return {
+        name: _measure(value)
+        if isinstance(value, Measure)
+        else _finite(value)
+        if isinstance(value, float)
+        else value
+        for name, value in figures._asdict().items()
     }
 
 

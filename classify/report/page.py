@@ -11,12 +11,14 @@ from classify.errors import MissingDependencyError
 from classify.markup import displayable
 from classify.report.by_class import most_confused
 from classify.report.figures import Figures
+from classify.report.label_figures import LabelsFigures
 from classify.report.measures import CONFIDENCE_LEVEL, N_BINS, N_RESAMPLES, Measure
 from classify.report.pictures import draw_pictures
 
 __all__ = [
     "MAX_MATRIX_LABELS",
     "decimals",
+    "labels_html",
     "notebook_html",
     "page_html",
     "percent",
@@ -75,6 +77,35 @@ _MEASURES = (
         "few texts both it and its interval are too high.",
     ),
 )
+_LABEL_MEASURES = (
+    _Described(
+        "log_loss",
+        "Log loss",
+        "Mean over texts and labels of −log p(what is true of the label), in nats; "
+        "lower is better.",
+    ),
+    _Described(
+        "brier",
+        "Brier score",
+        "Mean squared distance between the probability of a label and whether it "
+        "applies: 0 is perfect, 1 the worst.",
+    ),
+    _Described(
+        "micro_f1",
+        "Micro-F1",
+        "Harmonic mean of precision and recall of all labels together.",
+    ),
+    _Described(
+        "macro_f1",
+        "Macro-F1",
+        "Mean over labels of the harmonic mean of precision and recall: rare labels "
+        "count as much as frequent ones. Labels that no text has or is given are left "
+        "out.",
+    ),
+    _Described(
+        "exact", "All right", "Share of the texts all of whose labels are right."
+    ),
+)
 _CONFIDENCES = {
     "max_proba": "the probability of the most probable label",
     "margin": "the lead of the most probable label over the second",
@@ -121,9 +152,30 @@ def notebook_html(evaluation: Figures) -> str:
     return _rendered(evaluation, pictures=pictures)
 
 
+def labels_html(evaluation: LabelsFigures, *, is_page: bool = False) -> str:
+    """Return the report of labels any number of which apply, for page or notebook."""
+    return _template("labels.html.j2").render(
+        report=evaluation,
+        is_page=is_page,
+        measures=_LABEL_MEASURES,
+        notes=_label_notes(evaluation),
+    )
+
+
+def _label_notes(evaluation: LabelsFigures) -> list[str]:
+    notes = []
+    for name, assessed in evaluation.assessments.items():
+        when = "" if evaluation.after is None else f" {name} calibration"
+        for described in _LABEL_MEASURES:
+            measure: Measure = getattr(assessed, described.name)
+            if measure.reason:
+                notes.append(f"{described.title}{when}: {_lack(measure)}.")
+    return notes
+
+
 def _rendered(evaluation: Figures, *, is_page: bool = False, **further: Any) -> str:
     pairs = most_confused(evaluation.classes, evaluation.confusion, most=_MAX_PAIRS)
-    return _template().render(
+    return _template("report.html.j2").render(
         report=evaluation,
         is_page=is_page,
         measures=_MEASURES,
@@ -135,7 +187,7 @@ def _rendered(evaluation: Figures, *, is_page: bool = False, **further: Any) -> 
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -160,7 +212,7 @@ def _template() -> Template:
         "N_BINS": N_BINS,
         "N_RESAMPLES": N_RESAMPLES,
     }
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _notes(evaluation: Figures) -> list[str]:

@@ -142,6 +142,7 @@ def multi_results(
     log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
     thresholds: npt.NDArray[np.float64],
     probabilities: bool = False,
+    reasoning: Iterable[str] = (),
     agreement: bool = False,
 ) -> RowResults:
     """Return what yes/no reads say of rows.
@@ -161,6 +162,8 @@ def multi_results(
         Labels whose p(yes) is at least that apply.
     probabilities : bool, default=False
         Whether to add a column for each label.
+    reasoning : iterable of str, default=()
+        Columns of `reasoning_kinds` to add, but thoughts.
     agreement : bool, default=False
         Whether to add the column ``agreement``.
 
@@ -168,8 +171,8 @@ def multi_results(
     -------
     RowResults
         With the columns ``labels`` (lists), ``p(…)``, ``label_mass`` (the least of a
-        row's labels), ``unresolved`` (the greatest), ``agreement`` (the least) and
-        ``truncated`` (any).
+        row's labels), ``unresolved`` (the greatest), ``agreement`` (the least),
+        ``truncated`` and ``cut`` (any), and ``standard_error`` (the greatest).
     """
     scored = np.ones(n_rows, dtype=np.bool_)
     scored[list(errors)] = False
@@ -190,6 +193,12 @@ def multi_results(
     if agreement and scores.agreement is not None:
         columns["agreement"] = scores.agreement.reshape(shape).min(axis=1)
     columns["truncated"] = np.asarray(scores.truncated.reshape(shape).any(axis=1))
+    # Of two answers, what the first has less the second has more.
+    first = np.zeros(len(scores), dtype=np.int64)
+    for name in reasoning:
+        values = _of_reasoning(name, scores.reasoning or (), first).reshape(shape)
+        least = name == "agreement"
+        columns[name] = values.min(axis=1) if least else values.max(axis=1)
     return RowResults(columns, scored, dict(errors), names)
 
 

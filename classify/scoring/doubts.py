@@ -57,6 +57,8 @@ def doubt_one_label(
     predicted: Mapping[str, int],
     true: Mapping[str, int] | None = None,
     question: str = "",
+    *,
+    n_texts: int | None = None,
 ) -> bool:
     """Log a warning if nearly all texts get the same label.
 
@@ -69,13 +71,15 @@ def doubt_one_label(
         from the truth is no reason.
     question : str, default=""
         Which one it is about, where there are several.
+    n_texts : int, default=None
+        Where a text may have any number of labels. None: each has one.
 
     Returns
     -------
     bool
         Whether there was reason to.
     """
-    n_texts = sum(predicted.values())
+    n_texts = sum(predicted.values()) if n_texts is None else n_texts
     label, n_most = max(predicted.items(), key=lambda each: each[1], default=("", 0))
     if n_texts < MIN_TEXTS or n_most < MIN_SHARE * n_texts:
         return False

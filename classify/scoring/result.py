@@ -1,5 +1,6 @@
 """What scoring returns: for one text, and for many."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -253,6 +254,29 @@ class LabelLogprobs:
             steps=tuple(score.steps() for score in scores) if return_steps else None,
             reasoning=tuple(reasoning) if reasoning else None,
             agreement=np.array([s.agreement for s in scores], dtype=np.float64),
+        )
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["LabelLogprobs"]) -> "LabelLogprobs":
+        """Return the scores of several lists of texts among the same labels as one."""
+
+        def joined(name: str) -> Any:
+            return np.concatenate([getattr(each, name) for each in parts])
+
+        def listed(name: str) -> Any:
+            lists = [getattr(each, name) for each in parts if len(each)]
+            if not lists or None in lists:
+                return None
+            return tuple(itertools.chain.from_iterable(lists))
+
+        return cls(
+            *(joined("values"), parts[0].classes, joined("lower"), joined("upper")),
+            *(joined("unresolved"), joined("truncated"), joined("n_reads")),
+            steps=listed("steps"),
+            reasoning=listed("reasoning"),
+            agreement=None
+            if any(each.agreement is None for each in parts)
+            else joined("agreement"),
         )
 
     def __len__(self) -> int:

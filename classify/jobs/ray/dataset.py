@@ -1,7 +1,6 @@
 """Results for a dataset of Ray, block by block, by its own means."""
 
 import io
-from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from classify import __version__
 from classify.errors import ConfigError
-from classify.jobs.identity import score_digest
+from classify.jobs.identity import score_digests
 from classify.jobs.job import Classification
 from classify.jobs.pool import LocalPool
 from classify.jobs.ray.cluster import ray_module, worker_shape
@@ -106,7 +105,7 @@ class _Blocks:
         self._scheduler = Scheduler(
             scorers,
             job.columns,
-            digests=[score_digest(each) for each in scorers],
+            digests=score_digests(scorers),
             store=ScoreStore.temporary(),
             pool=LocalPool(scorers),
         )
@@ -125,14 +124,7 @@ class _Blocks:
 
 def _sent(job: Classification) -> Classification:
     """Return a job that names no file of this machine but the model's."""
-    questions = []
-    for each in job.questions:
-        classifier = copy(each.classifier)
-        calibrator = classifier.fitted_calibrator()
-        if calibrator is not None:
-            classifier.set_params(calibrator=calibrator)
-        questions.append(replace(each, classifier=classifier))
-    return replace(job, questions=tuple(questions))
+    return replace(job, questions=tuple(each.without_files() for each in job.questions))
 
 
 def _columns_only(columns: tuple[str, ...]) -> Table:

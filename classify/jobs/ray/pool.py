@@ -12,7 +12,7 @@ from typing import Any
 from classify import __version__
 from classify.engines.registry import engine_names
 from classify.errors import ClassifyError, ConfigError, EngineError
-from classify.jobs.identity import score_digest
+from classify.jobs.identity import score_digests
 from classify.jobs.pool import Answer, OpenPool, Pool, Texts
 from classify.jobs.ray.cluster import (
     WorkerShape,
@@ -96,7 +96,7 @@ def ray_pool(
     def open_pool(
         scorers: Sequence[RowScorer], _: Callable[[], bool]
     ) -> Iterator[Pool]:
-        sent, digests = portable(scorers), [score_digest(each) for each in scorers]
+        sent, digests = portable(scorers), score_digests(scorers)
         with joined_cluster(address):
             shape = worker_shape(
                 sent[0].model, n_workers=n_workers, gpus_per_worker=gpus_per_worker
@@ -148,7 +148,7 @@ class WorkerPool:
     scorers : sequence of RowScorer
         Their engine is one, and has a name.
     digests : list of bytes
-        What `classify.jobs.identity.score_digest` says of each.
+        What `classify.jobs.identity.score_digests` says of each.
     shape : WorkerShape
     """
 
@@ -348,7 +348,9 @@ def portable(scorers: Sequence[RowScorer]) -> tuple[RowScorer, ...]:
             "Workers load engines by name: engine must be one of "
             f"{', '.join(names)} and {last}. Got {engine!r} instead."
         )
-    return tuple(replace(each, model=replace(each.model)) for each in scorers)
+    # Scorers of many labels share a model, and go on to.
+    copies = {id(each.model): replace(each.model) for each in scorers}
+    return tuple(replace(each, model=copies[id(each.model)]) for each in scorers)
 
 
 def _reason(error: Exception) -> str:

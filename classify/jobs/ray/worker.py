@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from classify import __version__
 from classify.errors import ConfigError
-from classify.jobs.identity import score_digest
+from classify.jobs.identity import score_digests
 from classify.jobs.pool import Answer, Texts, score_texts
 from classify.jobs.ray.cluster import ray_module
 from classify.rows.scorer import RowScorer
@@ -24,7 +24,7 @@ class Expected(NamedTuple):
     engine : str
         Name of the engine.
     digests : list of bytes
-        What `classify.jobs.identity.score_digest` returns for each scorer.
+        What `classify.jobs.identity.score_digests` returns for each scorer.
     """
 
     version: str
@@ -73,7 +73,7 @@ class TextWorker:
                 f"The engine {model.spec.engine!r} is {engine.name!r} on a worker, and "
                 f"{expected.engine!r} where the job was begun: name one of the two."
             )
-        if [score_digest(each) for each in self._scorers] != expected.digests:
+        if score_digests(self._scorers) != expected.digests:
             raise ConfigError(
                 f"The model {model.spec.model!r} is another on a worker than "
                 "where the job was begun: put the same files there on every machine "
