@@ -209,7 +209,7 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
     folder = tmp_path / "out.csv.job"
     arguments, n_texts = arguments_of(source, output), N_EASY_TEXTS + N_ROWS - N_EASY
 
-    with Command(vllm_forks, arguments, tmp_path / "told", spawn=True) as command:
+    with Command(vllm_forks, arguments, tmp_path / "told") as command:
         command.wait_until(lambda: n_parts(folder))
         os.kill(command.of_vllm()[0], signal.SIGKILL)
         told = command.ended(1)
@@ -218,7 +218,8 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
         *("in.csv", "out.csv.job", "told")
     ]
 
-    # Ctrl-C once: what is in flight is finished and saved.
+    # Ctrl-C once: what is in flight is finished and saved. The processes of vLLM are
+    # new ones, as users have them.
     n_before = n_scores(folder)
     with Command(vllm_forks, arguments, tmp_path / "told", spawn=True) as command:
         command.wait_until_it_reads()
