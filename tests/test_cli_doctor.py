@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 import classify
+from classify import ZeroShotClassifier
 from classify.cli import app
+from classify.cli.audit_labels import example_fact
 from classify.demo import model_folder
 from classify.engines import FakeEngine
 from classify.engines.diagnosis import Finding, describe, environment, findings
@@ -78,6 +80,18 @@ def test_where_the_label_is_read_is_shown_as_labels_shows_it(tmp_path):
         "the model can think; the thinking block is closed before the label"
     )
     assert f"Prompt ends    {facts['Prompt ends']}\n" in shown
+    assert facts["Example"].startswith("user: ")
+    assert facts["Example"].endswith("assistant: <think> </think> [label]")
+
+
+def test_an_example_shows_where_thought_and_label_come_and_leaves_out_the_middle():
+    labels = [f"label number {at}" for at in range(200)]
+    audit = ZeroShotClassifier(labels, strategy="reason").audit()
+    name, shown = example_fact(audit)
+    assert name == "Example"
+    head, tail = shown.plain.split("\n…\n")
+    assert head == audit.prompt_text[:600]
+    assert tail == audit.prompt_text[-600:] + "[thought]\nAnswer:[label]<|end|>"
 
 
 def test_a_template_that_is_refused_does_not_keep_the_engine_from_its_tests(tmp_path):

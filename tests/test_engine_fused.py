@@ -11,7 +11,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from classify.engines import generate, read
 from classify.engines.transformers import TransformersEngine
 from classify.engines.transformers.fused import FusedDecoder
-from classify.engines.transformers.packing import Packed, can_pack, pack_weights
+from classify.engines.transformers.packing import (
+    Packed,
+    PackedHead,
+    can_pack,
+    pack_weights,
+)
 from classify.tracking import ReadRequest, TrackedRequest
 from tests.tiny_models import (
     VOCAB,
@@ -238,6 +243,17 @@ def test_packed_products_and_what_follows_in_one_go():
             (packed.times(x, other), expected * other),
         ]:
             torch.testing.assert_close(found, right, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_inputs", [1, 3, 24, 26])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_head_is_added_up_from_parts(n_inputs, bias):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(n_inputs, 50, bias=bias)
+    scale, x = torch.rand(n_inputs), torch.randn(5, n_inputs)
+    with torch.inference_mode():
+        found = PackedHead.of(layer, scale=scale)(x)
+        torch.testing.assert_close(found, layer(x * scale), rtol=0, atol=1e-5)
 
 
 def test_packed_layers_compute_the_same():

@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 
     from classify.verbalizer.audit import ExampleAudit, LabelAudit, ThoughtAudit
 
-__all__ = ["SharedPrefix", "print_labels", "shared_prefixes", "slot_facts"]
+__all__ = [
+    "SharedPrefix",
+    "example_fact",
+    "print_labels",
+    "shared_prefixes",
+    "slot_facts",
+]
 
 _MAX_SHARED = 12
+# Characters of a long prompt's beginning, and of its end, that an example shows.
+_HALF_SHOWN = 600
 _THINKING = {
     "skipped": "the model can think; the template leaves the thinking block out",
     "closed": "the model can think; the thinking block is closed before the label",
@@ -83,6 +91,7 @@ def _as_json(audit: "LabelAudit") -> dict[str, Any]:
         "end": audit.end,
         "bos": audit.bos,
         "is_chat": audit.is_chat,
+        "prompt": audit.prompt_text,
         "prompt_pieces": audit.prompt_pieces,
         "n_boundary_tokens": audit.n_boundary_tokens,
         "n_nodes": audit.n_nodes,
@@ -185,6 +194,22 @@ def slot_facts(audit: "LabelAudit") -> list[tuple[str, Any]]:
     if audit.answer_end:
         facts.append(("Answer ends", _pieces((audit.answer_end,))))
     return facts
+
+
+def example_fact(audit: "LabelAudit") -> tuple[str, Any]:
+    """Return the prompt of a text, with where the label is read."""
+    from rich.text import Text
+
+    prompt, slot = audit.prompt_text, "cyan"
+    if len(prompt) > 2 * _HALF_SHOWN:
+        prompt = f"{prompt[:_HALF_SHOWN]}\n…\n{prompt[-_HALF_SHOWN:]}"
+    shown = Text(prompt)
+    if audit.thought is not None:
+        shown.append("[thought]", slot)
+        shown.append("".join(audit.thought.closing_pieces))
+    shown.append("[label]", slot)
+    shown.append(audit.answer_end or "")
+    return "Example", shown
 
 
 def _thought_facts(thought: "ThoughtAudit") -> list[tuple[str, Any]]:

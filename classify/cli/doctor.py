@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from classify.cli.audit_labels import slot_facts
+from classify.cli.audit_labels import example_fact, slot_facts
 from classify.cli.console import Notes
 from classify.cli.tables import facts_table
 from classify.config import Task
@@ -62,9 +62,10 @@ def _slot(task: Task) -> list[tuple[str, Any]]:
     # What stands around an answer does not depend on what the labels are.
     labelled = task if task.labels else task.changed({"labels": ["yes", "no"]})
     try:
-        return slot_facts(labelled.classifier().audit())
+        audit = labelled.classifier().audit()
     except ClassifyError as error:
         return [("Prompt", str(error))]
+    return [*slot_facts(audit), example_fact(audit)]
 
 
 def _capital(name: str) -> str:

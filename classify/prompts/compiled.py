@@ -132,6 +132,11 @@ class CompiledPrompt:
         """
         return fill(self.parts, row)
 
+    def written(self, text: str) -> str:
+        """Return the prompt of a row that has this text in every column."""
+        segments = self.render(dict.fromkeys(self.fields, text))
+        return "".join(segment.text for segment in segments)
+
     def render_tail(self, row: Mapping[str, str]) -> list[Segment]:
         """Fill a row in, and return the prompt from its last control token on.
 

@@ -79,6 +79,8 @@ class LabelAudit:
         The spelling of the end token of every path, or None if none was needed.
     prompt_pieces : tuple of str
         The last tokens before the answer; or before the thought, if there is one.
+    prompt_text : str
+        The prompt of ``a text``, up to the answer; or to the thought, if there is one.
     n_boundary_tokens : int
         How many tokens the prompt's own encoding gave up to the paths.
     bos : tuple of str
@@ -107,6 +109,7 @@ class LabelAudit:
     words: tuple[WordAudit, ...]
     end: str | None
     prompt_pieces: tuple[str, ...]
+    prompt_text: str
     n_boundary_tokens: int
     bos: tuple[str, ...]
     is_chat: bool

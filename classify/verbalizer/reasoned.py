@@ -91,6 +91,7 @@ class ReasonedSpace:
         return replace(
             self._answers.audit(),
             prompt_pieces=tokenizer.pieces(start[-6:]),
+            prompt_text=self.prompt.written("a text"),
             bos=() if self.prompt.is_chat else tokenizer.pieces(tokenizer.bos_ids),
             is_chat=self.prompt.is_chat,
             thought=ThoughtAudit(

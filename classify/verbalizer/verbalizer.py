@@ -280,10 +280,13 @@ class AnswerSpace:
         ]
         spelled = end.text + "".join(tokenizer.pieces(end.ids))
         slot = self.prompt.slot
+        _, first = self._spelled[0]
         return LabelAudit(
             words=tuple(words),
             end=None if self._end is None else spelled,
             prompt_pieces=tokenizer.pieces(self._joint.prompt_ids[-6:]),
+            prompt_text=self.prompt.written(_PROBES[0])
+            + first.removesuffix(first.lstrip()),
             n_boundary_tokens=self.n_boundary_tokens,
             bos=() if self.prompt.is_chat else tokenizer.pieces(tokenizer.bos_ids),
             is_chat=self.prompt.is_chat,

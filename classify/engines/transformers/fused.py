@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
-from classify.engines.transformers.packing import Packed, can_pack
+from classify.engines.transformers.packing import Packed, PackedHead, can_pack
 from classify.engines.transformers.slots import Bools, Ints, SlotCache
 
 __all__ = ["FusedDecoder"]
@@ -78,7 +78,7 @@ class FusedDecoder:
         self._embeddings = base.embed_tokens.weight.detach()
         self._rotary = base.rotary_emb
         self._layers = [_layer(each) for each in base.layers]
-        self._head = Packed.of(model.lm_head, scale=base.norm.weight)
+        self._head = PackedHead.of(model.lm_head, scale=base.norm.weight)
 
     @classmethod
     def of(cls, model: Any) -> Self | None:

@@ -13,13 +13,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["Packed", "can_pack", "pack_weights"]
+__all__ = ["Packed", "PackedHead", "can_pack", "pack_weights"]
 
 _logger = logging.getLogger(__name__)
 
 # Packed copies stand beside the originals, and must not crowd the memory.
 _MAX_MEMORY_SHARE = 0.25
 _MAX_BYTES_OF_UNKNOWN = 2 << 30
+_N_PARTS = 4
 
 
 class Packed(NamedTuple):
@@ -66,6 +67,37 @@ class Packed(NamedTuple):
     def times(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """(x Wᵀ + b) * other."""
         return _combine(x, other, *self, "mul")
+
+
+class PackedHead(NamedTuple):
+    """(x * scale) Wᵀ + b with many outputs, added up from parts of the inputs.
+
+    oneDNN adds the products of an output one after the other, and the rounding of that
+    is as much as that of all layers before: in parts, it is half as much.
+    """
+
+    parts: tuple[Packed, ...]
+
+    @classmethod
+    def of(cls, layer: Any, *, scale: torch.Tensor) -> Self:
+        """Pack a linear layer; a bias is added with the first part."""
+        parts = (layer.weight.detach() * scale.detach()).chunk(_N_PARTS, dim=1)
+        bias = None if layer.bias is None else layer.bias.detach()
+        biases = (bias, *[None] * (len(parts) - 1))
+        return cls(
+            tuple(
+                Packed(_pack(part.contiguous()), each)
+                for part, each in zip(parts, biases, strict=True)
+            )
+        )
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (T, in_features) → (T, out_features)."""
+        inputs = [each.contiguous() for each in x.chunk(len(self.parts), dim=1)]
+        result = self.parts[0](inputs[0])
+        for part, some in zip(self.parts[1:], inputs[1:], strict=True):
+            result = part.plus(some, result)
+        return result
 
 
 # Resolved at the first call: not every build of torch has them.
