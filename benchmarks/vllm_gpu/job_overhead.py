@@ -9,17 +9,15 @@ Both read the same nodes, each time of prompts that the prefix cache has not see
 
 import argparse
 import csv
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shapes import machine, model_folder
+from shapes import folder_with_tokenizer, machine
 
 from classify import ZeroShotClassifier
-from classify.demo import model_folder as demo_folder
 from classify.jobs import Classification, open_table, run_job
 from classify.scoring import drive
 
@@ -29,15 +27,6 @@ SPOKEN = (
     "account locked courier address discount code order number support waiting weeks "
     "please help nobody answers since monday the website shows an error when I pay"
 )
-
-
-def folder_with_tokenizer(shape: str) -> Path:
-    """Return a model folder without weights, with the demo's tokenizer."""
-    folder = Path(model_folder(shape))
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        if (demo_folder() / name).exists():
-            shutil.copy(demo_folder() / name, folder / name)
-    return folder
 
 
 def write_csv(path: Path, n_rows: int, n_words: int) -> list[str]:

@@ -30,12 +30,16 @@ class Replayed:
     path below each of the chains that cover them.
     """
 
-    def __init__(self, engine: VllmEngine, edges: dict[tuple[int, ...], Any]) -> None:
+    def __init__(self, engine: Any, edges: dict[tuple[int, ...], Any]) -> None:
         self._engine, self._edges = engine, edges
         self._answers: dict[int, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
+
+    def open_line(self) -> "Replayed":
+        """Return a line of its own, or its answers would be those of random weights."""
+        return Replayed(self._engine.open_line(), self._edges)
 
     def submit(self, request: Any) -> int:
         """Hand a request on, and prepare its recorded answer."""
@@ -58,6 +62,67 @@ class Replayed:
             Completed(ticket, self._answers.pop(ticket))
             for ticket, _ in self._engine.poll()
         ]
+
+
+class Walks:
+    """Recorded texts: their labels' paths, and what steers the order of the reads."""
+
+    def __init__(self, path: str) -> None:
+        recorded = np.load(path)
+        self.paths = [tuple(one[one >= 0].tolist()) for one in recorded["paths"]]
+        names = [f"label {at}" for at in range(len(self.paths))]
+        words = [WordPath(at, names[at], one) for at, one in enumerate(self.paths)]
+        self.trie = LabelTrie(words, LabelSet.parse(names))
+        self._edges = recorded["edges"]
+        leaves = self.trie.tree.leaves
+        self._masses = [
+            float(np.exp(self.trie.log_masses(one).estimate[leaves]).sum())
+            for one in self._edges
+        ]
+
+    def score(
+        self,
+        engine: VllmEngine,
+        prompts: list[list[int]],
+        *,
+        tolerance: float,
+        least_mass: float,
+    ) -> tuple[float, dict[str, float]]:
+        """Score prompts as texts whose label mass was enough; return seconds, figures.
+
+        Parameters
+        ----------
+        engine : VllmEngine
+        prompts : list of list of int
+            Each different from the others.
+        tolerance, least_mass : float
+        """
+        pairs = zip(self._edges, self._masses, strict=True)
+        walks = [one for one, mass in pairs if mass >= least_mass]
+        rows = [tuple(prompt) for prompt in prompts]
+        edges = {row: walks[at % len(walks)] for at, row in enumerate(rows)}
+        replayed: Engine = Replayed(engine, edges)
+        before = engine.n_requests
+        scores: list[Any] = []
+        texts = [ScorablePrompt(row, self.trie, truncated=False) for row in rows]
+        strategies = (exact(text, tolerance=tolerance) for text in texts)
+        took = timed(
+            lambda: scores.extend(score for _, score in drive(strategies, replayed))
+        )
+        return took, {
+            "requests": (engine.n_requests - before) / len(rows),
+            "reads": float(np.mean([score.n_reads for score in scores])),
+            "rounds": float(np.mean([score.n_rounds for score in scores])),
+        }
+
+
+def bare(llm: Any, prompts: list[list[int]]) -> float:
+    """Return the seconds of a token for each prompt, without log-probabilities."""
+    from vllm import SamplingParams
+
+    inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+    asked = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
+    return timed(lambda: llm.generate(inputs, asked, use_tqdm=False))
 
 
 def _greedy(tree: TokenTree, edges: Any, node: int) -> set[int]:
@@ -85,60 +150,26 @@ def main() -> None:
         "the small model answered with a label, as a large one nearly always does",
     )
     options = parser.parse_args()
-    recorded = np.load(options.walks)
-    paths = [tuple(path[path >= 0].tolist()) for path in recorded["paths"]]
-    names = [f"label {at}" for at in range(len(paths))]
-    labels = LabelSet.parse(names)
-    words = [WordPath(at, names[at], path) for at, path in enumerate(paths)]
-    trie = LabelTrie(words, labels)
-    masses = [
-        float(np.exp(trie.log_masses(one).estimate[trie.tree.leaves]).sum())
-        for one in recorded["edges"]
-    ]
+    walks = Walks(options.walks)
     llm = start(options.shape, scheduling_policy="priority")
     engine = VllmEngine(llm)
-    print(f"{machine(llm)}; {trie}; window {engine.window}")
+    print(f"{machine(llm)}; {walks.trie}; window {engine.window}")
     seeds = iter(range(10**6))
 
     def prompts() -> list[list[int]]:
         return random_prompts(next(seeds), options.texts, options.tokens)
 
-    def bare() -> float:
-        from vllm import SamplingParams
-
-        inputs = [{"prompt_token_ids": prompt} for prompt in prompts()]
-        asked = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
-        return timed(lambda: llm.generate(inputs, asked, use_tqdm=False))
-
     def scored(
         tolerance: float, n_texts: int, least_mass: float
     ) -> tuple[float, dict[str, float]]:
-        walks = [
-            one
-            for one, mass in zip(recorded["edges"], masses, strict=True)
-            if mass >= least_mass
-        ]
-        rows = [tuple(prompt) for prompt in prompts()[:n_texts]]
-        edges = {row: walks[at % len(walks)] for at, row in enumerate(rows)}
-        replayed: Engine = Replayed(engine, edges)
-        before = engine.n_requests
-        scores: list[Any] = []
-        texts = [ScorablePrompt(row, trie, truncated=False) for row in rows]
-        strategies = (exact(text, tolerance=tolerance) for text in texts)
-        took = timed(
-            lambda: scores.extend(score for _, score in drive(strategies, replayed))
-        )
-        return took, {
-            "requests": (engine.n_requests - before) / n_texts,
-            "reads": float(np.mean([score.n_reads for score in scores])),
-            "rounds": float(np.mean([score.n_rounds for score in scores])),
-        }
+        rows = prompts()[:n_texts]
+        return walks.score(engine, rows, tolerance=tolerance, least_mass=least_mass)
 
     def per_label(n_texts: int) -> float:
         from vllm import SamplingParams
 
         rows = prompts()[:n_texts]
-        inputs = [{"prompt_token_ids": [*r, *p]} for r in rows for p in paths]
+        inputs = [{"prompt_token_ids": [*r, *p]} for r in rows for p in walks.paths]
         asked = SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=1, detokenize=False
         )
@@ -155,7 +186,7 @@ def main() -> None:
     bares: list[float] = []
     found: dict[float, list[tuple[float, dict[str, float]]]] = {}
     for _ in range(options.rounds):
-        bares.append(bare())
+        bares.append(bare(llm, prompts()))
         for mass in options.least_mass:
             found.setdefault(mass, []).append(scored(1e-3, n, mass))
     base = min(bares)

@@ -1,7 +1,15 @@
-"""Models of a real shape with dummy weights, and texts of random tokens."""
+"""Models of a real shape with dummy weights, and texts of random tokens.
+
+    python benchmarks/vllm_gpu/shapes.py 8b FOLDER
+
+writes random weights into a folder, for benchmarks whose processes must all have the
+same: vLLM's dummy weights depend on how many GPUs share them.
+"""
 
 import json
 import os
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -52,6 +60,57 @@ def model_folder(shape: str) -> str:
     folder = Path(tempfile.mkdtemp(prefix=f"classify-{shape}-"))
     (folder / "config.json").write_text(json.dumps(config_of(shape)))
     return str(folder)
+
+
+def folder_with_tokenizer(shape: str) -> Path:
+    """Return a model folder without weights, with the demo's tokenizer."""
+    from classify.demo import model_folder as demo_folder
+
+    folder = Path(model_folder(shape))
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        if (demo_folder() / name).exists():
+            shutil.copy(demo_folder() / name, folder / name)
+    return folder
+
+
+def write_weights(shape: str, folder: Path) -> None:
+    """Write a model with random weights and the demo's tokenizer, a file a layer."""
+    import torch
+    from safetensors.torch import save_file
+
+    shutil.copytree(folder_with_tokenizer(shape), folder, dirs_exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    random = torch.Generator(device).manual_seed(0)
+    hidden, inner, n_layers, n_heads, n_kv_heads = SHAPES[shape]
+    kv = hidden // n_heads * n_kv_heads
+    layer = {
+        **{f"self_attn.{name}_proj": (hidden, hidden) for name in "qo"},
+        **{f"self_attn.{name}_proj": (kv, hidden) for name in "kv"},
+        **{f"mlp.{name}_proj": (inner, hidden) for name in ("gate", "up")},
+        "mlp.down_proj": (hidden, inner),
+        "input_layernorm": (hidden,),
+        "post_attention_layernorm": (hidden,),
+    }
+    files = [
+        {f"model.layers.{at}.{name}": size for name, size in layer.items()}
+        for at in range(n_layers)
+    ]
+    table = (VOCAB, hidden)
+    files.append({"model.embed_tokens": table, "model.norm": (hidden,)})
+    files.append({"lm_head": table})
+    places = {}
+    for at, sizes in enumerate(files):
+        name = f"model-{at + 1:05}-of-{len(files):05}.safetensors"
+        tensors = {}
+        for key, size in sizes.items():
+            tensor = torch.ones(size, device=device)
+            if len(size) > 1:
+                tensor.normal_(std=0.02, generator=random)
+            tensors[f"{key}.weight"] = tensor.to("cpu", torch.bfloat16)
+        save_file(tensors, folder / name)
+        places |= dict.fromkeys(tensors, name)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def eagle_folder(shape: str) -> str:
@@ -133,3 +192,7 @@ def machine(llm: Any) -> str:
         f"{device}, vllm {vllm.__version__}, torch {torch.__version__}, runner "
         f"{runner.upper()}, logits in {head.removeprefix('torch.')}"
     )
+
+
+if __name__ == "__main__":
+    write_weights(sys.argv[1], Path(sys.argv[2]))

@@ -36,7 +36,7 @@ _CHUNKS_PER_WORKER = 4
 _MAX_DEATHS = 3
 _WAIT_SECONDS = 1.0
 _CLOSE_SECONDS = 10.0
-# Without any worker for so long, people want to know what they wait for.
+# Ray starts a worker in less, where there is room for it.
 _PATIENCE_SECONDS = 60.0
 
 
@@ -120,8 +120,10 @@ class _Worker:
     Attributes
     ----------
     actor : ray.actor.ActorHandle
+    placed : ray.ObjectRef
+        Of a call that is answered once it has a place.
     loading : ray.ObjectRef
-        Of its first call, which loads the engine.
+        Of the next call, which loads the engine.
     n_failed_starts : int
         How many workers that it replaces died before they had an engine.
     calls : dict of ray.ObjectRef to _Call
@@ -129,6 +131,7 @@ class _Worker:
     """
 
     actor: Any
+    placed: Any
     loading: Any
     n_failed_starts: int
     is_ready: bool = False
@@ -231,7 +234,7 @@ class WorkerPool:
         for each in self._workers:
             waited |= dict.fromkeys(each.calls, each)
         done, _ = self._ray.wait(list(waited), timeout=_WAIT_SECONDS)
-        self._warn_if_none_is_ready()
+        self._warn_if_none_is_placed()
         if not done:
             return Answer({})
         [reference], worker = done, waited[done[0]]
@@ -258,8 +261,9 @@ class WorkerPool:
 
     def _start(self, *, n_failed_starts: int) -> None:
         actor = self._class.remote()
+        placed = actor.__ray_ready__.remote()
         loading = actor.load.remote(self._expected, [self._scorers], current_spelling())
-        self._workers.append(_Worker(actor, loading, n_failed_starts))
+        self._workers.append(_Worker(actor, placed, loading, n_failed_starts))
 
     def _hand_out(self) -> None:
         """Give texts that wait to workers, first to those that have none."""
@@ -305,15 +309,17 @@ class WorkerPool:
         self._start(n_failed_starts=n_failed_starts)
         self._hand_out()
 
-    def _warn_if_none_is_ready(self) -> None:
-        """Log, once, that no worker has begun for a long time."""
+    def _warn_if_none_is_placed(self) -> None:
+        """Log, once, that the cluster has had no room for a worker for a long time."""
         if self._deadline is None or time.monotonic() < self._deadline:
             return
         self._deadline = None
+        placed, _ = self._ray.wait([each.placed for each in self._workers], timeout=0)
+        if placed:  # a large model takes minutes to load
+            return
         _logger.warning(
-            "No worker is ready after %.0f seconds: the model takes long to load, or "
-            "the cluster has no room. Each worker needs %g CPUs and %g GPUs of one "
-            "machine.",
+            "No worker has started after %.0f seconds: the cluster has no room for "
+            "one. Each worker needs %g CPUs and %g GPUs of one machine.",
             _PATIENCE_SECONDS,
             self._shape.cpus,
             self._shape.gpus,
