@@ -11,6 +11,7 @@ from classify import PromptTemplate, ZeroShotClassifier
 from classify.demo import model_folder, tickets_csv
 from classify.engines import load_engine, read
 from classify.engines.vllm.engine import VllmEngine
+from classify.engines.vllm.facts import prefix_cache
 from classify.errors import ConfigError, EngineError, InputError, ModelLoadError
 from classify.jobs import Classification, RowColumns, open_table, run_job
 from classify.scoring import drive
@@ -107,6 +108,31 @@ def test_it_says_what_it_is(vllm_engine):
     assert vllm_engine.__sklearn_clone__() is vllm_engine
     assert vllm_engine.speculation_figures() is None
     assert (vllm_engine.vocab_size, vllm_engine.context_length) == (4096, 511)
+    assert vllm_engine.describe()["prefix cache"] == "blocks of 128 tokens"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"block_size": 16}, "blocks of 16 tokens"),
+        (
+            {"block_size": 16, "mamba_block_size": 1056},
+            (
+                "blocks of 1,056 tokens: a further read of a text computes up to as "
+                "many again, so a tolerance above 0, which needs few reads, saves most "
+                "here"
+            ),
+        ),
+        (
+            {"block_size": 16, "enable_prefix_caching": False},
+            "off: each further read of a text computes the whole text again",
+        ),
+    ],
+)
+@pytest.mark.slow
+def test_it_says_what_further_reads_find_computed(options, says):
+    config = pytest.importorskip("vllm.config")
+    assert prefix_cache(config.CacheConfig(**options)) == says
 
 
 @DEMO
@@ -148,6 +174,17 @@ WAYS = {
     "exact": {"tolerance": 0.0},
     "to a tolerance": {"tolerance": 1e-3},
     "generated": {"strategy": "generate"},
+}
+MORE_WAYS = {
+    "in several forms": {
+        "prompt": PromptTemplate(answer="both", n_orders=2),
+        "tolerance": 0.0,
+    },
+    "after thinking": {
+        "strategy": "reason",
+        "max_reasoning_tokens": 8,
+        "tolerance": 0.0,
+    },
 }
 MODELS = {
     "vllm demo": "demo",
@@ -196,6 +233,27 @@ def test_probabilities_are_those_of_the_transformers_engine(
     np.testing.assert_allclose(ours.proba, theirs.proba, rtol=0, atol=1e-3)
     assert (ours.lower <= theirs.upper + 1e-4).all()
     assert (theirs.lower <= ours.upper + 1e-4).all()
+
+
+@pytest.mark.parametrize(
+    "vllm_engine", ["vllm demo", "vllm demo, labels"], indirect=True
+)
+@pytest.mark.parametrize("way", MORE_WAYS)
+def test_averages_are_those_of_the_transformers_engine(vllm_engine, way):
+    texts = pd.read_csv(tickets_csv())["text"][:6]
+    ours, theirs = (
+        ZeroShotClassifier(
+            LABELS["prefix"], engine=engine, **MORE_WAYS[way]
+        ).label_logprobs(texts)
+        for engine in (vllm_engine, "transformers")
+    )
+    np.testing.assert_allclose(ours.values, theirs.values, rtol=0, atol=1e-4)
+    if way == "after thinking":
+        assert [each.text for each in ours.reasoning] == [
+            each.text for each in theirs.reasoning
+        ]
+    else:
+        np.testing.assert_array_equal(ours.agreement, theirs.agreement)
 
 
 @DEMO

@@ -4,7 +4,10 @@ from typing import Any
 
 from classify.engines.vllm.speculation import method_of
 
-__all__ = ["described", "kv_tokens", "stop_token_ids"]
+__all__ = ["described", "kv_tokens", "prefix_cache", "stop_token_ids"]
+
+# Of models with full attention only, blocks have 16 tokens, or 128 on a CPU.
+_LONG_BLOCK = 256
 
 
 def described(llm: Any) -> dict[str, str]:
@@ -21,8 +24,26 @@ def described(llm: Any) -> dict[str, str]:
         "runner": f"vLLM's {runner.upper()}",
         "context": f"{int(model.max_model_len) - 1:,} tokens",
         "keys and values": f"room for {kv_tokens(config):,} tokens",
+        "prefix cache": prefix_cache(config.cache_config),
         "speculation": _speculation(config.speculative_config),
     }
+
+
+def prefix_cache(cache: Any) -> str:
+    """Return what further requests about a text find computed, in words.
+
+    Of models with recurrent layers, states are kept at the ends of long blocks only.
+    """
+    if not cache.enable_prefix_caching:
+        return "off: each further read of a text computes the whole text again"
+    n_tokens = max(cache.block_size, cache.mamba_block_size or 0)
+    says = f"blocks of {n_tokens:,} tokens"
+    if n_tokens < _LONG_BLOCK:
+        return says
+    return (
+        f"{says}: a further read of a text computes up to as many again, so a "
+        "tolerance above 0, which needs few reads, saves most here"
+    )
 
 
 def stop_token_ids(model_config: Any) -> tuple[int, ...]:
