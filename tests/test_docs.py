@@ -59,6 +59,7 @@ def test_console_blocks_hold_commands_and_nothing_else():
             assert bare == [], path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_the_blocks_of_a_page_run_and_print_what_is_shown(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
