@@ -1,5 +1,6 @@
 """Sphinx: `make docs`. What the program says of itself is written at each build."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -62,10 +63,12 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!classify\.).*"),
     (
         "py:(class|obj)",
-        r"classify\.(decision|engines|jobs|prompts|tracking)\.\w+(\.\w+)?",
+        r"classify\.(decision|engines|jobs|prompts)\.\w+(\.\w+)?",
     ),
 ]
 
+# Of a name that has gone, a page would be left over.
+shutil.rmtree(HERE / "generated", ignore_errors=True)
 if not (HERE / "notebooks").exists():
     (HERE / "notebooks").symlink_to(Path("..", "notebooks"))
 (HERE / "cli.md").write_text(cli_reference.reference(), "utf-8")
