@@ -63,7 +63,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!classify\.).*"),
     (
         "py:(class|obj)",
-        r"classify\.(decision|engines|jobs|prompts)\.\w+(\.\w+)?",
+        r"classify\.(decision|engines|jobs|prompts)\.\w+(\.\w+)?|classify\.tracking\.EdgeLogprobs",
     ),
 ]
 

@@ -88,7 +88,7 @@ def test_quiet(tmp_path):
 
 
 def test_labelled_tickets_are_those_that_the_generator_draws():
-    # As README's figures of calibrate and evaluate were made.
+    # As the figures in docs/calibration.md were made.
     rng, task = random.Random(3), tasks()["ticket"]
     drawn = rng.choices(task.classes[:5], k=800)
     assert [each.name for each in task.classes[:5]] == list(TICKET_LABELS)
