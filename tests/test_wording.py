@@ -14,8 +14,11 @@ from classify.wording import NO_VALUE, parameter, spelled_by
 COMMANDS = get_command(app).commands.values()
 PARAMETERS = [each for command in COMMANDS for each in command.params]
 OPTIONS = {name for each in PARAMETERS for name in (*each.opts, *each.secondary_opts)}
-# Of estimators that no command makes, and of clusters.
-PYTHON_ONLY = {"probes", "gpus_per_worker", "no_words", "prompt", "target", "yes_words"}
+# Of estimators that no command makes, of their methods, and of clusters.
+PYTHON_ONLY = {
+    *("gpus_per_worker", "no_words", "probes", "prompt", "return_steps", "target"),
+    "yes_words",
+}
 
 
 def named_parameters():
