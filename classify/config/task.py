@@ -242,11 +242,16 @@ class Task:
             )
             for each in self.questions
         )
-        deciding = {
-            key: changes[key] for key in changes.keys() & settings_of(DecisionRules)
-        }
-        if deciding:
-            questions = _deciding(questions, deciding, wording)
+        if questions:
+            own = [key for key in changes if key in settings_of(DecisionRules)]
+            questions = _deciding(
+                questions, {key: changes[key] for key in own}, wording
+            )
+            settings = {
+                key: value
+                for key, value in settings.items()
+                if key not in settings_of(DecisionRules)
+            }
         changed = with_settings(replace(self, questions=()), settings | asking, wording)
         given = self.given | changes.keys()
         return _asking(replace(changed, given=given), questions, wording)
