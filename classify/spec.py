@@ -11,8 +11,8 @@ from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Annotated, Any, Literal
 
 from classify.engines.choice import EngineChoice, choose_engine
-from classify.engines.protocol import Engine
-from classify.engines.registry import engine_names
+from classify.engines.protocol import Engine, with_defaults
+from classify.engines.registry import candidates, engine_names
 from classify.errors import ConfigError
 from classify.parameters import (
     BOOLEAN,
@@ -184,6 +184,15 @@ class ModelSpec:
                 options=self.engine_options,
             )
         return EngineChoice(self.engine.name, "")
+
+    @property
+    def may_list(self) -> bool:
+        """Whether the engine may show the likeliest tokens only; nothing is loaded."""
+        if not isinstance(self.engine, str):
+            return with_defaults(self.engine).lists_only
+        options = self.engine_options or {}
+        kinds = candidates(self.engine, self.model, options)
+        return any(each.may_list and each.may_list(options) for each in kinds)
 
     def engine_arguments(self) -> dict[str, Any]:
         """Return what the engine's ``load`` is given, apart from `engine_options`."""

@@ -20,7 +20,14 @@ from classify.errors import LabelError
 from classify.labels import LabelSet
 from classify.tracking import EdgeBounds, EdgeLogprobs, TokenTree
 
-__all__ = ["LabelMass", "LabelTrie", "NodeMasses", "WordPath", "begin_another"]
+__all__ = [
+    "LabelMass",
+    "LabelTrie",
+    "NodeMasses",
+    "WordPath",
+    "begin_another",
+    "unresolved_of",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,6 +61,18 @@ class LabelMass(NamedTuple):
     lower: FloatArray
     upper: FloatArray
     unresolved: float
+
+    @property
+    def most(self) -> float:
+        """The greatest probability that all labels can have together."""
+        return float(np.exp(self.lower).sum()) + self.unresolved
+
+
+def unresolved_of(lower: FloatArray, upper: FloatArray, most: float) -> float:
+    """Return what is unresolved where all labels together have at most `most`."""
+    if (lower == upper).all():
+        return 0.0
+    return max(0.0, most - float(np.exp(lower).sum()))
 
 
 class NodeMasses(NamedTuple):

@@ -96,6 +96,7 @@ def prepared(folder):
         "output_format": ["--output-format", "csv"],
         "prior": ["--prior", "uniform"],
         "probabilities": ["--probabilities"],
+        "bounds": ["--bounds"],
         "reasoning": ["--reasoning", *reason],
         "report": ["--report", folder / "report"],
         "restart": ["--restart"],

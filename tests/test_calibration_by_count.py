@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from classify import LabelCalibrator, SelectiveClassifier, ZeroShotClassifier
 from classify.calibration.by_count import CountTemperature
 from classify.cli import app
-from classify.decision.posteriors import LabelPosteriors
+from classify.decision.posteriors import Posteriors
 from classify.errors import ConfigError, InputError, LabelError
 from tests.labelled_tickets import LABELS, draw
 
@@ -122,7 +122,7 @@ def test_columns_without_names_are_those_of_the_fit():
 
 def posteriors(log_proba, classes):
     mass = np.ones(len(log_proba))
-    return LabelPosteriors(np.asarray(log_proba), np.array(classes), mass)
+    return Posteriors(np.asarray(log_proba), np.array(classes), mass)
 
 
 def test_a_threshold_for_any_classes():

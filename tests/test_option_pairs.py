@@ -37,7 +37,7 @@ REFUSED = {
     "a pipe": OF_ONE_TEXT | {"restart", "keep_job", "overwrite"},
     "a table": OF_ONE_TEXT
     | {"output", "restart", "keep_job", "overwrite", "output_format"}
-    | {"probabilities", "reasoning", "sets"},
+    | {"probabilities", "bounds", "reasoning", "sets"},
     "one text": ROWS_ONLY,
 }
 # No effect with the demo model on this machine's engine.

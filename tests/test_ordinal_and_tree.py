@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify import LabelSet
+from classify.decision.posteriors import Posteriors
 from classify.errors import InputError
 from classify.labels.tree import LabelTree
 from classify.metrics import ranked_probability_score
@@ -65,22 +66,26 @@ def test_a_quantile_is_the_least_value_that_reaches_its_level(drawn, level):
 
 def test_one_label_that_is_certain():
     kind = Ordinal.of(LabelSet.parse({1: "bad", 3: "good"}))
-    found = kind.results(np.array([[0.0, -np.inf]]), ["bad", "good"])
+    found = kind.results(
+        Posteriors(np.array([[0.0, -np.inf]]), np.array(["bad", "good"]), None)
+    )
     assert {name: float(values[0]) for name, values in found.items()} == {
         "expected": 1.0,
         "standard_deviation": 0.0,
         "q10": 1.0,
         "q50": 1.0,
         "q90": 1.0,
+        "expected_lower": 1.0,
+        "expected_upper": 1.0,
     }
-    assert list(kind.columns) == list(found)
+    assert [*kind.columns, *kind.bounds] == list(found)
 
 
 def test_columns_follow_names_and_not_values():
     kind = Ordinal.of(LabelSet.parse({10: "a", -10: "b", 0: "c"}))
     with np.errstate(divide="ignore"):
         log_proba = np.log([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
-    found = kind.results(log_proba, ["a", "b", "c"])
+    found = kind.results(Posteriors(log_proba, np.array(["a", "b", "c"]), None))
     assert found["expected"].tolist() == [-10.0, 2.5]
     assert found["q50"].tolist() == [-10.0, 0.0]
 
@@ -127,13 +132,14 @@ def test_columns_of_a_tree():
     proba = np.array([[0.1, 0.2, 0.6, 0.05, 0.03, 0.02], [0.3, 0.2, 0, 0, 0.5, 0]])
     with np.errstate(divide="ignore"):
         log_proba = np.log(proba)
+    posteriors = Posteriors(log_proba, np.array(classes), None)
     kind = Tree(TREE, level=0.8)
-    found = kind.results(log_proba, classes)
+    found = kind.results(posteriors)
     assert found["node"].tolist() == ["a", None]
     assert found["node_probability"][0] == pytest.approx(0.9)
     assert np.isnan(found["node_probability"][1])
-    assert list(kind.columns) == list(found)
-    assert Tree(TREE, 0.3).results(log_proba, classes)["node"].tolist() == [
+    assert [*kind.columns, *kind.bounds] == list(found)
+    assert Tree(TREE, 0.3).results(posteriors)["node"].tolist() == [
         "a/y",
         "a/x/1",
     ]

@@ -81,6 +81,9 @@ def test_answers_are_those_of_the_classifier():
         assert result == {
             "label": NAMES[proba[at].argmax()],
             "probability": proba[at].max(),
+            "lower": pytest.approx(proba[at].max(), abs=1e-3),
+            "upper": pytest.approx(proba[at].max(), abs=1e-3),
+            "certain": True,
             "label_mass": scores.label_mass[at],
             "unresolved": scores.unresolved[at],
             "truncated": False,

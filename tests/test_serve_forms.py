@@ -54,7 +54,10 @@ def test_a_noul_is_the_probability_of_yes():
     proba, mass = expected("Is this urgent?", {"yes": None, "no": None})
     answer = found["answers"]["urgent"]
     close([answer["noul"], answer["label_mass"]], [proba[0], mass])
-    assert set(answer) == {"type", "noul", "label_mass", "unresolved", "truncated"}
+    assert set(answer) == {
+        *("type", "noul", "lower", "upper", "certain"),
+        *("label_mass", "unresolved", "truncated"),
+    }
     assert (answer["type"], answer["truncated"]) == ("noul", False)
     assert found["model"] == "demo"
     assert found["usage"]["input_tokens"] > len(TEXT)

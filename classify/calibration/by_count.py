@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 from classify.calibration.labelled import LabelledTexts
 from classify.calibration.rows import FloatArray, normalised
 from classify.calibration.scaling import MAX_LOG_SCALE, Penalty
+from classify.scoring import LabelBounds
 
 __all__ = ["CountTemperature", "temperature_by_count"]
 
@@ -45,8 +46,16 @@ class CountTemperature:
 
     def transform(self, log_proba: FloatArray) -> FloatArray:
         """Return calibrated log-probabilities; -inf stays -inf, and is not counted."""
+        return normalised(log_proba / self._temperatures(log_proba)[:, None])
+
+    def bounds(self, known: LabelBounds) -> LabelBounds:
+        """Return what is known after calibration."""
+        scales = 1.0 / self._temperatures(known.upper)
+        return known.scaled(scales, np.zeros(known.upper.shape[1]))
+
+    def _temperatures(self, log_proba: FloatArray) -> FloatArray:
         found = self.intercept + self.slope * _log_counts(log_proba)
-        return normalised(log_proba / np.maximum(found, _MIN_TEMPERATURE)[:, None])
+        return np.asarray(np.maximum(found, _MIN_TEMPERATURE))
 
 
 def temperature_by_count(texts: LabelledTexts, *, penalty: Penalty) -> CountTemperature:

@@ -18,7 +18,7 @@ from classify.calibration.methods import BY_COUNT, required_tolerance
 from classify.calibration.rows import FloatArray, normalised
 from classify.calibration.scaling import Affine
 from classify.files.json import read_json, write_json
-from classify.scoring import LabelLogprobs
+from classify.scoring import LabelBounds, LabelLogprobs
 from classify.scoring.fingerprint import Fingerprint, check_fingerprint
 
 __all__ = ["LabelCalibrator"]
@@ -199,6 +199,29 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         known = None if self.method_ == BY_COUNT else self.classes_
         values = as_logprobs(label_logprobs, what="label_logprobs", classes=known)
         return self._calibration.map.transform(normalised(values))
+
+    def bounds(self, label_logprobs: LabelLogprobs) -> LabelBounds:
+        """Return what is known of calibrated probabilities.
+
+        ``bounds(…).log_proba()`` are bounds of what `transform` estimates, where not
+        everything is known of the scores; see `LabelLogprobs.bounds`.
+
+        Examples
+        --------
+        >>> from classify.scoring import LabelLogprobs
+        >>> lower, upper = np.log([[0.6, 0.1]]), np.log([[0.6, 0.3]])
+        >>> scores = LabelLogprobs(
+        ...     upper, np.array(["ham", "spam"]), lower, upper, np.array([0.2]),
+        ...     np.array([False]), np.array([1]),
+        ... )
+        >>> calibrator = LabelCalibrator("none", classes=["ham", "spam"]).fit(upper)
+        >>> np.exp(calibrator.bounds(scores).log_proba().lower).round(3).tolist()
+        [[0.667, 0.143]]
+        """
+        check_is_fitted(self)
+        known = None if self.method_ == BY_COUNT else self.classes_
+        as_logprobs(label_logprobs, what="label_logprobs", classes=known)
+        return self._calibration.map.bounds(label_logprobs.bounds)
 
     def predict_log_proba(self, label_logprobs: Any) -> FloatArray:
         """Return calibrated log p(label | text), shape (n_texts, n_labels)."""

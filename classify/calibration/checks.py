@@ -1,5 +1,6 @@
 """What a user passes to a calibrator, checked once and turned into arrays."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,8 +21,11 @@ __all__ = [
     "class_names",
     "codes_of",
     "target_prior",
+    "warn_of_bounds",
 ]
 
+# Above, as a share of what is resolved, scores are estimates.
+MAX_UNRESOLVED = 0.01
 # A prior of 0 would need an infinite shift.
 _MIN_SHARE = 1e-6
 # From so many rows on it is no accident that all of them sum to 1.
@@ -308,3 +312,20 @@ def listed(names: Sequence[Any] | npt.NDArray[Any]) -> str:
     shown = [repr(name) for name in np.asarray(names).tolist()[:_MAX_LISTED]]
     left = len(names) - len(shown)
     return ", ".join(shown) + (f", … ({left} more)" if left else "")
+
+
+def warn_of_bounds(values: Any, what: str, *, stacklevel: int) -> None:
+    """Warn of scores that are fitted to as estimates, since they are not known."""
+    if not isinstance(values, LabelLogprobs):
+        return
+    coarse = values.unresolved > MAX_UNRESOLVED * values.resolved_mass
+    if coarse.any():
+        warnings.warn(
+            f"{what} is fitted to estimates: for {int(coarse.sum())} of the "
+            f"{len(values)} texts, more than {MAX_UNRESOLVED:.0%} of the label mass is "
+            "not known. Thresholds and sets keep their promises all the same, but "
+            "probabilities may be worse than the figures say. Use an engine that shows "
+            f"every token, and {parameter('strategy', 'exact')}.",
+            CalibrationWarning,
+            stacklevel=stacklevel + 1,
+        )

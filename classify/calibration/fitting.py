@@ -18,6 +18,7 @@ from classify.calibration.checks import (
     class_names,
     codes_of,
     target_prior,
+    warn_of_bounds,
 )
 from classify.calibration.cross_fitting import Folds, folds_of, held_out, quality_of
 from classify.calibration.labelled import LabelledTexts
@@ -127,6 +128,7 @@ def _read(
     sample_weight: Any,
 ) -> _Data:
     joint = as_logprobs(label_logprobs, what="label_logprobs")
+    warn_of_bounds(label_logprobs, "The calibration", stacklevel=4)
     if not len(joint):
         raise DataError("There are no texts to calibrate on: pass at least one.")
     classes = class_names(label_logprobs, options.classes, y, joint.shape[1])

@@ -9,8 +9,9 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
 from classify.calibration.labelled import LabelledTexts
-from classify.calibration.rows import FloatArray, filled, normalised
+from classify.calibration.rows import FloatArray, filled, filled_bounds, normalised
 from classify.calibration.scaling import Affine, Penalty, affine
+from classify.scoring import LabelBounds
 
 __all__ = ["Matrix", "matrix"]
 
@@ -51,6 +52,33 @@ class Matrix:
         share = logsumexp(calibrated[:, self.columns][some], axis=1, keepdims=True)
         calibrated[np.ix_(some, self.columns)] = normalised(fitted[some]) + share
         return normalised(calibrated)
+
+    def bounds(self, known: LabelBounds) -> LabelBounds:
+        """Return what is known after calibration."""
+        shares = known.log_proba()
+        rest = self.rest.bounds(known).log_proba()
+        impossible = [np.isneginf(each[:, self.columns]) for each in shares]
+        low, high = filled_bounds(shares, self.floor)
+        rising, falling = np.maximum(self.coef, 0.0), np.minimum(self.coef, 0.0)
+        fitted = LabelBounds.of(
+            *(
+                np.where(
+                    is_impossible,
+                    -np.inf,
+                    np.einsum("nk,jk->nj", one, rising)
+                    + np.einsum("nk,jk->nj", other, falling)
+                    + self.intercept,
+                )
+                for is_impossible, one, other in zip(
+                    impossible, (low, high), (high, low), strict=True
+                )
+            )
+        ).log_proba()
+        some = np.flatnonzero(~impossible[1].all(axis=1))
+        together = LabelBounds.of_proba(rest).sum_of(self.columns)
+        for each, own, of_all in zip(rest, fitted, together, strict=True):
+            each[np.ix_(some, self.columns)] = own[some] + of_all[some, None]
+        return LabelBounds.of_proba(rest)
 
 
 def matrix(texts: LabelledTexts, *, penalty: Penalty) -> Matrix:

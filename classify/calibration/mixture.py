@@ -10,6 +10,7 @@ from scipy.special import log_softmax, logsumexp
 from classify.calibration.cross_fitting import Fit, Folds, held_out
 from classify.calibration.labelled import LabelledTexts
 from classify.calibration.rows import FloatArray, RowMap, normalised
+from classify.scoring import Interval, LabelBounds
 
 __all__ = ["Mixture", "Weighed", "mixture"]
 
@@ -32,6 +33,16 @@ class Mixture:
         """Return calibrated log-probabilities; -inf stays -inf."""
         predicted = [part.transform(log_proba) for part in self.parts]
         return mixed(np.stack(predicted), self.log_weights)
+
+    def bounds(self, known: LabelBounds) -> LabelBounds:
+        """Return what is known after calibration."""
+        parts = [part.bounds(known).log_proba() for part in self.parts]
+        weights = self.log_weights[:, None, None]
+        of_each = (
+            logsumexp(np.stack(each) + weights, axis=0)
+            for each in zip(*parts, strict=True)
+        )
+        return LabelBounds.of_proba(Interval(*of_each))
 
 
 class Weighed(NamedTuple):

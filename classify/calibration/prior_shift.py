@@ -16,11 +16,13 @@ from classify.calibration.checks import (
     as_logprobs,
     class_names,
     target_prior,
+    warn_of_bounds,
 )
 from classify.calibration.methods import LABELLED_METHODS
 from classify.calibration.rows import FloatArray, normalised
 from classify.errors import ConfigError, DataError
 from classify.parameters import at_least, check_parameters, instance_of
+from classify.scoring import LabelBounds, LabelLogprobs
 
 __all__ = ["PriorShift"]
 
@@ -134,6 +136,7 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
                 label_logprobs, self.classes, None, values.shape[1]
             )
             prior = self._given_prior()
+        warn_of_bounds(label_logprobs, "The prior shift", stacklevel=2)
         log_proba = self._calibrated(label_logprobs)
         if not len(log_proba):
             raise DataError("There are no texts to adapt to: pass at least one.")
@@ -146,6 +149,14 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
         """Return adapted log p(label | text), shape (n_texts, n_labels)."""
         check_is_fitted(self)
         return normalised(self._calibrated(label_logprobs) + self.shift_)
+
+    def bounds(self, label_logprobs: LabelLogprobs) -> LabelBounds:
+        """Return what is known of adapted probabilities, as `LabelCalibrator`."""
+        check_is_fitted(self)
+        known = label_logprobs.bounds
+        if isinstance(self.prior_from, LabelCalibrator):
+            known = self.prior_from.bounds(label_logprobs)
+        return known.scaled(1.0, self.shift_)
 
     def predict_log_proba(self, label_logprobs: Any) -> FloatArray:
         """Return adapted log p(label | text), shape (n_texts, n_labels)."""

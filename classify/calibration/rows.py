@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
-__all__ = ["FloatArray", "RowMap", "filled", "normalised", "raised"]
+from classify.scoring import Interval, LabelBounds
+
+__all__ = ["FloatArray", "RowMap", "filled", "filled_bounds", "normalised", "raised"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,6 +27,9 @@ class RowMap(Protocol):
 
     def transform(self, log_proba: FloatArray) -> FloatArray:
         """Return calibrated log-probabilities, (n_texts, n_labels) to the same."""
+
+    def bounds(self, known: LabelBounds) -> LabelBounds:
+        """Return what is known after calibration, from what is known of the scores."""
 
 
 def normalised(values: Any) -> FloatArray:
@@ -59,3 +64,11 @@ def filled(log_proba: FloatArray, floor: float) -> FloatArray:
     """
     least = log_proba.max(axis=1, keepdims=True) + floor
     return np.asarray(np.maximum(log_proba, least), dtype=np.float64)
+
+
+def filled_bounds(shares: Interval, floor: float) -> Interval:
+    """Return bounds of what `filled` returns, from bounds of log-probabilities."""
+    # The greatest of K probabilities is at least 1 / K.
+    greatest = -np.log(shares.lower.shape[1])
+    least = np.maximum(shares.lower.max(axis=1, keepdims=True), greatest) + floor
+    return Interval(np.maximum(shares.lower, least), filled(shares.upper, floor))

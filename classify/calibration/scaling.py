@@ -19,8 +19,9 @@ from scipy.special import logsumexp
 from sklearn.isotonic import IsotonicRegression
 
 from classify.calibration.labelled import LabelledTexts
-from classify.calibration.rows import FloatArray, filled, normalised
+from classify.calibration.rows import FloatArray, filled, filled_bounds, normalised
 from classify.calibration.shifts import centred
+from classify.scoring import LabelBounds
 
 __all__ = [
     "MAX_LOG_SCALE",
@@ -68,6 +69,14 @@ class Affine:
     def transform(self, log_proba: FloatArray) -> FloatArray:
         """Return calibrated log-probabilities; -inf stays -inf, since a > 0."""
         return normalised(self.scale * (log_proba + self.bias))
+
+    def bounds(self, known: LabelBounds) -> LabelBounds:
+        """Return what is known after calibration."""
+        if (self.scale == self.scale[0]).all():
+            return known.scaled(float(self.scale[0]), self.bias)
+        # Scores of different scales are compared as they are normalised.
+        of_each = (self.scale * (each + self.bias) for each in known.log_proba())
+        return LabelBounds.of(*of_each)
 
 
 @dataclass(frozen=True)
@@ -289,10 +298,24 @@ class Isotonic:
 
     def transform(self, log_proba: FloatArray) -> FloatArray:
         """Return calibrated log-probabilities; -inf stays -inf."""
-        features = filled(log_proba, self.floor)
+        fitted = self._fitted(filled(log_proba, self.floor))
+        return normalised(np.where(np.isneginf(log_proba), -np.inf, fitted))
+
+    def bounds(self, known: LabelBounds) -> LabelBounds:
+        """Return what is known after calibration."""
+        shares = known.log_proba()
+        pairs = zip(shares, filled_bounds(shares, self.floor), strict=True)
+        of_each = (
+            np.where(np.isneginf(share), -np.inf, self._fitted(each))
+            for share, each in pairs
+        )
+        return LabelBounds.of(*of_each)
+
+    def _fitted(self, features: FloatArray) -> FloatArray:
+        """Return log f_k of each column."""
         columns = zip(features.T, self.thresholds, self.values, strict=True)
         fitted = np.column_stack([np.interp(*column) for column in columns])
-        return normalised(np.where(np.isneginf(log_proba), -np.inf, np.log(fitted)))
+        return np.asarray(np.log(fitted))
 
 
 def isotonic(texts: LabelledTexts) -> Isotonic:

@@ -171,6 +171,15 @@ class JobOptions:
     probabilities: Annotated[
         bool, data_setting("Add a column p(LABEL) for each label.", BOOLEAN)
     ] = False
+    bounds: Annotated[
+        bool,
+        data_setting(
+            "Add the columns lower and upper, bounds of the probability, and certain: "
+            "no other label can be likelier. They are always there where a server "
+            "lists the likeliest tokens only, and with --strategy generate.",
+            BOOLEAN,
+        ),
+    ] = False
     reasoning: Annotated[
         bool,
         data_setting(

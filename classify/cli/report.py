@@ -68,6 +68,8 @@ def report_summary(
             f"Up to {summary.greatest_unresolved:.2f} of a row's probability is "
             f"unresolved (column unresolved): {remedy}."
         )
+    for question, each in (summary.questions or {"": summary}).items():
+        _warn_of_bounds(question, each, notes)
     where = "the column error" if outcome.errors is None else str(outcome.errors)
     warn_of_rows(summary.reasons, notes, "without a label", where=f"; see {where}")
 
@@ -84,6 +86,21 @@ def _report_labels(question: str, summary: Summary, notes: Notes) -> None:
                 f"; mean label mass {summary.mean_label_mass:.2f}" if question else ""
             )
             notes.say(f"{name}{of}: {_shares(counts)}{mass}.")
+
+
+def _warn_of_bounds(question: str, summary: Summary, notes: Notes) -> None:
+    """Warn of labels and probabilities that are estimates, for a question."""
+    of = f" of {question}" if question else ""
+    if summary.n_uncertain:
+        notes.warn(
+            f"For {_rows(summary.n_uncertain)}, another label{of} may be likelier by "
+            "what is not known; --bounds marks them in the column certain."
+        )
+    if summary.n_inexact:
+        notes.warn(
+            f"For {_rows(summary.n_inexact)}, the probability{of} is known less "
+            "exactly than the --tolerance: see the columns lower and upper."
+        )
 
 
 def report_likeliest(

@@ -18,7 +18,7 @@ from classify.cli.terminal import print_json
 from classify.config import Task
 from classify.errors import ConfigError, DataError
 from classify.estimators.asked import Asked, AskedQuestion, ask, asked_question
-from classify.rows.results import reasoning_kinds
+from classify.rows.results import BOUNDS, reasoning_kinds
 
 __all__ = ["predict_text"]
 
@@ -59,7 +59,9 @@ def predict_text(
         reasoning=True,
     )
     of_kind = {
-        each.name: each.columns_of_kind if isinstance(each, AskedQuestion) else {}
+        each.name: each.columns_of_kind(bounds=False)
+        if isinstance(each, AskedQuestion)
+        else {}
         for each in questions
     }
     answers = {
@@ -97,11 +99,13 @@ def _answer(
 ) -> dict[str, Any]:
     """Return what is printed of the answer to a question."""
     row = {name: values.tolist()[0] for name, values in columns.items()}
+    known = (*BOUNDS, "expected_lower", "expected_upper")
     decided = ("abstained", "label_set")
     thoughts = reasoning_kinds(task.scoring, with_text=True)
     given = {"labels": row["labels"]} if task.is_multi else {}
     return {
         **(given or _likeliest(row)),
+        **{name: row[name] for name in known if name in row},
         **{name: None if is_missing(row[name]) else row[name] for name in of_kind},
         **{name: row[name] for name in decided if name in row},
         "probabilities": {
@@ -134,6 +138,8 @@ def _show(result: Mapping[str, Any], notes: Notes, of_kind: Iterable[str]) -> No
         console.print(f"{name}: {shown}")
     if "labels" in result:
         console.print(f"Labels: {joined_labels(result['labels'])}", markup=False)
+    if "certain" in result:
+        console.print(_bounds(result))
     if result.get("abstained"):
         console.print(f"No label: {result['abstained']}.")
     if "label_set" in result:
@@ -144,6 +150,13 @@ def _show(result: Mapping[str, Any], notes: Notes, of_kind: Iterable[str]) -> No
         f"label mass {result['label_mass']:.4f}, unresolved "
         f"{result['unresolved']:.2g}{cut}"
     )
+
+
+def _bounds(result: Mapping[str, Any]) -> str:
+    certain = "no other label can be likelier"
+    if not result["certain"]:
+        certain = "another label may be likelier"
+    return f"Known: {result['lower']:.3f} to {result['upper']:.3f}; {certain}."
 
 
 def _checked(text: str) -> str:

@@ -94,6 +94,7 @@ def predict_table(
         questions=tuple(questions),
         columns=RowColumns(text=task.text_column, labels=task.labels_column),
         probabilities=options.probabilities,
+        bounds=options.bounds,
         reasoning=options.reasoning,
         reading=reading.selection,
     )

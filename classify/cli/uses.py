@@ -67,7 +67,7 @@ USES: Mapping[str, Use] = {
         "drop {option}.",
     ),
     "rows are written": Use(
-        ("output_format", "probabilities", "reasoning", "sets"),
+        ("output_format", "probabilities", "bounds", "reasoning", "sets"),
         "{option} is for rows that are written, and here a table is shown: give "
         "--output, or drop {option}.",
     ),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from classify.decision.posteriors import posteriors_of
+from classify.decision.posteriors import Posteriors, posteriors_of
 from classify.decision.stored import SHARE, from_json_number, read_stored
 from classify.errors import InputError
 from classify.metrics.labelled import check_lengths, label_codes
@@ -51,6 +51,10 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
     set by the threshold of the texts whose true label is l: the promise holds for each
     class. A group that is new, or has too few texts, gets full sets (a label: is in
     every set).
+
+    Where probabilities are known within bounds (`LabelLogprobs.bounds`), a label's
+    score is the least that it can be, for labelled and new texts alike: the promise
+    holds, and a set has all labels that may belong to it.
 
     Scores are computed from log-probabilities, so that labels that are improbable to
     any degree are told apart; a tolerance of 1e-8 in probability, which libraries use,
@@ -149,7 +153,7 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
             rows_of = {name: [] for name in names}
         for row, name in enumerate(names):
             rows_of[name].append(row)
-        scores = self._scores(posteriors.log_proba, stream=0)
+        scores = self._scores(posteriors, stream=0)
         own_scores = scores[np.arange(len(codes)), codes]
         self.n_texts_ = {name: len(rows) for name, rows in rows_of.items()}
         self.thresholds_ = {
@@ -195,7 +199,7 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
             names = _group_of_each(groups, n_texts)
             found = [self.thresholds_.get(name, math.inf) for name in names]
             thresholds = np.array(found).reshape(n_texts, 1)
-        sets = np.asarray(self._scores(posteriors.log_proba, stream=1) <= thresholds)
+        sets = np.asarray(self._scores(posteriors, stream=1) <= thresholds)
         sets[np.arange(n_texts), posteriors.best] = True
         return sets
 
@@ -251,17 +255,21 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
             ),
         )
 
-    def _scores(self, log_proba: FloatArray, *, stream: int) -> FloatArray:
-        """Return s(x, l) of all labels, shape (n_texts, n_labels).
+    def _scores(self, posteriors: Posteriors, *, stream: int) -> FloatArray:
+        """Return the least that s(x, l) of each label can be, (n_texts, n_labels).
 
         Labelled and new texts draw from different streams of the same seed: with the
         same numbers their scores would not be exchangeable.
         """
+        lower, upper = posteriors.interval
         if self.conformity_score == "lac":
-            return -log_proba
+            return -upper
         seeds = np.random.SeedSequence(self.random_state).spawn(2)
-        shares = 1.0 - np.random.default_rng(seeds[stream]).random((len(log_proba), 1))
-        return _aps_scores(log_proba, shares)
+        shares = 1.0 - np.random.default_rng(seeds[stream]).random((len(upper), 1))
+        scores = _aps_scores(upper, shares)
+        for row in np.flatnonzero((lower != upper).any(axis=1)):
+            scores[row] = _least_aps_scores(lower[row], upper[row], shares[row])
+        return scores
 
     def _warn_of_full_sets(self) -> None:
         full = [name for name, value in self.thresholds_.items() if math.isinf(value)]
@@ -288,6 +296,19 @@ def _aps_scores(log_proba: FloatArray, shares: FloatArray) -> FloatArray:
     mass = np.logaddexp(below, rising + np.log(shares))
     np.put_along_axis(scores, order, -mass, axis=1)
     return scores
+
+
+def _least_aps_scores(
+    lower: FloatArray, upper: FloatArray, share: FloatArray
+) -> FloatArray:
+    """The same of one text where all labels that may be less likely are at most."""
+    at = np.arange(len(upper))
+    # [l, k]: whether k may be less likely than l; of equal ones the first is.
+    less = lower[None, :] < upper[:, None]
+    less |= (lower[None, :] == upper[:, None]) & (at[None, :] < at[:, None])
+    np.fill_diagonal(less, val=False)
+    below = np.logaddexp.reduce(np.where(less, upper, -np.inf), axis=1)
+    return np.asarray(-np.minimum(np.logaddexp(below, upper + np.log(share)), 0.0))
 
 
 def _conformal_quantile(scores: FloatArray, level: float) -> float:

@@ -8,8 +8,9 @@ from scipy.special import logsumexp
 
 from classify.errors import InputError, LabelError
 from classify.metrics.labelled import SUM_TOLERANCE, check_classes
+from classify.scoring import Interval, LabelBounds, LabelLogprobs
 
-__all__ = ["ClassPosteriors", "LabelPosteriors", "Posteriors", "posteriors_of"]
+__all__ = ["ClassPosteriors", "Posteriors", "posteriors_of"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -31,15 +32,30 @@ class ClassPosteriors(Protocol):
         """Shape (n_texts,): how probable it was that a label is the answer."""
 
 
-class LabelPosteriors(NamedTuple):
-    """Probabilities of a model's labels, with the label mass, which they do not show.
+class Calibration(Protocol):
+    """What corrects label scores, such as `LabelCalibrator`."""
 
-    Attributes are those of `ClassPosteriors`.
+    def transform(self, label_logprobs: LabelLogprobs) -> FloatArray:
+        """Return calibrated log-probabilities."""
+
+    def bounds(self, label_logprobs: LabelLogprobs) -> LabelBounds:
+        """Return what is known of them."""
+
+
+class Known(NamedTuple):
+    """What is known of the likeliest class of each text, and of its probability.
+
+    Attributes
+    ----------
+    lower, upper : ndarray of float64, shape (n_texts,)
+        Bounds of the probability.
+    certain : ndarray of bool, shape (n_texts,)
+        Whether no other class can be likelier.
     """
 
-    log_proba: FloatArray
-    classes: npt.NDArray[Any]
-    label_mass: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    certain: npt.NDArray[np.bool_]
 
 
 class Posteriors(NamedTuple):
@@ -48,16 +64,56 @@ class Posteriors(NamedTuple):
     Attributes
     ----------
     log_proba : ndarray of float64, shape (n_texts, n_labels)
-        Natural logarithms; the probabilities of a row sum to 1.
+        Natural logarithms; the probabilities of a row sum to 1. Estimates where not
+        everything is known.
     classes : ndarray, shape (n_labels,), or None
-        The class of each column; None if nobody said.
+        The class of each column; None if it is not known.
     label_mass : ndarray of float64, shape (n_texts,), or None
         None for a bare array.
+    bounds : LabelBounds or None
+        What is known of the labels' scores; None: `log_proba` is exact.
+    resolved_mass : ndarray of float64, shape (n_texts,), or None
+        What the label mass is at least; None: `label_mass` is exact.
     """
 
     log_proba: FloatArray
     classes: npt.NDArray[Any] | None
     label_mass: FloatArray | None
+    bounds: LabelBounds | None = None
+    resolved_mass: FloatArray | None = None
+
+    @classmethod
+    def of(
+        cls, scores: LabelLogprobs, calibration: Calibration | None = None
+    ) -> "Posteriors":
+        """Return the probabilities that scores give labels, calibrated or not."""
+        source = calibration
+        return cls(
+            scores.log_proba if source is None else source.transform(scores),
+            scores.classes,
+            scores.label_mass,
+            scores.bounds if source is None else source.bounds(scores),
+            scores.resolved_mass,
+        )
+
+    @property
+    def interval(self) -> Interval:
+        """Bounds of `log_proba`, which lies between them."""
+        if self.bounds is None:
+            return Interval(self.log_proba, self.log_proba)
+        return self.bounds.around(self.log_proba)
+
+    def known(self, tolerance: float) -> Known:
+        """Return what is known; another class may be likelier by the tolerance."""
+        n_texts = len(self.log_proba)
+        if not n_texts:  # then there may be no column either
+            return Known(np.empty(0), np.empty(0), np.empty(0, dtype=np.bool_))
+        certain, best = np.ones(n_texts, dtype=np.bool_), self.best
+        if self.bounds is not None:
+            certain = self.bounds.is_certain(best, tolerance)
+        of_best = np.arange(n_texts), best
+        lower, upper = self.interval
+        return Known(np.exp(lower[of_best]), np.exp(upper[of_best]), certain)
 
     @property
     def best(self) -> npt.NDArray[np.int64]:
@@ -93,7 +149,13 @@ def posteriors_of(X: Any, classes: Any = None) -> Posteriors:
                 f"The classes of X are {_listed(named)}, but {_listed(classes)} were "
                 "expected: give posteriors of the same classes, in the same order."
             )
-        return Posteriors(_log_proba(X.log_proba), named, np.asarray(X.label_mass))
+        return Posteriors(
+            _log_proba(X.log_proba),
+            named,
+            np.asarray(X.label_mass),
+            getattr(X, "bounds", None),
+            getattr(X, "resolved_mass", None),
+        )
     log_proba = _log_proba(X)
     if classes is not None:
         classes = check_classes(classes, log_proba.shape[1])

@@ -34,10 +34,11 @@ class Decisions(NamedTuple):
         The class, or None where there is no answer.
     accepted : ndarray of bool, shape (n_texts,)
     reason : ndarray of str, shape (n_texts,)
-        Why there is no answer: "low probability" or "low label mass", which comes
-        first; "" where there is one.
+        Why there is no answer: "low label mass", "low probability", or "uncertain",
+        where not everything is known and what is known is not enough; the first that
+        holds. "" where there is an answer.
     confidence : ndarray of float64, shape (n_texts,)
-        What is compared with the threshold.
+        What is compared with the threshold: the least that it can be.
     """
 
     label: npt.NDArray[np.object_]
@@ -60,6 +61,10 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
     and if none of the labelled ones has been used for the posteriors: not for choosing
     prompts or labels, and not for fitting a calibrator. The threshold is found by a
     sequence of exact binomial tests (`classify.decision.risk_control`).
+
+    Where probabilities are known within bounds (`LabelLogprobs.bounds`), both `fit` and
+    `decide` go by the least that the confidence and the label mass can be: a threshold
+    is passed for certain or not at all, and the promise holds as it does elsewhere.
 
     Parameters
     ----------
@@ -142,8 +147,8 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         self.classes_: npt.NDArray[Any] | None = None
         if not self._takes_any:
             self.classes_ = np.arange(n_classes) if named is None else named
-        heavy = self._has_mass(posteriors)
-        confidence = _CONFIDENCES[self.confidence](posteriors.log_proba)[heavy]
+        heavy = self._has_mass(posteriors, posteriors.resolved_mass)
+        confidence = _CONFIDENCES[self.confidence](posteriors)[heavy]
         wrong = (posteriors.best != codes)[heavy]
         found = certified_threshold(
             confidence,
@@ -223,20 +228,28 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         posteriors = posteriors_of(X, self.classes_)
-        confidence = _CONFIDENCES[self.confidence](posteriors.log_proba)
-        heavy = self._has_mass(posteriors)
-        sure = confidence >= self.threshold_
+        confidence_of = _CONFIDENCES[self.confidence]
+        confidence = confidence_of(posteriors)
+        estimate = confidence_of(posteriors._replace(bounds=None))
+        accepted = confidence >= self.threshold_
+        accepted &= self._has_mass(posteriors, posteriors.resolved_mass)
         if posteriors.classes is None:
             raise InputError(
                 "With classes='any', X must name its classes: give LabelLogprobs."
             )
         label = posteriors.classes.astype(object)[posteriors.best]
-        label[~(heavy & sure)] = None
+        label[~accepted] = None
         return Decisions(
             label=label,
-            accepted=heavy & sure,
+            accepted=accepted,
             reason=np.select(
-                [~heavy, ~sure], ["low label mass", "low probability"], default=""
+                [
+                    accepted,
+                    ~self._has_mass(posteriors, posteriors.label_mass),
+                    estimate < self.threshold_,
+                ],
+                ["", "low label mass", "low probability"],
+                default="uncertain",
             ),
             confidence=confidence,
         )
@@ -305,15 +318,18 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
             ),
         )
 
-    def _has_mass(self, posteriors: Posteriors) -> npt.NDArray[np.bool_]:
+    def _has_mass(
+        self, posteriors: Posteriors, label_mass: FloatArray | None
+    ) -> npt.NDArray[np.bool_]:
         if self.min_label_mass is None:
             return np.ones(len(posteriors.log_proba), dtype=np.bool_)
-        if posteriors.label_mass is None:
+        mass = posteriors.label_mass if label_mass is None else label_mass
+        if mass is None:
             raise InputError(
                 f"min_label_mass is {self.min_label_mass!r}, but X is an array, which "
                 "has no label mass: give LabelLogprobs, or min_label_mass=None."
             )
-        return np.asarray(posteriors.label_mass >= self.min_label_mass)
+        return np.asarray(mass >= self.min_label_mass)
 
     def _warn_that_all_abstain(
         self, confidence: FloatArray, wrong: npt.NDArray[np.bool_]
@@ -343,22 +359,31 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         )
 
 
-def _max_proba(log_proba: FloatArray) -> FloatArray:
-    return np.asarray(np.exp(log_proba.max(axis=1)))
+def _max_proba(posteriors: Posteriors) -> FloatArray:
+    return np.exp(_of_best(posteriors.interval.lower, posteriors.best))
 
 
-def _margin(log_proba: FloatArray) -> FloatArray:
-    proba = np.exp(np.partition(log_proba, -2, axis=1)[:, -2:])
-    return np.asarray(proba[:, 1] - proba[:, 0])
+def _margin(posteriors: Posteriors) -> FloatArray:
+    lower, upper = posteriors.interval
+    others = upper.copy()
+    np.put_along_axis(others, posteriors.best[:, None], -np.inf, axis=1)
+    gap = np.exp(_of_best(lower, posteriors.best)) - np.exp(others.max(axis=1))
+    return np.asarray(gap.clip(0.0))
 
 
-def _evenness(log_proba: FloatArray) -> FloatArray:
-    entropy = entr(np.exp(log_proba)).sum(axis=1)
+def _evenness(posteriors: Posteriors) -> FloatArray:
+    lower, upper = posteriors.interval
+    # -p log p rises up to 1/e, and falls from there on.
+    greatest = entr(np.exp(np.clip(-1.0, lower, upper))).sum(axis=1)
     # Rounding may leave a uniform row below 0.
-    return np.asarray((1.0 - entropy / np.log(log_proba.shape[1])).clip(0.0))
+    return np.asarray((1.0 - greatest / np.log(lower.shape[1])).clip(0.0))
 
 
-_CONFIDENCES: dict[str, Callable[[FloatArray], FloatArray]] = {
+def _of_best(values: FloatArray, best: npt.NDArray[np.int64]) -> FloatArray:
+    return np.asarray(np.take_along_axis(values, best[:, None], axis=1)[:, 0])
+
+
+_CONFIDENCES: dict[str, Callable[[Posteriors], FloatArray]] = {
     "max_proba": _max_proba,
     "margin": _margin,
     "entropy": _evenness,

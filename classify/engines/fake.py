@@ -83,6 +83,7 @@ class FakeEngine(BaseEngine):
         self.context_length = _NO_LIMIT if context_length is None else context_length
         self.window = window
         self.n_listed = n_listed
+        self.lists_only = n_listed is not None
         self.requests: list[Request] = []
         self.n_requests = 0
         self.n_reads = 0

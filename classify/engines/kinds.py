@@ -166,6 +166,9 @@ class EngineKind:
     requires : Requirement, optional
     fault : callable, optional
         Returns why the version that is installed cannot be used, or None.
+    may_list : callable, optional
+        From options to whether the engine may show the likeliest tokens only, so that
+        probabilities are known within bounds. Absent: it shows every token.
     suits : callable, optional
         From a model and a device to whether ``engine="auto"`` takes it. Absent: only
         by an option that `selects`.
@@ -186,6 +189,7 @@ class EngineKind:
     packages: tuple[str, ...] = ()
     requires: Requirement | None = None
     fault: Callable[[], str | None] | None = None
+    may_list: Callable[[Mapping[str, Any]], bool] | None = None
     suits: Callable[[Any, str], Verdict] | None = None
 
     def load(self, model: Any, **options: Any) -> BaseEngine:

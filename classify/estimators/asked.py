@@ -16,6 +16,7 @@ from classify.prompts.ensembles import dated
 from classify.rows.encoding import Row
 from classify.rows.prompted_model import Refuse
 from classify.rows.results import (
+    BOUNDS,
     RowResults,
     column_name,
     multi_results,
@@ -77,7 +78,9 @@ class Asked(Protocol):
         """Return the same question with what was fitted in place of its files."""
         ...
 
-    def kinds(self, *, probabilities: bool, reasoning: bool) -> dict[str, ResultKind]:
+    def kinds(
+        self, *, probabilities: bool, bounds: bool, reasoning: bool
+    ) -> dict[str, ResultKind]:
         """Return what each column of results holds."""
         ...
 
@@ -88,6 +91,7 @@ class Asked(Protocol):
         *,
         refuse: Refuse | None = None,
         probabilities: bool = False,
+        bounds: bool = False,
         reasoning: bool = False,
     ) -> RowResults:
         """Return what the scores of each scorer say of rows; see `row_results`."""
@@ -151,6 +155,7 @@ class AskedQuestion:
         *,
         refuse: Refuse | None = None,
         probabilities: bool = False,
+        bounds: bool = False,
         reasoning: bool = False,
     ) -> RowResults:
         """Return what scores say of rows; see `row_results`."""
@@ -161,20 +166,25 @@ class AskedQuestion:
             scores,
             _told(errors),
             refuse=refuse_for(refuse, self.name),
-            log_proba_of=self.classifier.log_proba_of,
+            posteriors_of=self.classifier.posteriors_of,
+            tolerance=scorer.scoring.tolerance,
             selective=self.selective,
             sets=self.sets,
             kind=self.classifier.question_kind(),
             probabilities=probabilities,
+            bounds=bounds or scorer.gives_bounds,
             reasoning=reasoning_kinds(scorer.scoring, with_text=reasoning),
             agreement=scorer.model.template.asks_repeatedly,
         )
 
-    def kinds(self, *, probabilities: bool, reasoning: bool) -> dict[str, ResultKind]:
+    def kinds(
+        self, *, probabilities: bool, bounds: bool, reasoning: bool
+    ) -> dict[str, ResultKind]:
         """Return what each column of results holds."""
         [scorer] = self.scorers()
+        bounds = bounds or scorer.gives_bounds
         kinds: dict[str, ResultKind] = {"label": "str", "probability": "float"}
-        kinds |= self.columns_of_kind
+        kinds |= (BOUNDS if bounds else {}) | self.columns_of_kind(bounds=bounds)
         if self.selective is not None:
             kinds["abstained"] = "str"
         if self.sets is not None:
@@ -185,11 +195,12 @@ class AskedQuestion:
                 kinds[f"p({label})"] = "float"
         return _columns_of(self.name, kinds, scorer, reasoning=reasoning)
 
-    @property
-    def columns_of_kind(self) -> dict[str, ResultKind]:
-        """What ordinal questions and trees say beyond the label."""
+    def columns_of_kind(self, *, bounds: bool) -> dict[str, ResultKind]:
+        """Return what ordinal questions and trees say beyond the label."""
         kind = self.classifier.question_kind()
-        return {} if kind is None else kind.columns
+        if kind is None:
+            return {}
+        return kind.columns | (kind.bounds if bounds else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +256,12 @@ class AskedLabels:
         *,
         refuse: Refuse | None = None,
         probabilities: bool = False,
+        bounds: bool = False,
         reasoning: bool = False,
     ) -> RowResults:
         """Return what the scores of all labels say of rows; see `multi_results`.
 
-        There is no column for thoughts: each label has one.
+        There is no column for thoughts, nor for bounds: each label has its own.
         """
         scorer = self.classifier.scorer()
         together = interleaved(
@@ -271,6 +283,7 @@ class AskedLabels:
         self,
         *,
         probabilities: bool,
+        bounds: bool,
         reasoning: bool,
     ) -> dict[str, ResultKind]:
         """Return what each column of results holds."""
@@ -311,6 +324,7 @@ def ask(
     *,
     refuse: Refuse | None = None,
     probabilities: bool = False,
+    bounds: bool = False,
     reasoning: bool = False,
 ) -> dict[str, RowResults]:
     """Return the answers to questions about the same rows, by name.
@@ -323,7 +337,7 @@ def ask(
         For each question, what its prompt needs of each row.
     refuse : callable, default=None
         Makes the exception that a row with an error raises. None: it is set aside.
-    probabilities, reasoning : bool, default=False
+    probabilities, bounds, reasoning : bool, default=False
         As in `Asked.kinds`.
     """
     scorers = [each.scorers() for each in questions]
@@ -341,6 +355,7 @@ def ask(
             [next(scored) for _ in own],
             refuse=refuse,
             probabilities=probabilities,
+            bounds=bounds,
             reasoning=reasoning,
         )
         for question, own, some in zip(questions, scorers, rows, strict=True)

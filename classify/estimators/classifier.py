@@ -39,6 +39,7 @@ from classify.rows.prompted_model import Progress, PromptedModel
 from classify.rows.results import reasoning_kinds, row_results
 from classify.rows.scorer import RowScorer, text_error
 from classify.scoring import LabelLogprobs
+from classify.scoring.doubts import doubt_labels
 from classify.spec import Scoring
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import Verbalizer
@@ -61,9 +62,8 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
     model : str, default="demo"
         A Hugging Face hub id, a folder or a GGUF file. "demo": a small one, for trials.
     engine : str or Engine, default="auto"
-        "transformers", "vllm", "llamacpp" for a GGUF file, or "server", with the
-        ``url`` in `engine_options`. "auto": llama.cpp for a GGUF file; else vLLM if it
-        is installed and has a GPU, else transformers.
+        "transformers", "vllm", "llamacpp" (GGUF), or "server", with its ``url`` in
+        `engine_options`. "auto": what suits the model and this machine.
     prompt : PromptTemplate or str, default=None
         The recipe of the prompt; a string is its template. None: a recipe of ours.
         "auto": chosen in `fit`, on some of its texts, as `classify.tune_prompt` does.
@@ -87,10 +87,8 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         "cpu", "cuda", …; "auto": a GPU if there is one.
     batch_size : int or "auto", default="auto"
         Texts in one forward pass; with vLLM, requests that run at once.
-    revision : str, default=None
-        Revision of a hub model.
-    trust_remote_code : bool, default=False
-        Whether to run code that a model repository brings.
+    revision, trust_remote_code : default=None, False
+        Of a hub model; whether to run code that it brings.
     tokenizer : Tokenizer, default=None
         None: the model's own.
     speculation : str or mapping, default=None
@@ -191,9 +189,9 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         X : sequence of str
             Texts; scored only where there is a prompt to choose or a calibrator to fit.
         y : sequence of str, int or bool, default=None
-            Their labels: names; or numbers that `labels` name; or positions of the
-            sorted names, all of them, as scikit-learn's meta-estimators pass them;
-            predictions are alike. None: a calibrator is fitted without labels.
+            Their labels: names, or numbers that `labels` name, or positions of the
+            sorted names, as scikit-learn's meta-estimators pass them; predictions are
+            alike. None: a calibrator is fitted without labels.
         sample_weight : array, shape (n_texts,), default=None
             Weights of the texts, for the calibrator.
 
@@ -304,6 +302,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         text_column: str = "text",
         labels_column: str | None = None,
         probabilities: bool = False,
+        bounds: bool = False,
         selective: SelectiveClassifier | None = None,
         sets: SplitConformalSets | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
@@ -321,6 +320,8 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
             Column with the candidate labels of each row.
         probabilities : bool, default=False
             Add a column ``p(<label>)`` for each class.
+        bounds : bool, default=False
+            Add ``lower``, ``upper`` and ``certain``; see `LabelLogprobs.bounds`.
         selective : SelectiveClassifier, default=None
             Fitted: leaves out labels, and says why in the column ``abstained``.
         sets : SplitConformalSets, default=None
@@ -333,7 +334,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         Returns
         -------
         DataFrame
-            The input's columns, then ``label``, ``probability``, those of the kind,
+            The input's columns, then ``label``, ``probability``, bounds, the kind's,
             ``abstained``, ``label_set``, ``p(…)``, ``label_mass``, ``unresolved``;
             ``agreement`` (several prompts); ``truncated``; with "reason" ``reasoning``,
             ``cut``, ``standard_error``; and ``error``. Names taken: ``predicted_…``.
@@ -351,11 +352,13 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
             scores,
             {at: str(error) for at, error in errors.items()},
             refuse=refuse,
-            log_proba_of=self.log_proba_of,
+            posteriors_of=self.posteriors_of,
+            tolerance=self.tolerance,
             selective=selective,
             sets=sets,
             kind=self.question_kind(),
             probabilities=probabilities,
+            bounds=bounds or self.scorer().gives_bounds,
             reasoning=reasoning_kinds(Scoring.of(self), with_text=True),
             agreement=self._prompt_template().asks_repeatedly,
         )
@@ -385,14 +388,16 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
 
     def _posteriors_of(self, scores: LabelLogprobs) -> Posteriors:
         """Return classes as `y` has them, and a column of log-probabilities of each."""
-        log_proba, classes = self.log_proba_of(scores), scores.classes
-        known = self._known_labels()
+        found, known = self.posteriors_of(scores), self._known_labels()
+        if self.scorer().gives_bounds:
+            doubt_labels(found.known(self.tolerance).certain, self.tolerance)
         if known is not None and known.values:
-            order = [classes.tolist().index(name) for name in known.values.values()]
-            log_proba, classes = log_proba[:, order], self.classes_
-        found = Posteriors(log_proba, classes, scores.label_mass)
+            names = scores.classes.tolist()
+            order = [names.index(name) for name in known.values.values()]
+            found = Posteriors(found.log_proba[:, order], self.classes_, None)
         if len(scores):
-            self._prompted_model().warn_of_one_label(classes[found.best].tolist())
+            likeliest = np.asarray(found.classes)[found.best].tolist()
+            self._prompted_model().warn_of_one_label(likeliest)
         return found
 
     def _known_labels(self) -> LabelSet | None:
@@ -403,10 +408,9 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         given = PromptTemplate.of(self.prompt)
         return getattr(self, "prompt_", given) if given.is_auto else given
 
-    def log_proba_of(self, scores: LabelLogprobs) -> FloatArray:
-        """Return class log-probabilities, calibrated if there is a calibrator."""
-        raw, own = scores.log_proba, self.fitted_calibrator()
-        return raw if own is None else own.transform(scores)
+    def posteriors_of(self, scores: LabelLogprobs) -> Posteriors:
+        """Return class probabilities, calibrated if there is a calibrator."""
+        return Posteriors.of(scores, self.fitted_calibrator())
 
     def fitted_calibrator(self) -> LabelCalibrator | None:
         """Return the calibrator to use, checked against what is scored now."""

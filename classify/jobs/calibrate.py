@@ -147,9 +147,7 @@ def fit_artefact(
     artefact, set_sizes, error_rate = Artefact(calibrator), None, None
     if wishes.has_decisions:
         scores, true = texts.scores[kept_back], _some(texts.labels, kept_back)
-        posteriors = Posteriors(
-            calibrator.transform(scores), scores.classes, scores.label_mass
-        )
+        posteriors = Posteriors.of(scores, calibrator)
         error_rate = float((scores.classes[posteriors.best] != true).mean())
         sets = _fitted_sets(wishes, posteriors, true)
         if sets is not None:

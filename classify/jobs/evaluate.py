@@ -6,7 +6,7 @@ import numpy as np
 
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.decision.posteriors import LabelPosteriors
+from classify.decision.posteriors import Posteriors
 from classify.estimators.given_yes_no import checked_fits
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.jobs.labelled import ScoredTexts
@@ -25,6 +25,7 @@ def evaluate(
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
     kind: Kind | None = None,
+    tolerance: float,
     title: str,
     facts: Mapping[str, str],
 ) -> Evaluation:
@@ -40,6 +41,8 @@ def evaluate(
     sets : SplitConformalSets, default=None
     kind : Ordinal, Tree or None, default=None
         The kind of question, which may have measures of its own.
+    tolerance : float
+        By how much another label may be likelier without being counted.
     title : str
     facts : mapping of str to str
         What the report says about how the predictions were made.
@@ -49,17 +52,16 @@ def evaluate(
     Evaluation
     """
     scores = texts.scores
-    calibrated = None if calibrator is None else calibrator.transform(scores)
-    final = scores.log_proba if calibrated is None else calibrated
-    posteriors = LabelPosteriors(final, scores.classes, scores.label_mass)
+    posteriors = Posteriors.of(scores, calibrator)
     return Evaluation.of(
         texts.texts,
         texts.labels,
         scores,
-        calibrated=calibrated,
+        calibrated=None if calibrator is None else posteriors,
         selective=selective,
         sets=None if sets is None else sets.predict_set(posteriors),
         kind=kind,
+        tolerance=tolerance,
         title=title,
         facts=facts,
     )
@@ -115,8 +117,4 @@ def selection_of(evaluation: Evaluation, selective: SelectiveClassifier) -> Sele
     A threshold that somebody chose promises nothing, so that the report, which speaks
     of the promise of a fitted one, does not show it.
     """
-    scores = evaluation.scores
-    final = LabelPosteriors(
-        evaluation.final.log_proba, scores.classes, scores.label_mass
-    )
-    return Selection.of(selective, final, evaluation.codes)
+    return Selection.of(selective, evaluation.posteriors, evaluation.codes)

@@ -43,6 +43,7 @@ def job_fingerprints(job: Classification) -> dict[str, Any]:
                 "text": job.columns.text,
                 "labels": job.columns.labels,
                 "probabilities": job.probabilities,
+                **({"bounds": True} if job.bounds else {}),
                 **({"reasoning": True} if job.reasoning else {}),
             }
         ),

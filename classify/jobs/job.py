@@ -87,6 +87,9 @@ class Classification:
     columns : RowColumns
     probabilities : bool
         A column ``p(<label>)`` for each class.
+    bounds : bool
+        The columns ``lower``, ``upper`` and ``certain``, which are there without it
+        where the engine or the strategy leaves probabilities open.
     reasoning : bool
         A column ``reasoning`` with what the model thought first.
     reading : mapping of str to str
@@ -100,6 +103,7 @@ class Classification:
     sets: InitVar[SplitConformalSets | None] = None
     columns: RowColumns = field(default_factory=RowColumns)
     probabilities: bool = False
+    bounds: bool = False
     reasoning: bool = False
     reading: Mapping[str, str] = field(default_factory=dict)
 
@@ -201,7 +205,9 @@ class Classification:
 
     def _kinds_of(self, question: Asked) -> dict[str, ResultKind]:
         return question.kinds(
-            probabilities=self.probabilities, reasoning=self.reasoning
+            probabilities=self.probabilities,
+            bounds=self.bounds,
+            reasoning=self.reasoning,
         )
 
 

@@ -69,6 +69,7 @@ def classified(job: Classification, scored: ScoredChunk) -> ClassifiedChunk:
             len(chunk),
             [next(answers) for _ in question.scorers()],
             probabilities=job.probabilities,
+            bounds=job.bounds,
             reasoning=job.reasoning,
         )
         for question in job.questions

@@ -37,6 +37,10 @@ class Summary:
     sum_label_mass : float
         Over the scored rows.
     greatest_unresolved : float
+    n_uncertain : int
+        Scored rows for which another label may be likelier by more than the tolerance.
+    n_inexact : int
+        Scored rows with bounds that are wider than the tolerance.
     questions : dict of str to Summary
         Where there are several questions, the same of each; labels, abstentions and
         label mass are counted there alone, and rows are labelled if they are for all.
@@ -51,6 +55,8 @@ class Summary:
     n_unreadable: int = 0
     sum_label_mass: float = 0.0
     greatest_unresolved: float = 0.0
+    n_uncertain: int = 0
+    n_inexact: int = 0
     questions: "dict[str, Summary]" = field(default_factory=dict)
 
     @classmethod
@@ -109,6 +115,8 @@ class Summary:
             n_unreadable=unreadable.total(),
             sum_label_mass=float(columns["label_mass"].sum()),
             greatest_unresolved=float(np.max(unresolved, initial=0.0)),
+            n_uncertain=results.n_uncertain,
+            n_inexact=results.n_inexact,
         )
 
     @classmethod

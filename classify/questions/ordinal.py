@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from classify.decision.posteriors import Posteriors
 from classify.labels import LabelSet
+from classify.scoring import Interval
 
 if TYPE_CHECKING:
     from classify.tables import ResultKind
@@ -109,37 +111,55 @@ class Ordinal:
         names = ("expected", "standard_deviation", *_LEVELS)
         return dict.fromkeys(names, "float")
 
+    @property
+    def bounds(self) -> "dict[str, ResultKind]":
+        """Further columns where bounds are asked for."""
+        return {"expected_lower": "float", "expected_upper": "float"}
+
     def to_dict(self) -> dict[str, Any]:
         """Return what the columns depend on, in types that JSON has."""
         return {"ordinal": self.values}
 
-    def results(
-        self, log_proba: FloatArray, classes: Sequence[str]
-    ) -> dict[str, npt.NDArray[np.float64]]:
+    def results(self, posteriors: Posteriors) -> dict[str, npt.NDArray[np.float64]]:
         """Return these columns.
-
-        Parameters
-        ----------
-        log_proba : ndarray of float64, shape (n_texts, n_labels)
-            Normalised.
-        classes : sequence of str, length n_labels
-            The label of each column.
 
         Examples
         --------
         >>> kind = Ordinal.of(LabelSet.parse({1: "bad", 2: "fair", 4: "good"}))
-        >>> proba = np.log([[0.5, 0.25, 0.25]])
-        >>> kind.results(proba, ["bad", "fair", "good"])["expected"].tolist()
+        >>> classes = np.array(["bad", "fair", "good"])
+        >>> posteriors = Posteriors(np.log([[0.5, 0.25, 0.25]]), classes, None)
+        >>> kind.results(posteriors)["expected"].tolist()
         [2.0]
         """
-        proba = np.exp(log_proba)
-        values = [self.values[name] for name in classes]
+        assert posteriors.classes is not None, "of labels"
+        proba = np.exp(posteriors.log_proba)
+        values = [self.values[name] for name in posteriors.classes.tolist()]
         cut = quantiles(proba, values, list(_LEVELS.values()))
+        expected = expected_value(proba, values)
+        least, greatest = _expected_bounds(posteriors.interval, values)
         return {
-            "expected": expected_value(proba, values),
+            "expected": expected,
             "standard_deviation": standard_deviation(proba, values),
             **{name: cut[:, at] for at, name in enumerate(_LEVELS)},
+            # Of exact probabilities they differ by rounding alone.
+            "expected_lower": np.minimum(least, expected),
+            "expected_upper": np.maximum(greatest, expected),
         }
+
+
+def _expected_bounds(interval: Interval, values: Sequence[float]) -> Interval:
+    """Return the least and greatest expected value of probabilities with sum 1."""
+    lower, upper = (np.exp(each) for each in interval)
+    order = np.argsort(values, kind="stable")
+    # All have their lower bounds; what is left goes to the least, or greatest, values.
+    left = (1.0 - lower.sum(axis=1, keepdims=True)).clip(0.0)
+    found = []
+    for which in (order, order[::-1]):
+        room = (upper - lower)[:, which]
+        taken = np.minimum((left - room.cumsum(axis=1) + room).clip(0.0), room)
+        proba = lower[:, which] + taken
+        found.append(expected_value(proba, np.asarray(values)[which]))
+    return Interval(*found)
 
 
 def _on_scale(values: npt.ArrayLike) -> tuple[FloatArray, float, float]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from classify.decision.posteriors import Posteriors
 from classify.labels.tree import LabelTree
+from classify.scoring import LabelBounds
 
 if TYPE_CHECKING:
     from classify.tables import ResultKind
@@ -105,6 +107,11 @@ class Tree:
         """Result columns besides the label and its probability, with their types."""
         return {"node": "str", "node_probability": "float"}
 
+    @property
+    def bounds(self) -> "dict[str, ResultKind]":
+        """Further columns where bounds are asked for: none."""
+        return {}
+
     def to_dict(self) -> dict[str, Any]:
         """Return what the columns depend on, in types that JSON has."""
         nodes = [self.tree.names, self.tree.parents]
@@ -115,32 +122,42 @@ class Tree:
         at = {name: column for column, name in enumerate(classes)}
         return [at[self.tree.names[leaf]] for leaf in self.tree.leaves]
 
-    def results(
-        self, log_proba: FloatArray, classes: Sequence[str]
-    ) -> dict[str, npt.NDArray[Any]]:
+    def results(self, posteriors: Posteriors) -> dict[str, npt.NDArray[Any]]:
         """Return these columns; None and NaN where no node is sure enough.
 
-        Parameters
-        ----------
-        log_proba : ndarray of float64, shape (n_texts, n_leaves)
-            Normalised.
-        classes : sequence of str, length n_leaves
-            The leaf of each column.
+        Where not everything is known, the least that a node can have must be enough.
 
         Examples
         --------
         >>> from classify import LabelSet
         >>> labels = LabelSet.parse(["pet/dog", "pet/cat", "car"])
         >>> kind = Tree(LabelTree.of(labels), level=0.7)
-        >>> found = kind.results(np.log([[0.2, 0.3, 0.5]]), ["car", *labels.names[:2]])
+        >>> classes = np.array(["car", "pet/dog", "pet/cat"])
+        >>> found = kind.results(Posteriors(np.log([[0.2, 0.3, 0.5]]), classes, None))
         >>> found["node"].tolist(), found["node_probability"].round(2).tolist()
         (['pet'], [0.8])
         """
-        nodes = node_log_proba(log_proba[:, self.leaf_columns(classes)], self.tree)
-        deepest = deepest_sure(nodes, self.tree, self.level)
+        assert posteriors.classes is not None, "of labels"
+        columns = self.leaf_columns(posteriors.classes.tolist())
+        nodes = node_log_proba(posteriors.log_proba[:, columns], self.tree)
+        least = self._least(posteriors.bounds, columns, nodes)
+        deepest = deepest_sure(least, self.tree, self.level)
         names = np.array([*self.tree.names, None], dtype=object)
         reached = np.append(nodes, np.full((len(nodes), 1), np.nan), axis=1)
         return {
             "node": names[deepest],
             "node_probability": np.exp(reached[np.arange(len(nodes)), deepest]),
         }
+
+    def _least(
+        self, known: LabelBounds | None, columns: Sequence[int], nodes: FloatArray
+    ) -> FloatArray:
+        """Return the least that the log-probability of each node can be."""
+        if known is None:
+            return nodes
+        below: list[list[int]] = [[] for _ in self.tree.parents]
+        for leaf, column in zip(self.tree.leaves, columns, strict=True):
+            for node in self.tree.path(leaf):
+                below[node].append(column)
+        least = np.stack([known.sum_of(each).lower for each in below], axis=1)
+        return np.where(known.is_exact[:, None], nodes, np.minimum(least, nodes))

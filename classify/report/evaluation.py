@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from classify.decision import SelectiveClassifier
-from classify.decision.posteriors import LabelPosteriors
+from classify.decision.posteriors import Posteriors
 from classify.errors import InputError
 from classify.metrics import aurc_score
 from classify.metrics.calibration_error import reliability_bins
@@ -60,6 +60,10 @@ class Evaluation(Figures):
         Column of the true label.
     scores : LabelLogprobs
         What the model said.
+    posteriors : Posteriors
+        What is made of it, and what is known of that.
+    known : Known
+        What is known of the likeliest labels. All figures are those of estimates.
     before : Assessment
         Of the raw probabilities.
     after : Assessment or None
@@ -102,6 +106,7 @@ class Evaluation(Figures):
         selective: SelectiveClassifier | None = None,
         sets: Any = None,
         kind: Kind | None = None,
+        tolerance: float = 1e-3,
         title: str = "Evaluation",
         facts: Mapping[str, str] | None = None,
     ) -> "Evaluation":
@@ -114,7 +119,7 @@ class Evaluation(Figures):
             True labels: names, or columns of the classes.
         label_logprobs : LabelLogprobs
             n_texts rows.
-        calibrated : array-like of float, shape (n_texts, n_labels), default=None
+        calibrated : Posteriors or array-like, (n_texts, n_labels), default=None
             Class log-probabilities after calibration, as `LabelCalibrator.transform`
             returns them. They flatter if they were fitted to the same texts.
         selective : SelectiveClassifier, default=None
@@ -123,6 +128,9 @@ class Evaluation(Figures):
             Prediction sets, as `SplitConformalSets.predict_set` returns them.
         kind : Ordinal, Tree or None, default=None
             The kind of question, which may have measures of its own.
+        tolerance : float, default=1e-3
+            By how much another label may be likelier without being counted, where not
+            everything is known.
         title : str, default="Evaluation"
         facts : mapping of str to str, default=None
             What the report says about how the predictions were made, in this order.
@@ -144,16 +152,19 @@ class Evaluation(Figures):
         texts = tuple(texts)
         check_lengths(texts=texts, y_true=codes, label_logprobs=label_logprobs)
         _check_texts(texts)
-        raw = label_logprobs.log_proba
-        final = raw if calibrated is None else _calibrated(calibrated, raw.shape)
+        raw = Posteriors.of(label_logprobs)
+        posteriors = raw if calibrated is None else _calibrated(calibrated, raw)
         selection = None
         if selective is not None:
-            posteriors = LabelPosteriors(final, classes, label_logprobs.label_mass)
             selection = Selection.of(selective, posteriors, codes)
+        known = posteriors.known(tolerance)
+        if posteriors.bounds is None:  # a bare array, of scores with bounds
+            known = known._replace(certain=raw.known(tolerance).certain)
+        n_uncertain = int((~known.certain).sum())
         names = tuple(classes.tolist())
         order = None if selection is None else selection.order
         assess = partial(_assessed, codes, kind, names)
-        last = assess(final, order)
+        last = assess(posteriors.log_proba, order)
         predicted = last.predicted
         confusion = confusion_counts(codes, predicted, len(classes))
         counts, true = (
@@ -163,12 +174,14 @@ class Evaluation(Figures):
         doubt_one_label(counts, true)
         return cls(
             title=title,
-            facts=dict(facts or {}),
+            facts={**(facts or {}), **_uncertain(n_uncertain, len(texts))},
             texts=texts,
             classes=names,
             codes=codes,
             scores=label_logprobs,
-            before=last if calibrated is None else assess(raw, None),
+            posteriors=posteriors,
+            known=known,
+            before=last if calibrated is None else assess(raw.log_proba, None),
             after=None if calibrated is None else last,
             confusion=confusion,
             by_class=figures_by_class(names, confusion, last.proba),
@@ -220,8 +233,20 @@ def _assessed(
     )
 
 
-def _calibrated(values: Any, shape: tuple[int, ...]) -> FloatArray:
-    log_proba = np.asarray(values, dtype=np.float64)
+def _uncertain(n_uncertain: int, n_texts: int) -> dict[str, str]:
+    """Return the fact that labels are not certain, if some are not."""
+    if not n_uncertain:
+        return {}
+    return {
+        "Not certain": f"{n_uncertain:,} of {n_texts:,} texts may have another label "
+        "by what is not known: the figures are those of estimates"
+    }
+
+
+def _calibrated(values: Any, raw: Posteriors) -> Posteriors:
+    if isinstance(values, Posteriors):
+        return values
+    log_proba, shape = np.asarray(values, dtype=np.float64), raw.log_proba.shape
     if log_proba.shape != shape:
         raise InputError(
             f"calibrated must have the shape of label_logprobs, {shape}: a row for "
@@ -237,7 +262,7 @@ def _calibrated(values: Any, shape: tuple[int, ...]) -> FloatArray:
             f"{np.exp(totals[row]):.6g}. Give logarithms of probabilities with sum 1, "
             "as LabelCalibrator.transform returns them."
         )
-    return log_proba
+    return Posteriors(log_proba, raw.classes, raw.label_mass)
 
 
 def _check_texts(texts: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from classify.decision.posteriors import Known, Posteriors
 from classify.metrics.calibration_error import ReliabilityBins
 from classify.report.by_class import ClassFigures, Mistake
 from classify.report.measures import FloatArray, IntArray, Quality
@@ -62,6 +63,8 @@ class Figures:
     classes: tuple[str, ...]
     codes: IntArray
     scores: LabelLogprobs
+    posteriors: Posteriors
+    known: Known
     before: Assessment
     after: Assessment | None
     confusion: npt.NDArray[np.int64]
@@ -69,6 +72,11 @@ class Figures:
     mistakes: tuple[Mistake, ...]
     selection: Selection | None = None
     sets: SetFigures | None = None
+
+    @property
+    def n_uncertain(self) -> int:
+        """Texts for which another label may be likelier by what is not known."""
+        return int((~self.known.certain).sum())
 
     @property
     def final(self) -> Assessment:

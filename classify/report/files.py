@@ -102,6 +102,9 @@ def _columns(evaluation: Evaluation) -> dict[str, list[Any]]:
         "label": [names[code] for code in final.predicted.tolist()],
         "probability": proba.max(axis=1).tolist(),
     }
+    columns |= {
+        name: values.tolist() for name, values in evaluation.known._asdict().items()
+    }
     if evaluation.after is not None:
         columns["raw_label"] = [names[code] for code in before.predicted.tolist()]
         columns["raw_probability"] = before.proba.max(axis=1).tolist()

@@ -56,6 +56,7 @@ def as_json(evaluation: Figures) -> dict[str, Any]:
         "confusion": evaluation.confusion.tolist(),
         "label_mass": _label_mass(evaluation),
         "max_unresolved": float(evaluation.scores.unresolved.max()),
+        "n_uncertain": evaluation.n_uncertain,
         "n_truncated": int(evaluation.scores.truncated.sum()),
         "selection": None if selection is None else _selection(selection),
         "sets": None if evaluation.sets is None else _sets(evaluation.sets),

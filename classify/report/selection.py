@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.decision import Decisions, SelectiveClassifier
-from classify.decision.posteriors import ClassPosteriors
+from classify.decision.posteriors import Posteriors
 from classify.errors import InputError
 from classify.report.measures import IntArray, Measure, share_of
 
@@ -50,7 +50,7 @@ class Selection(NamedTuple):
     def of(
         cls,
         selective: SelectiveClassifier,
-        posteriors: ClassPosteriors,
+        posteriors: Posteriors,
         codes: IntArray,
     ) -> "Selection":
         """Decide on each text.
@@ -59,7 +59,7 @@ class Selection(NamedTuple):
         ----------
         selective : SelectiveClassifier
             Fitted.
-        posteriors : ClassPosteriors
+        posteriors : Posteriors
             n_texts rows.
         codes : ndarray of int64, shape (n_texts,)
             Column of the true label.

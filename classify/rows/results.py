@@ -16,6 +16,7 @@ from classify.spec import Scoring
 from classify.tables import ResultKind
 
 __all__ = [
+    "BOUNDS",
     "NO_MASS",
     "ROW_RESULTS",
     "Column",
@@ -35,6 +36,8 @@ _Held = TypeVar("_Held")
 
 # Results of a row, whatever the number of questions.
 ROW_RESULTS = ("truncated", "error")
+# What is known of the label and its probability.
+BOUNDS: dict[str, ResultKind] = {"lower": "float", "upper": "float", "certain": "bool"}
 NO_MASS = "none of the labels has any probability (label mass 0)."
 
 
@@ -44,21 +47,28 @@ class RowResults(NamedTuple):
     Attributes
     ----------
     columns : dict of str to ndarray, each of shape (n_scored,)
-        ``label``, ``probability``, ``abstained``, ``label_set`` (lists), ``p(…)``,
-        ``label_mass``, ``unresolved``, ``agreement``, ``truncated``, and those of
-        `reasoning_kinds`, of the rows that have a score.
+        ``label``, ``probability``, those of `BOUNDS`, ``abstained``, ``label_set``
+        (lists), ``p(…)``, ``label_mass``, ``unresolved``, ``agreement``,
+        ``truncated``, and those of `reasoning_kinds`, of the rows that have a score.
     scored : ndarray of bool, shape (n_rows,)
         Which these are.
     errors : dict of int to str
         Positions of the other rows, and why they have none.
     classes : ndarray of str, shape (n_labels,)
         All labels.
+    n_uncertain : int, default=0
+        Scored rows for which another label may be likelier by more than the tolerance.
+    n_inexact : int, default=0
+        Where bounds are given: scored rows whose probability is known less exactly
+        than the tolerance.
     """
 
     columns: dict[str, npt.NDArray[Any]]
     scored: npt.NDArray[np.bool_]
     errors: dict[int, str]
     classes: npt.NDArray[np.str_]
+    n_uncertain: int = 0
+    n_inexact: int = 0
 
 
 def row_results(
@@ -67,11 +77,13 @@ def row_results(
     errors: Mapping[int, str],
     *,
     refuse: Refuse | None = None,
-    log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
+    posteriors_of: Callable[[LabelLogprobs], Posteriors],
+    tolerance: float,
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
     kind: Kind | None = None,
     probabilities: bool = False,
+    bounds: bool = False,
     reasoning: Iterable[str] = (),
     agreement: bool = False,
 ) -> RowResults:
@@ -87,8 +99,10 @@ def row_results(
     refuse : callable, default=None
         Makes the exception that a row raises whose labels have no probability. None:
         it is set aside.
-    log_proba_of : callable
-        From scores to class log-probabilities, calibrated or not.
+    posteriors_of : callable
+        From scores to probabilities, calibrated or not.
+    tolerance : float
+        How exactly probabilities should be known.
     selective : SelectiveClassifier, default=None
         Fitted: withholds labels, and adds the column ``abstained``.
     sets : SplitConformalSets, default=None
@@ -97,6 +111,8 @@ def row_results(
         Adds its columns.
     probabilities : bool, default=False
         Whether to add a column for each class.
+    bounds : bool, default=False
+        Whether to add the columns of `BOUNDS`, and those of the kind that are alike.
     reasoning : iterable of str, default=()
         Columns of `reasoning_kinds` to add.
     agreement : bool, default=False
@@ -114,10 +130,13 @@ def row_results(
         errors = {**errors, **dict.fromkeys(unlabelled.tolist(), NO_MASS)}
         scored[unlabelled] = False
         scores = scores[~silent]
-    posteriors = Posteriors(log_proba_of(scores), scores.classes, scores.label_mass)
-    columns = _label_columns(posteriors, selective, sets)
+    posteriors = posteriors_of(scores)
+    known = posteriors.known(tolerance)
+    columns = _label_columns(
+        posteriors, known._asdict() if bounds else {}, selective, sets
+    )
     if kind is not None:
-        columns |= _of_kind(kind, posteriors.log_proba, scores.classes)
+        columns |= _of_kind(kind, posteriors, bounds=bounds)
     if probabilities:
         proba = np.exp(posteriors.log_proba)
         for at, name in enumerate(scores.classes):
@@ -130,7 +149,14 @@ def row_results(
     best = posteriors.best if len(scores) else np.empty(0, dtype=np.int64)
     for name in reasoning:
         columns[name] = _of_reasoning(name, scores.reasoning or (), best)
-    return RowResults(columns, scored, dict(errors), scores.classes)
+    return RowResults(
+        columns,
+        scored,
+        dict(errors),
+        scores.classes,
+        n_uncertain=int((~known.certain).sum()),
+        n_inexact=int((known.upper - known.lower > tolerance).sum()) * bounds,
+    )
 
 
 def multi_results(
@@ -353,16 +379,19 @@ def own_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
 
 
 def _of_kind(
-    kind: Kind, log_proba: npt.NDArray[np.float64], classes: npt.NDArray[np.str_]
+    kind: Kind, posteriors: Posteriors, *, bounds: bool
 ) -> dict[str, npt.NDArray[Any]]:
+    names = [*kind.columns, *(kind.bounds if bounds else ())]
     # Where there is no row there may be no column either.
-    if not len(log_proba):
-        return {name: np.empty(0, dtype=object) for name in kind.columns}
-    return kind.results(log_proba, classes.tolist())
+    if not len(posteriors.log_proba):
+        return {name: np.empty(0, dtype=object) for name in names}
+    found = kind.results(posteriors)
+    return {name: found[name] for name in names}
 
 
 def _label_columns(
     posteriors: Posteriors,
+    known: Mapping[str, npt.NDArray[Any]],
     selective: SelectiveClassifier | None,
     sets: SplitConformalSets | None,
 ) -> dict[str, npt.NDArray[Any]]:
@@ -375,6 +404,7 @@ def _label_columns(
     columns: dict[str, npt.NDArray[Any]] = {
         "label": classes[best],
         "probability": np.exp(log_proba[np.arange(n_texts), best]),
+        **known,
     }
     if selective is not None:
         decisions = selective.decide(posteriors)

@@ -62,6 +62,11 @@ class RowScorer:
         own = dict(self.fixed)
         return tuple(name for name in self.model.template.fields if name not in own)
 
+    @property
+    def gives_bounds(self) -> bool:
+        """Whether more than the tolerance may stay unknown; nothing is loaded."""
+        return self.scoring.strategy == "generate" or self.model.spec.may_list
+
     def __post_init__(self) -> None:
         if self.declared is not None:
             check_examples(self.model.template, self.declared)

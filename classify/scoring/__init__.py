@@ -4,6 +4,7 @@ A *strategy* is a generator function, one call for each text: it yields requests
 sent their results. The *driver* keeps many of them in flight over one engine.
 """
 
+from classify.scoring.bounds import Interval, LabelBounds
 from classify.scoring.driver import Flight, drive, score_prompts
 from classify.scoring.live import LiveRun
 from classify.scoring.masses import average_masses, log_mean_exp
@@ -20,6 +21,8 @@ from classify.scoring.strategies import (
 __all__ = [
     "Chain",
     "Flight",
+    "Interval",
+    "LabelBounds",
     "LabelLogprobs",
     "LiveRun",
     "NodeRead",

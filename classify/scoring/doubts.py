@@ -4,11 +4,11 @@ They are logged as warnings, in the same words wherever texts are scored.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from classify.wording import parameter
 
-__all__ = ["doubt_label_mass", "doubt_one_label"]
+__all__ = ["doubt_label_mass", "doubt_labels", "doubt_one_label"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,20 @@ def doubt_one_label(
         _remedies(),
     )
     return True
+
+
+def doubt_labels(certain: Collection[bool], tolerance: float) -> None:
+    """Log a warning if labels of texts may be other ones by what is not known."""
+    n_uncertain = len(certain) - sum(map(bool, certain))
+    if n_uncertain:
+        logger.warning(
+            "%d of %d texts may have another label: the engine or the strategy leaves "
+            "more than the tolerance of %g unknown, and their labels and probabilities "
+            "are estimates. classify_frame gives the bounds of each text.",
+            n_uncertain,
+            len(certain),
+            tolerance,
+        )
 
 
 def _about(question: str) -> str:

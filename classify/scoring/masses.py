@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from classify.errors import AnswerError
 from classify.labels.tree import LabelTree
-from classify.trie import LabelMass
+from classify.scoring.bounds import LabelBounds
+from classify.trie import LabelMass, unresolved_of
 
 __all__ = [
     "agreement",
@@ -98,8 +99,9 @@ def average_shares(masses: Sequence[LabelMass]) -> LabelMass:
     )
     # Where everything was read they differ by rounding alone.
     lower, upper = np.minimum(lower, estimate), np.maximum(upper, estimate)
-    unresolved = float(np.mean([mass.unresolved for mass in masses]))
-    return LabelMass(estimate, lower, np.minimum(upper, 0.0), unresolved)
+    upper = np.minimum(upper, 0.0)
+    most = float(np.mean([mass.most for mass in masses]))
+    return LabelMass(estimate, lower, upper, unresolved_of(lower, upper, most))
 
 
 def _shares(mass: LabelMass) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -107,15 +109,8 @@ def _shares(mass: LabelMass) -> tuple[FloatArray, FloatArray, FloatArray]:
     total = np.logaddexp.reduce(mass.estimate)
     if not np.isfinite(total):
         return mass.estimate, mass.lower, mass.upper
-    # The least share of a label is its own with all others at their greatest.
-    others = np.eye(len(mass.estimate), dtype=bool)
-    greatest, least = (
-        np.logaddexp.reduce(np.where(others, -np.inf, bound), axis=1)
-        for bound in (mass.upper, mass.lower)
-    )
-    lower = mass.lower - np.logaddexp(mass.lower, greatest)
-    upper = mass.upper - np.logaddexp(mass.upper, least)
-    return mass.estimate - total, lower, upper
+    lower, upper = LabelBounds.of_mass(mass).log_proba()
+    return mass.estimate - total, lower[0], upper[0]
 
 
 def agreement(values: npt.ArrayLike) -> float:
@@ -157,7 +152,7 @@ def chained_mass(masses: Sequence[LabelMass], tree: LabelTree) -> LabelMass:
     of_node: dict[int, FloatArray] = {}
     for at, (node, mass) in enumerate(zip(tree.questions, masses, strict=True)):
         joint = np.array([mass.estimate, mass.lower, mass.upper])
-        values = _given_parent(joint, tree, node) if at else joint
+        values = _given_parent(mass, tree, node) if at else joint
         of_node |= zip(tree.children(node), values.T, strict=True)
     nothing = np.zeros(3)  # the only child of its parent
     leaves = np.array(
@@ -166,26 +161,17 @@ def chained_mass(masses: Sequence[LabelMass], tree: LabelTree) -> LabelMass:
             for leaf in tree.leaves
         ]
     ).T
-    return LabelMass(leaves[0], leaves[1], leaves[2], masses[0].unresolved)
+    estimate, lower, upper = leaves
+    unresolved = unresolved_of(lower, upper, masses[0].most)
+    return LabelMass(estimate, lower, upper, unresolved)
 
 
-def _given_parent(joint: FloatArray, tree: LabelTree, node: int) -> FloatArray:
+def _given_parent(mass: LabelMass, tree: LabelTree, node: int) -> FloatArray:
     """Return the estimate and bounds of log p(child | parent)."""
-    estimate, lower, upper = joint
-    total = np.logaddexp.reduce(estimate)
+    total = np.logaddexp.reduce(mass.estimate)
     if np.isneginf(total):
         raise AnswerError(
             f"None of the labels below {tree.names[node]!r} has any probability."
         )
-    found = [estimate - total]
-    for own, others in ((lower, upper), (upper, lower)):
-        # A child has the least share where it is at its bound and its siblings at
-        # theirs.
-        rest = np.array(
-            [np.logaddexp.reduce(np.delete(others, at)) for at in range(len(own))]
-        )
-        known = ~np.isneginf(own)
-        bound = np.full(len(own), -np.inf)
-        bound[known] = own[known] - np.logaddexp(own[known], rest[known])
-        found.append(bound)
-    return np.array(found)
+    lower, upper = LabelBounds.of_mass(mass).log_proba()
+    return np.array([mass.estimate - total, lower[0], upper[0]])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from classify.errors import InputError
 from classify.labels import LabelSet
 from classify.markup import table
+from classify.scoring.bounds import LabelBounds
 from classify.scoring.masses import (
     agreement,
     average_masses,
@@ -362,19 +363,21 @@ class LabelLogprobs:
 
     @property
     def is_certain(self) -> npt.NDArray[np.bool_]:
-        """Shape (n_texts,): whether the likeliest label is known to be the likeliest.
+        """Shape (n_texts,): whether no other label can be likelier; see `bounds`."""
+        if not len(self):
+            return np.zeros(0, dtype=np.bool_)
+        return self.bounds.is_certain(np.asarray(self.values.argmax(axis=1)))
 
-        True where its lower bound is above the upper bound of every other label. Where
-        it is false, another label may be likelier, by what was not read or what the
-        engine does not show.
-        """
-        if not self.values.shape[1]:
-            return np.zeros(len(self), dtype=np.bool_)
-        best = self.values.argmax(axis=1)[:, None]
-        others = self.upper.copy()
-        np.put_along_axis(others, best, -np.inf, axis=1)
-        lower = np.take_along_axis(self.lower, best, axis=1)[:, 0]
-        return np.asarray(lower > others.max(axis=1))
+    @property
+    def bounds(self) -> LabelBounds:
+        """What is known of each label, and of all of them together."""
+        most = self.resolved_mass + self.unresolved
+        return LabelBounds.at_most(self.lower, self.upper, most)
+
+    @property
+    def resolved_mass(self) -> FloatArray:
+        """Shape (n_texts,): what `label_mass` is at least."""
+        return np.asarray(np.exp(self.lower).sum(axis=1), dtype=np.float64)
 
     @property
     def log_label_mass(self) -> FloatArray:

@@ -131,7 +131,8 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
 
         Options of any number of tokens, and any number of them. `confidence` is
         (n p - 1) / (n - 1), of n options whose likeliest has probability p. Answers
-        also have `label_mass`, `unresolved` and `truncated`, as in `/v1/classify`.
+        also have `lower`, `upper`, `certain`, `label_mass`, `unresolved` and
+        `truncated`, as in `/v1/classify`.
         """
         return await answered(
             request, body.questions, decisions.decisions(decider, body)
@@ -146,7 +147,8 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
 
         Options of any number of tokens, and any number of them. `confidence` is
         (n p - 1) / (n - 1), of n options whose likeliest has probability p. Answers
-        also have `label_mass`, `unresolved` and `truncated`, as in `/v1/classify`.
+        also have `lower`, `upper`, `certain`, `label_mass`, `unresolved` and
+        `truncated`, as in `/v1/classify`.
         Errors are `{"detail": {"message": …, "error_type": …}}`.
         """
         return await answered(

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.decision.posteriors import Posteriors
 from classify.errors import DataError, InputError, LabelError
 from classify.labels import LabelSet
 from classify.rows.encoding import Row
 from classify.rows.from_cells import candidates_of_cells, rows_of_cells
 from classify.rows.results import RowResults, reasoning_kinds, row_results
 from classify.rows.scorer import RowScorer
-from classify.scoring import LabelLogprobs
 from classify.serve.service import Service
 
 __all__ = [
@@ -76,6 +76,15 @@ class Result(BaseModel):
         None
     )
     probability: float | None = None
+    lower: Annotated[
+        float | None, Field(description="What the probability is at least.")
+    ] = None
+    upper: Annotated[
+        float | None, Field(description="What the probability is at most.")
+    ] = None
+    certain: Annotated[
+        bool | None, Field(description="Whether no other label can be likelier.")
+    ] = None
     probabilities: dict[str, float] | None = None
     label_mass: Annotated[
         float | None,
@@ -95,6 +104,12 @@ class Result(BaseModel):
     ] = None
     expected: Annotated[
         float | None, Field(description="Expected value of an ordinal question.")
+    ] = None
+    expected_lower: Annotated[
+        float | None, Field(description="What that value is at least.")
+    ] = None
+    expected_upper: Annotated[
+        float | None, Field(description="What that value is at most.")
     ] = None
     standard_deviation: Annotated[
         float | None, Field(description="Standard deviation of that value.")
@@ -262,10 +277,6 @@ async def _results(
     service: Service, asked: _Asked, rows: Sequence[Row | InputError]
 ) -> list[dict[str, Any]]:
     scorer, (calibrator, selective, sets) = asked.scorer, asked.decisions
-
-    def log_proba_of(scores: LabelLogprobs) -> Any:
-        return scores.log_proba if calibrator is None else calibrator.transform(scores)
-
     scores, errors = await service.scored(
         len(rows), lambda: scorer.ascore(rows, asked.listed)
     )
@@ -273,11 +284,13 @@ async def _results(
         len(rows),
         scores,
         {at: str(error) for at, error in errors.items()},
-        log_proba_of=log_proba_of,
+        posteriors_of=lambda scores: Posteriors.of(scores, calibrator),
+        tolerance=scorer.scoring.tolerance,
         selective=selective,
         sets=sets,
         kind=service.kind if scorer is service.scorer else None,
         probabilities=True,
+        bounds=True,
         reasoning=reasoning_kinds(scorer.scoring, with_text=False),
         agreement=scorer.model.template.asks_repeatedly,
     )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from classify.decision.posteriors import Posteriors
 from classify.errors import DataError, InputError
 from classify.labels import Label, LabelSet
 from classify.prompts import PromptTemplate
@@ -52,7 +53,8 @@ class Answered(NamedTuple):
     probabilities : list of float
         Of each option, in their order; they sum to 1.
     about : dict
-        ``label_mass``, ``unresolved`` and ``truncated``, as in results of rows.
+        ``lower``, ``upper``, ``certain`` (of the likeliest option), ``label_mass``,
+        ``unresolved`` and ``truncated``, as in results of rows.
     """
 
     probabilities: list[float]
@@ -155,7 +157,10 @@ class Decider:
             raise RefusedError(503, f"{questions[at].where} has no answer: {error}")
         asked = [each for prompt in prompts for each in (prompt, *prompt.others)]
         return Decided(
-            [_answered(scores[at], each) for at, each in enumerate(labels)],
+            [
+                _answered(scores[at], each, scorer.scoring.tolerance)
+                for at, each in enumerate(labels)
+            ],
             sum(prompt.n_tokens for prompt in asked),
             sum(each.n_tokens for each in scores.reasoning or ()),
         )
@@ -189,12 +194,14 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _answered(scores: LabelLogprobs, labels: LabelSet) -> Answered:
+def _answered(scores: LabelLogprobs, labels: LabelSet, tolerance: float) -> Answered:
     place = {name: at for at, name in enumerate(scores.classes.tolist())}
-    proba = scores.proba[0]
+    posteriors = Posteriors.of(scores)
+    proba, known = np.exp(posteriors.log_proba[0]), posteriors.known(tolerance)
     return Answered(
         [float(proba[place[name]]) for name in labels.names],
         {
+            **{name: value.item() for name, value in known._asdict().items()},
             "label_mass": float(scores.label_mass[0]),
             "unresolved": float(scores.unresolved[0]),
             "truncated": bool(scores.truncated[0]),

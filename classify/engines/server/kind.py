@@ -12,7 +12,7 @@ __all__ = ["HTTPX", "KIND"]
 
 HTTPX = Requirement("httpx", "server", "The server engine needs httpx")
 
-# vllm shows any token; the others list the likeliest ones.
+# vllm shows any token; the others list the likeliest ones, and auto may be any.
 APIS = ("auto", "vllm", "llamacpp", "ollama", "openai")
 _TEXT = optional(instance_of("a string", str))
 _CHOSEN = (
@@ -88,6 +88,7 @@ KIND = EngineKind(
         ),
     ),
     refused={"dtype": _CHOSEN, "device": _CHOSEN, "speculation": NO_SPECULATION},
+    may_list=lambda options: options.get("api") != "vllm",
     runs_here=False,
     packages=("httpx",),
     requires=HTTPX,
