@@ -69,7 +69,7 @@ def test_the_label_audit_shows_words_and_their_tokens(audit):
 def test_a_long_label_audit_is_cut_and_says_so():
     words = tuple(WordAudit(f"l{at}", f"w{at}", (at,), ("x",), ()) for at in range(150))
     audit = LabelAudit(
-        words, None, ("\n",), 0, (), False, 151, 1, 1, 1, True, None, None, None
+        words, None, ("\n",), "", 0, (), False, 151, 1, 1, 1, True, None, None, None
     )
     page = Page(audit._repr_html_())
     assert len(page.tables[0]) == 101
