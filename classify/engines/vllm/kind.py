@@ -21,7 +21,7 @@ VLLM = Requirement(
     "vllm",
     "vllm",
     "The vllm engine needs vLLM",
-    note=" on a machine with a GPU. The README says how to install it without one.",
+    note=" on a machine with a GPU. Without one, see docs/engines.md#without-a-gpu.",
 )
 
 # The first vLLM with what tracking hooks into, in both of its model runners.
