@@ -330,6 +330,25 @@ def test_another_weight_in_a_large_file_changes_the_fingerprint(parts, tmp_path)
     assert len(prints) == 4
 
 
+def test_every_file_that_a_model_was_split_into_is_digested(parts, tmp_path):
+    files = [tmp_path / f"a.b-{at:05}-of-00003.gguf" for at in (1, 2, 3)]
+    for file in files:
+        file.write_bytes(b"GGUF")
+
+    def of_model():
+        return fingerprint_of(**parts | {"model": files[0]})["model"]
+
+    prints = [of_model()]
+    for file in files:
+        file.write_bytes(b"gguf")
+        prints.append(of_model())
+    files[2].unlink()
+    prints.append(of_model())
+    assert len(set(prints)) == 5
+    (tmp_path / "a.b-00003-of-00004.gguf").write_bytes(b"of another model")
+    assert of_model() == prints[-1]
+
+
 def test_a_chat_template_that_writes_the_date_changes_nothing(parts):
     recipe = replace(parts["template"], system="You sort letters.")
     first = fingerprint_of(**parts | {"template": recipe})

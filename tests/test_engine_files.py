@@ -189,6 +189,28 @@ def test_adapters_and_draft_models_are_files_too(model, tmp_path):
     assert files_of("org/name", options) != found
 
 
+def test_every_file_that_a_model_was_split_into_is_watched(tmp_path):
+    first, second, third = (tmp_path / f"m-0000{at}-of-00003.gguf" for at in (1, 2, 3))
+    alike = ("m-00001-of-00002.gguf", "n-00002-of-00003.gguf", "m-2-of-3.gguf")
+    for path in (first, second, third, *(tmp_path / name for name in alike)):
+        path.write_bytes(b"GGUF")
+    found = [files_of(first)]
+    assert [each[0] for each in found[0]] == [str(first), str(second), str(third)]
+    assert {each[0] for each in files_of("", [{"model": str(third)}])} == {
+        each[0] for each in found[0]
+    }
+    for change in (
+        lambda: third.write_bytes(b"GGUF2"),
+        lambda: os.utime(second, ns=(1, 1)),
+        second.unlink,
+    ):
+        change()
+        found.append(files_of(first))
+    assert len(set(found)) == 4
+    for name in alike:
+        assert [each[0] for each in files_of(tmp_path / name)] == [str(tmp_path / name)]
+
+
 def test_an_adapter_is_part_of_what_scores_depend_on(model, tmp_path):
     adapter, moved = tmp_path / "adapter", tmp_path / "moved"
     adapter.mkdir()

@@ -62,6 +62,25 @@ def test_a_file_saved_again_is_loaded_again(tmp_path):
     clear_engines()
 
 
+def test_a_split_model_of_which_one_file_is_saved_again_is_loaded_again(tmp_path):
+    def split(folder, seed):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "tiny.gguf"
+        write_gguf(path, make_model("llama", seed), tensors_in_part=10)
+        return sorted(path.parent.iterdir())
+
+    first, *_, last = split("model", 0)
+    *_, other = split("other", 1)
+    request = ReadRequest(random_prompt(5), TREE, INNER)
+    engine = load_engine("llamacpp", first)
+    [before] = read(engine, [request])
+    assert load_engine("llamacpp", first) is engine
+    other.replace(last)
+    [after] = read(load_engine("llamacpp", first), [request])
+    assert np.abs(after - before)[1:].max() > 0.1
+    clear_engines()
+
+
 @pytest.mark.parametrize(
     ("engine", "options", "message"),
     [

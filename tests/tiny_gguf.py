@@ -33,11 +33,18 @@ _OTHERS = {
 
 
 def write_gguf(
-    path, model, *, tokens=(TOKENS, ["a b"]), types=None, chat=CHAT, causal=True
+    path,
+    model,
+    *,
+    tokens=(TOKENS, ["a b"]),
+    types=None,
+    chat=CHAT,
+    causal=True,
+    tensors_in_part=0,
 ):
-    """Write a transformers Llama as a GGUF file in float32."""
+    """Write a transformers Llama as a GGUF file in float32, or as several."""
     config = model.config
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=tensors_in_part)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)

@@ -1,12 +1,13 @@
 """Which files a model is made of just now, so that one saved again is noticed."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Files", "files_of"]
+__all__ = ["Files", "files_of", "parts_of"]
 
 # Of each file its path, and what the file system says of it: size, time, number.
 Files = tuple[tuple[str, int, int, int], ...]
@@ -34,6 +35,8 @@ _PATTERNS = (
     "*.jinja",
 )
 _TEMPLATES = "additional_chat_templates"
+# How llama.cpp names the files of a split model: which one it is, and how many.
+_PART = re.compile(r"(.*)-\d{5}-of-(\d{5})\.gguf", re.DOTALL)
 
 
 def files_of(model: Any, options: Any = None) -> Files:
@@ -64,6 +67,25 @@ def files_of(model: Any, options: Any = None) -> Files:
     )
 
 
+def parts_of(file: Path) -> list[Path]:
+    """Return the file, or all the files that a GGUF model was split into.
+
+    Examples
+    --------
+    >>> [path.name for path in parts_of(Path("model.gguf"))]
+    ['model.gguf']
+    """
+    split = _PART.fullmatch(file.name)
+    if split is None:
+        return [file]
+    start, n_parts = split.groups()
+    names = (
+        f"{start}-{part:05}-of-{n_parts}.gguf" for part in range(1, int(n_parts) + 1)
+    )
+    parts = map(file.with_name, names)
+    return [part for part in parts if part == file or part.is_file()]
+
+
 def _folders(value: Any) -> Iterator[str]:
     if isinstance(value, str | os.PathLike):
         path = str(Path(value).expanduser())
@@ -82,7 +104,8 @@ def _stats(folder: str) -> Iterator[tuple[str, os.stat_result]]:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except NotADirectoryError:
-        yield folder, os.stat(folder)  # noqa: PTH116
+        for part in parts_of(Path(folder)):
+            yield str(part), part.stat()
         return
     except OSError:
         return  # whoever loads from it says what is wrong

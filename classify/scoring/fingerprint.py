@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+from classify.engines.files import parts_of
 from classify.errors import ConfigError
 from classify.labels import LabelSet
 from classify.labels.tree import LevelLabels
@@ -70,8 +71,9 @@ def fingerprint_of(
     model : str or Path
         A folder, of which configuration and weights are digested (a file of more than
         4 MiB by its size and 64 blocks spread over it, so that a large model takes a
-        fraction of a second), a file, digested in the same way, or a hub id, which is
-        kept as ``id@revision``.
+        fraction of a second), a file, or all the files that a GGUF model was
+        split into, digested in the same way, or a hub id, which is kept as
+        ``id@revision``.
     template : PromptTemplate
         Digested as it reads for these labels, before the tokenizer's chat template
         wraps it, so that a calibration outlives the day where that writes today's
@@ -214,8 +216,9 @@ def _model(model: str | Path, revision: str | None) -> str:
     folder = Path(model).expanduser()
     digest = hashlib.sha256()
     if folder.is_file():
-        digest.update(f"{folder.stat().st_size}\n".encode())
-        _update_with_blocks(digest, folder)
+        for part in parts_of(folder):
+            digest.update(f"{part.stat().st_size}\n".encode())
+            _update_with_blocks(digest, part)
         return _shown(digest.hexdigest())
     if not folder.is_dir():
         return f"{model}@{revision or 'main'}"
