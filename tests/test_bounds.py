@@ -29,6 +29,7 @@ from classify.questions.tree import Tree, node_log_proba
 from classify.report import Evaluation
 from classify.report.json_form import as_json
 from classify.scoring import LabelLogprobs
+from classify.scoring.bounds import is_open
 from classify.tokenizer import load_tokenizer
 from tests.toy_jobs import csv_of, rows_of
 from tests.toy_model import hashed_logprobs
@@ -193,6 +194,33 @@ def test_a_threshold_is_passed_for_certain_or_not_at_all():
     known = even.decide(scores_of([0.9, 0.0], [0.9, 0.1], [0.9, 0.01]))
     entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
     assert known.confidence[0] == pytest.approx(1 - entropy / np.log(2))
+
+
+def test_a_calibration_keeps_no_answer_back_for_what_the_tolerance_allows():
+    # Of two texts with the same estimates, 0.5 % and 5 % of the mass are unresolved.
+    unresolved = np.array([0.005, 0.05])
+    lower = np.array([[0.9, 0.05, 0.0]] * 2)
+    upper = lower + unresolved[:, None]
+    scores = scores_of(
+        lower, upper, values=np.array([[0.9, 0.05, 1e-4]] * 2), unresolved=unresolved
+    )
+    matrix = Matrix(
+        np.arange(3), np.eye(3) - 0.2, np.zeros(3), -30.0, Affine.shift(np.zeros(3))
+    )
+    log_proba = matrix.transform(scores.log_proba)
+    found = Posteriors(
+        log_proba,
+        scores.classes,
+        scores.label_mass,
+        matrix.bounds(scores.bounds),
+        scores.resolved_mass,
+        is_open(scores),
+    )
+    known = found.known(1e-3)
+    assert (known.lower < np.exp(log_proba[:, 0]) - 0.01).all()
+    threshold = float(np.exp(log_proba[0, 0])) - 1e-6
+    decided = SelectiveClassifier.at(threshold, ["a", "b", "c"]).decide(found)
+    assert decided.reason.tolist() == ["", "uncertain"]
 
 
 def test_a_set_has_all_labels_that_may_belong_to_it():

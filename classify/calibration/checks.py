@@ -12,6 +12,7 @@ from classify.errors import ConfigError, DataError, InputError, LabelError
 from classify.labels.names import positions, suggestion
 from classify.labels.values import label_values
 from classify.scoring import LabelLogprobs
+from classify.scoring.bounds import MAX_UNRESOLVED, is_open
 from classify.wording import parameter
 
 __all__ = [
@@ -24,8 +25,6 @@ __all__ = [
     "warn_of_bounds",
 ]
 
-# Above, as a share of what is resolved, scores are estimates.
-MAX_UNRESOLVED = 0.01
 # A prior of 0 would need an infinite shift.
 _MIN_SHARE = 1e-6
 # From so many rows on it is no accident that all of them sum to 1.
@@ -318,7 +317,7 @@ def warn_of_bounds(values: Any, what: str, *, stacklevel: int) -> None:
     """Warn of scores that are fitted to as estimates, since they are not known."""
     if not isinstance(values, LabelLogprobs):
         return
-    coarse = values.unresolved > MAX_UNRESOLVED * values.resolved_mass
+    coarse = is_open(values)
     if coarse.any():
         warnings.warn(
             f"{what} is fitted to estimates: for {int(coarse.sum())} of the "

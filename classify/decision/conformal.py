@@ -52,9 +52,9 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
     class. A group that is new, or has too few texts, gets full sets (a label: is in
     every set).
 
-    Where probabilities are known within bounds (`LabelLogprobs.bounds`), a label's
-    score is the least that it can be, for labelled and new texts alike: the promise
-    holds, and a set has all labels that may belong to it.
+    Where more than a hundredth of the label mass is unresolved, a label's score is the
+    least that it can be (`LabelLogprobs.bounds`), for labelled and new texts alike: the
+    promise holds, and a set has all labels that may belong to it.
 
     Scores are computed from log-probabilities, so that labels that are improbable to
     any degree are told apart; a tolerance of 1e-8 in probability, which libraries use,

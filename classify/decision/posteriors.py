@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 from classify.errors import InputError, LabelError
 from classify.metrics.labelled import SUM_TOLERANCE, check_classes
 from classify.scoring import Interval, LabelBounds, LabelLogprobs
+from classify.scoring.bounds import is_open
 
 __all__ = ["ClassPosteriors", "Posteriors", "posteriors_of"]
 
@@ -74,6 +75,9 @@ class Posteriors(NamedTuple):
         What is known of the labels' scores; None: `log_proba` is exact.
     resolved_mass : ndarray of float64, shape (n_texts,), or None
         What the label mass is at least; None: `label_mass` is exact.
+    is_open : ndarray of bool, shape (n_texts,), or None
+        Whether decisions go by the bounds, since more than `MAX_UNRESOLVED` is not
+        resolved; None: nowhere.
     """
 
     log_proba: FloatArray
@@ -81,6 +85,7 @@ class Posteriors(NamedTuple):
     label_mass: FloatArray | None
     bounds: LabelBounds | None = None
     resolved_mass: FloatArray | None = None
+    is_open: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def of(
@@ -94,14 +99,25 @@ class Posteriors(NamedTuple):
             scores.label_mass,
             scores.bounds if source is None else source.bounds(scores),
             scores.resolved_mass,
+            is_open(scores),
         )
 
     @property
     def interval(self) -> Interval:
-        """Bounds of `log_proba`, which lies between them."""
-        if self.bounds is None:
+        """Bounds of `log_proba` to decide by, which lies between them.
+
+        They are equal to it for texts that are not open. A calibration may widen the
+        bounds of scores that are known well enough, and keeping answers back for that
+        would help nobody: the threshold was fitted to scores that are as good.
+        """
+        if self.bounds is None or self.is_open is None:
             return Interval(self.log_proba, self.log_proba)
-        return self.bounds.around(self.log_proba)
+        lower, upper = self.bounds.around(self.log_proba)
+        is_open = self.is_open[:, None]
+        return Interval(
+            np.where(is_open, lower, self.log_proba),
+            np.where(is_open, upper, self.log_proba),
+        )
 
     def known(self, tolerance: float) -> Known:
         """Return what is known; another class may be likelier by the tolerance."""
@@ -109,10 +125,11 @@ class Posteriors(NamedTuple):
         if not n_texts:  # then there may be no column either
             return Known(np.empty(0), np.empty(0), np.empty(0, dtype=np.bool_))
         certain, best = np.ones(n_texts, dtype=np.bool_), self.best
+        lower = upper = self.log_proba
         if self.bounds is not None:
             certain = self.bounds.is_certain(best, tolerance)
+            lower, upper = self.bounds.around(self.log_proba)
         of_best = np.arange(n_texts), best
-        lower, upper = self.interval
         return Known(np.exp(lower[of_best]), np.exp(upper[of_best]), certain)
 
     @property
@@ -155,6 +172,7 @@ def posteriors_of(X: Any, classes: Any = None) -> Posteriors:
             np.asarray(X.label_mass),
             getattr(X, "bounds", None),
             getattr(X, "resolved_mass", None),
+            is_open(X) if isinstance(X, LabelLogprobs) else getattr(X, "is_open", None),
         )
     log_proba = _log_proba(X)
     if classes is not None:

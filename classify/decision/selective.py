@@ -62,9 +62,10 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
     prompts or labels, and not for fitting a calibrator. The threshold is found by a
     sequence of exact binomial tests (`classify.decision.risk_control`).
 
-    Where probabilities are known within bounds (`LabelLogprobs.bounds`), both `fit` and
-    `decide` go by the least that the confidence and the label mass can be: a threshold
-    is passed for certain or not at all, and the promise holds as it does elsewhere.
+    Where more than a hundredth of the label mass is unresolved, as with an engine that
+    shows the likeliest tokens only, both `fit` and `decide` go by the least that the
+    confidence can be (`LabelLogprobs.bounds`): a threshold is passed for certain or not
+    at all, and the promise holds as it does elsewhere.
 
     Parameters
     ----------

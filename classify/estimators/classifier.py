@@ -63,7 +63,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         A Hugging Face hub id, a folder or a GGUF file. "demo": a small one, for trials.
     engine : str or Engine, default="auto"
         "transformers", "vllm", "llamacpp" (GGUF), or "server", with its ``url`` in
-        `engine_options`. "auto": what suits the model and this machine.
+        `engine_options`. "auto": llama.cpp (GGUF), vLLM on a GPU, or transformers.
     prompt : PromptTemplate or str, default=None
         The recipe of the prompt; a string is its template. None: a recipe of ours.
         "auto": chosen in `fit`, on some of its texts, as `classify.tune_prompt` does.
@@ -87,8 +87,10 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         "cpu", "cuda", …; "auto": a GPU if there is one.
     batch_size : int or "auto", default="auto"
         Texts in one forward pass; with vLLM, requests that run at once.
-    revision, trust_remote_code : default=None, False
-        Of a hub model; whether to run code that it brings.
+    revision : str, default=None
+        Of a hub model.
+    trust_remote_code : bool, default=False
+        Whether to run code that the model brings.
     tokenizer : Tokenizer, default=None
         None: the model's own.
     speculation : str or mapping, default=None
@@ -344,13 +346,11 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         self.fitted_calibrator()
         rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
         listed = candidates_of_frame(frame, labels_column)
-        scores, errors = self.scorer().score(
-            rows, listed, refuse=refuse, progress=progress
-        )
+        scored = self.scorer().score(rows, listed, refuse=refuse, progress=progress)
         results = row_results(
             len(frame),
-            scores,
-            {at: str(error) for at, error in errors.items()},
+            scored.scores,
+            {at: str(error) for at, error in scored.errors.items()},
             refuse=refuse,
             posteriors_of=self.posteriors_of,
             tolerance=self.tolerance,

@@ -7,19 +7,30 @@ others are at their upper bounds; if it is the likeliest even there, it is for c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from classify.trie import LabelMass
 
-__all__ = ["Interval", "LabelBounds"]
+__all__ = ["MAX_UNRESOLVED", "Interval", "LabelBounds", "is_open"]
 
 FloatArray = npt.NDArray[np.float64]
 
 # Of scores that were read in full, equal ones are no doubt.
 _ROUNDING = 1e-9
+
+# As a share of what is resolved; above, scores are estimates.
+MAX_UNRESOLVED = 0.01
+
+
+def is_open(scores: Any) -> npt.NDArray[np.bool_]:
+    """Return whether too much of a text's label mass is not resolved, (n_texts,).
+
+    Below, scores are taken as they are: decisions need no more than a tolerance says.
+    """
+    return np.asarray(scores.unresolved > MAX_UNRESOLVED * scores.resolved_mass)
 
 
 class Interval(NamedTuple):
