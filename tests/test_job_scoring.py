@@ -79,6 +79,10 @@ def scored(used, texts, **options):
         yield Run(used, texts, store, **options)
 
 
+def reasons(answer):
+    return {at: str(error) for at, error in answer.errors.items()}
+
+
 def expected(texts):
     return make().label_logprobs(texts).values
 
@@ -91,7 +95,7 @@ def test_scores_are_those_of_the_classifier():
     assert [each.chunk.cells("text") for each in chunks] == [
         *(texts[:3], texts[3:6], texts[6:])
     ]
-    assert [each.answers[0].errors for each in chunks] == [{2: NO_TEXT}, {}, {}]
+    assert [reasons(each.answers[0]) for each in chunks] == [{2: NO_TEXT}, {}, {}]
     values = np.concatenate([each.answers[0].scores.values for each in chunks])
     assert values == pytest.approx(expected([*texts[:2], *texts[3:]]), abs=1e-12)
     assert (run.n_rows, run.n_taken) == (7, 3)
@@ -114,7 +118,7 @@ def test_an_asynchronous_engine_changes_nothing(texts, n_rows, seed, window):
         pairs = zip(run.score(), other.score(), strict=True)
         for one, two in pairs:
             assert one.chunk.cells("text") == two.chunk.cells("text")
-            assert one.answers[0].errors == two.answers[0].errors
+            assert reasons(one.answers[0]) == reasons(two.answers[0])
             for name in ("values", "lower", "upper", "unresolved", "n_reads"):
                 found = getattr(one.answers[0].scores, name)
                 assert np.array_equal(found, getattr(two.answers[0].scores, name))
@@ -287,7 +291,7 @@ def test_a_text_that_does_not_fit_is_an_error_in_each_of_its_rows():
         run = Run(used, [long, "a", "b", long, long], store, prompt=template)
         chunks = list(run.score())
     assert [list(each.answers[0].errors) for each in chunks] == [[0], [1], [0]]
-    [reason] = {each for chunk in chunks for each in chunk.answers[0].errors.values()}
+    [reason] = {each for chunk in chunks for each in reasons(chunk.answers[0]).values()}
     assert reason.endswith("or allow it to be cut (too_long: truncate).")
     assert (run.n_rows, asked(used)) == (5, ["a", "b"])
 

@@ -390,8 +390,11 @@ def test_processes_share_a_folder_and_a_kill_loses_nothing(folder):
         told += [int(writer.stdout.readline()) for _ in range(30)]
     for writer in writers:
         os.kill(writer.pid, signal.SIGKILL)
-        # A last line may be cut off.
-        told += map(int, writer.communicate()[0].split("\n")[:-1])
+        # A last line may be cut off. `communicate` would pass over what is buffered.
+        told += map(int, writer.stdout.read().split("\n")[:-1])
+        writer.stdin.close()
+        writer.stdout.close()
+        writer.wait()
     with opened(folder) as store:
         found = store.get_many([key(number) for number in told])
         assert found == {key(number): b"%d" % number * 50 for number in told}

@@ -176,7 +176,7 @@ def test_the_escape_is_one_more_label(kind):
             {"kind": "scale"},
             (
                 "The 'kind' parameter of ZeroShotClassifier must be one of 'choice', "
-                "'ordinal', 'tree'. Got 'scale' instead."
+                "'multi', 'ordinal', 'tree'. Got 'scale' instead."
             ),
             ConfigError,
         ),

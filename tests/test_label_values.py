@@ -331,7 +331,7 @@ def test_weights_reach_the_calibrator():
         (
             {0: "a", "b": None},
             (
-                "Label 'b' has no value, but others have: give each "
+                "Label 'b' has no value, but others do: give each "
                 "label a number, or none."
             ),
         ),
