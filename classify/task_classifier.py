@@ -11,7 +11,13 @@ from sklearn.base import BaseEstimator
 
 from classify.config import Task
 from classify.errors import InputError
-from classify.estimators.asked import Asked, AskedQuestion, ask, asked_question
+from classify.estimators.asked import (
+    Asked,
+    AskedLabels,
+    AskedQuestion,
+    ask,
+    asked_question,
+)
 from classify.parameters import check_parameters, instance_of
 from classify.rows.encoding import Row
 from classify.rows.frames import (
@@ -24,6 +30,7 @@ from classify.rows.frames import (
 from classify.rows.prompted_model import Refuse
 from classify.rows.results import RowResults, column_name
 from classify.rows.scorer import text_error
+from classify.scoring.doubts import doubt_labels, doubt_labels_left_out
 
 __all__ = ["TaskClassifier"]
 
@@ -131,6 +138,7 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
         frame: pd.DataFrame,
         *,
         probabilities: bool = False,
+        bounds: bool = False,
         on_error: Literal["raise", "set_aside"] = "raise",
     ) -> pd.DataFrame:
         """Return the frame with the answers in further columns.
@@ -142,6 +150,9 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
             prompts need.
         probabilities : bool, default=False
             Add a column ``question.p(label)`` for each label.
+        bounds : bool, default=False
+            Add what is known of labels and probabilities, as the ``classify_frame`` of
+            `ZeroShotClassifier` and `ZeroShotMultiLabelClassifier`.
         on_error : {"raise", "set_aside"}, default="raise"
             "set_aside" goes on with the rest, and says why in the column ``error``.
 
@@ -159,7 +170,9 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
             for each in questions
         ]
         refuse = row_refusal(frame.index) if on_error == "raise" else None
-        results = _asked(questions, rows, refuse, probabilities=probabilities)
+        results = _asked(
+            questions, rows, refuse, probabilities=probabilities, bounds=bounds
+        )
         return add_results(frame, results, with_errors=on_error == "set_aside")
 
     def _answers(self, X: Any) -> dict[str, RowResults]:
@@ -168,7 +181,10 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
             rows_and_candidates(X, None, each.scorers()[0].fields)[0]
             for each in questions
         ]
-        return _asked(questions, rows, text_error, probabilities=True)
+        found = _asked(questions, rows, text_error, probabilities=True)
+        for each in questions:
+            _doubt(found[each.name], each)
+        return found
 
     def _task(self) -> Task:
         task = self.task
@@ -205,13 +221,25 @@ def _asked(
     refuse: Refuse | None,
     *,
     probabilities: bool,
+    bounds: bool = False,
 ) -> dict[str, RowResults]:
-    results = ask(questions, rows, refuse=refuse, probabilities=probabilities)
+    results = ask(
+        questions, rows, refuse=refuse, probabilities=probabilities, bounds=bounds
+    )
     for each in questions:
         if isinstance(each, AskedQuestion):
             labels = _labels(results[each.name]).tolist()
             each.scorers()[0].model.warn_of_one_label(labels, each.name)
     return results
+
+
+def _doubt(results: RowResults, question: Asked) -> None:
+    """Log a warning if a question may have other answers by what is not known."""
+    if "certain" in results.columns:
+        tolerance = question.scorers()[0].scoring.tolerance
+        doubt_labels(results.columns["certain"], tolerance, question.name)
+    elif isinstance(question, AskedLabels):
+        doubt_labels_left_out(results.n_uncertain, len(results.scored), question.name)
 
 
 def _labels(results: RowResults) -> Any:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from sklearn.base import clone
 
 from classify.calibration.calibrator import LabelCalibrator
-from classify.calibration.rows import FloatArray
 from classify.errors import ConfigError, DataError
 from classify.files.json import read_json, write_json
 from classify.scoring import LabelLogprobs
@@ -78,21 +77,6 @@ class YesNoCalibration:
                     fingerprint=fingerprint,
                 )
         return cls(calibrators)
-
-    def log_proba(self, scores: LabelLogprobs, labels: Sequence[str]) -> FloatArray:
-        """Return calibrated log p(yes), shape (n_texts, n_labels).
-
-        Parameters
-        ----------
-        scores : LabelLogprobs
-            As in `fit`.
-        labels : sequence of str, length n_labels
-        """
-        columns = [
-            self.calibrators[label].transform(scores[at :: len(labels)])[:, 1]
-            for at, label in enumerate(labels)
-        ]
-        return np.stack(columns, axis=1)
 
     def checked_for(
         self, fingerprints: Mapping[str, Fingerprint], *, what: str

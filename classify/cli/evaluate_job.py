@@ -85,7 +85,7 @@ def evaluate_table(
             _print_labels(evaluation, console)
         else:
             _print(evaluation, rules[name], console)
-            _warn_of_bounds(evaluation, notes)
+        _warn_of_bounds(evaluation, notes)
         folder = reports[name]
         if folder is not None:
             where = replacing(folder / "report.html", "an earlier report")
@@ -204,12 +204,9 @@ def _labels(declared: LabelSet | None) -> str:
     return "each row's own" if declared is None else ", ".join(sorted(declared.names))
 
 
-def _warn_of_bounds(evaluation: Evaluation, notes: Notes) -> None:
-    if evaluation.n_uncertain:
-        notes.warn(
-            f"{evaluation.n_uncertain:,} of {len(evaluation.texts):,} texts may have "
-            "another label by what is not known: the figures are those of estimates."
-        )
+def _warn_of_bounds(evaluation: Evaluation | LabelsEvaluation, notes: Notes) -> None:
+    if told := evaluation.facts.get("Not certain"):
+        notes.warn(f"{told}.")
 
 
 def _print(evaluation: Evaluation, rules: Rules, console: Console) -> None:

@@ -175,8 +175,10 @@ class JobOptions:
         bool,
         data_setting(
             "Add the columns lower and upper, bounds of the probability, and certain: "
-            "no other label can be likelier. They are always there where a server "
-            "lists the likeliest tokens only, and with --strategy generate.",
+            "no other label can be likelier. With --kind multi, add uncertain: labels "
+            "that may apply and are not given; and bounds beside each p(LABEL). They "
+            "are always there where a server lists the likeliest tokens only, and with "
+            "--strategy generate.",
             BOOLEAN,
         ),
     ] = False

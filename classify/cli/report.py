@@ -91,7 +91,13 @@ def _report_labels(question: str, summary: Summary, notes: Notes) -> None:
 def _warn_of_bounds(question: str, summary: Summary, notes: Notes) -> None:
     """Warn of labels and probabilities that are estimates, for a question."""
     of = f" of {question}" if question else ""
-    if summary.n_uncertain:
+    if summary.uncertain_labels:
+        notes.warn(
+            f"For {_rows(summary.n_uncertain)}, it is not known whether some labels"
+            f"{of} apply, and they are not given: {_shares(summary.uncertain_labels)}; "
+            "--bounds lists them in the column uncertain."
+        )
+    elif summary.n_uncertain:
         notes.warn(
             f"For {_rows(summary.n_uncertain)}, another label{of} may be likelier by "
             "what is not known; --bounds marks them in the column certain."

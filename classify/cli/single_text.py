@@ -99,17 +99,20 @@ def _answer(
 ) -> dict[str, Any]:
     """Return what is printed of the answer to a question."""
     row = {name: values.tolist()[0] for name, values in columns.items()}
-    known = (*BOUNDS, "expected_lower", "expected_upper")
+    known = (*BOUNDS, "uncertain", "expected_lower", "expected_upper")
     decided = ("abstained", "label_set")
     thoughts = reasoning_kinds(task.scoring, with_text=True)
-    given = {"labels": row["labels"]} if task.is_multi else {}
+    names = declared_labels(task).names
     return {
-        **(given or _likeliest(row)),
+        **({"labels": row["labels"]} if task.is_multi else _likeliest(row)),
         **{name: row[name] for name in known if name in row},
         **{name: None if is_missing(row[name]) else row[name] for name in of_kind},
         **{name: row[name] for name in decided if name in row},
-        "probabilities": {
-            label: row[f"p({label})"] for label in declared_labels(task).names
+        "probabilities": {label: row[f"p({label})"] for label in names},
+        **{
+            name: {label: row[f"{name}({label})"] for label in names}
+            for name in ("lower", "upper")
+            if "uncertain" in row
         },
         "label_mass": row["label_mass"],
         "unresolved": row["unresolved"],
@@ -138,6 +141,8 @@ def _show(result: Mapping[str, Any], notes: Notes, of_kind: Iterable[str]) -> No
         console.print(f"{name}: {shown}")
     if "labels" in result:
         console.print(f"Labels: {joined_labels(result['labels'])}", markup=False)
+    if result.get("uncertain"):
+        console.print(f"May apply: {joined_labels(result['uncertain'])}", markup=False)
     if "certain" in result:
         console.print(_bounds(result))
     if result.get("abstained"):

@@ -41,6 +41,7 @@ class Shown(NamedTuple):
     truncated: bool
     error: str
     abstained: str = ""
+    uncertain: Sequence[str] | None = None
 
     @property
     def remark(self) -> str:
@@ -48,6 +49,8 @@ class Shown(NamedTuple):
         if self.error:
             return ""
         remarks = [self.abstained] if self.abstained else []
+        if self.uncertain:
+            remarks.append(f"{len(self.uncertain)} uncertain")
         if self.truncated:
             remarks.append("cut")
         if self.unresolved > _SEEN_UNRESOLVED:

@@ -40,6 +40,8 @@ class _Found(NamedTuple):
 class LabelThresholds:
     """The thresholds of labels: a label applies where its probability is at least that.
 
+    Where the probability is known within bounds, the lower one must be.
+
     Attributes
     ----------
     thresholds : dict of str to float
@@ -158,7 +160,8 @@ def fit_thresholds(
     Parameters
     ----------
     proba : array-like of float, shape (n_texts, n_labels)
-        p(label applies).
+        p(label applies); where it is known within bounds, the lower ones, since these
+        are compared with thresholds.
     Y : array-like of 0 or 1, shape (n_texts, n_labels)
     labels : sequence of str, length n_labels
         The label of each column.

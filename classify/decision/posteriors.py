@@ -1,5 +1,6 @@
 """What decisions are made on: log-probabilities of the classes of each text."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,9 +12,10 @@ from classify.metrics.labelled import SUM_TOLERANCE, check_classes
 from classify.scoring import Interval, LabelBounds, LabelLogprobs
 from classify.scoring.bounds import is_open
 
-__all__ = ["ClassPosteriors", "Posteriors", "posteriors_of"]
+__all__ = ["ClassPosteriors", "LabelPosteriors", "Posteriors", "posteriors_of"]
 
 FloatArray = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @runtime_checkable
@@ -136,6 +138,66 @@ class Posteriors(NamedTuple):
     def best(self) -> npt.NDArray[np.int64]:
         """Shape (n_texts,): column of the likeliest class, the first if tied."""
         return np.asarray(self.log_proba.argmax(axis=1))
+
+
+class LabelPosteriors(NamedTuple):
+    """p(label applies) of labels any number of which apply, and what is known of it.
+
+    Attributes
+    ----------
+    proba : ndarray of float64, shape (n_texts, n_labels)
+        Estimates where not everything is known.
+    lower, upper : ndarray of float64, shape (n_texts, n_labels)
+        Bounds, both inclusive; equal to `proba` where everything is known.
+    """
+
+    proba: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        scores: LabelLogprobs,
+        labels: Sequence[str],
+        calibrations: Mapping[str, Calibration] | None = None,
+    ) -> "LabelPosteriors":
+        """Return what the answers about labels say, calibrated or not.
+
+        Parameters
+        ----------
+        scores : LabelLogprobs
+            Of the answers no and yes: a row for each label of each text, text by text.
+        labels : sequence of str, length n_labels
+        calibrations : mapping of str to Calibration, default=None
+            By label.
+        """
+        if not len(scores):  # then there may be no column either
+            return cls.exact(np.empty((0, len(labels))))
+        found = [
+            Posteriors.of(scores[at :: len(labels)], (calibrations or {}).get(label))
+            for at, label in enumerate(labels)
+        ]
+        of_labels = [(each.log_proba, *each.interval) for each in found]
+        return cls(
+            *(
+                np.exp(np.stack([answers[:, 1] for answers in each], axis=1))
+                for each in zip(*of_labels, strict=True)
+            )
+        )
+
+    @classmethod
+    def exact(cls, proba: FloatArray) -> "LabelPosteriors":
+        """Return probabilities that are known."""
+        return cls(proba, proba, proba)
+
+    def given(self, thresholds: FloatArray) -> Flags:
+        """Return which labels reach their thresholds for certain."""
+        return np.asarray(self.lower >= thresholds)
+
+    def uncertain(self, thresholds: FloatArray) -> Flags:
+        """Return of which labels it is not known whether they do."""
+        return np.asarray(self.upper >= thresholds) & ~self.given(thresholds)
 
 
 def posteriors_of(X: Any, classes: Any = None) -> Posteriors:

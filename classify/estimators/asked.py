@@ -14,12 +14,12 @@ from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.estimators.yes_no import interleaved
 from classify.prompts.ensembles import dated
 from classify.rows.encoding import Row
+from classify.rows.multi_results import label_kinds, multi_results
 from classify.rows.prompted_model import Refuse
 from classify.rows.results import (
     BOUNDS,
     RowResults,
     column_name,
-    multi_results,
     reasoning_kinds,
     row_results,
 )
@@ -261,7 +261,7 @@ class AskedLabels:
     ) -> RowResults:
         """Return what the scores of all labels say of rows; see `multi_results`.
 
-        There is no column for thoughts, nor for bounds: each label has its own.
+        There is no column for thoughts: each label has its own.
         """
         scorer = self.classifier.scorer()
         together = interleaved(
@@ -272,9 +272,11 @@ class AskedLabels:
             together.scores,
             _told(together.errors),
             labels=scorer.names,
-            log_proba_of=self.classifier.log_proba_of,
+            posteriors_of=self.classifier.posteriors_of,
             thresholds=checked_fits(self.classifier).thresholds,
+            tolerance=scorer.pairs.scoring.tolerance,
             probabilities=probabilities,
+            bounds=bounds or scorer.pairs.gives_bounds,
             reasoning=reasoning_kinds(scorer.pairs.scoring, with_text=False),
             agreement=scorer.pairs.model.template.asks_repeatedly,
         )
@@ -288,9 +290,12 @@ class AskedLabels:
     ) -> dict[str, ResultKind]:
         """Return what each column of results holds."""
         scorer = self.classifier.scorer()
-        kinds: dict[str, ResultKind] = {"labels": _lists_of(scorer.names)}
-        if probabilities:
-            kinds |= {f"p({label})": "float" for label in scorer.names}
+        kinds = label_kinds(
+            scorer.names,
+            _lists_of(scorer.names),
+            probabilities=probabilities,
+            bounds=bounds or scorer.pairs.gives_bounds,
+        )
         return _columns_of(self.name, kinds, scorer.pairs, reasoning=False)
 
 

@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from classify.calibration import METHODS, LabelCalibrator, check_fingerprint
 from classify.calibration.yes_no import YesNoCalibration
 from classify.decision import LabelThresholds
+from classify.decision.posteriors import LabelPosteriors
 from classify.errors import ConfigError, InputError
 from classify.estimators.artefact import LabelsArtefact
 from classify.estimators.given_calibrator import is_file, saved_state, warn_of_tolerance
@@ -20,6 +21,7 @@ from classify.labels import LabelSet
 from classify.parameters import number
 from classify.rows.encoding import Row
 from classify.rows.scorer import text_error
+from classify.scoring import LabelLogprobs
 
 __all__ = [
     "CheckedFits",
@@ -53,6 +55,14 @@ class CheckedFits(NamedTuple):
     calibration: YesNoCalibration | None
     given_thresholds: Any
     thresholds: FloatArray
+
+    def posteriors_of(
+        self, scores: LabelLogprobs, labels: Sequence[str]
+    ) -> LabelPosteriors:
+        """Return p(label applies) by the scores of a `YesNoScorer`."""
+        calibration = self.calibration
+        calibrators = None if calibration is None else calibration.calibrators
+        return LabelPosteriors.of(scores, labels, calibrators)
 
 
 def must_be_fitted(calibrator: Any) -> bool:

@@ -14,6 +14,7 @@ from sklearn.utils import Tags
 from classify.calibration import LabelCalibrator
 from classify.calibration.yes_no import YesNoCalibration
 from classify.decision import LabelThresholds, fit_thresholds
+from classify.decision.posteriors import LabelPosteriors
 from classify.engines import Engine
 from classify.errors import LabelError
 from classify.estimators.given_yes_no import (
@@ -29,7 +30,7 @@ from classify.estimators.yes_no import YesNoScorer
 from classify.labels import Labels, LabelSet
 from classify.labels.indicators import indicators_of
 from classify.prompts import PromptTemplate
-from classify.questions.yes_no import YES, YesNo
+from classify.questions.yes_no import YesNo
 from classify.rows.frames import (
     add_results,
     frame_of,
@@ -37,10 +38,11 @@ from classify.rows.frames import (
     rows_and_candidates,
     rows_of_frame,
 )
+from classify.rows.multi_results import multi_results
 from classify.rows.prompted_model import Progress, PromptedModel
-from classify.rows.results import multi_results
 from classify.rows.scorer import RowScorer, text_error
 from classify.scoring import LabelLogprobs
+from classify.scoring.doubts import doubt_labels_left_out
 from classify.spec import Scoring
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import Verbalizer
@@ -218,9 +220,12 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         return np.array(sorted(self._known_labels().names))
 
     def predict(self, X: Any) -> IntArray:
-        """Return 1 where a label applies, 0 elsewhere, shape (n_texts, n_labels)."""
-        proba = self.predict_proba(X)
-        return (proba >= self._check().thresholds).astype(np.int64)
+        """Return 1 where a label applies, 0 elsewhere, shape (n_texts, n_labels).
+
+        Where p(label applies) is known within bounds, the lower one must reach the
+        threshold.
+        """
+        return self._posteriors(X).given(self._check().thresholds).astype(np.int64)
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Return p(label applies), shape (n_texts, n_labels).
@@ -233,13 +238,7 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         X : sequence of str, Series, array, or DataFrame
             Texts; or rows with the columns that the prompt needs.
         """
-        self._check()
-        scorer = self.scorer()
-        rows, _ = rows_and_candidates(X, None, scorer.fields)
-        scores = scorer.score(rows, refuse=text_error).scores
-        if not len(scores):
-            return np.empty((0, len(scorer.labels)))
-        return np.exp(self.log_proba_of(scores))
+        return self._posteriors(X).proba
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of texts all of whose labels are predicted right."""
@@ -258,7 +257,9 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
     ) -> LabelThresholds:
         """Return a threshold for each label that keeps a promise; see `fit_thresholds`.
 
-        Use it as ``set_params(thresholds=…)``, or save it.
+        Where p(label applies) is known within bounds, they are fitted to the lower
+        ones, which `predict` compares with them. Use it as
+        ``set_params(thresholds=…)``, or save it.
 
         Parameters
         ----------
@@ -281,7 +282,7 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
             raise LabelError("Thresholds are fitted to labels: give Y.")
         scorer = self.scorer()
         return fit_thresholds(
-            self.predict_proba(X),
+            self._posteriors(X, doubt=False).lower,
             true,
             sorted(labels.names),
             target=target,
@@ -296,6 +297,7 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         *,
         text_column: str = "text",
         probabilities: bool = False,
+        bounds: bool = False,
         on_error: Literal["raise", "set_aside"] = "raise",
         progress: Progress | None = None,
     ) -> pd.DataFrame:
@@ -309,6 +311,9 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
             Which column is the prompt's ``{text}``.
         probabilities : bool, default=False
             Add a column ``p(<label>)`` for each label.
+        bounds : bool, default=False
+            Add ``uncertain``, the labels that may apply and are not given, and
+            ``lower(…)`` and ``upper(…)`` beside each ``p(…)``.
         on_error : {"raise", "set_aside"}, default="raise"
             "set_aside" goes on with the rest, and says why in the column ``error``.
         progress : callable, default=None
@@ -318,9 +323,9 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         -------
         DataFrame
             The input's columns, then ``labels``, as ``a|b`` (``[]``: none applies; a
-            JSON list where names hold a ``|``), ``p(…)``, ``label_mass`` (the least of
-            the mass of yes and no), ``unresolved``, ``agreement`` (of several prompts),
-            ``truncated`` and ``error``. Names taken: ``predicted_…``.
+            JSON list where names hold a ``|``), bounds, ``p(…)``, ``label_mass`` (the
+            least of the mass of yes and no), ``unresolved``, ``agreement`` (of several
+            prompts), ``truncated``, ``error``. Names taken: ``predicted_…``.
         """
         frame = frame_of(frame)
         refuse = row_refusal(frame.index) if on_error == "raise" else None
@@ -335,9 +340,11 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
             scores,
             {at: str(error) for at, error in errors.items()},
             labels=sorted(scorer.labels.names),
-            log_proba_of=self.log_proba_of,
+            posteriors_of=self.posteriors_of,
             thresholds=thresholds,
+            tolerance=self.tolerance,
             probabilities=probabilities,
+            bounds=bounds or scorer.pairs.gives_bounds,
             agreement=scorer.pairs.model.template.asks_repeatedly,
         )
         return add_results(frame, {"": results}, with_errors=on_error == "set_aside")
@@ -350,13 +357,9 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         pairs = RowScorer(model, words.answers, scoring)
         return YesNoScorer(pairs, self._known_labels())
 
-    def log_proba_of(self, scores: LabelLogprobs) -> FloatArray:
-        """Return log p(yes), (n_texts, n_labels), of the scores of `scorer`."""
-        calibration, labels = self._check().calibration, self._known_labels()
-        if calibration is not None:
-            return calibration.log_proba(scores, sorted(labels.names))
-        yes = scores.classes.tolist().index(YES)
-        return scores.log_proba[:, yes].reshape(-1, len(labels))
+    def posteriors_of(self, scores: LabelLogprobs) -> LabelPosteriors:
+        """Return what is known of p(label applies), by the scores of `scorer`."""
+        return self._check().posteriors_of(scores, self.scorer().names)
 
     def audit(self) -> LabelAudit:
         """Return how yes and no will be read; loads the tokenizer only."""
@@ -378,6 +381,15 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
         return tags
+
+    def _posteriors(self, X: Any, *, doubt: bool = True) -> LabelPosteriors:
+        thresholds, scorer = self._check().thresholds, self.scorer()
+        rows, _ = rows_and_candidates(X, None, scorer.fields)
+        found = self.posteriors_of(scorer.score(rows, refuse=text_error).scores)
+        if doubt:
+            n_uncertain = int(found.uncertain(thresholds).any(axis=1).sum())
+            doubt_labels_left_out(n_uncertain, len(found.proba))
+        return found
 
     def _known_labels(self) -> LabelSet:
         declared: LabelSet | None = getattr(self, "label_set_", None)

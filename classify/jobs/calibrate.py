@@ -11,7 +11,7 @@ import numpy.typing as npt
 from classify.calibration import Fingerprint, LabelCalibrator
 from classify.calibration.yes_no import YesNoCalibration
 from classify.decision import SelectiveClassifier, SplitConformalSets, fit_thresholds
-from classify.decision.posteriors import Posteriors
+from classify.decision.posteriors import LabelPosteriors, Posteriors
 from classify.errors import DataError
 from classify.estimators.artefact import Artefact, LabelsArtefact
 from classify.estimators.given_yes_no import fits_fingerprint
@@ -213,7 +213,7 @@ def fit_labels_artefact(
     if wishes.target is not None:
         kept = _pairs(texts.scores, kept_back, len(scorer.names))
         thresholds = fit_thresholds(
-            np.exp(calibration.log_proba(kept, scorer.names)),
+            LabelPosteriors.of(kept, scorer.names, calibration.calibrators).lower,
             true[kept_back],
             scorer.names,
             target=wishes.target.name,

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.decision.posteriors import Posteriors
+from classify.decision.posteriors import LabelPosteriors, Posteriors
 from classify.estimators.given_yes_no import checked_fits
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.jobs.labelled import ScoredTexts
 from classify.questions.kinds import Kind
-from classify.questions.yes_no import YES
 from classify.report import Evaluation, LabelsEvaluation
 from classify.report.selection import Selection
 
@@ -92,15 +89,14 @@ def evaluate_labels(
         texts.scores,
     )
     shape = (-1, len(names))
-    raw = scores.log_proba[:, scores.classes.tolist().index(YES)].reshape(shape)
     calibrated = None
     if fits.calibration is not None:
-        calibrated = np.exp(fits.calibration.log_proba(scores, names))
+        calibrated = fits.posteriors_of(scores, names)
     return LabelsEvaluation.of(
         texts.texts,
         texts.labels,
         names,
-        np.exp(raw),
+        LabelPosteriors.of(scores, names),
         calibrated=calibrated,
         thresholds=fits.thresholds,
         label_mass=scores.label_mass.reshape(shape).min(axis=1),

@@ -88,8 +88,9 @@ class Classification:
     probabilities : bool
         A column ``p(<label>)`` for each class.
     bounds : bool
-        The columns ``lower``, ``upper`` and ``certain``, which are there without it
-        where the engine or the strategy leaves probabilities open.
+        The columns ``lower``, ``upper`` and ``certain``, or ``uncertain`` where any
+        number of labels apply, which are there without it where the engine or the
+        strategy leaves probabilities open.
     reasoning : bool
         A column ``reasoning`` with what the model thought first.
     reading : mapping of str to str

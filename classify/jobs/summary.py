@@ -38,7 +38,10 @@ class Summary:
         Over the scored rows.
     greatest_unresolved : float
     n_uncertain : int
-        Scored rows for which another label may be likelier by more than the tolerance.
+        Scored rows for which another label may be likelier by more than the tolerance,
+        or a label may apply that is not given.
+    uncertain_labels : Counter of str
+        Of the latter rows, those that each of these labels may apply to.
     n_inexact : int
         Scored rows with bounds that are wider than the tolerance.
     questions : dict of str to Summary
@@ -56,6 +59,7 @@ class Summary:
     sum_label_mass: float = 0.0
     greatest_unresolved: float = 0.0
     n_uncertain: int = 0
+    uncertain_labels: Counter[str] = field(default_factory=Counter)
     n_inexact: int = 0
     questions: "dict[str, Summary]" = field(default_factory=dict)
 
@@ -116,6 +120,7 @@ class Summary:
             sum_label_mass=float(columns["label_mass"].sum()),
             greatest_unresolved=float(np.max(unresolved, initial=0.0)),
             n_uncertain=results.n_uncertain,
+            uncertain_labels=Counter(results.uncertain_labels),
             n_inexact=results.n_inexact,
         )
 

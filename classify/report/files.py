@@ -125,16 +125,19 @@ def _columns(evaluation: Evaluation) -> dict[str, list[Any]]:
 
 def _label_columns(evaluation: LabelsEvaluation) -> dict[str, list[Any]]:
     """Return the columns of ``predictions.csv`` where any number of labels apply."""
-    names, proba = evaluation.labels, evaluation.final.proba
+    names, posteriors = evaluation.labels, evaluation.final.posteriors
     columns: dict[str, list[Any]] = {
         "text": list(evaluation.texts),
         "true_labels": list(_listed(evaluation.true, names)),
         "labels": list(_listed(evaluation.given, names)),
+        "uncertain": list(_listed(evaluation.uncertain, names)),
         "label_mass": evaluation.label_mass.tolist(),
         "unresolved": evaluation.unresolved.tolist(),
         "truncated": evaluation.truncated.astype(str).tolist(),
     }
-    columns |= {f"p({name})": proba[:, at].tolist() for at, name in enumerate(names)}
+    for at, name in enumerate(names):
+        for of_label, values in zip(("p", "lower", "upper"), posteriors, strict=True):
+            columns[f"{of_label}({name})"] = values[:, at].tolist()
     return columns
 
 

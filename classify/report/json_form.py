@@ -79,12 +79,15 @@ def labels_json(evaluation: LabelsFigures) -> dict[str, Any]:
         "by_label": [_plain(each) for each in evaluation.by_label],
         "mean_label_mass": float(evaluation.label_mass.mean()),
         "max_unresolved": float(evaluation.unresolved.max()),
+        "n_uncertain": evaluation.n_uncertain,
         "n_truncated": int(evaluation.truncated.sum()),
     }
 
 
 def _label_assessment(assessed: LabelsAssessment) -> dict[str, Any]:
-    return {name: each for name, each in _plain(assessed).items() if name != "proba"}
+    return {
+        name: each for name, each in _plain(assessed).items() if name != "posteriors"
+    }
 
 
 def _plain(figures: LabelsAssessment | LabelFigures) -> dict[str, Any]:

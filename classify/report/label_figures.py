@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from classify.decision.posteriors import LabelPosteriors
 from classify.report.measures import FloatArray, Measure
 
 __all__ = ["Flags", "LabelFigures", "LabelsAssessment", "LabelsFigures"]
@@ -18,8 +19,8 @@ class LabelsAssessment(NamedTuple):
 
     Attributes
     ----------
-    proba : ndarray of float64, shape (n_texts, n_labels)
-        p(label applies).
+    posteriors : LabelPosteriors
+        p(label applies), of which the measures of probabilities take the estimate.
     log_loss : Measure
         Mean over texts and labels of -log p(what is true of the label), in nats.
     brier : Measure
@@ -32,12 +33,17 @@ class LabelsAssessment(NamedTuple):
         Share of the texts all of whose labels are right.
     """
 
-    proba: FloatArray
+    posteriors: LabelPosteriors
     log_loss: Measure
     brier: Measure
     micro_f1: Measure
     macro_f1: Measure
     exact: Measure
+
+    @property
+    def proba(self) -> FloatArray:
+        """Shape (n_texts, n_labels): p(label applies)."""
+        return self.posteriors.proba
 
 
 class LabelFigures(NamedTuple):
@@ -98,4 +104,14 @@ class LabelsFigures:
     @property
     def given(self) -> Flags:
         """Shape (n_texts, n_labels): which labels texts are given."""
-        return np.asarray(self.final.proba >= self.thresholds)
+        return self.final.posteriors.given(self.thresholds)
+
+    @property
+    def uncertain(self) -> Flags:
+        """Shape (n_texts, n_labels): which labels may apply and are not given."""
+        return self.final.posteriors.uncertain(self.thresholds)
+
+    @property
+    def n_uncertain(self) -> int:
+        """Texts that have such labels."""
+        return int(self.uncertain.any(axis=1).sum())

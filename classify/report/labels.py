@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.decision.posteriors import LabelPosteriors
 from classify.errors import InputError
 from classify.metrics.labelled import check_lengths
 from classify.report.label_figures import (
@@ -74,9 +75,9 @@ class LabelsEvaluation(LabelsFigures):
         Y : array-like of 0 or 1, shape (n_texts, n_labels)
             Whether each label applies.
         labels : sequence of str, length n_labels
-        proba : array-like, shape (n_texts, n_labels)
+        proba : LabelPosteriors or array-like, shape (n_texts, n_labels)
             p(label applies), raw.
-        calibrated : array-like, shape (n_texts, n_labels), default=None
+        calibrated : LabelPosteriors or array-like, (n_texts, n_labels), default=None
             The same after calibration on other texts.
         thresholds : float or array-like, shape (n_labels,), default=0.5
             Of calibrated probabilities, if there are any.
@@ -103,11 +104,12 @@ class LabelsEvaluation(LabelsFigures):
         after = None
         if calibrated is not None:
             after = _assessed(true, _shaped(calibrated, true), limits)
-        final = (after or before).proba
-        n_texts = len(true)
+        final = (after or before).posteriors
+        given, n_texts = final.given(limits), len(true)
+        n_uncertain = int(final.uncertain(limits).any(axis=1).sum())
         return cls(
             title=title,
-            facts=dict(facts or {}),
+            facts={**(facts or {}), **_uncertain(n_uncertain, n_texts)},
             texts=tuple(texts),
             labels=tuple(labels),
             true=true,
@@ -118,7 +120,13 @@ class LabelsEvaluation(LabelsFigures):
             before=before,
             after=after,
             by_label=tuple(
-                _figures(name, true[:, at], final[:, at], float(limits[at]))
+                _figures(
+                    name,
+                    true[:, at],
+                    given[:, at],
+                    float(limits[at]),
+                    float(final.proba[:, at].mean()),
+                )
                 for at, name in enumerate(labels)
             ),
         )
@@ -130,20 +138,33 @@ class LabelsEvaluation(LabelsFigures):
         return labels_html(self)
 
 
-def _shaped(proba: Any, true: Flags) -> FloatArray:
-    values = np.asarray(proba, dtype=np.float64)
-    if values.shape != true.shape:
+def _uncertain(n_uncertain: int, n_texts: int) -> dict[str, str]:
+    """Return the fact that labels are not certain, if some are not."""
+    if not n_uncertain:
+        return {}
+    return {
+        "Not certain": f"{n_uncertain:,} of {n_texts:,} texts may have more labels "
+        "than they are given, by what is not known: log loss and Brier score are those "
+        "of estimates"
+    }
+
+
+def _shaped(proba: Any, true: Flags) -> LabelPosteriors:
+    found = proba
+    if not isinstance(found, LabelPosteriors):
+        found = LabelPosteriors.exact(np.asarray(proba, dtype=np.float64))
+    if found.proba.shape != true.shape:
         raise InputError(
             f"Probabilities must have the shape of Y, {true.shape}: a row for each "
-            f"text and a column for each label. Their shape is {values.shape}."
+            f"text and a column for each label. Their shape is {found.proba.shape}."
         )
-    return values
+    return found
 
 
 def _assessed(
-    true: Flags, proba: FloatArray, thresholds: FloatArray
+    true: Flags, posteriors: LabelPosteriors, thresholds: FloatArray
 ) -> LabelsAssessment:
-    given = proba >= thresholds
+    given, proba = posteriors.given(thresholds), posteriors.proba
     with np.errstate(divide="ignore"):
         loss = -np.log(np.where(true, proba, 1.0 - proba))
     n_wrong_for_sure = int(np.isinf(loss).sum())
@@ -156,7 +177,7 @@ def _assessed(
     )
     exact = (given == true).all(axis=1)
     return LabelsAssessment(
-        proba,
+        posteriors,
         log_loss,
         with_interval(np.mean, ((proba - true) ** 2).mean(axis=1)),
         _f1_or_none(_micro_f1, true, given),
@@ -185,9 +206,8 @@ def _macro_f1(true: Flags, given: Flags) -> float:
 
 
 def _figures(
-    label: str, true: Flags, proba: FloatArray, threshold: float
+    label: str, true: Flags, given: Flags, threshold: float, mean_proba: float
 ) -> LabelFigures:
-    given = proba >= threshold
     n_hits, n_given, n_texts = (int(each.sum()) for each in (true & given, given, true))
     return LabelFigures(
         label,
@@ -197,5 +217,5 @@ def _figures(
         share_of(n_hits, n_given, nothing="no text is given the label"),
         share_of(n_hits, n_texts, nothing="no text has the label"),
         _f1_or_none(_micro_f1, true[:, None], given[:, None]),
-        float(proba.mean()),
+        mean_proba,
     )

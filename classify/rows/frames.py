@@ -14,6 +14,7 @@ from classify.rows.encoding import Row
 from classify.rows.from_cells import candidates_of_cells, rows_of_cells, rows_of_texts
 from classify.rows.prompted_model import Refuse
 from classify.rows.results import (
+    LISTS,
     Column,
     RowResults,
     column_name,
@@ -171,7 +172,7 @@ def add_results(
     }
     for question, each in results.items():
         join = partial(join_names, as_json=need_json(each.classes))
-        for result in each.columns.keys() & {"label_set", "labels"}:
+        for result in each.columns.keys() & {*LISTS}:
             name = column_name(question, result)
             columns[name] = columns[name].map(join, na_action="ignore")
     if with_errors:

@@ -17,6 +17,7 @@ from classify.tables import ResultKind
 
 __all__ = [
     "BOUNDS",
+    "LISTS",
     "NO_MASS",
     "ROW_RESULTS",
     "Column",
@@ -25,7 +26,7 @@ __all__ = [
     "columns_of",
     "errors_of",
     "kinds_of",
-    "multi_results",
+    "of_reasoning",
     "own_names",
     "reasoning_kinds",
     "row_results",
@@ -38,6 +39,8 @@ _Held = TypeVar("_Held")
 ROW_RESULTS = ("truncated", "error")
 # What is known of the label and its probability.
 BOUNDS: dict[str, ResultKind] = {"lower": "float", "upper": "float", "certain": "bool"}
+# Results that hold several labels.
+LISTS = ("label_set", "labels", "uncertain")
 NO_MASS = "none of the labels has any probability (label mass 0)."
 
 
@@ -57,10 +60,14 @@ class RowResults(NamedTuple):
     classes : ndarray of str, shape (n_labels,)
         All labels.
     n_uncertain : int, default=0
-        Scored rows for which another label may be likelier by more than the tolerance.
+        Scored rows for which another label may be likelier by more than the tolerance,
+        or a label may apply that is not given.
     n_inexact : int, default=0
         Where bounds are given: scored rows whose probability is known less exactly
         than the tolerance.
+    uncertain_labels : sequence of str, default=()
+        Where any number of labels apply: those that may apply to a row and are not
+        given, once for each such row.
     """
 
     columns: dict[str, npt.NDArray[Any]]
@@ -69,6 +76,7 @@ class RowResults(NamedTuple):
     classes: npt.NDArray[np.str_]
     n_uncertain: int = 0
     n_inexact: int = 0
+    uncertain_labels: Sequence[str] = ()
 
 
 def row_results(
@@ -148,7 +156,7 @@ def row_results(
     columns["truncated"] = scores.truncated
     best = posteriors.best if len(scores) else np.empty(0, dtype=np.int64)
     for name in reasoning:
-        columns[name] = _of_reasoning(name, scores.reasoning or (), best)
+        columns[name] = of_reasoning(name, scores.reasoning or (), best)
     return RowResults(
         columns,
         scored,
@@ -157,75 +165,6 @@ def row_results(
         n_uncertain=int((~known.certain).sum()),
         n_inexact=int((known.upper - known.lower > tolerance).sum()) * bounds,
     )
-
-
-def multi_results(
-    n_rows: int,
-    scores: LabelLogprobs,
-    errors: Mapping[int, str],
-    *,
-    labels: Sequence[str],
-    log_proba_of: Callable[[LabelLogprobs], npt.NDArray[np.float64]],
-    thresholds: npt.NDArray[np.float64],
-    probabilities: bool = False,
-    reasoning: Iterable[str] = (),
-    agreement: bool = False,
-) -> RowResults:
-    """Return what yes/no reads say of rows.
-
-    Parameters
-    ----------
-    n_rows : int
-    scores : LabelLogprobs
-        Of the rows that are not in `errors`, in their order: the scores of each row's
-        labels, one behind the other.
-    errors : mapping of int to str
-    labels : sequence of str, length n_labels
-        In the order of a row's scores.
-    log_proba_of : callable
-        From scores to log p(yes), shape (n_scored, n_labels), calibrated or not.
-    thresholds : ndarray of float64, shape (n_labels,)
-        Labels whose p(yes) is at least that apply.
-    probabilities : bool, default=False
-        Whether to add a column for each label.
-    reasoning : iterable of str, default=()
-        Columns of `reasoning_kinds` to add, but thoughts.
-    agreement : bool, default=False
-        Whether to add the column ``agreement``.
-
-    Returns
-    -------
-    RowResults
-        With the columns ``labels`` (lists), ``p(…)``, ``label_mass`` (the least of a
-        row's labels), ``unresolved`` (the greatest), ``agreement`` (the least),
-        ``truncated`` and ``cut`` (any), and ``standard_error`` (the greatest).
-    """
-    scored = np.ones(n_rows, dtype=np.bool_)
-    scored[list(errors)] = False
-    shape = (-1, len(labels))
-    proba = np.exp(log_proba_of(scores)) if len(scores) else np.empty((0, len(labels)))
-    names = np.array(labels, dtype=np.str_)
-    columns: dict[str, npt.NDArray[Any]] = {
-        "labels": np.fromiter(
-            (names[row].tolist() for row in proba >= thresholds),
-            dtype=object,
-            count=len(proba),
-        )
-    }
-    if probabilities:
-        columns |= {f"p({name})": proba[:, at] for at, name in enumerate(labels)}
-    columns["label_mass"] = scores.label_mass.reshape(shape).min(axis=1)
-    columns["unresolved"] = scores.unresolved.reshape(shape).max(axis=1)
-    if agreement and scores.agreement is not None:
-        columns["agreement"] = scores.agreement.reshape(shape).min(axis=1)
-    columns["truncated"] = np.asarray(scores.truncated.reshape(shape).any(axis=1))
-    # Of two answers, what the first has less the second has more.
-    first = np.zeros(len(scores), dtype=np.int64)
-    for name in reasoning:
-        values = _of_reasoning(name, scores.reasoning or (), first).reshape(shape)
-        least = name == "agreement"
-        columns[name] = values.min(axis=1) if least else values.max(axis=1)
-    return RowResults(columns, scored, dict(errors), names)
 
 
 def reasoning_kinds(scoring: Scoring, *, with_text: bool) -> dict[str, ResultKind]:
@@ -345,9 +284,10 @@ def _either(one: Column | None, other: Column) -> Column:
     return Column(found[scored], scored)
 
 
-def _of_reasoning(
+def of_reasoning(
     name: str, reasoning: Sequence[Reasoning], best: npt.NDArray[np.int64]
 ) -> npt.NDArray[Any]:
+    """Return a column of `reasoning_kinds`, of texts with these likeliest labels."""
     if name == "reasoning":
         return np.array([each.text for each in reasoning], dtype=object)
     if name == "cut":

@@ -8,7 +8,12 @@ from collections.abc import Collection, Mapping
 
 from classify.wording import parameter
 
-__all__ = ["doubt_label_mass", "doubt_labels", "doubt_one_label"]
+__all__ = [
+    "doubt_label_mass",
+    "doubt_labels",
+    "doubt_labels_left_out",
+    "doubt_one_label",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -111,17 +116,35 @@ def doubt_one_label(
     return True
 
 
-def doubt_labels(certain: Collection[bool], tolerance: float) -> None:
+def doubt_labels(
+    certain: Collection[bool], tolerance: float, question: str = ""
+) -> None:
     """Log a warning if labels of texts may be other ones by what is not known."""
     n_uncertain = len(certain) - sum(map(bool, certain))
     if n_uncertain:
         logger.warning(
-            "%d of %d texts may have another label: the engine or the strategy leaves "
-            "more than the tolerance of %g unknown, and their labels and probabilities "
-            "are estimates. classify_frame gives the bounds of each text.",
+            "%s%d of %d texts may have another label: the engine or the strategy "
+            "leaves more than the tolerance of %g unknown, and their labels and "
+            "probabilities are estimates. classify_frame gives the bounds of each "
+            "text.",
+            _about(question),
             n_uncertain,
             len(certain),
             tolerance,
+        )
+
+
+def doubt_labels_left_out(n_uncertain: int, n_texts: int, question: str = "") -> None:
+    """Log a warning if labels may apply to texts that do not get them."""
+    if n_uncertain:
+        logger.warning(
+            "%s%d of %d texts may have more labels than they are given: the engine, "
+            "the strategy or the tolerance leaves unknown whether these labels reach "
+            "their thresholds. classify_frame(bounds=True) lists them in the column "
+            "uncertain.",
+            _about(question),
+            n_uncertain,
+            n_texts,
         )
 
 
