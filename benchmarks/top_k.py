@@ -192,7 +192,7 @@ def main():
 def compared(scores, truth, tolerance):
     """Return what holds of a text: certain, right label, known p, right p."""
     posteriors = Posteriors.of(scores)
-    lower, upper = np.exp(posteriors.interval)
+    lower, upper = np.exp(scores.bounds.around(scores.log_proba))
     assert (lower[0] <= truth + ROUNDING).all()
     assert (truth <= upper[0] + ROUNDING).all()
     known, [best] = posteriors.known(tolerance), posteriors.best
