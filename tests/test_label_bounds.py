@@ -309,7 +309,7 @@ def test_a_report_tells_labels_that_are_not_certain(tmp_path):
         np.array([[0.6, 0.1], [0.3, 0.2]]),
         np.array([[0.6, 0.1], [0.7, 0.4]]),
     )
-    known = LabelPosteriors((lower + upper) / 2, lower, upper)
+    known = LabelPosteriors((lower + upper) / 2, lower, upper, lower, upper)
     found = LabelsEvaluation.of(["x", "y"], [[1, 0], [1, 0]], ["a", "b"], known)
     assert found.facts == {
         "Not certain": "1 of 2 texts may have more labels than they are given, by what "

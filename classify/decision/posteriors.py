@@ -105,6 +105,13 @@ class Posteriors(NamedTuple):
         )
 
     @property
+    def around(self) -> Interval:
+        """Bounds of `log_proba`, which lies between them."""
+        if self.bounds is None:
+            return Interval(self.log_proba, self.log_proba)
+        return self.bounds.around(self.log_proba)
+
+    @property
     def interval(self) -> Interval:
         """Bounds of `log_proba` to decide by, which lies between them.
 
@@ -114,7 +121,7 @@ class Posteriors(NamedTuple):
         """
         if self.bounds is None or self.is_open is None:
             return Interval(self.log_proba, self.log_proba)
-        lower, upper = self.bounds.around(self.log_proba)
+        lower, upper = self.around
         is_open = self.is_open[:, None]
         return Interval(
             np.where(is_open, lower, self.log_proba),
@@ -127,10 +134,9 @@ class Posteriors(NamedTuple):
         if not n_texts:  # then there may be no column either
             return Known(np.empty(0), np.empty(0), np.empty(0, dtype=np.bool_))
         certain, best = np.ones(n_texts, dtype=np.bool_), self.best
-        lower = upper = self.log_proba
         if self.bounds is not None:
             certain = self.bounds.is_certain(best, tolerance)
-            lower, upper = self.bounds.around(self.log_proba)
+        lower, upper = self.around
         of_best = np.arange(n_texts), best
         return Known(np.exp(lower[of_best]), np.exp(upper[of_best]), certain)
 
@@ -149,11 +155,15 @@ class LabelPosteriors(NamedTuple):
         Estimates where not everything is known.
     lower, upper : ndarray of float64, shape (n_texts, n_labels)
         Bounds, both inclusive; equal to `proba` where everything is known.
+    least, most : ndarray of float64, shape (n_texts, n_labels)
+        Bounds to decide by; see `Posteriors.interval`.
     """
 
     proba: FloatArray
     lower: FloatArray
     upper: FloatArray
+    least: FloatArray
+    most: FloatArray
 
     @classmethod
     def of(
@@ -178,7 +188,7 @@ class LabelPosteriors(NamedTuple):
             Posteriors.of(scores[at :: len(labels)], (calibrations or {}).get(label))
             for at, label in enumerate(labels)
         ]
-        of_labels = [(each.log_proba, *each.interval) for each in found]
+        of_labels = [(each.log_proba, *each.around, *each.interval) for each in found]
         return cls(
             *(
                 np.exp(np.stack([answers[:, 1] for answers in each], axis=1))
@@ -189,15 +199,15 @@ class LabelPosteriors(NamedTuple):
     @classmethod
     def exact(cls, proba: FloatArray) -> "LabelPosteriors":
         """Return probabilities that are known."""
-        return cls(proba, proba, proba)
+        return cls(proba, proba, proba, proba, proba)
 
     def given(self, thresholds: FloatArray) -> Flags:
         """Return which labels reach their thresholds for certain."""
-        return np.asarray(self.lower >= thresholds)
+        return np.asarray(self.least >= thresholds)
 
     def uncertain(self, thresholds: FloatArray) -> Flags:
         """Return of which labels it is not known whether they do."""
-        return np.asarray(self.upper >= thresholds) & ~self.given(thresholds)
+        return np.asarray(self.most >= thresholds) & ~self.given(thresholds)
 
 
 def posteriors_of(X: Any, classes: Any = None) -> Posteriors:

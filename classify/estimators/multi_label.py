@@ -282,7 +282,7 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
             raise LabelError("Thresholds are fitted to labels: give Y.")
         scorer = self.scorer()
         return fit_thresholds(
-            self._posteriors(X, doubt=False).lower,
+            self._posteriors(X, doubt=False).least,
             true,
             sorted(labels.names),
             target=target,

@@ -213,7 +213,7 @@ def fit_labels_artefact(
     if wishes.target is not None:
         kept = _pairs(texts.scores, kept_back, len(scorer.names))
         thresholds = fit_thresholds(
-            LabelPosteriors.of(kept, scorer.names, calibration.calibrators).lower,
+            LabelPosteriors.of(kept, scorer.names, calibration.calibrators).least,
             true[kept_back],
             scorer.names,
             target=wishes.target.name,

@@ -126,6 +126,7 @@ def _columns(evaluation: Evaluation) -> dict[str, list[Any]]:
 def _label_columns(evaluation: LabelsEvaluation) -> dict[str, list[Any]]:
     """Return the columns of ``predictions.csv`` where any number of labels apply."""
     names, posteriors = evaluation.labels, evaluation.final.posteriors
+    shown = posteriors.proba, posteriors.lower, posteriors.upper
     columns: dict[str, list[Any]] = {
         "text": list(evaluation.texts),
         "true_labels": list(_listed(evaluation.true, names)),
@@ -136,7 +137,7 @@ def _label_columns(evaluation: LabelsEvaluation) -> dict[str, list[Any]]:
         "truncated": evaluation.truncated.astype(str).tolist(),
     }
     for at, name in enumerate(names):
-        for of_label, values in zip(("p", "lower", "upper"), posteriors, strict=True):
+        for of_label, values in zip(("p", "lower", "upper"), shown, strict=True):
             columns[f"{of_label}({name})"] = values[:, at].tolist()
     return columns
 
