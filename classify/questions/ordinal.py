@@ -136,7 +136,7 @@ class Ordinal:
         values = [self.values[name] for name in posteriors.classes.tolist()]
         cut = quantiles(proba, values, list(_LEVELS.values()))
         expected = expected_value(proba, values)
-        least, greatest = _expected_bounds(posteriors.interval, values)
+        least, greatest = _expected_bounds(posteriors.around, values)
         return {
             "expected": expected,
             "standard_deviation": standard_deviation(proba, values),
