@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from classify.errors import InputError, LabelError
 from classify.metrics.labelled import SUM_TOLERANCE, check_classes
 from classify.scoring import Interval, LabelBounds, LabelLogprobs
-from classify.scoring.bounds import is_open
+from classify.scoring.bounds import is_exact, is_open
 
 __all__ = ["ClassPosteriors", "LabelPosteriors", "Posteriors", "posteriors_of"]
 
@@ -94,12 +94,19 @@ class Posteriors(NamedTuple):
         cls, scores: LabelLogprobs, calibration: Calibration | None = None
     ) -> "Posteriors":
         """Return the probabilities that scores give labels, calibrated or not."""
-        source = calibration
+        source, bounds = calibration, None
+        log_proba = scores.log_proba if source is None else source.transform(scores)
+        # Bounds cost ten times what the rest does: only those of texts that need them.
+        partly = ~is_exact(scores)
+        if partly.any():
+            some = scores[partly]
+            of_some = some.bounds if source is None else source.bounds(some)
+            bounds = of_some.among(partly, log_proba)
         return cls(
-            scores.log_proba if source is None else source.transform(scores),
+            log_proba,
             scores.classes,
             scores.label_mass,
-            scores.bounds if source is None else source.bounds(scores),
+            bounds,
             scores.resolved_mass,
             is_open(scores),
         )
@@ -119,7 +126,7 @@ class Posteriors(NamedTuple):
         bounds of scores that are known well enough, and keeping answers back for that
         would help nobody: the threshold was fitted to scores that are as good.
         """
-        if self.bounds is None or self.is_open is None:
+        if self.is_open is None or not self.is_open.any():
             return Interval(self.log_proba, self.log_proba)
         lower, upper = self.around
         is_open = self.is_open[:, None]

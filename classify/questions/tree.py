@@ -10,6 +10,7 @@ import numpy.typing as npt
 from classify.decision.posteriors import Posteriors
 from classify.labels.tree import LabelTree
 from classify.scoring import LabelBounds
+from classify.scoring.bounds import is_exact
 
 if TYPE_CHECKING:
     from classify.tables import ResultKind
@@ -160,4 +161,4 @@ class Tree:
             for node in self.tree.path(leaf):
                 below[node].append(column)
         least = np.stack([known.sum_of(each).lower for each in below], axis=1)
-        return np.where(known.is_exact[:, None], nodes, np.minimum(least, nodes))
+        return np.where(is_exact(known)[:, None], nodes, np.minimum(least, nodes))

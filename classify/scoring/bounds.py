@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from classify.trie import LabelMass
 
-__all__ = ["MAX_UNRESOLVED", "Interval", "LabelBounds", "is_open"]
+__all__ = ["MAX_UNRESOLVED", "Interval", "LabelBounds", "is_exact", "is_open"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -23,6 +23,12 @@ _ROUNDING = 1e-9
 
 # As a share of what is resolved; above, scores are estimates.
 MAX_UNRESOLVED = 0.01
+
+
+def is_exact(known: Any) -> npt.NDArray[np.bool_]:
+    """Return of which texts all scores are known, but for rounding, (n_texts,)."""
+    reached = known.lower + _ROUNDING >= known.upper
+    return np.asarray(reached.all(axis=1))
 
 
 def is_open(scores: Any) -> npt.NDArray[np.bool_]:
@@ -103,16 +109,27 @@ class LabelBounds:
         one = np.zeros(len(interval.lower))
         return cls(*interval, one, one)
 
+    def among(
+        self, rows: npt.NDArray[np.bool_], log_proba: FloatArray
+    ) -> "LabelBounds":
+        """Return these for some texts, among others whose probabilities are known.
+
+        Parameters
+        ----------
+        rows : ndarray of bool, shape (n_all_texts,)
+            Which texts these are.
+        log_proba : ndarray of float64, shape (n_all_texts, n_labels)
+        """
+        one = np.zeros(len(log_proba))
+        wider = LabelBounds(log_proba.copy(), log_proba.copy(), one, one.copy())
+        for name in ("lower", "upper", "least", "most"):
+            getattr(wider, name)[rows] = getattr(self, name)
+        return wider
+
     def __getitem__(self, columns: npt.NDArray[np.int64] | list[int]) -> "LabelBounds":
         """Return the labels in another order."""
         own = self.lower[:, columns], self.upper[:, columns]
         return LabelBounds(*own, self.least, self.most)
-
-    @property
-    def is_exact(self) -> npt.NDArray[np.bool_]:
-        """Shape (n_texts,): whether all scores are known, but for rounding."""
-        reached = self.lower + _ROUNDING >= self.upper
-        return np.asarray(reached.all(axis=1))
 
     def log_proba(self) -> Interval:
         """Return bounds of log p(label | text)."""
@@ -141,7 +158,7 @@ class LabelBounds:
 
         Where everything is known they are equal to it, and differ by no rounding.
         """
-        known = self.is_exact[:, None]
+        known = is_exact(self)[:, None]
         if known.all():
             return Interval(log_proba, log_proba)
         lower, upper = self.log_proba()
