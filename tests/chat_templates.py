@@ -307,6 +307,138 @@ STYLES = {
         thinking="skipped",
         shown="[INST]E[/INST]billing<eos>[INST]Q[/INST]",
     ),
+    # A switch that only this template has, with values of its own.
+    "a switch of its own": Style(
+        _turns(
+            _IM_USER,
+            _IM_ANSWER,
+            r"{{ '<|im_start|>assistant\n<think>' }}"
+            "{% if thinking_mode == 'no_think' %}{{ '</think>' }}{% endif %}",
+        ),
+        _CHATML,
+        asked=_IM_Q + "<think></think>",
+        end="<|im_end|>",
+        thinking="closed",
+        shown=_IM_E + "<think></think>",
+    ),
+    "a budget for thinking": Style(
+        _turns(
+            _IM_USER,
+            _IM_ANSWER,
+            r"{{ '<|im_start|>assistant\n<think>\n' }}"
+            r"{% if thinking_budget == 0 %}{{ '\n</think>\n' }}{% endif %}",
+        ),
+        _CHATML,
+        asked=_IM_Q + "<think>\n\n</think>\n",
+        end="<|im_end|>",
+        thinking="closed",
+        shown=_IM_E + "<think>\n\n</think>\n",
+    ),
+    # Leaves thinking to the model unless it is told not to.
+    "a switch that closes": Style(
+        _turns(
+            _IM_USER,
+            _IM_ANSWER,
+            r"{{ '<|im_start|>assistant\n' }}"
+            r"{{ '<think></think>' if disable_thinking }}",
+        ),
+        _CHATML,
+        asked=_IM_Q + "<think></think>",
+        end="<|im_end|>",
+        thinking="closed",
+        shown=_IM_E + "<think></think>",
+    ),
+    "a token for no thinking": Style(
+        _turns(
+            _IM_USER,
+            _IM_ANSWER,
+            r"{{ '<|im_start|>assistant\n' }}{{ '<|think_off|>' if thinking is false "
+            "else '<|think_on|>' }}",
+        ),
+        (*_CHATML, "<|think_on|>", "<|think_off|>"),
+        asked=_IM_Q + "<|think_off|>",
+        end="<|im_end|>",
+        thinking="closed",
+        shown=_IM_E + "<|think_off|>",
+    ),
+    # The last text is followed by something that earlier ones are not.
+    "a reminder": Style(
+        _turns(
+            r"'<|im_start|>user\n' + m.content + (' /brief' if loop.last else '') + "
+            r"'<|im_end|>\n'",
+            _IM_ANSWER,
+            r"{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}",
+            system=_IM_USER.replace("user", "system"),
+        ),
+        _CHATML,
+        asked=_IM_Q.replace("Q", "Q /brief") + "<think>\n\n</think>\n\n",
+        end="<|im_end|>",
+        thinking="closed",
+        shown=_IM_E.replace("Q", "Q /brief") + "<think>\n\n</think>\n\n",
+    ),
+    # A list that is there only when tools are in use.
+    "goes through tools": Style(
+        "{% for tool in tools %}{{ tool.name }}{% endfor %}"
+        + _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}"),
+        _CHATML,
+        asked=_IM_Q,
+        end="<|im_end|>",
+        thinking="none",
+        shown=_IM_E,
+    ),
+    "written by a macro": Style(
+        "{% macro turn(role, content) %}{{ '<|im_start|>' + role + '\n' + content + "
+        "'<|im_end|>\n' }}{% endmacro %}{% for m in messages %}"
+        "{% if m.role == 'assistant' %}{% generation %}{{ turn(m.role, m.content) }}"
+        "{% endgeneration %}{% else %}{{ turn(m.role, m.content) }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+        "{{ '<think></think>' if skip_thinking }}{% endif %}",
+        _CHATML,
+        asked=_IM_Q + "<think></think>",
+        end="<|im_end|>",
+        thinking="closed",
+        shown=_IM_E + "<think></think>",
+    ),
+    # Texts of users, but parts of answers.
+    "answers in parts": Style(
+        _turns(
+            _IM_USER,
+            r"'<|im_start|>assistant\n' + (m.content[0].text or '') + '<|im_end|>\n'",
+            r"{{ '<|im_start|>assistant\n' }}",
+            system=_IM_USER.replace("user", "system"),
+        ),
+        _CHATML,
+        asked=_IM_Q,
+        end="<|im_end|>",
+        thinking="none",
+        shown="",
+    ),
+    # Only the last answer has an end of its own; the others end with a header.
+    "an end for the last answer": Style(
+        _turns(
+            "'<|user|>' + m.content",
+            "'<|assistant|>' + m.content + (eos_token if loop.last else '')",
+            "<|assistant|>",
+        ),
+        ("<|user|>", "<|assistant|>", "<|system|>"),
+        asked="<|user|>Q<|assistant|>",
+        end="<eos>",
+        thinking="none",
+        shown="<|user|>E<|assistant|>billing<|user|>Q<|assistant|>",
+    ),
+    "an answer that is written twice": Style(
+        _turns(
+            _IM_USER,
+            r"'<|im_start|>assistant\n' + m.content + '<|im_end|>\n<|im_start|>summary"
+            r"\n' + m.content + '<|im_end|>\n'",
+            r"{{ '<|im_start|>assistant\n' }}",
+        ),
+        _CHATML,
+        asked=_IM_Q,
+        end="<|im_end|>",
+        thinking="none",
+        shown="",
+    ),
 }
 
 # Shows the channel of a thought, in the last turn.
@@ -332,6 +464,33 @@ SWITCHED_BY_SYSTEM = (
         _IM_ANSWER,
         r"{{ '<|im_start|>assistant\n' }}{{ '<think></think>' if ns.off else "
         r"'<think>\n' }}",
+    )
+)
+SWITCHED_BY_THE_LAST_WORD = (
+    "{% set off = messages[-1].content.endswith('/direct_no_think') %}"
+    + _turns(
+        _IM_USER,
+        _IM_ANSWER,
+        r"{{ '<|im_start|>assistant\n' }}{{ '<think></think>' if off else "
+        r"'<think>\n' }}",
+    )
+)
+# Templates that write a text otherwise than it is.
+CHANGING = tuple(
+    _turns(
+        _IM_USER.replace("m.content", change),
+        _IM_ANSWER,
+        r"{{ '<|im_start|>assistant\n' }}",
+        system=_IM_USER.replace("user", "system"),
+    )
+    for change in (
+        "(m.content | tojson)",
+        "(m.content | e | string)",
+        "(m.content | lower)",
+        r"(m.content | replace('\n', ' '))",
+        "(m.content.split() | join(' '))",
+        "(m.content | wordwrap(60))",
+        "m.content[:3000]",
     )
 )
 REASONING_IN_WORDS = _turns(

@@ -10,11 +10,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from classify import LabelSet, PromptTemplate, Verbalizer, ZeroShotClassifier
 from classify.errors import PromptError
 from tests.chat_templates import (
+    CHANGING,
     DATED,
     FORCED,
     REASONING_IN_WORDS,
     STYLES,
     SWITCHED_BY_SYSTEM,
+    SWITCHED_BY_THE_LAST_WORD,
     TRIMMING,
     WITHOUT_EXAMPLES,
     WITHOUT_SYSTEM,
@@ -22,6 +24,7 @@ from tests.chat_templates import (
 )
 
 LABELS = LabelSet.parse(["billing", "shipping", "billing address"])
+NO_EXAMPLES = ("answers in parts", "an answer that is written twice")
 NO_SYSTEM = ("loses the last answer", "a space before answers", "thought left out")
 
 
@@ -47,6 +50,13 @@ def test_the_prompt_ends_where_the_answer_begins(style):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_examples_are_rendered_as_the_template_does(style):
+    if style in NO_EXAMPLES:
+        with refused(
+            "The chat template of 'tiny' changes or drops the examples: leave them "
+            "out, or use chat=False."
+        ):
+            asked(tokenizer_of(style), examples=[("E", "billing")])
+        return
     shown = asked(tokenizer_of(style), examples=[("E", "billing")])
     assert shown == STYLES[style].shown
 
@@ -62,6 +72,8 @@ def test_end_and_thinking_are_the_templates(style):
 def test_an_answer_prefix_stands_behind_the_lead(style):
     tokenizer, options = tokenizer_of(style), {"answer_prefix": "Topic:"}
     assert asked(tokenizer, **options) == STYLES[style].asked + "Topic: "
+    if style in NO_EXAMPLES:
+        return
     shown = asked(tokenizer, examples=[("E", "billing")], **options)
     assert shown == STYLES[style].shown.replace("billing", "Topic: billing") + "Topic: "
 
@@ -172,6 +184,28 @@ def test_a_switch_in_the_system_prompt_is_named_and_works():
     assert shown.endswith("<|im_start|>assistant\n<think></think>")
 
 
+def test_a_switch_at_the_end_of_the_text_is_named_and_works():
+    tokenizer = chat_tokenizer(SWITCHED_BY_THE_LAST_WORD)
+    with refused(
+        f"{THOUGHT}'/direct_no_think' at the end of the prompt (template), or use "
+        "chat=False."
+    ):
+        asked(tokenizer)
+    shown = asked(tokenizer, template="{text} /direct_no_think")
+    assert shown == STYLES["chatml"].asked.replace("Q", "Q /direct_no_think") + (
+        "<think></think>"
+    )
+
+
+@pytest.mark.parametrize("template", CHANGING)
+def test_a_template_that_changes_texts_is_refused(template):
+    with refused(
+        "The chat template of 'tiny' changes or drops parts of its messages, so that "
+        "the text cannot be placed: use chat=False."
+    ):
+        asked(chat_tokenizer(template))
+
+
 def test_reasoning_in_plain_words_is_refused():
     tokenizer = chat_tokenizer(REASONING_IN_WORDS)
     with refused(
@@ -229,7 +263,7 @@ def test_dropped_examples_are_refused():
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        ("{% for tool in tools %}{% endfor %}", "'NoneType' object is not iterable"),
+        ("{% for tool in none %}{% endfor %}", "'NoneType' object is not iterable"),
         (
             "{{ functions | tojson }}",
             "Object of type Undefined is not JSON serializable",

@@ -1,7 +1,7 @@
 """How the parts of a prompt are laid out: as one plain text, or as a chat."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from classify.errors import PromptError
 from classify.prompts.parts import Field, Part, answer_behind, trimmed
 from classify.prompts.refusals import not_kept, not_led, not_rendered
 from classify.prompts.slot import Chat, Slot, find_slot
+from classify.prompts.switches import attempts, thinking_attempts, ways_off
 from classify.prompts.thinking import is_open, last_thought
 from classify.prompts.thought import (
     ThoughtSlot,
@@ -26,26 +27,16 @@ __all__ = [
     "lay_out_turn",
 ]
 
-# Marks that stand for data while a chat template is rendered, and for the end of the
-# system prompt: private-use characters, which no template and no sane text contains.
+# Marks that stand for data while a chat template is rendered, and around what is added
+# to see whether it stays: private-use characters, which no template and no sane text
+# contains.
 _MARK = re.compile("\ue010(\\d+)\ue011")
-_SYSTEM = "\ue016"
+_INNER = "\ue016"
 _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]]+\]")
-# Template arguments that turn thinking off, in the order in which they are tried. A
-# template ignores those that it does not know.
-_SWITCHES: Mapping[str, Any] = {
-    "enable_thinking": False,
-    "thinking": False,
-    "reasoning": False,
-    "reasoning_effort": "none",
-}
-# Those that turn it on, all at once; and for templates that have levels only.
-_THINKING: tuple[Mapping[str, Any], ...] = (
-    {"enable_thinking": True, "thinking": True, "reasoning": True},
-    {},
-    {"reasoning_effort": "high"},
-)
 _ANOTHER_DAY = "1999-12-31"
+_EMPTY: Mapping[str, Any] = {"tools": [], "documents": []}
+# What templates change if they change texts: case, white space, marks, the length.
+_CHANGEABLE = "Aa  \"'&<b>\\/{ {# \n\n\t# é你 " + "words " * 1000
 
 # Rows as shown, and the answers to them, or where these are filled in.
 Examples = Sequence[tuple[Sequence[Part], str | Field]]
@@ -103,12 +94,13 @@ def lay_out_thought(
     at = _end_of_tags(tokenizer, answer_prefix)
     prefix = _Prefix(answer_prefix[:at], answer_prefix[at:])
     messages, held = _written(system, examples, body, prefix)
-    for arguments in _thinking_attempts(template_arguments):
+    source, given = tokenizer.chat_source, _dated(template_arguments)
+    for arguments in thinking_attempts(source, given):
         try:
             chat, rendered = _accepted(tokenizer, messages, arguments, len(held))
         except PromptError:
             continue  # the conversation is laid out without a thought then, or refused
-        thought = _closed_with(chat, find_thought(chat, _SWITCHES), prefix.head)
+        thought = _closed_with(chat, find_thought(chat, ways_off(source)), prefix.head)
         if thought is not None:
             break
     else:
@@ -147,22 +139,7 @@ def lay_out_chat(
     at = _end_of_tags(tokenizer, answer_prefix)
     prefix = _Prefix(answer_prefix[:at], answer_prefix[at:])
     messages, held = _written(system, examples, body, prefix)
-    drafts: list[_Draft] = []
-    refusal: PromptError | None = None
-    for arguments in _attempts(template_arguments):
-        try:
-            chat, rendered = _accepted(tokenizer, messages, arguments, len(held))
-        except PromptError as error:
-            refusal = refusal or error
-            continue
-        drafts.append(_Draft(chat, rendered, find_slot(chat), prefix))
-        if not drafts[-1].is_forced:
-            break
-    if not drafts:
-        assert refusal is not None, "there was an attempt"
-        raise refusal
-    # One whose generation prompt leads to the answer, else one that can be led there.
-    best = min(drafts, key=lambda draft: (draft.lead is None, draft.is_forced))
+    best = _best_draft(tokenizer, messages, len(held), prefix, template_arguments)
     if best.lead is None:
         raise not_led(best.chat, best.slot, answer_prefix)
     held = _trimmed(best.chat, best.rendered, system, examples, body, prefix)
@@ -236,27 +213,37 @@ class _Draft:
             return self.lead is None
         return self.lead is None or is_open(self.slot.generation_prompt)
 
-
-def _attempts(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the arguments to try: thinking off, as they are, and off in other ways."""
-    given = _dated(given)
-    if _SWITCHES.keys() & given.keys():
-        yield dict(given)
-        return
-    for at, (name, value) in enumerate(_SWITCHES.items()):
-        yield {**given, name: value}
-        if not at:
-            yield dict(given)
+    @property
+    def order(self) -> tuple[bool, bool, bool]:
+        """Least where it leads to the answer, by itself, and turns thinking off."""
+        return self.lead is None, self.is_forced, self.slot.thinking == "skipped"
 
 
-def _thinking_attempts(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the arguments to try where the model is to think."""
-    given = _dated(given)
-    if _SWITCHES.keys() & given.keys():
-        yield dict(given)
-        return
-    for switches in _THINKING:
-        yield {**given, **switches}
+def _best_draft(
+    tokenizer: Tokenizer,
+    messages: Sequence[Mapping[str, str]],
+    n_held: int,
+    prefix: _Prefix,
+    given: Mapping[str, Any],
+) -> _Draft:
+    """Return the conversation with arguments that lead to an answer, if any do."""
+    drafts: list[_Draft] = []
+    refusal: PromptError | None = None
+    for arguments in attempts(tokenizer.chat_source, _dated(given)):
+        try:
+            chat, rendered = _accepted(tokenizer, messages, arguments, n_held)
+        except PromptError as error:
+            refusal = refusal or error
+            continue
+        drafts.append(_Draft(chat, rendered, find_slot(chat), prefix))
+        # Of a template that knows thinking and leaves it out, a way to turn it off may
+        # yet be found.
+        if not drafts[-1].is_forced and drafts[-1].slot.thinking != "skipped":
+            break
+    if not drafts:
+        assert refusal is not None, "there was an attempt"
+        raise refusal
+    return min(drafts, key=lambda draft: draft.order)
 
 
 def _dated(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,11 +288,12 @@ def _accepted(
 ) -> tuple[Chat, str]:
     """Return the conversation in a form that the template takes, and its text.
 
-    Contents are texts; or lists of parts, if the template refuses or loses those.
+    Contents are texts; or lists of parts, if the template refuses or loses those. Some
+    templates go through lists that are only there when tools are in use.
     """
     refusal: PromptError | None = None
-    for as_parts in (False, True):
-        chat = Chat(tokenizer, messages, arguments, as_parts)
+    for as_parts, further in ((False, {}), (True, {}), (False, _EMPTY)):
+        chat = Chat(tokenizer, messages, {**further, **arguments}, as_parts)
         try:
             rendered = chat.render(messages, generate=True)
         except PromptError as error:
@@ -320,20 +308,23 @@ def _accepted(
 
 
 def _dropped(chat: Chat, rendered: str, n_held: int) -> str | None:
-    """Return the role of the first message that the template does not write whole."""
-    found = sorted(_MARK.findall(rendered), key=int)
-    if found != [str(at) for at in range(n_held)]:
+    """Return the role of the first message that the template changes or drops."""
+    last = len(chat.messages) - 1
+    found = _MARK.findall(rendered)
+    if sorted(found, key=int) != [str(at) for at in range(n_held)]:
         for at, message in enumerate(chat.messages):
             if any(
                 found.count(mark) != 1 for mark in _MARK.findall(message["content"])
             ):
-                is_last = at == len(chat.messages) - 1
-                return "text" if is_last else message["role"]
-    first, *others = chat.messages
-    if first["role"] == "system":
-        ended = {**first, "content": first["content"] + _SYSTEM}
-        if _SYSTEM not in chat.render([ended, *others], generate=True):
-            return "system"
+                return "text" if at == last else message["role"]
+    ended = [
+        {**each, "content": f"{each['content']}{_INNER}{at}{_CHANGEABLE}{_INNER}"}
+        for at, each in enumerate(chat.messages)
+    ]
+    written = chat.render(ended, generate=True).split(_INNER)
+    for at, message in enumerate(chat.messages):
+        if f"{at}{_CHANGEABLE}" not in written:
+            return "text" if at == last else message["role"]
     return None
 
 

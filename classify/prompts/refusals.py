@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from classify.errors import PromptError
 from classify.prompts.slot import Chat, Message, Slot, find_slot
+from classify.prompts.switches import flags_in_text
 from classify.prompts.thinking import last_thought
 from classify.wording import parameter
 
 __all__ = ["not_kept", "not_led", "not_rendered"]
-
-_NO_THINK = "/no_think"
 
 
 def not_rendered(chat: Chat, refusal: PromptError) -> PromptError:
@@ -76,13 +75,7 @@ def not_led(chat: Chat, slot: Slot, answer_prefix: str) -> PromptError:
             "else."
         )
         ways.append(f"give what leads to the answer as {parameter('answer_prefix')}")
-    if _NO_THINK in chat.tokenizer.chat_source and _helps(chat):
-        ways.append(f"turn thinking off with {parameter('system', _NO_THINK)}")
-    else:
-        ways.append(
-            "turn thinking off with a switch of the template's own "
-            f"({parameter('template_arguments')})"
-        )
+    ways.append(_way_off(chat))
     ways.append(f"or use {parameter('chat', False)}")
     sentence = ", ".join(ways)
     return PromptError(f"{fault} {sentence[0].upper()}{sentence[1:]}.")
@@ -96,12 +89,28 @@ def _is_rendered(chat: Chat, messages: Sequence[Message]) -> bool:
     return True
 
 
-def _helps(chat: Chat) -> bool:
-    """Return whether a template leads to an answer if the system prompt says so."""
-    first, *others = chat.messages
-    if first["role"] == "system":
-        system = {**first, "content": f"{first['content']} {_NO_THINK}"}
-    else:
-        system, others = {"role": "system", "content": _NO_THINK}, [first, *others]
-    found = find_slot(chat._replace(messages=[system, *others]))
-    return found.lead is not None
+def _way_off(chat: Chat) -> str:
+    """Say how to turn thinking off, if the template looks for words that do it."""
+    *before, last = chat.messages
+    first = next((each for each in before if each["role"] == "system"), None)
+    for flag in flags_in_text(chat.tokenizer.chat_source):
+        system = flag if first is None else f"{first['content']} {flag}"
+        others = chat.messages if first is None else chat.messages[1:]
+        asked = [{"role": "system", "content": system}, *others]
+        if _is_led(chat._replace(messages=asked)):
+            return f"turn thinking off with {parameter('system', flag)}"
+        asked = [*before, {**last, "content": f"{last['content']} {flag}"}]
+        if _is_led(chat._replace(messages=asked)):
+            return (
+                f"turn thinking off with {flag!r} at the end of the prompt "
+                f"({parameter('template')})"
+            )
+    return (
+        "turn thinking off with a switch of the template's own "
+        f"({parameter('template_arguments')})"
+    )
+
+
+def _is_led(chat: Chat) -> bool:
+    slot = find_slot(chat)
+    return slot.lead is not None and bool(slot.generation_prompt)

@@ -8,7 +8,7 @@ about, and with another turn behind, and the answer's place is where these agree
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from difflib import SequenceMatcher
 from typing import Any, Literal, NamedTuple
 
 from classify.errors import PromptError
@@ -87,27 +87,34 @@ class Chat(NamedTuple):
         Nothing, where the template refuses them or drops the text.
         """
         *before, last = self.messages
-        asked = {**last, "content": last["content"] + _BEHIND}
+        # The words that we end with stay at the end: some templates look at those.
+        held, mark, tail = last["content"].rpartition("\ue011")
+        asked = {**last, "content": held + mark + _BEHIND + tail}
         try:
             rendered = self.render([*before, asked, *turns], generate=generate)
         except PromptError:
             return ""
-        return rendered.rpartition(_BEHIND)[2] if _BEHIND in rendered else ""
+        behind = rendered.rpartition(_BEHIND)[2] if _BEHIND in rendered else ""
+        tail = tail if behind.startswith(tail) else tail.rstrip()
+        return behind.removeprefix(tail) if behind.startswith(tail) else ""
 
 
 def find_slot(chat: Chat) -> Slot:
     """Find where a template has the answer to a conversation written."""
-    answer = {"role": "assistant", "content": _ANSWER}
+    answer: Message = {"role": "assistant", "content": _ANSWER}
     more = {"role": "user", "content": _NEXT}
     prompt = chat.behind(generate=True)
-    before, is_kept, last = chat.behind(answer).rpartition(_ANSWER)
-    inner = chat.behind(answer, more).partition(_NEXT)[0]
+    forms = (answer, _in_parts(answer))  # some want parts of answers, texts of users
+    answer = next((each for each in forms if _ANSWER in chat.behind(each)), answer)
+    before, is_kept, last = chat.behind(answer).partition(_ANSWER)
+    inner = chat.behind(answer, more).partition(_NEXT)[0].partition(_ANSWER)[2]
     plain = before if is_kept else None
     reasoned = shown_thought(chat)
     lead = _lead(prompt, plain, reasoned)
     # Whether the template writes its generation prompt whatever it is told.
     is_always = chat.behind() == prompt and (lead or prompt).strip() == prompt.strip()
-    end = _end(chat.tokenizer, last, inner.rpartition(_ANSWER)[2], is_always=is_always)
+    is_cut = is_always or _ANSWER in last  # something else follows the answer
+    end = _end(chat.tokenizer, last, inner, is_cut=is_cut)
     thinking: Literal["none", "skipped", "closed", "open"]
     thought = last_thought(prompt if lead is None else lead)
     if thought is not None:
@@ -122,7 +129,7 @@ def shown_thought(chat: Chat) -> tuple[str, str] | None:
     """Return what the template puts before a thought, and between it and an answer."""
     for message in _THOUGHTS:
         text = chat.behind({"role": "assistant", **message})
-        before, found, _ = text.rpartition(_ANSWER)
+        before, found, _ = text.partition(_ANSWER)
         if found and before.count(_THOUGHT) == 1:
             opening, _, closing = before.partition(_THOUGHT)
             return opening, closing
@@ -132,7 +139,7 @@ def shown_thought(chat: Chat) -> tuple[str, str] | None:
 def answer_mark(chat: Chat) -> str:
     """Return what a template writes before an answer in place of a thought."""
     answer = chat.behind({"role": "assistant", "content": _ANSWER})
-    _, mark = _apart(chat.behind(generate=True), answer.rpartition(_ANSWER)[0])
+    _, mark = _apart(chat.behind(generate=True), answer.partition(_ANSWER)[0])
     return mark if last_thought(mark) is None else ""
 
 
@@ -150,13 +157,13 @@ def _lead(
         if text.startswith(prompt) and not is_open(text):
             return text
     lead: str | None = prompt
-    extra, header = ("", "") if plain is None else _apart(prompt, plain)
+    extra, mark = ("", "") if plain is None else _apart(prompt, plain)
     thought = last_thought(extra)
     if not extra.strip():
-        lead = plain if header.strip() else prompt
+        lead = prompt[: len(prompt) - len(extra)] + mark if mark.strip() else prompt
     elif thought is not None and not thought.is_open:
         # The block was closed, and what stands before an answer is still missing.
-        lead = prompt + (header if last_thought(header) is None else "")
+        lead = prompt + (mark if last_thought(mark) is None else "")
     elif reasoned is not None and prompt.rstrip() == reasoned[0].rstrip():
         lead = prompt + reasoned[1]
     else:
@@ -164,15 +171,16 @@ def _lead(
     return None if lead is None or is_open(lead) else lead
 
 
-def _end(tokenizer: Tokenizer, last: str, inner: str, *, is_always: bool) -> str:
+def _end(tokenizer: Tokenizer, last: str, inner: str, *, is_cut: bool) -> str:
     """Return the end of an answer, of what stands behind one.
 
     `last` stands behind the last answer of a conversation, `inner` between one and the
     user's next text. Both begin with the end: some templates put a token behind the
     last answer that ends the whole conversation, and all put the next turn's header
     behind the others. Where they begin differently, a model writes what is last; where
-    nothing is, the next turn's header. Templates that write the generation prompt
-    always do so behind an answer too; then the end is the first control token.
+    nothing is, the next turn's header. Where something else follows, as behind an
+    answer that is written twice, or the generation prompt of a template that always
+    writes it, `is_cut` is true, and the end is the first control token.
     """
     of_last, of_inner = tokenizer.find_controls(last), tokenizer.find_controls(inner)
     ends = []
@@ -181,17 +189,22 @@ def _end(tokenizer: Tokenizer, last: str, inner: str, *, is_always: bool) -> str
             break
         ends.append(one[1])
     if ends:
-        return last[: ends[0] if is_always else ends[-1]]
-    if of_last and not is_always:
+        return last[: ends[0] if is_cut else ends[-1]]
+    if of_last and not is_cut:
         return last[: of_last[-1][1]]
     return inner[: of_inner[0][1]] if of_inner else ""
 
 
-def _apart(one: str, other: str) -> tuple[str, str]:
-    """Return what two texts end with, behind what both begin with."""
-    pairs = zip(_UNIT.findall(one), _UNIT.findall(other), strict=False)
-    shared = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    return one[len(shared) :], other[len(shared) :]
+def _apart(prompt: str, plain: str) -> tuple[str, str]:
+    """Return what two texts hold behind the longest piece that both have.
+
+    Mostly that is how both begin; some templates write something else behind the last
+    text, such as a reminder.
+    """
+    ours, shown = _UNIT.findall(prompt), _UNIT.findall(plain)
+    match = SequenceMatcher(None, ours, shown, autojunk=False).find_longest_match()
+    behind = ours[match.a + match.size :], shown[match.b + match.size :]
+    return "".join(behind[0]), "".join(behind[1])
 
 
 def _in_parts(message: Message) -> Message:

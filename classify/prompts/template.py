@@ -101,9 +101,9 @@ class PromptTemplate:
     template_arguments : mapping, default=None
         Variables of the model's chat template, such as ``{"thinking": False}``; values
         of types that JSON has. ``strftime_now``, a date as ISO 8601 writes it, is what
-        templates that write today's date take for it. If none of ``enable_thinking``,
-        ``thinking``, ``reasoning`` and ``reasoning_effort`` is given, thinking is
-        turned off with them.
+        templates that write today's date take for it. If no switch for thinking is
+        given (``enable_thinking``, ``thinking``, ``reasoning``, ``reasoning_effort``,
+        or one that the template itself has under such a name), it is turned off.
     asks : {"which", "whether"}, default="which"
         What is asked: which of the labels describes the text, or whether one label,
         ``{label}``, applies to it, with ``{labels}`` the words for yes and no. It may

@@ -7,7 +7,14 @@ Models differ in how they spell them: ``<think>``, ``[THINK]``, ``<|START_THINKI
 import re
 from typing import NamedTuple
 
-__all__ = ["Thought", "first_tag", "is_open", "last_thought", "opening_tag"]
+__all__ = [
+    "Thought",
+    "first_tag",
+    "is_open",
+    "last_thought",
+    "names_thinking",
+    "opening_tag",
+]
 
 _WORDS = (
     r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|cot|reflection|scratchpad"
@@ -21,7 +28,11 @@ _TAG = re.compile(
 )
 # A tag, and the word behind it: <|channel>thought, <|open|>think<|sep|>.
 _NAMED = re.compile(rf"<[^<>\s]*>{_WORDS}(?=<|\n|$)(?:<[^<>\s]*>)?", re.IGNORECASE)
-_CLOSES = re.compile(r"/|(?<![a-z])(?:end|close|stop)(?![a-z])", re.IGNORECASE)
+# A block ends, or none begins: <|think_off|>.
+_CLOSES = re.compile(
+    r"/|(?<![a-z])(?:end|close|stop|off|no|none|skip)(?![a-z])", re.IGNORECASE
+)
+_WORD = re.compile(rf"(?<![a-z])(?:no)?{_WORDS}(?![a-z])", re.IGNORECASE)
 _ANY_TAG = re.compile(r"<[^<>\s]+>")
 # How the tag that closes a block is made of the one that opens it.
 _COUNTERPARTS = {
@@ -90,6 +101,19 @@ def is_open(text: str) -> bool:
     """Return whether a text ends inside a thinking block."""
     thought = last_thought(text)
     return thought is not None and thought.is_open
+
+
+def names_thinking(text: str) -> bool:
+    """Return whether a name or a few words are about thinking.
+
+    Examples
+    --------
+    >>> names_thinking("enable_thinking"), names_thinking("/nothink")
+    (True, True)
+    >>> names_thinking("season")
+    False
+    """
+    return _WORD.search(text) is not None
 
 
 def first_tag(text: str) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ block, or has tags for one, which are commonly closed in one way.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from classify.errors import PromptError
@@ -68,13 +68,15 @@ def end_of_thought(tokenizer: Tokenizer, closing: str) -> str:
     return closing[start:end]
 
 
-def find_thought(chat: Chat, switches: Mapping[str, Any]) -> ThoughtSlot | None:
+def find_thought(
+    chat: Chat, ways_off: Sequence[Mapping[str, Any]]
+) -> ThoughtSlot | None:
     """Return where the model thinks, if the template lets it think here.
 
     Parameters
     ----------
     chat : Chat
-    switches : mapping
+    ways_off : sequence of mapping
         Template arguments that turn thinking off.
     """
     prompt = chat.behind(generate=True)
@@ -83,7 +85,7 @@ def find_thought(chat: Chat, switches: Mapping[str, Any]) -> ThoughtSlot | None:
         return None
     ways = (
         _shown(chat, prompt),
-        _shown_empty(chat, prompt, switches),
+        _shown_empty(chat, prompt, ways_off),
         _known(chat, prompt, thought),
     )
     for opening, closing in itertools.chain(*ways):
@@ -109,11 +111,11 @@ def _shown(chat: Chat, prompt: str) -> Iterator[tuple[str, str]]:
 
 
 def _shown_empty(
-    chat: Chat, prompt: str, switches: Mapping[str, Any]
+    chat: Chat, prompt: str, ways_off: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, str]]:
     """Take apart the empty block that the template writes where thinking is off."""
-    for name, value in switches.items():
-        off = chat._replace(arguments={**chat.arguments, name: value})
+    for way in ways_off:
+        off = chat._replace(arguments={**chat.arguments, **way})
         try:
             lead = find_slot(off).lead or ""
         except PromptError:
