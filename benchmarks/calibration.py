@@ -189,7 +189,7 @@ def _means(outcomes: dict[str, dict[str, Outcome]]) -> str:
 
 def _against_raw(outcomes: dict[str, dict[str, Outcome]], method: str) -> str:
     at = METRICS.index("log loss")
-    lines = [f"| log loss of {method}, less raw | |", "|---|---|"]
+    lines = [f"| log loss of {method} minus no calibration | difference |", "|---|---|"]
     for name, by_method in outcomes.items():
         ours, raw = by_method[method], by_method["none"]
         difference = ours.resampled[:, at] - raw.resampled[:, at]
