@@ -1,7 +1,8 @@
 """vLLM engines by name, one at a time: each takes a GiB.
 
 With processes of its own, as users have it, an engine takes half a minute to start and
-to end. All but one run in the process of the tests instead, which takes seconds.
+to end, nearly all of it imports. All but one run in the process of the tests instead,
+and the processes of that one are forks of it, as on a GPU: both take seconds.
 
 The tiny ones are short of everything on purpose. Their memory holds seven blocks of 32
 tokens, and a step takes 48 tokens: long prompts are read in chunks, and requests that
@@ -131,7 +132,7 @@ class OneEngine:
             self.close()
             apart = name == WITH_PROCESSES
             try:
-                with contextlib.nullcontext() if apart else in_this_process():
+                with in_forks() if apart else in_this_process():
                     self._engine = ENGINES[name](self._folder)
             except Exception as error:
                 self._failed[name] = error
@@ -149,11 +150,20 @@ class OneEngine:
 
 
 @contextlib.contextmanager
+def in_forks():
+    """Start vLLM with forks of this process, while the context lasts."""
+    import vllm.v1.worker.cpu_worker  # noqa: F401  # what forks need not import
+    from vllm.envs import enable_envs_cache
+
+    with _environment(VLLM_WORKER_MULTIPROC_METHOD="fork"):
+        # vLLM asks for new processes on a CPU, unless it has read the variable before.
+        enable_envs_cache()
+        yield
+
+
+@contextlib.contextmanager
 def in_this_process():
     """Start vLLM without processes of its own, while the context lasts."""
-    switch = "VLLM_ENABLE_V1_MULTIPROCESSING"
-    before = os.environ.get(switch)
-    os.environ[switch] = "0"
     # An LLM that goes takes the process's groups with it, those of the next one too.
     gc.collect()
     gc.freeze()  # vLLM collects again and again when it starts
@@ -161,17 +171,29 @@ def in_this_process():
     # that modules hold, and trips over what this one holds.
     tripping = sys.modules.pop("llvmlite.binding.ffi", None)
     try:
-        yield
+        with _environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
+            yield
     finally:
         if tripping is not None:
             sys.modules["llvmlite.binding.ffi"] = tripping
-        os.environ.pop(switch)
-        if before is not None:
-            os.environ[switch] = before
+
+
+@contextlib.contextmanager
+def _environment(**variables):
+    """Set variables while the context lasts, and let vLLM read them again behind it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
         if find_spec("vllm") is not None:
             from vllm.envs import disable_envs_cache
 
-            # An engine in this process makes vLLM remember all of the environment.
+            # An engine makes vLLM remember all of the environment.
             disable_envs_cache()
 
 
