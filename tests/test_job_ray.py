@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from classify import ZeroShotClassifier
+from classify import PromptTemplate, ZeroShotClassifier
 from classify.demo import located
 from classify.errors import EngineError, ModelLoadError
 from classify.estimators.asked import AskedQuestion
@@ -144,17 +144,24 @@ def test_the_output_is_that_of_a_job_without_ray(cluster, source, whole, tmp_pat
 
 
 def test_several_questions(cluster, source, tmp_path):
-    labels = {"topic": ["billing", "shipping"], "tone": ["calm", "angry"]}
+    """One about options in several orders, and one that the model thinks about."""
+    some = tmp_path / "in.csv"
+    some.write_text("".join(source.read_text().splitlines(keepends=True)[:40]))
+    topic = classifier(prompt=PromptTemplate(answer="both", n_orders=2))
+    tone = classifier(strategy="reason", n_chains=2, max_reasoning_tokens=4)
     asked = Classification(
-        questions=tuple(
-            AskedQuestion(name=name, classifier=classifier().set_params(labels=each))
-            for name, each in labels.items()
-        )
+        questions=(
+            AskedQuestion(name="topic", classifier=topic),
+            AskedQuestion(
+                name="tone", classifier=tone.set_params(labels=["calm", "angry"])
+            ),
+        ),
+        reasoning=True,
     )
-    run(source, tmp_path / "whole.csv", asked, part_rows=PART_ROWS)
+    run(some, tmp_path / "whole.csv", asked, part_rows=PART_ROWS)
     workers = set()
     outcome = run(
-        source,
+        some,
         tmp_path / "out.csv",
         asked,
         part_rows=PART_ROWS,
@@ -162,9 +169,12 @@ def test_several_questions(cluster, source, tmp_path):
         watcher=Watcher(lambda: workers.update(processes_of(cluster))),
     )
     assert outcome.is_complete
-    assert outcome.summary.n_rows == 194
+    assert outcome.summary.n_rows == 39
     assert len(workers) == 1
-    assert contents(tmp_path / "out.csv") == contents(tmp_path / "whole.csv")
+    whole, output = tmp_path / "whole.csv", tmp_path / "out.csv"
+    assert output.read_bytes() == whole.read_bytes()
+    columns = {"topic.agreement", "tone.reasoning", "tone.agreement"}
+    assert columns <= set(pd.read_csv(output))
 
 
 def test_a_worker_that_is_killed_changes_nothing(cluster, source, whole, tmp_path):
