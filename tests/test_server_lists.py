@@ -7,9 +7,10 @@ import time
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
-from classify import ZeroShotClassifier
-from classify.engines import clear_engines, generate, read
+from classify import PromptTemplate, ZeroShotClassifier
+from classify.engines import FakeEngine, clear_engines, generate, read
 from classify.engines.answers import checked_answer
 from classify.engines.server import ServerEngine
 from classify.engines.server.listing import Entry, entries_of, token_list
@@ -17,7 +18,9 @@ from classify.engines.server.selftest import check_sum
 from classify.engines.server.spelling import Spelling
 from classify.errors import AnswerError, ConfigError, EngineError, InputError
 from classify.jobs import Classification, RowColumns, open_table, run_job
+from classify.tokenizer import Tokenizer as TextTokenizer
 from classify.tracking import EdgeBounds, ReadRequest, TokenTree, TrackedRequest
+from tests.chat_templates import STYLES, chat_tokenizer
 from tests.listing_servers import LlamaServer, LmStudioServer, OllamaServer
 from tests.real_model import gguf_file, transformers_folder
 from tests.serving import SmallServer, a_folder_with
@@ -27,6 +30,7 @@ from tests.toy_jobs import csv_of
 from tests.toy_model import hashed_logprobs
 
 LABELS = ["billing", "shipping", "New York", "New Jersey", "refund"]
+TEXTS = ["My invoice is wrong.", "Where is my parcel?", "Hello"]
 SERVERS = {"ollama": OllamaServer, "openai": LmStudioServer}
 
 
@@ -237,6 +241,68 @@ def test_the_end_of_an_answer_of_which_ollama_shows_nothing_stays_open(tiny, ser
     first = list(tree.children(0))
     assert np.isneginf(bounds.lower[first]).all()
     assert (bounds.upper[first] >= truth(tiny, prompt, tree)[np.array(first) - 1]).all()
+
+
+def thinking(tiny, *, every=7):
+    """Return next-token values of a model that thinks in digits, and soon stops.
+
+    It ends its turn where as many tokens as `every` says, or a multiple, are behind it.
+    """
+    digits = [tiny.fast.token_to_id(each) for each in "123456789"]
+    [eos], base = ids_of(tiny, "<|im_end|>"), tiny.logprobs
+
+    def logprobs(token_ids):
+        row = np.array(base(token_ids))
+        row[digits] += 9.0
+        row[eos] = row.max() + 1.0 if len(token_ids) % every == 0 else row.min()
+        return row - np.logaddexp.reduce(row)
+
+    return eos, logprobs
+
+
+@pytest.mark.parametrize("style", ["switched", "chatml"])
+@pytest.mark.parametrize("api", SERVERS)
+def test_a_model_that_ends_its_turn_has_thought(tmp_path, serve, style, api):
+    """In a block of the template, or in words: as an engine that shows all tokens."""
+    template, controls = STYLES[style].template, STYLES[style].controls
+    tokenizer = chat_tokenizer(template, (*controls, "<|im_end|>"))
+    tokenizer.backend.eos_token = "<|im_end|>"
+    tiny = Tiny(tmp_path / "model", tokenizer)
+    eos, logprobs = thinking(tiny)
+    tiny.logprobs = logprobs
+    server, engine = serve(tiny, SERVERS[api], options={"self_test": False})
+    server.eos = eos
+    options = {"strategy": "reason", "max_reasoning_tokens": 12, "tolerance": 0.0}
+    asked = {"tokenizer": TextTokenizer(tokenizer.backend, "tiny"), **options}
+    exact = FakeEngine.from_function(logprobs, tiny.vocab_size)
+    expected = ZeroShotClassifier(LABELS, engine=exact, **asked)
+    expected = expected.label_logprobs(TEXTS)
+    found = ZeroShotClassifier(LABELS, engine=engine, **asked).label_logprobs(TEXTS)
+    for ours, theirs in zip(found.reasoning, expected.reasoning, strict=True):
+        assert ours.text == theirs.text
+        assert ours.cut is theirs.cut is False
+    assert any(each.text.isdigit() for each in found.reasoning)
+    assert (found.lower <= expected.values + 1e-9).all()
+    assert (expected.values <= found.upper + 1e-9).all()
+
+
+def test_a_server_that_reads_control_tokens_as_text_is_refused(tmp_path, serve):
+    tokenizer = chat_tokenizer(STYLES["switched"].template)
+    tiny = Tiny(tmp_path / "model", tokenizer)
+    ours = tiny.fast
+    tiny.fast = Tokenizer.from_str(ours.to_str())
+    tiny.fast.encode_special_tokens = True
+    server, engine = serve(tiny, OllamaServer)
+    message = (
+        f"The server at {server.url}/v1 takes text, and reads control tokens such as "
+        "'<|im_start|>' in it as plain text, so the model's chat template cannot be "
+        "used: set chat=False, or use a server that takes token ids."
+    )
+    clf = ZeroShotClassifier(LABELS, engine=engine, tokenizer=tokenizer)
+    with pytest.raises(EngineError, match=whole(message)):
+        clf.label_logprobs(TEXTS)
+    tiny.fast = ours
+    clf.set_params(prompt=PromptTemplate(chat=False)).label_logprobs(TEXTS)
 
 
 # ------------------------------------------------------------------ servers of ids

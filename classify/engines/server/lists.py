@@ -5,7 +5,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,14 @@ _PROBES = ("The weather today is", "Question: Where is my parcel?\nAnswer:", "1,
 _GREEDY: Mapping[str, float] = MappingProxyType({"temperature": 0.0})
 _SAMPLED: Mapping[str, float] = MappingProxyType({"temperature": 1.0, "top_p": 0.5})
 _NOTHING = np.empty(0)
+
+
+class _Listed(NamedTuple):
+    """The tokens listed behind a prompt, its length, and whether the answer ends."""
+
+    entries: list[Entry]
+    n_read: int | None
+    is_end: bool
 
 
 class ListEndpoint(Endpoint):
@@ -134,7 +142,7 @@ class ListEndpoint(Endpoint):
 
         async def ask(prompt: Sequence[int], **how: Any) -> list[Entry]:
             how = {"n_listed": self.n_listed, "patience": SHORT, **how}
-            return await self._counted(prompt, **how)
+            return (await self._counted(prompt, **how)).entries
 
         async def listed() -> float:
             for prompt in prompts:
@@ -170,8 +178,8 @@ class ListEndpoint(Endpoint):
         """Return what is listed behind a prompt; nothing if it cannot be sent."""
         if self._form(token_ids) is None:
             return TokenList({}, 0.0)
-        entries = await self._counted(token_ids, self.n_listed, patience=patience)
-        return self._token_list(entries)
+        found = await self._counted(token_ids, self.n_listed, patience=patience)
+        return self._token_list(found.entries)
 
     def _token_list(self, entries: list[Entry]) -> TokenList:
         return token_list(entries, self._spelling, rounding=self._rounding)
@@ -186,34 +194,55 @@ class ListEndpoint(Endpoint):
         *,
         sampling: Mapping[str, float] = _GREEDY,
         patience: Patience | None = None,
-    ) -> tuple[list[Entry], int | None]:
-        """Return the likeliest tokens behind a prompt, and how many it has there.
+    ) -> _Listed:
+        """Return the likeliest tokens behind a prompt.
 
-        No tokens: the model's answer ends there, and the server lists none then.
+        Where the model's answer ends, some servers list none.
         """
         url, fields = self._question(prompt, n_listed, sampling)
         logprobs, n_read, is_end = await self._connection.post(
             url, fields, understand=self._listing_of, patience=patience
         )
         entries = [] if is_end and not logprobs else entries_of(logprobs)
-        return entries, n_read if isinstance(n_read, int) else None
+        n_read = n_read if isinstance(n_read, int) else None
+        return _Listed(entries, n_read, is_end)
 
     async def _counted(
         self, token_ids: Sequence[int], n_listed: int, **how: Any
-    ) -> list[Entry]:
+    ) -> _Listed:
         """Return what is listed, if the server read as many tokens as were meant."""
-        entries, n_read = await self._listed(self._sent(token_ids), n_listed, **how)
+        found = await self._listed(self._sent(token_ids), n_listed, **how)
+        n_read = found.n_read
         if n_read is None and not self._takes_ids:
             raise EngineError(
                 "the server does not report how many tokens it read, so its tokenizer "
                 "cannot be checked"
             )
         if n_read is not None and n_read != len(token_ids):
+            await self._check_controls(token_ids)
             raise AnswerError(
                 f"The server read {n_read} tokens of a prompt of {len(token_ids)}: it "
                 "has a different tokenizer, or truncated the prompt."
             )
-        return entries
+        return found
+
+    async def _check_controls(self, token_ids: Sequence[int]) -> None:
+        """Raise EngineError if the server reads a prompt's control tokens as text."""
+        if self._takes_ids or self._spelling is None:
+            return
+        own = token_ids[len(self._start) :]
+        control = next(filter(None, map(self._spelling.controls.get, own)), None)
+        if control is None:
+            return
+        n_meant = len((*self._start, *self._spelling.ids_of(f"a{control}a")))
+        found = await self._listed(f"a{control}a", 1, patience=SHORT)
+        if found.n_read != n_meant:
+            raise EngineError(
+                f"The server at {self._connection.base} takes text, and reads control "
+                f"tokens such as {control!r} in it as plain text, so the model's chat "
+                f"template cannot be used: set {parameter('chat', False)}, or use a "
+                "server that takes token ids."
+            )
 
     async def find_start(self) -> None:
         """Find out whether the server puts something before every text.
@@ -227,7 +256,7 @@ class ListEndpoint(Endpoint):
             return
         assert self._spelling is not None
         n_meant = len(self._spelling.ids_of("a"))
-        _, n_read = await self._listed("a", 1, patience=SHORT)
+        n_read = (await self._listed("a", 1, patience=SHORT)).n_read
         if n_read == n_meant + len(self._spelling.start):
             self._start = self._spelling.start
         elif n_read is not None and n_read != n_meant:
@@ -303,10 +332,15 @@ class ListEndpoint(Endpoint):
     ) -> TrackedGeneration:
         """Take the likeliest token, a request each."""
         request: TrackedRequest = generation.request
+        ends = request.stop_token_ids is None or bool(request.stop_token_ids)
         while generation.finish_reason is None:
-            listed = await self.likeliest(
-                (*request.prompt_token_ids, *generation.token_ids), patience
-            )
+            token_ids = (*request.prompt_token_ids, *generation.token_ids)
+            found = await self._counted(token_ids, self.n_listed, patience=patience)
+            if ends and found.is_end:
+                # The likeliest token ends the answer; some servers do not show it.
+                generation.finish_reason = "stop"
+                break
+            listed = self._token_list(found.entries)
             order = sorted(listed.known, key=lambda token: -listed.known[token])
             if (
                 not order
@@ -315,8 +349,8 @@ class ListEndpoint(Endpoint):
             ):
                 raise AnswerError(
                     "The server does not show which token is the likeliest: several "
-                    "tokens have the text that it lists first, or the answer ends here "
-                    "and it lists none."
+                    "tokens have the text that it lists first, or it lists none, since "
+                    "the answer ends here."
                 )
             top = {
                 token: listed.known[token] for token in order[: request.top_logprobs]

@@ -88,9 +88,10 @@ class OpenAIEndpoint(ListEndpoint):
         assert self._spelling is not None
         token_ids = (*self._spelling.start, *self._spelling.ids_of("a b"))
         prompt = list(token_ids) if self._takes_ids else "a b"
-        entries, n_read = await self._listed(prompt, self.n_listed, patience=SHORT)
+        found = await self._listed(prompt, self.n_listed, patience=SHORT)
         # Fewer where the server begins a text otherwise, which is looked into then.
-        return bool(entries) and (not self._takes_ids or n_read == len(token_ids))
+        is_counted = not self._takes_ids or found.n_read == len(token_ids)
+        return bool(found.entries) and is_counted
 
     def _question(
         self, prompt: list[int] | str, n_listed: int, sampling: Mapping[str, float]

@@ -64,6 +64,8 @@ class Spelling:
             self._ids[written] = (*self._ids.get(written, ()), token)
             if _HALF in written.decode("utf-8", "replace"):
                 self._halves += (token,)
+        #: Tokens that a server may read only where it is told to.
+        self.controls = {i: each.content for i, each in added.items() if each.special}
         alone = fast.encode("a", add_special_tokens=False).ids
         with_start = fast.encode("a", add_special_tokens=True).ids
         at = next((n for n, token in enumerate(with_start) if [token] == alone[:1]), 0)
