@@ -58,8 +58,8 @@ def main() -> None:
         LABELS, options.model, engine=engine, prompt=prompt
     )
     choice = ZeroShotClassifier(LABELS, options.model, engine=engine)
-    tokenizer = multi.scorer().pairs.model.load_tokenizer()
-    question = multi.scorer().scorers()[0]
+    tokenizer = multi.scorer().model.load_tokenizer()
+    question = multi.scorer().each()[0]
 
     def texts_of(turn: int) -> list[str]:
         """Return texts that no earlier turn had, since the engine may cache those."""

@@ -92,7 +92,7 @@ def test_calls_that_wait_at_the_same_time_share_a_batch():
         first = asyncio.create_task(clf.apredict_proba(["the first"]))
         await asyncio.to_thread(engine.asked.wait, 60)
         others = [asyncio.create_task(clf.apredict_proba([text])) for text in TEXTS[:6]]
-        run = clf.scorer().model._live_run()
+        run = clf.scorer().model.live_run()
         while len(run._open) < 7:
             await asyncio.sleep(0)
         engine.go.set()
@@ -114,7 +114,7 @@ def test_callers_take_turns():
         )
         await asyncio.to_thread(engine.asked.wait, 60)
         second = asyncio.create_task(clf.apredict_proba(["short"]))
-        run = clf.scorer().model._live_run()
+        run = clf.scorer().model.live_run()
         while len(run._open) < 2:
             await asyncio.sleep(0)
         engine.go.set()
@@ -132,7 +132,7 @@ def test_a_cancelled_call_drops_its_texts_and_no_other():
         first = asyncio.create_task(clf.apredict_proba(["kept"]))
         await asyncio.to_thread(engine.asked.wait, 60)
         second = asyncio.create_task(clf.apredict_proba(TEXTS))
-        run = clf.scorer().model._live_run()
+        run = clf.scorer().model.live_run()
         while len(run._open) < 2:
             await asyncio.sleep(0)
         second.cancel()

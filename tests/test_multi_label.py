@@ -215,8 +215,8 @@ def test_our_recipe_puts_the_label_behind_the_text(words):
     clf = ZeroShotMultiLabelClassifier({"billing": "invoices", "C|C++": None}, **words)
     scorer = clf.scorer()
     rows = [{"text": "Hi."}]
-    prompts = [each.encode(rows, None)[0] for each in scorer.scorers()]
-    tokenizer = scorer.pairs.model.load_tokenizer()
+    prompts = [each.encode(rows, None)[0] for each in scorer.each()]
+    tokenizer = scorer.model.load_tokenizer()
     written = [tokenizer.decode(prompt.token_ids) for prompt in prompts]
     shown = "Ja, Nein" if words else "Yes, No"
     asked = f"Does the label below apply to the text? Answer with one of: {shown}."

@@ -12,7 +12,7 @@ from classify.jobs import Classification, Outcome, Summary, estimate_job
 from classify.labels import LabelSet
 from classify.markup import readable_piece
 from classify.rows.encoding import Row
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.scoring.doubts import MAX_DOUBTFUL_MASS
 from classify.tables.table import Table
 
@@ -110,7 +110,7 @@ def _warn_of_bounds(question: str, summary: Summary, notes: Notes) -> None:
 
 
 def report_likeliest(
-    scorer: RowScorer,
+    scorer: Scorer,
     rows: Sequence[Row | InputError],
     label_mass: float,
     notes: Notes,

@@ -55,7 +55,7 @@ from classify.jobs import (
 )
 from classify.jobs.chunk_texts import ChunkTexts
 from classify.rows.results import column_name
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.scoring.doubts import MAX_DOUBTFUL_MASS
 from classify.tables.table import Table
 
@@ -252,7 +252,7 @@ def _report(
 
 
 def _report_likeliest(
-    scorer: RowScorer, columns: RowColumns, table: Table, mass: float, notes: Notes
+    scorer: Scorer, columns: RowColumns, table: Table, mass: float, notes: Notes
 ) -> None:
     """Say what the model begins its answers to the first rows with."""
     chunk = next(table.chunks(N_ASKED))

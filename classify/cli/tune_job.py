@@ -21,7 +21,7 @@ from classify.files.atomic import atomic_file
 from classify.jobs import RowColumns, saved_fingerprint
 from classify.prompts import PromptTemplate
 from classify.prompts.candidates import CURRENT, candidate_prompts, few_shot_prompts
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.tables.table import Table
 from classify.wording import parameter
 
@@ -142,7 +142,7 @@ def choose_prompt(
     classifier.set_params(prompt=tuning.best)
 
 
-def _possible(scorer: RowScorer) -> dict[str, PromptTemplate]:
+def _possible(scorer: Scorer) -> dict[str, PromptTemplate]:
     """Return all prompts that could have been chosen."""
     own, tokenizer = scorer.model.template, scorer.model.load_tokenizer()
     prompts = candidate_prompts(
@@ -154,7 +154,7 @@ def _possible(scorer: RowScorer) -> dict[str, PromptTemplate]:
     return prompts
 
 
-def _prompt_digest(scorer: RowScorer, prompt: PromptTemplate) -> str | None:
+def _prompt_digest(scorer: Scorer, prompt: PromptTemplate) -> str | None:
     """Return what a job's fingerprint says of a prompt; None if it cannot be used."""
     asking = replace(scorer, model=replace(scorer.model, template=prompt))
     try:

@@ -11,7 +11,6 @@ from classify.errors import InputError
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.given_yes_no import checked_fits
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
-from classify.estimators.yes_no import interleaved
 from classify.prompts.ensembles import dated
 from classify.rows.encoding import Row
 from classify.rows.multi_results import label_kinds, multi_results
@@ -23,8 +22,8 @@ from classify.rows.results import (
     reasoning_kinds,
     row_results,
 )
-from classify.rows.scorer import RowScorer, ScoredRows
-from classify.rows.side_by_side import Encoded, refuse_for, score_encoded
+from classify.rows.scorer import ScoredRows, Scorer
+from classify.rows.side_by_side import interleaved, refuse_for, score_encoded
 from classify.tables import ResultKind
 
 __all__ = [
@@ -58,7 +57,7 @@ class Asked(Protocol):
         """What is asked, and how."""
         ...
 
-    def scorers(self) -> tuple[RowScorer, ...]:
+    def scorers(self) -> tuple[Scorer, ...]:
         """Return what scores rows, one or several; nothing is loaded."""
         ...
 
@@ -117,7 +116,7 @@ class AskedQuestion:
     selective: SelectiveClassifier | None = None
     sets: SplitConformalSets | None = None
 
-    def scorers(self) -> tuple[RowScorer, ...]:
+    def scorers(self) -> tuple[Scorer, ...]:
         """Return what scores rows."""
         return (replace(self.classifier.scorer(), question=self.name),)
 
@@ -216,10 +215,9 @@ class AskedLabels:
     name: str = ""
     classifier: ZeroShotMultiLabelClassifier
 
-    def scorers(self) -> tuple[RowScorer, ...]:
+    def scorers(self) -> tuple[Scorer, ...]:
         """Return what asks rows about one label, for each in sorted order."""
-        scorers = self.classifier.scorer().scorers()
-        return tuple(replace(each, question=self.name) for each in scorers)
+        return replace(self.classifier.scorer(), question=self.name).each()
 
     def fingerprint(self) -> dict[str, str]:
         """Return what the scores depend on."""
@@ -274,11 +272,11 @@ class AskedLabels:
             labels=scorer.names,
             posteriors_of=self.classifier.posteriors_of,
             thresholds=checked_fits(self.classifier).thresholds,
-            tolerance=scorer.pairs.scoring.tolerance,
+            tolerance=scorer.scoring.tolerance,
             probabilities=probabilities,
-            bounds=bounds or scorer.pairs.gives_bounds,
-            reasoning=reasoning_kinds(scorer.pairs.scoring, with_text=False),
-            agreement=scorer.pairs.model.template.asks_repeatedly,
+            bounds=bounds or scorer.gives_bounds,
+            reasoning=reasoning_kinds(scorer.scoring, with_text=False),
+            agreement=scorer.model.template.asks_repeatedly,
         )
 
     def kinds(
@@ -294,9 +292,9 @@ class AskedLabels:
             scorer.names,
             _lists_of(scorer.names),
             probabilities=probabilities,
-            bounds=bounds or scorer.pairs.gives_bounds,
+            bounds=bounds or scorer.gives_bounds,
         )
-        return _columns_of(self.name, kinds, scorer.pairs, reasoning=False)
+        return _columns_of(self.name, kinds, scorer, reasoning=False)
 
 
 def asked_question(
@@ -346,14 +344,12 @@ def ask(
         As in `Asked.kinds`.
     """
     scorers = [each.scorers() for each in questions]
-    encoded = []
-    for own, some in zip(scorers, rows, strict=True):
-        for scorer in own:
-            columns = sorted(scorer.known_labels().names)
-            prompts = scorer.encode(some, None)
-            encoded.append(Encoded(scorer.model, prompts, columns, scorer.question))
-    strategy = scorers[0][0].read_strategy()
-    scored = iter(score_encoded(encoded, strategy, refuse=refuse))
+    encoded = [
+        scorer.encoded(some)
+        for own, some in zip(scorers, rows, strict=True)
+        for scorer in own
+    ]
+    scored = iter(score_encoded(encoded, refuse=refuse))
     return {
         question.name: question.results(
             len(some),
@@ -378,7 +374,7 @@ def _lists_of(names: Sequence[str]) -> ResultKind:
 def _columns_of(
     question: str,
     kinds: Mapping[str, ResultKind],
-    scorer: RowScorer,
+    scorer: Scorer,
     *,
     reasoning: bool,
 ) -> dict[str, ResultKind]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from classify.decision.posteriors import Posteriors
 from classify.rows.frames import rows_and_candidates
-from classify.rows.scorer import RowScorer, text_error
+from classify.rows.scorer import Scorer, text_error
 from classify.scoring import LabelLogprobs
 
 __all__ = ["AsyncPrediction"]
@@ -54,7 +54,7 @@ class AsyncPrediction:
         await asyncio.to_thread(self.fitted_calibrator)
         return self._posteriors_of(await self.alabel_logprobs(X, labels=labels))
 
-    def scorer(self) -> RowScorer:
+    def scorer(self) -> Scorer:
         """Return what scores rows."""
         raise NotImplementedError
 

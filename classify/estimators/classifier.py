@@ -37,7 +37,7 @@ from classify.rows.frames import (
 )
 from classify.rows.prompted_model import Progress, PromptedModel
 from classify.rows.results import reasoning_kinds, row_results
-from classify.rows.scorer import RowScorer, text_error
+from classify.rows.scorer import Scorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.scoring.doubts import doubt_labels
 from classify.spec import Scoring
@@ -365,9 +365,9 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         self._prompted_model().warn_of_one_label(results.columns["label"].tolist())
         return add_results(frame, {"": results}, with_errors=on_error == "set_aside")
 
-    def scorer(self) -> RowScorer:
+    def scorer(self) -> Scorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""
-        return RowScorer(self._prompted_model(), self._known_labels(), Scoring.of(self))
+        return Scorer(self._prompted_model(), self._known_labels(), Scoring.of(self))
 
     def question_kind(self) -> Kind | None:
         """Return the kind that gives further results; None for "choice"."""

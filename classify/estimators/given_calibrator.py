@@ -17,7 +17,7 @@ from classify.calibration import METHODS, LabelCalibrator, check_fingerprint
 from classify.errors import ConfigError, InputError
 from classify.estimators.artefact import Artefact
 from classify.rows.encoding import Row
-from classify.rows.scorer import RowScorer, text_error
+from classify.rows.scorer import Scorer, text_error
 
 __all__ = [
     "CheckedCalibrator",
@@ -41,7 +41,7 @@ class CheckedCalibrator:
     ----------
     given : LabelCalibrator, FrozenEstimator, str or Path
         What the calibrator was given as; see `is_fitted`.
-    scorer : RowScorer
+    scorer : Scorer
         What makes the scores.
     calibrator : LabelCalibrator
     saved : object
@@ -50,12 +50,12 @@ class CheckedCalibrator:
     """
 
     given: Any
-    scorer: RowScorer
+    scorer: Scorer
     calibrator: LabelCalibrator
     saved: object
 
     @classmethod
-    def of(cls, given: Any, scorer: RowScorer) -> "CheckedCalibrator":
+    def of(cls, given: Any, scorer: Scorer) -> "CheckedCalibrator":
         """Take or load a calibrator, and compare fingerprints.
 
         One that was fitted to bare arrays knows no fingerprint, and is taken at its
@@ -81,7 +81,7 @@ class CheckedCalibrator:
         warn_of_tolerance(calibrator, scorer)
         return cls(given, scorer, calibrator, saved)
 
-    def holds_for(self, given: Any, scorer: RowScorer) -> bool:
+    def holds_for(self, given: Any, scorer: Scorer) -> bool:
         """Return whether nothing has changed since."""
         return (
             self.given is given
@@ -98,14 +98,14 @@ def checked_calibrator(owner: Any) -> LabelCalibrator:
     if given is None:
         raise not_fitted(owner.calibrator)
     # Parameters may be set again at any time; to digest a model takes a moment.
-    scorer: RowScorer = owner.scorer()
+    scorer: Scorer = owner.scorer()
     checked: CheckedCalibrator | None = getattr(owner, "_checked", None)
     if checked is None or not checked.holds_for(given, scorer):
         owner._checked = checked = CheckedCalibrator.of(given, scorer)
     return checked.calibrator
 
 
-def warn_of_tolerance(calibrator: LabelCalibrator, scorer: RowScorer) -> None:
+def warn_of_tolerance(calibrator: LabelCalibrator, scorer: Scorer) -> None:
     """Log a warning if scores are too coarse for a fitted calibrator."""
     needed = calibrator.required_tolerance_
     scoring = scorer.scoring
@@ -157,7 +157,7 @@ def not_fitted(given: Any) -> NotFittedError:
 
 def fit_calibrator(
     given: Any,
-    scorer: RowScorer,
+    scorer: Scorer,
     rows: Sequence[Row | InputError],
     names: Sequence[str] | None,
     sample_weight: Any,

@@ -16,11 +16,10 @@ from classify.decision.posteriors import LabelPosteriors
 from classify.errors import ConfigError, InputError
 from classify.estimators.artefact import LabelsArtefact
 from classify.estimators.given_calibrator import is_file, saved_state, warn_of_tolerance
-from classify.estimators.yes_no import YesNoScorer
 from classify.labels import LabelSet
 from classify.parameters import number
 from classify.rows.encoding import Row
-from classify.rows.scorer import text_error
+from classify.rows.scorer import Scorer, text_error
 from classify.scoring import LabelLogprobs
 
 __all__ = [
@@ -59,7 +58,7 @@ class CheckedFits(NamedTuple):
     def posteriors_of(
         self, scores: LabelLogprobs, labels: Sequence[str]
     ) -> LabelPosteriors:
-        """Return p(label applies) by the scores of a `YesNoScorer`."""
+        """Return p(label applies) by the scores of yes/no reads."""
         calibration = self.calibration
         calibrators = None if calibration is None else calibration.calibrators
         return LabelPosteriors.of(scores, labels, calibrators)
@@ -91,7 +90,7 @@ def checked_fits(owner: Any) -> CheckedFits:
                 "fitted one, or its file."
             )
     # Parameters may be set again at any time; to digest a model takes a moment.
-    scorer: YesNoScorer = owner.scorer()
+    scorer: Scorer = owner.scorer()
     files = [each for each in (given, owner.thresholds) if is_file(each)]
     # A copy: a mapping may be changed in place.
     now = (scorer, given, deepcopy(owner.thresholds), *map(saved_state, files))
@@ -113,7 +112,7 @@ def checked_fits(owner: Any) -> CheckedFits:
 
 def fit_yes_no(
     given: Any,
-    scorer: YesNoScorer,
+    scorer: Scorer,
     rows: Sequence[Row | InputError],
     true: npt.NDArray[np.int64] | None,
     sample_weight: Any,
@@ -145,13 +144,13 @@ def fit_yes_no(
         scorer.score(rows, refuse=text_error).scores,
         true,
         fingerprints=scorer.fingerprints(),
-        probes=[each.score_probes(method, rows) for each in scorer.scorers()],
+        probes=[each.score_probes(method, rows) for each in scorer.each()],
         sample_weight=sample_weight,
     )
 
 
 def fits_fingerprint(
-    scorer: YesNoScorer, calibration: YesNoCalibration | None
+    scorer: Scorer, calibration: YesNoCalibration | None
 ) -> dict[str, str]:
     """Return what the probabilities of labels depend on, for their thresholds."""
     digest = "none" if calibration is None else calibration.digest
@@ -203,7 +202,7 @@ def _loaded(given: Any) -> LabelsArtefact | None:
 
 
 def _calibration(
-    given: Any, loaded: LabelsArtefact | None, scorer: YesNoScorer
+    given: Any, loaded: LabelsArtefact | None, scorer: Scorer
 ) -> YesNoCalibration | None:
     if given is None:
         return None
@@ -215,14 +214,14 @@ def _calibration(
     strictest = min(
         found.calibrators.values(), key=lambda each: each.required_tolerance_
     )
-    warn_of_tolerance(strictest, scorer.pairs)
+    warn_of_tolerance(strictest, scorer)
     return found
 
 
 def _thresholds(
-    given: Any, what: str, scorer: YesNoScorer, calibration: YesNoCalibration | None
+    given: Any, what: str, scorer: Scorer, calibration: YesNoCalibration | None
 ) -> FloatArray:
-    values = given_thresholds(given, scorer.labels)
+    values = given_thresholds(given, LabelSet(scorer.about))
     if isinstance(given, LabelThresholds) and given.fingerprint:
         present = fits_fingerprint(scorer, calibration)
         check_fingerprint(given.fingerprint, present, what=what, force=None)

@@ -26,7 +26,6 @@ from classify.estimators.given_yes_no import (
     must_be_fitted,
 )
 from classify.estimators.text_classifier import TextClassifier
-from classify.estimators.yes_no import YesNoScorer
 from classify.labels import Labels, LabelSet
 from classify.labels.indicators import indicators_of
 from classify.prompts import PromptTemplate
@@ -40,7 +39,7 @@ from classify.rows.frames import (
 )
 from classify.rows.multi_results import multi_results
 from classify.rows.prompted_model import Progress, PromptedModel
-from classify.rows.scorer import RowScorer, text_error
+from classify.rows.scorer import Scorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.scoring.doubts import doubt_labels_left_out
 from classify.spec import Scoring
@@ -339,23 +338,22 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
             len(frame),
             scores,
             {at: str(error) for at, error in errors.items()},
-            labels=sorted(scorer.labels.names),
+            labels=scorer.names,
             posteriors_of=self.posteriors_of,
             thresholds=thresholds,
             tolerance=self.tolerance,
             probabilities=probabilities,
-            bounds=bounds or scorer.pairs.gives_bounds,
-            agreement=scorer.pairs.model.template.asks_repeatedly,
+            bounds=bounds or scorer.gives_bounds,
+            agreement=scorer.model.template.asks_repeatedly,
         )
         return add_results(frame, {"": results}, with_errors=on_error == "set_aside")
 
-    def scorer(self) -> YesNoScorer:
+    def scorer(self) -> Scorer:
         """Return what scores rows: model, labels and strategy; nothing is loaded."""
         words = YesNo(yes_words=self.yes_words, no_words=self.no_words)
         scoring = Scoring.of(self)
         model = PromptedModel.of(self, words.template(self.prompt), scoring)
-        pairs = RowScorer(model, words.answers, scoring)
-        return YesNoScorer(pairs, self._known_labels())
+        return Scorer(model, words.answers, scoring, about=tuple(self._known_labels()))
 
     def posteriors_of(self, scores: LabelLogprobs) -> LabelPosteriors:
         """Return what is known of p(label applies), by the scores of `scorer`."""
@@ -363,12 +361,12 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
 
     def audit(self) -> LabelAudit:
         """Return how yes and no will be read; loads the tokenizer only."""
-        pairs = self.scorer().pairs
-        return pairs.model.audit(pairs.known_labels())
+        scorer = self.scorer()
+        return scorer.model.audit(scorer.known_labels())
 
     def load_engine(self) -> Engine:
         """Return what runs the model, loaded if it was not yet."""
-        return self.scorer().pairs.model.load_engine()
+        return self.scorer().model.load_engine()
 
     def __sklearn_is_fitted__(self) -> bool:
         if must_be_fitted(self.calibrator):

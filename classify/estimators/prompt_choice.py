@@ -19,7 +19,7 @@ from classify.prompts.candidates import CURRENT, candidate_prompts, few_shot_pro
 from classify.rows.encoding import Row
 from classify.rows.prompted_model import Progress, PromptedModel
 from classify.rows.results import NO_MASS
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.scoring import LabelLogprobs, TextScore, score_prompts
 
 __all__ = ["N_TEXTS", "PromptTuning", "TunedPrompt", "tune_rows"]
@@ -133,7 +133,7 @@ class PromptTuning:
 
 
 def tune_rows(
-    scorer: RowScorer,
+    scorer: Scorer,
     rows: Sequence[Row | InputError],
     true: Sequence[str] | None,
     *,
@@ -147,7 +147,7 @@ def tune_rows(
 
     Parameters
     ----------
-    scorer : RowScorer
+    scorer : Scorer
         With labels.
     rows : sequence of mapping or InputError, length n_rows
         What the prompt shows of each row, or what is wrong with it.
@@ -221,8 +221,8 @@ def _too_few(n_labelled: int) -> DataError:
 
 
 def _scorers(
-    scorer: RowScorer, compared: Mapping[str, PromptTemplate], *, is_given: bool
-) -> dict[str, RowScorer]:
+    scorer: Scorer, compared: Mapping[str, PromptTemplate], *, is_given: bool
+) -> dict[str, Scorer]:
     """Return what scores rows with each prompt, over one engine and one tokenizer.
 
     Prompts that the model cannot be asked with are left out, unless the user has given
@@ -294,7 +294,7 @@ class _Scored(NamedTuple):
     @classmethod
     def of(
         cls,
-        scorer: RowScorer,
+        scorer: Scorer,
         name: str,
         rows: Sequence[Row | InputError],
         progress: Progress | None,

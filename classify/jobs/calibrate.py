@@ -205,9 +205,7 @@ def fit_labels_artefact(
         _pairs(texts.scores, first, len(scorer.names)),
         true[first],
         fingerprints=scorer.fingerprints(),
-        probes=[
-            each.score_probes(wishes.method, texts.rows) for each in scorer.scorers()
-        ],
+        probes=[each.score_probes(wishes.method, texts.rows) for each in scorer.each()],
     )
     thresholds = None
     if wishes.target is not None:

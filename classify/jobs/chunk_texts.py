@@ -10,7 +10,7 @@ from classify.jobs.score_records import text_keys
 from classify.labels import LabelSet
 from classify.rows.encoding import Row, candidate_sets, columns_of
 from classify.rows.from_cells import candidates_of_cells
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.tables.chunk import Chunk
 
 __all__ = ["ChunkTexts"]
@@ -38,14 +38,14 @@ class ChunkTexts:
 
     @classmethod
     def of(
-        cls, chunk: Chunk, scorer: RowScorer, columns: RowColumns, digest: bytes
+        cls, chunk: Chunk, scorer: Scorer, columns: RowColumns, digest: bytes
     ) -> "ChunkTexts":
         """Take what is needed out of a chunk.
 
         Parameters
         ----------
         chunk : Chunk
-        scorer : RowScorer
+        scorer : Scorer
         columns : RowColumns
         digest : bytes
             Of all that scores depend on beside a row's own fields and candidates.

@@ -79,14 +79,13 @@ def estimate_job(job: Classification, table: Table) -> Estimate:
     questions, bad = _encoded(job, chunk)
     bad += Counter(each.reason for each in chunk.unreadable)
     n_rows = len(questions[0].prompts)
-    strategy = job.scorers()[0].read_strategy()
     n_asked, n_scored, n_reads, speed = 0, 0, 0, 0.0
     started = time.monotonic()
     while n_asked < n_rows and time.monotonic() - started < _SECONDS:
         some = slice(n_asked, max(_FIRST_ROWS, 2 * n_asked))
         batch = [each._replace(prompts=each.prompts[some]) for each in questions]
         begun = time.monotonic()
-        scored = score_encoded(batch, strategy)
+        scored = score_encoded(batch)
         n_batch = len(batch[0].prompts)
         speed = n_batch / (time.monotonic() - begun)
         n_asked += n_batch
@@ -113,25 +112,17 @@ def estimate_job(job: Classification, table: Table) -> Estimate:
 
 def _encoded(job: Classification, chunk: Chunk) -> tuple[list[Encoded], Counter[str]]:
     """Return the prompts of rows that can be asked, and what is wrong with others."""
-    encoded, classes = [], []
+    encoded = []
     for scorer in job.scorers():
         texts = ChunkTexts.of(chunk, scorer, job.columns, b"")
-        encoded.append(scorer.encode(texts.rows, texts.candidates))
-        classes.append(texts.classes)
+        encoded.append(scorer.encoded(texts.rows, texts.candidates))
     rows, bad = [], Counter[str]()
-    for prompts in zip(*encoded, strict=True):
+    for prompts in zip(*(each.prompts for each in encoded), strict=True):
         errors = [each for each in prompts if isinstance(each, InputError)]
         if errors:
             bad[str(errors[0])] += 1
         else:
             rows.append(prompts)
-    by_question = [list(each) for each in zip(*rows, strict=True)] or [
-        [] for _ in encoded
-    ]
-    questions = [
-        Encoded(scorer.model, prompts, columns, scorer.question)
-        for scorer, prompts, columns in zip(
-            job.scorers(), by_question, classes, strict=True
-        )
-    ]
-    return questions, bad
+    by_question = [list(each) for each in zip(*rows, strict=True)]
+    asked = zip(encoded, by_question or [[]] * len(encoded), strict=True)
+    return [each._replace(prompts=prompts) for each, prompts in asked], bad

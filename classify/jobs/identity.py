@@ -12,7 +12,7 @@ from classify.engines.kinds import installed_packages
 from classify.engines.registry import changes_values, kinds
 from classify.estimators.asked import Asked
 from classify.jobs.job import Classification
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.scoring.fingerprint import DATE, is_folder
 
 __all__ = ["job_fingerprints", "score_digest", "score_digests", "versions"]
@@ -64,23 +64,23 @@ def _decisions(question: Asked) -> dict[str, str]:
     }
 
 
-def score_digest(scorer: RowScorer) -> bytes:
+def score_digest(scorer: Scorer) -> bytes:
     """Return a digest of what scores of a text depend on, beside the text."""
     return score_digests([scorer])[0]
 
 
-def score_digests(scorers: Sequence[RowScorer]) -> list[bytes]:
+def score_digests(scorers: Sequence[Scorer]) -> list[bytes]:
     """Return the digest of each scorer; see `score_digest`."""
     digests: list[bytes] = []
-    before: RowScorer | None = None
+    before: Scorer | None = None
     shared: dict[str, str] = {}
     for scorer in scorers:
-        # To digest a model takes a moment, and scorers of many labels differ in fixed
-        # columns only.
-        alike = replace(scorer, fixed=())
+        # To digest a model takes a moment, and scorers of many labels differ in these
+        # only.
+        alike = replace(scorer, about=())
         if alike != before:
             before, shared = alike, alike.fingerprint()
-        scores = _scores(scorer, shared | dict(scorer.fixed))
+        scores = _scores(scorer, shared | scorer.fixed)
         # The parts of a prompt only explain its digest, except for a date that it
         # writes.
         counted = {key: scores[key] for key in scores if key[:7] != "prompt."}
@@ -95,7 +95,7 @@ def versions() -> dict[str, str]:
     return installed_packages([*packages, "tokenizers"])
 
 
-def _scores(scorer: RowScorer, fingerprint: Mapping[str, str]) -> dict[str, str]:
+def _scores(scorer: Scorer, fingerprint: Mapping[str, str]) -> dict[str, str]:
     model, template = scorer.model.spec, scorer.model.template
     prompts = (template, *template.ensemble)
     engine = model.engine_choice().name

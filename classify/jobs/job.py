@@ -19,7 +19,7 @@ from classify.jobs.summary import Summary
 from classify.rows.encoding import Row
 from classify.rows.from_cells import rows_of_cells
 from classify.rows.results import ROW_RESULTS, kinds_of, own_names
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.tables.chunk import Chunk
 from classify.tables.formats import ResultKind
 from classify.tables.table import Table
@@ -141,7 +141,7 @@ class Classification:
         )
         return _PART_ROWS // 8 if has_own_labels else _PART_ROWS
 
-    def scorers(self) -> tuple[RowScorer, ...]:
+    def scorers(self) -> tuple[Scorer, ...]:
         """Return what scores rows, all questions in order; nothing is loaded."""
         return tuple(scorer for each in self.questions for scorer in each.scorers())
 

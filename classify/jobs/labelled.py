@@ -76,7 +76,7 @@ class ScoredTexts:
         True labels, as in `LabelledRows`.
     scores : LabelLogprobs
         n_texts rows; where any number of labels may apply, one for each label of each
-        text, as `YesNoScorer.score` returns them.
+        text, as `Scorer.score` returns them.
     set_aside : Counter of str
         Rows of the table that were left out, by reason.
     """

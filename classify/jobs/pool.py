@@ -13,7 +13,7 @@ from classify.errors import InputError
 from classify.jobs.score_records import pack_scores
 from classify.labels import LabelSet
 from classify.rows.encoding import Row
-from classify.rows.scorer import RowScorer, encode_together
+from classify.rows.scorer import Scorer, encode_together
 from classify.scoring import Flight, LabelLogprobs, Strategy, TextScore
 
 __all__ = ["Answer", "LocalPool", "OpenPool", "Pool", "Texts", "score_texts"]
@@ -105,7 +105,7 @@ class Pool(Protocol):
 # Opens a pool for scorers that share an engine. The callable is asked before each text
 # that begins here: whether to begin no more of them.
 OpenPool = Callable[
-    [Sequence[RowScorer], Callable[[], bool]], AbstractContextManager[Pool]
+    [Sequence[Scorer], Callable[[], bool]], AbstractContextManager[Pool]
 ]
 
 
@@ -122,7 +122,7 @@ class LocalPool:
 
     def __init__(
         self,
-        scorers: Sequence[RowScorer],
+        scorers: Sequence[Scorer],
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._scorers = scorers
@@ -208,7 +208,7 @@ class LocalPool:
                     yield key, self._strategies[question](prompt)
 
 
-def score_texts(scorers: Sequence[RowScorer], texts: Texts) -> Answer:
+def score_texts(scorers: Sequence[Scorer], texts: Texts) -> Answer:
     """Score texts beside no others, as the pool of this process scores a chunk.
 
     Raises

@@ -18,7 +18,7 @@ from classify.jobs.score_records import PlacedScores, combine_scores, unpack_sco
 from classify.jobs.store import ScoreStore
 from classify.labels import LabelSet
 from classify.rows.encoding import Row
-from classify.rows.scorer import RowScorer, ScoredRows
+from classify.rows.scorer import ScoredRows, Scorer
 from classify.tables.chunk import Chunk
 
 __all__ = ["Scheduler", "ScoredChunk"]
@@ -54,7 +54,7 @@ class Scheduler:
 
     Parameters
     ----------
-    scorers : sequence of RowScorer
+    scorers : sequence of Scorer
         One for each question.
     columns : RowColumns
     digests : sequence of bytes
@@ -70,7 +70,7 @@ class Scheduler:
 
     def __init__(
         self,
-        scorers: Sequence[RowScorer],
+        scorers: Sequence[Scorer],
         columns: RowColumns,
         *,
         digests: Sequence[bytes],

@@ -1,11 +1,10 @@
-"""A language model joined with the recipe of its prompts: rows in, scores out."""
+"""A language model joined with the recipe of its prompts: rows in, prompts out."""
 
-import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from classify.demo import located
 from classify.engines import BaseEngine, Engine, load_engine
@@ -21,7 +20,7 @@ from classify.parameters import (
 )
 from classify.prompts import PromptTemplate
 from classify.rows.encoding import Row, RowEncoder, Space
-from classify.scoring import LabelLogprobs, LiveRun, Strategy, TextScore
+from classify.scoring import LabelLogprobs, LiveRun
 from classify.scoring.doubts import doubt_label_mass, doubt_one_label
 from classify.spec import ModelSpec, Scoring
 from classify.tokenizer import Tokenizer, load_tokenizer
@@ -29,7 +28,7 @@ from classify.verbalizer import ScorablePrompt, Verbalizer
 from classify.verbalizer.audit import LabelAudit
 from classify.wording import parameter
 
-__all__ = ["Progress", "PromptedModel", "Refuse", "ScoredRows", "sorted_out"]
+__all__ = ["Progress", "PromptedModel", "Refuse"]
 
 Progress = Callable[[int], object]
 # Makes the exception that a row raises, of its position and its error.
@@ -38,24 +37,9 @@ Refuse = Callable[[int, RowError], Exception]
 _keeping = Turns()
 
 
-class ScoredRows(NamedTuple):
-    """What became of rows.
-
-    Attributes
-    ----------
-    scores : LabelLogprobs
-        Of the rows that have no error, in their order.
-    errors : dict of int to RowError
-        Positions of the others in ascending order, and why they have no score.
-    """
-
-    scores: LabelLogprobs
-    errors: dict[int, RowError]
-
-
 @dataclass(kw_only=True)
 class PromptedModel:
-    """What turns rows into label log-probabilities; loads nothing before it is needed.
+    """What turns rows into prompts of a model; loads nothing before it is needed.
 
     Two that are equal ask the same model in the same way: `files` are those that the
     model has now.
@@ -216,27 +200,8 @@ class PromptedModel:
         context_length = self.load_engine().context_length
         return self._row_encoder().encode(rows, labels, context_length)
 
-    async def ascore(
-        self,
-        prompts: Sequence[ScorablePrompt | InputError],
-        strategy: Callable[[ScorablePrompt], Strategy],
-        columns: Sequence[str],
-        *,
-        refuse: Refuse | None = None,
-    ) -> ScoredRows:
-        """Await scores: prompts join those of other callers that are being scored."""
-        good, errors = sorted_out(prompts, refuse)
-        scored: list[TextScore | RowError] = []
-        if good:  # else the engine need not be loaded
-            run = await asyncio.to_thread(self._live_run)
-            future = run.submit(list(good.values()), strategy)
-            scored = await asyncio.wrap_future(future)
-        for at, score in zip(good, scored, strict=True):
-            if not isinstance(score, TextScore) and refuse is not None:
-                raise refuse(at, score) from score
-        return self.scored_rows(zip(good, scored, strict=True), errors, columns)
-
-    def _live_run(self) -> LiveRun:
+    def live_run(self) -> LiveRun:
+        """Return the run that prompts of many callers join."""
         engine = self.load_engine()
 
         def find_or_make() -> LiveRun:
@@ -245,26 +210,6 @@ class PromptedModel:
             return self._live
 
         return _keeping.run(find_or_make)
-
-    def scored_rows(
-        self,
-        scored: Iterable[tuple[int, TextScore | RowError]],
-        errors: dict[int, RowError],
-        columns: Sequence[str],
-        *,
-        return_steps: bool = False,
-        question: str = "",
-    ) -> ScoredRows:
-        """Return scores of rows, with what is wrong with the others in `errors`."""
-        good: list[TextScore] = []
-        for at, score in scored:
-            if isinstance(score, TextScore):
-                good.append(score)
-            else:
-                errors[at] = score
-        scores = LabelLogprobs.of(good, columns, return_steps=return_steps)
-        self.warn_of_low_mass(scores, question)
-        return ScoredRows(scores, dict(sorted(errors.items())))
 
     def warn_of_low_mass(self, scores: LabelLogprobs, question: str = "") -> None:
         """Log, once, that the model would rather answer with something else."""
@@ -294,20 +239,3 @@ class PromptedModel:
             revision=self.spec.revision,
             trust_remote_code=self.spec.trust_remote_code,
         )
-
-
-def sorted_out(
-    prompts: Sequence[ScorablePrompt | InputError], refuse: Refuse | None
-) -> tuple[dict[int, ScorablePrompt], dict[int, RowError]]:
-    """Return the prompts that can be asked, and what is wrong with the others."""
-    good: dict[int, ScorablePrompt] = {}
-    errors: dict[int, RowError] = {}
-    for at, prompt in enumerate(prompts):
-        if isinstance(prompt, InputError):
-            errors[at] = prompt
-        else:
-            good[at] = prompt
-    if errors and refuse is not None:
-        at, error = next(iter(errors.items()))
-        raise refuse(at, error) from error
-    return good, errors

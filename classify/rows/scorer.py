@@ -1,17 +1,22 @@
-"""Rows to scores: a prompted model, the labels it may answer, and how it is read."""
+"""The scorer: a model, what it is asked about rows, and how its answers are read.
+
+A choice asks once about a row, and a question to which any number of labels are the
+answer once for each label, whether it applies. An ensemble, several forms of an answer
+and a thought belong to one such prompt.
+"""
 
 import asyncio
 import math
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from classify.calibration import PROBE_METHODS, fingerprint_of
 from classify.demo import located
 from classify.engines import generate
 from classify.engines.protocol import with_defaults
 from classify.errors import AnswerError, ConfigError, DataError, InputError, RowError
-from classify.labels import LabelSet
+from classify.labels import Label, LabelSet
 from classify.prompts.few_shot import check_examples, labelled_examples
 from classify.prompts.probes import (
     content_free_texts,
@@ -19,23 +24,30 @@ from classify.prompts.probes import (
     premise_texts,
     probe_rows,
 )
+from classify.questions.yes_no import LABEL, asked
 from classify.rows.encoding import Row, candidate_sets, columns_of
-from classify.rows.prompted_model import Progress, PromptedModel, Refuse, ScoredRows
-from classify.rows.side_by_side import Encoded, score_encoded
+from classify.rows.prompted_model import Progress, PromptedModel, Refuse
+from classify.rows.side_by_side import (
+    Encoded,
+    ScoredRows,
+    ascore_encoded,
+    interleaved,
+    score_encoded,
+)
 from classify.scoring import LabelLogprobs, Strategy, make_strategy
 from classify.spec import Scoring
 from classify.tracking import TrackedRequest
 from classify.verbalizer import ScorablePrompt
 from classify.wording import parameter
 
-__all__ = ["RowScorer", "ScoredRows", "encode_together", "text_error"]
+__all__ = ["ScoredRows", "Scorer", "encode_together", "text_error"]
 
 # Tokens that are shown, and those of each text that their means are computed from.
 _N_LIKELIEST, _N_TOP = 5, 20
 
 
-@dataclass(frozen=True, eq=True)
-class RowScorer:
+@dataclass(frozen=True)
+class Scorer:
     """Scores rows. Two that are equal give a row the same scores.
 
     Attributes
@@ -44,8 +56,10 @@ class RowScorer:
     declared : LabelSet or None
         The labels; None where each row must bring its own.
     scoring : Scoring
-    fixed : tuple of (str, str), default=()
-        Columns of the prompt that are the same for all rows, and are not theirs.
+    about : tuple of Label, default=()
+        Labels about each of which rows are asked: its text is in the prompt's column
+        ``label``, and `declared` are the answers. So a label's probability depends on
+        no other. Without any, rows are asked once.
     question : str, default=""
         The name of what is asked, if it has one.
     """
@@ -53,23 +67,33 @@ class RowScorer:
     model: PromptedModel
     declared: LabelSet | None
     scoring: Scoring
-    fixed: tuple[tuple[str, str], ...] = ()
+    about: tuple[Label, ...] = ()
     question: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.declared is not None:
+            check_examples(self.model.template, self.declared)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The columns that the prompt needs of a row."""
-        own = dict(self.fixed)
+        own = (LABEL,) if self.about else ()
         return tuple(name for name in self.model.template.fields if name not in own)
+
+    @property
+    def names(self) -> list[str]:
+        """The labels that rows are asked about, in the order of scores: sorted."""
+        return sorted(label.name for label in self.about)
 
     @property
     def gives_bounds(self) -> bool:
         """Whether more than the tolerance may stay unknown; nothing is loaded."""
         return self.scoring.strategy == "generate" or self.model.spec.may_list
 
-    def __post_init__(self) -> None:
-        if self.declared is not None:
-            check_examples(self.model.template, self.declared)
+    def each(self) -> "tuple[Scorer, ...]":
+        """Return what asks rows once: this, or one for each label that it is about."""
+        labels = sorted(self.about, key=lambda label: label.name)
+        return tuple(replace(self, about=(label,)) for label in labels) or (self,)
 
     def score(
         self,
@@ -95,22 +119,25 @@ class RowScorer:
             Called with the number of rows finished since the last call.
         return_steps : bool, default=False
             Keep the per-step values that were read.
+
+        Returns
+        -------
+        ScoredRows
+            Of rows that are asked about several labels, as `interleaved` has them.
         """
         candidates = candidate_sets(listed, self.declared)
-        [scored] = score_encoded(
+        scored = score_encoded(
             [
-                Encoded(
-                    self.model,
-                    self.encode(rows, candidates, track=return_steps),
-                    columns_of(candidates, self.declared),
-                )
+                each.encoded(rows, candidates, track=return_steps)
+                for each in self.each()
             ],
-            make_strategy(self.scoring, track=return_steps),
             refuse=refuse,
             progress=progress,
             return_steps=return_steps,
         )
-        return scored
+        if self.about:
+            return interleaved(len(rows), scored, self.names, refuse=refuse)
+        return scored[0]
 
     async def ascore(
         self,
@@ -121,21 +148,33 @@ class RowScorer:
     ) -> ScoredRows:
         """Await `score`, beside the rows of other callers, without blocking them."""
         candidates = candidate_sets(listed, self.declared)
-        return await self.model.ascore(
-            await asyncio.to_thread(self.encode, rows, candidates),
-            make_strategy(self.scoring),
+        encoded = await asyncio.to_thread(self.encoded, rows, candidates)
+        return await ascore_encoded(encoded, refuse=refuse)
+
+    def encoded(
+        self,
+        rows: Sequence[Row | InputError],
+        candidates: Sequence[LabelSet | InputError] | None = None,
+        *,
+        track: bool = False,
+    ) -> Encoded:
+        """Return rows as they are scored, next to others; see `encode`."""
+        return Encoded(
+            self.model,
+            self.scoring,
+            self.encode(rows, candidates, track=track),
             columns_of(candidates, self.declared),
-            refuse=refuse,
+            self.question,
         )
 
     def encode(
         self,
         rows: Sequence[Row | InputError],
-        candidates: Sequence[LabelSet | InputError] | None,
+        candidates: Sequence[LabelSet | InputError] | None = None,
         *,
         track: bool = False,
     ) -> list[ScorablePrompt | InputError]:
-        """Encode rows; what cannot be asked stays, or becomes, an error.
+        """Encode rows that are asked once; what cannot be asked is an error.
 
         Parameters
         ----------
@@ -150,8 +189,7 @@ class RowScorer:
             # Checked even where there is no row, and before the model is loaded.
             self.model.space(labels)
             candidates = [labels] * len(rows)
-        if self.fixed:
-            fixed = dict(self.fixed)
+        if fixed := self.fixed:
             rows = [
                 {**row, **fixed} if isinstance(row, Mapping) else row for row in rows
             ]
@@ -185,7 +223,7 @@ class RowScorer:
     def score_probes(
         self, method: str, rows: Sequence[Row | InputError]
     ) -> LabelLogprobs | None:
-        """Return the scores of the texts that a calibration method asks about.
+        """Return the scores of the texts that a calibration method asks about, once.
 
         Parameters
         ----------
@@ -203,10 +241,11 @@ class RowScorer:
         probes = _probe_texts(method, texts)
         if not probes:
             return None
-        return self.score(
-            probe_rows(probes, self.fields),
+        [(scores, _)] = score_encoded(
+            [self.encoded(probe_rows(probes, self.fields))],
             refuse=lambda at, error: type(error)(f"Probe {probes[at]!r}: {error}"),
-        ).scores
+        )
+        return scores
 
     def likeliest_tokens(
         self,
@@ -237,12 +276,30 @@ class RowScorer:
         pieces = self.model.load_tokenizer().pieces(likeliest)
         return [(piece, mean[at]) for piece, at in zip(pieces, likeliest, strict=True)]
 
+    @property
+    def fixed(self) -> dict[str, str]:
+        """The columns of a prompt that are not the row's, where rows are asked once."""
+        if not self.about:
+            return {}
+        [label] = self.about
+        return {LABEL: asked(label)}
+
     def fingerprint(self) -> dict[str, str]:
-        """Return what a calibration of these scores depends on; see `fingerprint_of`.
+        """Return what the scores depend on; see `fingerprint_of`.
 
         Where each row brings its own labels, others stand for them in the prompt. Loads
         the tokenizer only.
         """
+        labels = {f"label {each.name}": asked(each) for each in self.about}
+        return self._prompt_fingerprint() | labels
+
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """Return what the scores of each label depend on that rows are asked about."""
+        shared = self._prompt_fingerprint()  # to digest a model takes a moment
+        scorers = zip(self.names, self.each(), strict=True)
+        return {name: shared | each.fixed for name, each in scorers}
+
+    def _prompt_fingerprint(self) -> dict[str, str]:
         model, spec = self.model, self.model.spec
         any_labels = self.declared is None
         labels = self._stand_ins() if any_labels else self.known_labels()
@@ -259,7 +316,6 @@ class RowScorer:
             revision=spec.revision,
             engine_options=spec.engine_options,
         )
-        fingerprint |= dict(self.fixed)
         return fingerprint | ({"labels": "each row's own"} if any_labels else {})
 
     def _stand_ins(self) -> LabelSet:
@@ -285,20 +341,20 @@ class RowScorer:
 
 
 def encode_together(
-    scorers: Sequence[RowScorer],
+    scorers: Sequence[Scorer],
     which: Sequence[int],
     rows: Sequence[Row | InputError],
     candidates: Sequence[LabelSet | InputError] | None = None,
 ) -> list[ScorablePrompt | InputError]:
-    """Encode rows for several scorers, in their order; see `RowScorer.encode`.
+    """Encode rows for several scorers, in their order; see `Scorer.encode`.
 
     Parameters
     ----------
-    scorers : sequence of RowScorer
+    scorers : sequence of Scorer
     which : sequence of int, length n_texts
         Which of them each row is for.
     rows, candidates
-        As in `RowScorer.encode`.
+        As in `Scorer.encode`.
     """
     prompts: dict[int, ScorablePrompt | InputError] = {}
     for one, scorer in enumerate(scorers):
@@ -311,7 +367,7 @@ def encode_together(
 
 
 def text_error(at: int, error: RowError) -> RowError:
-    """Return the error of one text among many, for `RowScorer.score`."""
+    """Return the error of one text among many, for `Scorer.score`."""
     hint = ""
     if isinstance(error, DataError | AnswerError):
         hint = (

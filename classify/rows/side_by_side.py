@@ -1,30 +1,41 @@
-"""Prompts of several questions about the same rows, scored side by side."""
+"""Prompts about rows, asked side by side over one engine.
 
-from collections.abc import Callable, Sequence
+A question may ask once about a row or, with a yes/no read for each label, several
+times; and several questions may be asked about the same rows.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from classify.errors import InputError, RowError
-from classify.rows.prompted_model import (
-    Progress,
-    PromptedModel,
-    Refuse,
-    ScoredRows,
-    sorted_out,
-)
-from classify.scoring import Strategy, TextScore, score_prompts
+import numpy as np
+import numpy.typing as npt
+
+from classify.errors import DataError, InputError, RowError
+from classify.rows.prompted_model import Progress, PromptedModel, Refuse
+from classify.scoring import LabelLogprobs, TextScore, make_strategy, score_prompts
+from classify.spec import Scoring
 from classify.verbalizer import ScorablePrompt
 
-__all__ = ["Encoded", "refuse_for", "score_encoded"]
+__all__ = [
+    "Encoded",
+    "ScoredRows",
+    "ascore_encoded",
+    "interleaved",
+    "refuse_for",
+    "score_encoded",
+]
 
 
 class Encoded(NamedTuple):
-    """The prompts of a question about each row.
+    """One prompt about each row.
 
     Attributes
     ----------
     model : PromptedModel
+    scoring : Scoring
     prompts : sequence of ScorablePrompt or InputError
-        What `PromptedModel.encode` returned.
+        What is wrong with a row stands in place of its prompt.
     columns : sequence of str
         The labels of the result.
     question : str, default=""
@@ -32,41 +43,58 @@ class Encoded(NamedTuple):
     """
 
     model: PromptedModel
+    scoring: Scoring
     prompts: Sequence[ScorablePrompt | InputError]
     columns: Sequence[str]
     question: str = ""
 
 
+class ScoredRows(NamedTuple):
+    """What became of rows.
+
+    Attributes
+    ----------
+    scores : LabelLogprobs
+        Of the rows that have no error, in their order.
+    errors : dict of int to RowError
+        Positions of the others in ascending order, and why they have no score.
+    """
+
+    scores: LabelLogprobs
+    errors: dict[int, RowError]
+
+
 def score_encoded(
-    questions: Sequence[Encoded],
-    strategy: Callable[[ScorablePrompt], Strategy],
+    encoded: Sequence[Encoded],
     *,
     refuse: Refuse | None = None,
     progress: Progress | None = None,
     return_steps: bool = False,
 ) -> list[ScoredRows]:
-    """Return log p(label | prompt), shape (n_texts, n_labels), for each question.
+    """Return log p(label | prompt), shape (n_texts, n_labels), of each.
 
     All prompts about a row go out one after the other.
 
     Parameters
     ----------
-    questions : sequence of Encoded
-        About the same rows, of models that share an engine.
-    strategy : callable
+    encoded : sequence of Encoded
+        About the same rows, read in the same way, of models that share an engine.
     refuse : callable, default=None
         Makes the exception that a row with an error raises: before the model is
         called where it cannot be asked, else as soon as its answer cannot be used.
         None: such rows are set aside.
     progress : callable, default=None
-        Called with the number of prompts finished since the last call.
+        Called with the number of rows whose prompts were all finished since the last
+        call.
     return_steps : bool, default=False
         Keep the per-step values that were read.
     """
-    refusals = [refuse_for(refuse, each.question) for each in questions]
+    if progress is not None and len(encoded) > 1:
+        progress = _RowProgress(len(encoded), progress)
+    refusals = [refuse_for(refuse, each.question) for each in encoded]
     prompts = [
-        sorted_out(each.prompts, refusal)
-        for each, refusal in zip(questions, refusals, strict=True)
+        _sorted_out(each.prompts, refusal)
+        for each, refusal in zip(encoded, refusals, strict=True)
     ]
     n_errors = sum(len(errors) for _, errors in prompts)
     if n_errors and progress is not None:
@@ -84,24 +112,85 @@ def score_encoded(
     if places:  # else the engine need not be loaded
         found = score_prompts(
             [prompts[which][0][at] for at, which in places],
-            strategy,
-            questions[0].model.load_engine(),
+            make_strategy(encoded[0].scoring, track=return_steps),
+            encoded[0].model.load_engine(),
             refuse=refuse and refused,
             progress=progress,
         )
-    scored: list[list[tuple[int, TextScore | RowError]]] = [[] for _ in questions]
+    scored: list[list[tuple[int, TextScore | RowError]]] = [[] for _ in encoded]
     for (at, which), score in zip(places, found, strict=True):
         scored[which].append((at, score))
     return [
-        each.model.scored_rows(
-            some,
-            errors,
-            each.columns,
-            return_steps=return_steps,
-            question=each.question,
-        )
-        for each, some, (_, errors) in zip(questions, scored, prompts, strict=True)
+        _scored_rows(each, some, errors, return_steps=return_steps)
+        for each, some, (_, errors) in zip(encoded, scored, prompts, strict=True)
     ]
+
+
+async def ascore_encoded(
+    encoded: Encoded, *, refuse: Refuse | None = None
+) -> ScoredRows:
+    """Await scores: prompts join those of other callers that are being scored."""
+    good, errors = _sorted_out(encoded.prompts, refuse)
+    scored: list[TextScore | RowError] = []
+    if good:  # else the engine need not be loaded
+        run = await asyncio.to_thread(encoded.model.live_run)
+        future = run.submit(list(good.values()), make_strategy(encoded.scoring))
+        scored = await asyncio.wrap_future(future)
+    for at, score in zip(good, scored, strict=True):
+        if not isinstance(score, TextScore) and refuse is not None:
+            raise refuse(at, score) from score
+    return _scored_rows(encoded, zip(good, scored, strict=True), errors)
+
+
+def interleaved(
+    n_rows: int,
+    scored: Sequence[ScoredRows],
+    labels: Sequence[str],
+    *,
+    refuse: Refuse | None = None,
+) -> ScoredRows:
+    """Put the yes/no reads of all labels together.
+
+    Parameters
+    ----------
+    n_rows : int
+    scored : sequence of ScoredRows, length n_labels
+        The answers about each label.
+    labels : sequence of str, length n_labels
+    refuse : callable, default=None
+        Makes the exception that a row raises for which neither answer has any
+        probability. None: it is set aside.
+
+    Returns
+    -------
+    ScoredRows
+        The n_labels scores of each row that has no error, one behind the other; and
+        the errors of rows. A row has one where any of its labels has, or where neither
+        answer has any probability.
+    """
+    errors: dict[int, RowError] = {}
+    silent: dict[int, RowError] = {}
+    for label, (scores, row_errors) in zip(labels, scored, strict=True):
+        for at, error in row_errors.items():
+            errors.setdefault(at, error)
+        rows = _positions(n_rows, row_errors)
+        for at in rows[np.isneginf(scores.log_label_mass)].tolist():
+            silent.setdefault(
+                at,
+                DataError(
+                    f"neither yes nor no has any probability for label {label!r}."
+                ),
+            )
+    if silent and refuse is not None:
+        raise refuse(min(silent), silent[min(silent)])
+    errors = silent | errors
+    good = [
+        scores[[at not in errors for at in _positions(n_rows, row_errors).tolist()]]
+        for scores, row_errors in scored
+    ]
+    together = LabelLogprobs.concatenated(good)
+    order = np.arange(len(together)).reshape(len(scored), -1).T.ravel()
+    return ScoredRows(together[order], dict(sorted(errors.items())))
 
 
 def refuse_for(refuse: Refuse | None, question: str) -> Refuse | None:
@@ -109,3 +198,57 @@ def refuse_for(refuse: Refuse | None, question: str) -> Refuse | None:
     if refuse is None or not question:
         return refuse
     return lambda at, error: refuse(at, type(error)(f"{question}: {error}"))
+
+
+def _sorted_out(
+    prompts: Sequence[ScorablePrompt | InputError], refuse: Refuse | None
+) -> tuple[dict[int, ScorablePrompt], dict[int, RowError]]:
+    """Return the prompts that can be asked, and what is wrong with the others."""
+    good: dict[int, ScorablePrompt] = {}
+    errors: dict[int, RowError] = {}
+    for at, prompt in enumerate(prompts):
+        if isinstance(prompt, InputError):
+            errors[at] = prompt
+        else:
+            good[at] = prompt
+    if errors and refuse is not None:
+        at, error = next(iter(errors.items()))
+        raise refuse(at, error) from error
+    return good, errors
+
+
+def _scored_rows(
+    encoded: Encoded,
+    scored: Iterable[tuple[int, TextScore | RowError]],
+    errors: dict[int, RowError],
+    *,
+    return_steps: bool = False,
+) -> ScoredRows:
+    """Return scores of rows, with what is wrong with the others in `errors`."""
+    good: list[TextScore] = []
+    for at, score in scored:
+        if isinstance(score, TextScore):
+            good.append(score)
+        else:
+            errors[at] = score
+    scores = LabelLogprobs.of(good, encoded.columns, return_steps=return_steps)
+    encoded.model.warn_of_low_mass(scores, encoded.question)
+    return ScoredRows(scores, dict(sorted(errors.items())))
+
+
+def _positions(n_rows: int, errors: Mapping[int, object]) -> npt.NDArray[np.int64]:
+    """Return the positions of the rows that have no error."""
+    return np.array([at for at in range(n_rows) if at not in errors], dtype=np.int64)
+
+
+class _RowProgress:
+    """Counts rows, about each of which there are so many prompts."""
+
+    def __init__(self, n_prompts: int, progress: Progress) -> None:
+        self._n_prompts, self._progress, self._n_finished = n_prompts, progress, 0
+
+    def __call__(self, n_finished: int) -> None:
+        before = self._n_finished // self._n_prompts
+        self._n_finished += n_finished
+        if n_rows := self._n_finished // self._n_prompts - before:
+            self._progress(n_rows)

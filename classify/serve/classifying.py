@@ -17,7 +17,7 @@ from classify.labels import LabelSet
 from classify.rows.encoding import Row
 from classify.rows.from_cells import candidates_of_cells, rows_of_cells
 from classify.rows.results import RowResults, reasoning_kinds, row_results
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.serve.service import Service
 
 __all__ = [
@@ -164,7 +164,7 @@ class Decisions(NamedTuple):
 class _Asked(NamedTuple):
     """How a request is scored: `listed` are the candidates of each row."""
 
-    scorer: RowScorer
+    scorer: Scorer
     listed: Sequence[Sequence[str] | InputError] | None
     decisions: Decisions
 

@@ -14,7 +14,7 @@ from classify.labels import Label, LabelSet
 from classify.prompts import PromptTemplate
 from classify.rows.from_cells import rows_of_cells
 from classify.rows.results import NO_MASS
-from classify.rows.scorer import ScoredRows
+from classify.rows.side_by_side import ScoredRows, ascore_encoded
 from classify.scoring import LabelLogprobs
 from classify.serve.refusals import RefusedError
 from classify.serve.service import Service
@@ -142,13 +142,12 @@ class Decider:
         prompts: list[ScorablePrompt] = []
 
         async def scoring() -> ScoredRows:
-            encoded = await asyncio.to_thread(scorer.encode, rows, labels)
-            for question, prompt in zip(questions, encoded, strict=True):
+            encoded = await asyncio.to_thread(scorer.encoded, rows, labels)
+            for question, prompt in zip(questions, encoded.prompts, strict=True):
                 if isinstance(prompt, InputError):
                     raise type(prompt)(f"{question.where}: {prompt}")
                 prompts.append(prompt)
-            names = sorted({name for each in labels for name in each.names})
-            return await scorer.model.ascore(prompts, scorer.read_strategy(), names)
+            return await ascore_encoded(encoded)
 
         scores, errors = await service.scored(len(questions), scoring)
         silent = np.flatnonzero(np.isneginf(scores.log_label_mass)).tolist()

@@ -30,7 +30,7 @@ class Service:
 
     Attributes
     ----------
-    scorer : RowScorer
+    scorer : Scorer
         Of the classifier; its engine stays the same, even if it dies.
     kind : Ordinal, Tree or None
         What is said of a text beyond the label, of the classifier's own labels.

@@ -21,7 +21,7 @@ from classify.jobs.ray.cluster import (
     worker_shape,
 )
 from classify.jobs.ray.worker import Expected, TextWorker
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.wording import current_spelling, parameter
 
 __all__ = ["WorkerPool", "check_counts", "portable", "ray_pool"]
@@ -93,9 +93,7 @@ def ray_pool(
     ray_module()
 
     @contextmanager
-    def open_pool(
-        scorers: Sequence[RowScorer], _: Callable[[], bool]
-    ) -> Iterator[Pool]:
+    def open_pool(scorers: Sequence[Scorer], _: Callable[[], bool]) -> Iterator[Pool]:
         sent, digests = portable(scorers), score_digests(scorers)
         with joined_cluster(address):
             shape = worker_shape(
@@ -148,7 +146,7 @@ class WorkerPool:
 
     Parameters
     ----------
-    scorers : sequence of RowScorer
+    scorers : sequence of Scorer
         Their engine is one, and has a name.
     digests : list of bytes
         What `classify.jobs.identity.score_digests` says of each.
@@ -156,7 +154,7 @@ class WorkerPool:
     """
 
     def __init__(
-        self, scorers: Sequence[RowScorer], digests: list[bytes], shape: WorkerShape
+        self, scorers: Sequence[Scorer], digests: list[bytes], shape: WorkerShape
     ) -> None:
         engine = scorers[0].model.spec.engine_choice()
         self._expected = Expected(__version__, engine.name, digests)
@@ -339,7 +337,7 @@ def check_counts(n_workers: int | None, gpus_per_worker: float | None) -> None:
         )
 
 
-def portable(scorers: Sequence[RowScorer]) -> tuple[RowScorer, ...]:
+def portable(scorers: Sequence[Scorer]) -> tuple[Scorer, ...]:
     """Return scorers as they are sent to workers, without what they made.
 
     Raises

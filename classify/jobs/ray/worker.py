@@ -8,7 +8,7 @@ from classify.errors import ConfigError
 from classify.jobs.identity import score_digests
 from classify.jobs.pool import Answer, Texts, score_texts
 from classify.jobs.ray.cluster import ray_module
-from classify.rows.scorer import RowScorer
+from classify.rows.scorer import Scorer
 from classify.wording import Spelling, spelled_by
 
 __all__ = ["Expected", "TextWorker"]
@@ -44,7 +44,7 @@ class TextWorker:
         ----------
         expected : Expected
         scorers : sequence of one ray.ObjectRef
-            Refers to a tuple of `RowScorer`, one for each question. In a sequence, so
+            Refers to a tuple of `Scorer`, one for each question. In a sequence, so
             that Ray does not unpack it before versions are compared.
         spelling : callable
             How messages name parameters where the job was begun.
@@ -65,7 +65,7 @@ class TextWorker:
         # As long as this process lives.
         self._speaking = spelled_by(spelling)
         self._speaking.__enter__()
-        self._scorers: tuple[RowScorer, ...] = ray_module().get(scorers[0])
+        self._scorers: tuple[Scorer, ...] = ray_module().get(scorers[0])
         model = self._scorers[0].model
         engine = model.load_engine()
         if engine.name != expected.engine:
