@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from classify import PromptTemplate, ZeroShotClassifier
 from classify.config import Task, task_yaml
 from classify.errors import ConfigError, PromptError
-from classify.prompts.ensembles import dated
+from classify.prompts.looks import dated
 from classify.scoring.masses import average_shares
 from classify.trie import LabelMass
 

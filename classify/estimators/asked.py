@@ -11,7 +11,7 @@ from classify.errors import InputError
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.given_yes_no import checked_fits
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
-from classify.prompts.ensembles import dated
+from classify.prompts.looks import dated
 from classify.rows.encoding import Row
 from classify.rows.multi_results import label_kinds, multi_results
 from classify.rows.prompted_model import Refuse

@@ -1,14 +1,24 @@
-"""Which examples and template arguments a prompt may have."""
+"""Which examples, template arguments and further prompts a recipe may have."""
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from classify.parameters import Allowed
+from classify.errors import PromptError
+from classify.parameters import Allowed, settings_of
 from classify.prompts.example_table import is_table
+from classify.prompts.listing import check_listed
+from classify.prompts.parts import Field, parse
+from classify.wording import no_effect, parameter
 
-__all__ = ["ARGUMENTS", "EXAMPLES", "solved_examples"]
+__all__ = [
+    "ARGUMENTS",
+    "EXAMPLES",
+    "check_recipe",
+    "fields_of",
+    "solved_examples",
+]
 
 
 def _are_solved(examples: Any) -> bool:
@@ -73,3 +83,96 @@ ARGUMENTS = Allowed(
     _are_arguments,
     "a mapping of names to values, strftime_now a date such as 2026-11-29",
 )
+
+
+def fields_of(recipe: Any) -> tuple[str, ...]:
+    """Return the columns that a recipe shows, or raise PromptError if there are none.
+
+    The recipe is a `PromptTemplate`, as in all of these checks.
+    """
+    if recipe.template is None and recipe.asks == "whether":
+        return ("text", "label")
+    if recipe.template is None or recipe.is_auto:
+        return ("text",)
+    names = dict.fromkeys(
+        part.name for part in parse(recipe.template) if isinstance(part, Field)
+    )
+    if "labels" in names and recipe.options == "none":
+        raise PromptError(
+            "The template has the placeholder {labels}, but "
+            f"{parameter('options', 'none')} lists no labels: remove one of the two."
+        )
+    names.pop("labels", None)
+    if recipe.label_in_answer:
+        names["label"] = None
+    if not names:
+        raise PromptError(
+            f"The template {recipe.template!r} is the same for every text: put "
+            "{text}, or the name of a column in braces, where the text belongs."
+        )
+    return tuple(names)
+
+
+def check_recipe(recipe: Any) -> None:
+    """Raise an InputError for settings of a recipe that do not go together."""
+    if recipe.template_arguments and recipe.chat is False:
+        raise PromptError(
+            f"{parameter('template_arguments')} needs a chat template, but this "
+            "prompt is plain: leave it out, or use "
+            f"{parameter('chat', True)} and a chat model."
+        )
+    _check_examples(recipe)
+    _check_ensemble(recipe)
+    template = None if recipe.is_auto else recipe.template
+    system = parse(recipe.system or "")
+    shown = [*parse(template or "{labels}"), *system]
+    check_listed(recipe, has_list=Field("labels") in shown)
+    for part in system:
+        if isinstance(part, Field) and part.name != "labels":
+            raise PromptError(
+                f"The system prompt has the placeholder {{{part.name}}}: only "
+                "{labels} is allowed there, since it is the same for every text."
+            )
+
+
+def _check_examples(recipe: Any) -> None:
+    """Raise an InputError for what has no effect, or a table without examples."""
+    kind = type(recipe)
+    names = [name for name in settings_of(kind) if "example" in name]
+    unused = (
+        []
+        if recipe.chooses_examples
+        else [each for each in names if each != "examples"]
+    )
+    needed = f"{parameter('examples')} from a table"
+    if recipe.chooses_examples and recipe.example_choice == "nearest":
+        unused = ["example_seed"]
+        needed = " or ".join(
+            parameter("example_choice", each) for each in ("balanced", "random")
+        )
+    for name in unused:
+        if getattr(recipe, name) != getattr(kind, name):
+            raise PromptError(no_effect(name, needed))
+    _ = recipe.table_examples  # refuses a table without them
+
+
+def _check_ensemble(recipe: Any) -> None:
+    """Raise PromptError if prompts cannot be asked about the same text."""
+    for each in recipe.ensemble:
+        if each.ensemble:
+            raise PromptError(
+                f"A prompt in {parameter('ensemble')} cannot be an ensemble itself: "
+                "give all prompts in one ensemble."
+            )
+        if each.is_auto:
+            raise PromptError(
+                f"A prompt in {parameter('ensemble')} cannot have "
+                f"{parameter('template', 'auto')}: choose its template first, with "
+                "classify tune."
+            )
+        for name in each.fields:
+            if name not in recipe.fields:
+                raise PromptError(
+                    f"A prompt in {parameter('ensemble')} shows the column {name!r}, "
+                    "and the first prompt does not: all must show the same columns."
+                )

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -10,38 +10,18 @@ from classify.errors import LabelError, PromptError
 from classify.labels import LabelSet
 from classify.parameters import settings_of
 from classify.prompts.example_table import Example, ExampleTable
-from classify.prompts.parts import Field, Part
+from classify.prompts.template import PromptTemplate
 from classify.tokenizer import Segment, Tokenizer
-from classify.wording import no_effect, parameter
+from classify.wording import parameter
 
-if TYPE_CHECKING:
-    from classify.prompts.template import PromptTemplate
-
-__all__ = [
-    "ExampleChooser",
-    "check_example_settings",
-    "check_examples",
-    "example_parts",
-    "example_settings",
-    "labelled_examples",
-    "with_examples",
-]
+__all__ = ["ExampleChooser", "check_examples", "example_settings"]
 
 _Row: TypeAlias = Mapping[str, str]
 # Rows that are compared with all examples at once.
 _COMPARED_TOGETHER = 64
 
 
-def labelled_examples(recipe: "PromptTemplate") -> tuple[Example, ...]:
-    """Return the examples of the recipe's table; none without a table."""
-    if not isinstance(recipe.examples, ExampleTable):
-        return ()
-    return recipe.examples.examples(
-        recipe.fields, recipe.example_text_column, recipe.example_label_column
-    )
-
-
-def example_settings(recipe: "PromptTemplate") -> dict[str, Any]:
+def example_settings(recipe: PromptTemplate) -> dict[str, Any]:
     """Return the settings that choose examples of a table; none without a table."""
     if not isinstance(recipe.examples, ExampleTable):
         return {}
@@ -50,67 +30,17 @@ def example_settings(recipe: "PromptTemplate") -> dict[str, Any]:
     return settings | {"examples": recipe.examples.digest}
 
 
-def check_example_settings(recipe: "PromptTemplate") -> None:
-    """Raise an InputError for what has no effect, or a table without examples."""
-    kind = type(recipe)
-    names = [name for name in settings_of(kind) if "example" in name]
-    unused = (
-        []
-        if recipe.chooses_examples
-        else [each for each in names if each != "examples"]
-    )
-    needed = f"{parameter('examples')} from a table"
-    if recipe.chooses_examples and recipe.example_choice == "nearest":
-        unused = ["example_seed"]
-        needed = " or ".join(
-            parameter("example_choice", each) for each in ("balanced", "random")
-        )
-    for name in unused:
-        if getattr(recipe, name) != getattr(kind, name):
-            raise PromptError(no_effect(name, needed))
-    _ = labelled_examples(recipe)  # refuses a table without them
-
-
-def check_examples(recipe: "PromptTemplate", labels: LabelSet) -> None:
+def check_examples(recipe: PromptTemplate, labels: LabelSet) -> None:
     """Raise LabelError if a table of examples has a label that is not declared."""
     for each in recipe.ensemble:
         check_examples(each, labels)
-    for example in labelled_examples(recipe):
+    for example in recipe.table_examples:
         if labels.find(example.label) is None:
             raise LabelError(
                 f"{_source(recipe)} has an example of an unknown label: "
                 f"{labels.unknown(example.label)} Correct the cell, or empty it to "
                 "leave the example out."
             )
-
-
-def example_parts(
-    body: Sequence[Part], n_examples: int
-) -> list[tuple[list[Part], Field]]:
-    """Return the places of examples in a prompt, and of their answers."""
-    return [
-        (
-            [
-                each._replace(name=_place(at, each.name))
-                if isinstance(each, Field)
-                else each
-                for each in body
-            ],
-            Field(_place(at, "label")),
-        )
-        for at in range(n_examples)
-    ]
-
-
-def with_examples(
-    row: _Row, examples: Sequence[Example], answers: LabelSet
-) -> dict[str, str]:
-    """Return a row that fills the places of `example_parts` too."""
-    filled = dict(row)
-    for at, (shown, label) in enumerate(examples):
-        filled |= {_place(at, name): text for name, text in shown.items()}
-        filled[_place(at, "label")] = answers[label].words[0]
-    return filled
 
 
 class ExampleChooser:
@@ -140,11 +70,11 @@ class ExampleChooser:
     """
 
     def __init__(
-        self, recipe: "PromptTemplate", tokenizer: Tokenizer, labels: LabelSet
+        self, recipe: PromptTemplate, tokenizer: Tokenizer, labels: LabelSet
     ) -> None:
         self._recipe, self._labels = recipe, labels
         unique: dict[str, Example] = {}
-        for example in labelled_examples(recipe):
+        for example in recipe.table_examples:
             if labels.find(example.label) is not None:
                 unique.setdefault(self._key(example.row), example)
         if not unique:
@@ -256,16 +186,11 @@ class ExampleChooser:
         return tuple(taken)
 
 
-def _name(recipe: "PromptTemplate") -> str:
+def _name(recipe: PromptTemplate) -> str:
     assert isinstance(recipe.examples, ExampleTable), "it chooses examples"
     return recipe.examples.name
 
 
-def _source(recipe: "PromptTemplate") -> str:
+def _source(recipe: PromptTemplate) -> str:
     name = _name(recipe)
     return name[0].upper() + name[1:]
-
-
-def _place(at: int, name: str) -> str:
-    # No placeholder of a template can be called so.
-    return f"{{{name}}} of example {at}"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from classify.errors import PromptError
 from classify.prompts.compiled import CompiledPrompt
-from classify.prompts.compiling import joined, solved
+from classify.prompts.compiling import check_tokenizer, joined, solved
 from classify.prompts.layout import lay_out_plain, lay_out_turn
 from classify.prompts.parts import Field, parse
 from classify.prompts.template import PromptTemplate
@@ -27,7 +27,7 @@ def compile_free(recipe: PromptTemplate, tokenizer: Tokenizer) -> CompiledPrompt
     """
     is_chat = tokenizer.has_chat_template if recipe.chat == "auto" else recipe.chat
     recipe = replace(recipe, template=recipe.template or "{text}", chat=is_chat)
-    recipe.check_tokenizer(tokenizer)
+    check_tokenizer(tokenizer, chat=is_chat)
     body, system = parse(recipe.template or ""), parse(recipe.system or "")
     if Field("labels") in (*body, *system):
         raise PromptError(
@@ -39,10 +39,11 @@ def compile_free(recipe: PromptTemplate, tokenizer: Tokenizer) -> CompiledPrompt
             "Examples from a table are for labels, and there are none here: give "
             f"{parameter('examples')} as pairs of a text and its answer."
         )
-    examples, prefix = solved(recipe, body, str), recipe.answer_prefix
+    examples = solved(recipe.listed_examples, body, str)
+    prefix = recipe.answer_prefix
     if is_chat:
         arguments = recipe.template_arguments or {}
         layout = lay_out_turn(tokenizer, system, examples, body, prefix, arguments)
     else:
         layout = lay_out_plain(tokenizer, system, examples, body, prefix)
-    return joined(recipe, tokenizer, layout)
+    return joined(layout, tokenizer, is_chat=bool(is_chat), too_long=recipe.too_long)

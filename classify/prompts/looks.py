@@ -1,4 +1,4 @@
-"""The prompts about one text whose probabilities are averaged."""
+"""The prompts that a recipe comes to: on a day, and in orders and forms."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from classify.prompts.template import PromptTemplate
 from classify.tokenizer import Tokenizer
 from classify.wording import parameter
 
-__all__ = ["Look", "looks"]
+__all__ = ["Look", "dated", "looks"]
 
 
 def looks(template: PromptTemplate, labels: LabelSet) -> tuple["Look", ...]:
@@ -44,6 +44,15 @@ def looks(template: PromptTemplate, labels: LabelSet) -> tuple["Look", ...]:
         for order in orders(len(labels), template.n_orders)
         for form in forms
     )
+
+
+def dated(recipe: PromptTemplate, date: str) -> PromptTemplate:
+    """Return the same with this date where a chat template writes today's."""
+    members = tuple(dated(each, date) for each in recipe.ensemble)
+    arguments = dict(recipe.template_arguments or {})
+    if recipe.chat is not False and "strftime_now" not in arguments:
+        arguments["strftime_now"] = date
+    return replace(recipe, ensemble=members, template_arguments=arguments or None)
 
 
 class Look(NamedTuple):

@@ -8,21 +8,25 @@ from classify.errors import PromptError
 from classify.labels import LabelSet
 from classify.parameters import (
     TEXT,
+    Allowed,
     Setting,
     at_least,
     check_settings,
     listed,
     one_of,
     optional,
+    settings_of,
 )
-from classify.prompts.allowed import ARGUMENTS, EXAMPLES, solved_examples
+from classify.prompts.allowed import (
+    ARGUMENTS,
+    EXAMPLES,
+    check_recipe,
+    fields_of,
+    solved_examples,
+)
 from classify.prompts.compiled import CompiledPrompt
-from classify.prompts.compiling import compile_resolved
-from classify.prompts.ensembles import PROMPTS, check_ensemble, read_prompts
-from classify.prompts.example_table import ExampleTable, is_table
-from classify.prompts.few_shot import check_example_settings
-from classify.prompts.listing import check_listed
-from classify.prompts.parts import Field, parse
+from classify.prompts.compiling import Resolved, check_tokenizer, compile_resolved
+from classify.prompts.example_table import Example, ExampleTable, is_table
 from classify.prompts.recipes import recipe_for
 from classify.tokenizer import Tokenizer
 from classify.wording import parameter
@@ -34,6 +38,34 @@ Answer = Literal["text", "code", "both"]
 ExampleChoice = Literal["balanced", "random", "nearest"]
 
 _CHAT: tuple[str | bool, ...] = (True, False, "auto")
+
+
+def _read_prompts(written: Any) -> "tuple[PromptTemplate, ...]":
+    """Return the prompts of a task file; raise TypeError or ValueError if invalid."""
+    reads = {
+        name: setting.read
+        for name, setting in settings_of(PromptTemplate).items()
+        if setting.read is not None
+    }
+    return tuple(
+        PromptTemplate(
+            **{
+                name: reads[name](value) if name in reads else value
+                for name, value in dict(each).items()
+            }
+        )
+        for each in written
+    )
+
+
+_PROMPTS = Allowed(
+    "a sequence of PromptTemplate",
+    lambda value: (
+        isinstance(value, list | tuple)
+        and all(isinstance(each, PromptTemplate) for each in value)
+    ),
+    "a list of prompts, each a mapping with the keys of prompt",
+)
 
 
 @dataclass(frozen=True)
@@ -239,7 +271,7 @@ class PromptTemplate:
     ] = None
     asks: Literal["which", "whether"] = "which"
     ensemble: Annotated[
-        Sequence["PromptTemplate"], Setting("", PROMPTS, read=read_prompts)
+        Sequence["PromptTemplate"], Setting("", _PROMPTS, read=_read_prompts)
     ] = ()
     fields: tuple[str, ...] = field(init=False, repr=False, default=("text",))
 
@@ -253,39 +285,8 @@ class PromptTemplate:
             table = ExampleTable.of(self.examples)
             object.__setattr__(self, "examples", table)
         check_settings(self, "PromptTemplate", PromptError)
-        if self.template is None and self.asks == "whether":
-            object.__setattr__(self, "fields", ("text", "label"))
-        if self.template is not None and not self.is_auto:
-            names = dict.fromkeys(
-                part.name for part in parse(self.template) if isinstance(part, Field)
-            )
-            if "labels" in names and self.options == "none":
-                raise PromptError(
-                    "The template has the placeholder {labels}, but "
-                    f"{parameter('options', 'none')} lists no labels: remove one of "
-                    "the two."
-                )
-            names.pop("labels", None)
-            if self.label_in_answer:
-                names["label"] = None
-            if not names:
-                raise PromptError(
-                    f"The template {self.template!r} is the same for every text: put "
-                    "{text}, or the name of a column in braces, where the text belongs."
-                )
-            object.__setattr__(self, "fields", tuple(names))
-        self._check_arguments()
-        check_example_settings(self)
-        check_ensemble(self)
-        template = None if self.is_auto else self.template
-        shown = [*parse(template or "{labels}"), *parse(self.system or "")]
-        check_listed(self, has_list=Field("labels") in shown)
-        for part in parse(self.system or ""):
-            if isinstance(part, Field) and part.name != "labels":
-                raise PromptError(
-                    f"The system prompt has the placeholder {{{part.name}}}: only "
-                    "{labels} is allowed there, since it is the same for every text."
-                )
+        object.__setattr__(self, "fields", fields_of(self))
+        check_recipe(self)
 
     @property
     def label_in_answer(self) -> bool:
@@ -310,6 +311,15 @@ class PromptTemplate:
     def listed_examples(self) -> Sequence[tuple[str | Mapping[str, str], str]]:
         """Those that are all shown; none with a table."""
         return () if isinstance(self.examples, ExampleTable) else self.examples
+
+    @property
+    def table_examples(self) -> tuple[Example, ...]:
+        """Those that are chosen from; none without a table."""
+        if not isinstance(self.examples, ExampleTable):
+            return ()
+        return self.examples.examples(
+            self.fields, self.example_text_column, self.example_label_column
+        )
 
     @property
     def asks_repeatedly(self) -> bool:
@@ -353,32 +363,27 @@ class PromptTemplate:
             unknown label, a chat template that cannot render the roles or loses the
             text.
         """
-        self.check_tokenizer(tokenizer)
+        check_tokenizer(tokenizer, chat=self.chat)
+        found = self.resolved(labels, has_chat_template=tokenizer.has_chat_template)
+        n_places = self.n_examples if n_examples is None else n_examples
         return compile_resolved(
-            self.resolved(labels, has_chat_template=tokenizer.has_chat_template),
+            Resolved(
+                template=found.template or "",
+                system=self.system or "",
+                examples=n_places if self.chooses_examples else self.listed_examples,
+                is_chat=bool(found.chat),
+                options=found.options,
+                answer=self.answer,
+                answer_prefix=self.answer_prefix,
+                label_in_answer=self.label_in_answer,
+                arguments=self.template_arguments or {},
+                too_long=self.too_long,
+            ),
             tokenizer,
             labels,
             tuple(range(len(labels))) if order is None else order,
             reasons=reasons,
-            n_examples=self.n_examples if n_examples is None else n_examples,
         )
-
-    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Raise PromptError where a chat template is needed and there is none."""
-        if self.chat is True and not tokenizer.has_chat_template:
-            raise PromptError(
-                f"The tokenizer of {tokenizer.name!r} has no chat template, which "
-                f"{parameter('chat', True)} needs: use {parameter('chat', False)}, or "
-                "a chat model."
-            )
-
-    def _check_arguments(self) -> None:
-        if self.template_arguments and self.chat is False:
-            raise PromptError(
-                f"{parameter('template_arguments')} needs a chat template, but this "
-                "prompt is plain: leave it out, or use "
-                f"{parameter('chat', True)} and a chat model."
-            )
 
     def resolved(
         self, labels: LabelSet, *, has_chat_template: bool

@@ -19,8 +19,9 @@ from classify.errors import (
 from classify.labels import LabelSet
 from classify.labels.tree import LevelLabels
 from classify.prompts import PromptTemplate
+from classify.prompts.compiling import with_examples
 from classify.prompts.example_table import Example
-from classify.prompts.few_shot import ExampleChooser, with_examples
+from classify.prompts.few_shot import ExampleChooser
 from classify.prompts.looks import Look, looks
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer

@@ -17,7 +17,7 @@ from classify.engines import generate
 from classify.engines.protocol import with_defaults
 from classify.errors import AnswerError, ConfigError, DataError, InputError, RowError
 from classify.labels import Label, LabelSet
-from classify.prompts.few_shot import check_examples, labelled_examples
+from classify.prompts.few_shot import check_examples
 from classify.prompts.probes import (
     content_free_texts,
     domain_texts,
@@ -327,7 +327,7 @@ class Scorer:
         names = dict.fromkeys(string.ascii_lowercase[:n_labels])
         for each in prompts:
             # The labels of examples are needed too.
-            shown = (*each.listed_examples, *labelled_examples(each))
+            shown = (*each.listed_examples, *each.table_examples)
             names |= dict.fromkeys(label for _, label in shown)
         return LabelSet.parse([*names])
 
