@@ -15,7 +15,7 @@ from classify.cli.console import Notes
 from classify.cli.decisions import DecisionOptions
 from classify.cli.fitting import EvaluateOptions, FitOptions, TuneOptions
 from classify.cli.given import Given
-from classify.cli.groups import JobOptions, OneText, Reading, is_stream
+from classify.cli.groups import SOURCE, JobOptions, OneText, Reading, is_stream
 from classify.cli.task import only_one_answer, question_of, task_of, task_options
 from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
@@ -60,9 +60,8 @@ _FITS = [
     for each in task_options(*_FIT_WORDING)
 ]
 
-_SOURCE = "A file, or a pattern such as 'part-*.csv'; '-' is stdin."
 Labelled = Annotated[
-    str, typer.Argument(metavar="LABELLED", help=_SOURCE, show_default=False)
+    str, typer.Argument(metavar="LABELLED", help=SOURCE, show_default=False)
 ]
 
 
@@ -242,7 +241,7 @@ def tune(
     given: Given,
     notes: Notes,
     source: Annotated[
-        str, typer.Argument(metavar="TEXTS", help=_SOURCE, show_default=False)
+        str, typer.Argument(metavar="TEXTS", help=SOURCE, show_default=False)
     ],
     *,
     options: TuneOptions,

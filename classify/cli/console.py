@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import typer
@@ -140,12 +139,7 @@ class Notes:
         logging.getLogger("classify").addHandler(self._handler)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         logging.getLogger("classify").removeHandler(self._handler)
 
 

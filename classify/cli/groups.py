@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from classify.tables.table import Table
 
 __all__ = [
+    "SOURCE",
     "JobOptions",
     "OneText",
     "OutputFormat",
@@ -26,6 +27,8 @@ __all__ = [
 _FORMAT = one_of("csv", "tsv", "jsonl", "parquet")
 
 data_setting = partial(Setting, panel="Data")
+# The help of arguments that name rows.
+SOURCE = "A file, or a pattern such as 'part-*.csv'; '-' is stdin."
 _format_setting = partial(Setting, panel="File format")
 _job_setting = partial(Setting, panel="Job")
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from classify.cli.console import Notes, Progress, clock
@@ -66,12 +65,7 @@ class JobProgress(JobWatcher):
     def __enter__(self) -> "JobProgress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._notes.end_drawing()
 
     def begins(self, n_rows: int | None, n_done: int) -> None:

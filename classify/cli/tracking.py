@@ -8,7 +8,7 @@ from classify.cli.command import as_command
 from classify.cli.console import Notes
 from classify.cli.fitting import TrackOptions
 from classify.cli.given import Given
-from classify.cli.groups import Reading
+from classify.cli.groups import SOURCE, Reading
 from classify.cli.task import task_of, task_options
 from classify.cli.uses import refuse_unused, task_facts
 from classify.errors import ConfigError
@@ -58,11 +58,7 @@ def track(
     notes: Notes,
     sources: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="TEXTS",
-            help="A file, or a pattern such as 'part-*.csv'; '-' is stdin.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="TEXTS", help=SOURCE, show_default=False),
     ] = None,
     *,
     options: TrackOptions,

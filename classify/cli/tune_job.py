@@ -129,7 +129,7 @@ def choose_prompt(
             "classify tune."
         )
     chunk = next(table.chunks(N_TEXTS), table.no_rows())
-    rows = columns.rows(chunk, scorer.model.template.fields)
+    rows = columns.rows(chunk, scorer.fields)
     with JobProgress(notes) as progress:
         tuning = tune_rows(
             scorer,

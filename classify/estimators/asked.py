@@ -158,22 +158,19 @@ class AskedQuestion:
         reasoning: bool = False,
     ) -> RowResults:
         """Return what scores say of rows; see `row_results`."""
-        [(scores, errors)] = scored
-        scorer = self.scorers()[0]
+        [scored_rows], [scorer] = scored, self.scorers()
         return row_results(
+            scorer,
             n_rows,
-            scores,
-            _told(errors),
+            scored_rows,
             refuse=refuse_for(refuse, self.name),
             posteriors_of=self.classifier.posteriors_of,
-            tolerance=scorer.scoring.tolerance,
             selective=self.selective,
             sets=self.sets,
             kind=self.classifier.question_kind(),
             probabilities=probabilities,
-            bounds=bounds or scorer.gives_bounds,
+            bounds=bounds,
             reasoning=reasoning_kinds(scorer.scoring, with_text=reasoning),
-            agreement=scorer.model.template.asks_repeatedly,
         )
 
     def kinds(
@@ -266,17 +263,14 @@ class AskedLabels:
             n_rows, scored, scorer.names, refuse=refuse_for(refuse, self.name)
         )
         return multi_results(
+            scorer,
             n_rows,
-            together.scores,
-            _told(together.errors),
-            labels=scorer.names,
+            together,
             posteriors_of=self.classifier.posteriors_of,
             thresholds=checked_fits(self.classifier).thresholds,
-            tolerance=scorer.scoring.tolerance,
             probabilities=probabilities,
-            bounds=bounds or scorer.gives_bounds,
+            bounds=bounds,
             reasoning=reasoning_kinds(scorer.scoring, with_text=False),
-            agreement=scorer.model.template.asks_repeatedly,
         )
 
     def kinds(
@@ -363,10 +357,6 @@ def ask(
     }
 
 
-def _told(errors: Mapping[int, Exception]) -> dict[int, str]:
-    return {at: str(error) for at, error in errors.items()}
-
-
 def _lists_of(names: Sequence[str]) -> ResultKind:
     return "json_list" if need_json(names) else "list"
 
@@ -380,7 +370,7 @@ def _columns_of(
 ) -> dict[str, ResultKind]:
     """Return columns by their names, followed by those that all questions have."""
     common: dict[str, ResultKind] = {"label_mass": "float", "unresolved": "float"}
-    if scorer.model.template.asks_repeatedly:
+    if scorer.asks_repeatedly:
         common["agreement"] = "float"
     common["truncated"] = "bool"
     common |= reasoning_kinds(scorer.scoring, with_text=reasoning)

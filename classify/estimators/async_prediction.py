@@ -34,8 +34,9 @@ class AsyncPrediction:
         >>> scores.values.shape
         (1, 2)
         """
-        rows, listed = rows_and_candidates(X, labels, self._prompt_template().fields)
-        scored = await self.scorer().ascore(rows, listed, refuse=text_error)
+        scorer = self.scorer()
+        rows, listed = rows_and_candidates(X, labels, scorer.fields)
+        scored = await scorer.ascore(rows, listed, refuse=text_error)
         return scored.scores
 
     async def apredict(self, X: Any, *, labels: Any = None) -> npt.NDArray[Any]:
@@ -60,9 +61,6 @@ class AsyncPrediction:
 
     def fitted_calibrator(self) -> Any:
         """Return the calibrator, checked against what is scored now."""
-        raise NotImplementedError
-
-    def _prompt_template(self) -> Any:
         raise NotImplementedError
 
     def _posteriors_of(self, scores: LabelLogprobs) -> Posteriors:

@@ -287,8 +287,9 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         AnswerError
             The model's answer for a text cannot be used: it is NaN, for example.
         """
-        rows, listed = rows_and_candidates(X, labels, self._prompt_template().fields)
-        scored = self.scorer().score(
+        scorer = self.scorer()
+        rows, listed = rows_and_candidates(X, labels, scorer.fields)
+        scored = scorer.score(
             rows,
             listed,
             refuse=text_error,
@@ -344,25 +345,24 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         frame = frame_of(frame)
         refuse = row_refusal(frame.index) if on_error == "raise" else None
         self.fitted_calibrator()
-        rows = rows_of_frame(frame, self._prompt_template().fields, text_column)
+        scorer = self.scorer()
+        rows = rows_of_frame(frame, scorer.fields, text_column)
         listed = candidates_of_frame(frame, labels_column)
-        scored = self.scorer().score(rows, listed, refuse=refuse, progress=progress)
+        scored = scorer.score(rows, listed, refuse=refuse, progress=progress)
         results = row_results(
+            scorer,
             len(frame),
-            scored.scores,
-            {at: str(error) for at, error in scored.errors.items()},
+            scored,
             refuse=refuse,
             posteriors_of=self.posteriors_of,
-            tolerance=self.tolerance,
             selective=selective,
             sets=sets,
             kind=self.question_kind(),
             probabilities=probabilities,
-            bounds=bounds or self.scorer().gives_bounds,
-            reasoning=reasoning_kinds(Scoring.of(self), with_text=True),
-            agreement=self._prompt_template().asks_repeatedly,
+            bounds=bounds,
+            reasoning=reasoning_kinds(scorer.scoring, with_text=True),
         )
-        self._prompted_model().warn_of_one_label(results.columns["label"].tolist())
+        scorer.model.warn_of_one_label(results.columns["label"].tolist())
         return add_results(frame, {"": results}, with_errors=on_error == "set_aside")
 
     def scorer(self) -> Scorer:

@@ -329,22 +329,19 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         frame = frame_of(frame)
         refuse = row_refusal(frame.index) if on_error == "raise" else None
         thresholds, scorer = self._check().thresholds, self.scorer()
-        scores, errors = scorer.score(
+        scored = scorer.score(
             rows_of_frame(frame, scorer.fields, text_column),
             refuse=refuse,
             progress=progress,
         )
         results = multi_results(
+            scorer,
             len(frame),
-            scores,
-            {at: str(error) for at, error in errors.items()},
-            labels=scorer.names,
+            scored,
             posteriors_of=self.posteriors_of,
             thresholds=thresholds,
-            tolerance=self.tolerance,
             probabilities=probabilities,
-            bounds=bounds or scorer.gives_bounds,
-            agreement=scorer.model.template.asks_repeatedly,
+            bounds=bounds,
         )
         return add_results(frame, {"": results}, with_errors=on_error == "set_aside")
 

@@ -78,7 +78,7 @@ def tune_prompt(
     """
     scorer = classifier.scorer()
     labels, true = labels_of_y(scorer.declared, y, len(X))
-    rows, _ = rows_and_candidates(X, None, scorer.model.template.fields)
+    rows, _ = rows_and_candidates(X, None, scorer.fields)
     return tune_rows(
         replace(scorer, declared=labels),
         rows,

@@ -6,7 +6,6 @@ A pool is given texts and answers with their scores, packed as a store keeps the
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from classify.errors import InputError
@@ -136,12 +135,7 @@ class LocalPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._flight is not None:
             self._flight.close()
 

@@ -30,6 +30,7 @@ from classify.report.measures import (
     IntArray,
     confusion_counts,
     quality_of,
+    with_doubts,
 )
 from classify.report.of_kind import measures_of_kind
 from classify.report.page import notebook_html
@@ -174,7 +175,13 @@ class Evaluation(Figures):
         doubt_one_label(counts, true)
         return cls(
             title=title,
-            facts={**(facts or {}), **_uncertain(n_uncertain, len(texts))},
+            facts=with_doubts(
+                facts,
+                n_uncertain,
+                len(texts),
+                "another label by what is not known: the figures are those of "
+                "estimates",
+            ),
             texts=texts,
             classes=names,
             codes=codes,
@@ -231,16 +238,6 @@ def _assessed(
         aurc_score(codes, predicted, order),
         measures_of_kind(kind, list(classes), codes, log_proba),
     )
-
-
-def _uncertain(n_uncertain: int, n_texts: int) -> dict[str, str]:
-    """Return the fact that labels are not certain, if some are not."""
-    if not n_uncertain:
-        return {}
-    return {
-        "Not certain": f"{n_uncertain:,} of {n_texts:,} texts may have another label "
-        "by what is not known: the figures are those of estimates"
-    }
 
 
 def _calibrated(values: Any, raw: Posteriors) -> Posteriors:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from classify.decision.posteriors import Known, Posteriors
 from classify.metrics.calibration_error import ReliabilityBins
 from classify.report.by_class import ClassFigures, Mistake
-from classify.report.measures import FloatArray, IntArray, Quality
+from classify.report.measures import BeforeAfter, FloatArray, IntArray, Quality
 from classify.report.of_kind import KindMeasure
 from classify.report.selection import Selection, SetFigures
 from classify.scoring.result import LabelLogprobs
@@ -54,7 +54,7 @@ class Assessment(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Figures:
+class Figures(BeforeAfter[Assessment]):
     """All that is measured of predictions: see `classify.report.Evaluation`."""
 
     title: str
@@ -77,14 +77,3 @@ class Figures:
     def n_uncertain(self) -> int:
         """Texts for which another label may be likelier by what is not known."""
         return int((~self.known.certain).sum())
-
-    @property
-    def final(self) -> Assessment:
-        """The calibrated probabilities if there are any, else the raw ones."""
-        return self.before if self.after is None else self.after
-
-    @property
-    def assessments(self) -> dict[str, Assessment]:
-        """The assessments there are: "before" and, with a calibration, "after"."""
-        found = {"before": self.before}
-        return found if self.after is None else found | {"after": self.after}

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.decision.posteriors import LabelPosteriors
-from classify.report.measures import FloatArray, Measure
+from classify.report.measures import BeforeAfter, FloatArray, Measure
 
 __all__ = ["Flags", "LabelFigures", "LabelsAssessment", "LabelsFigures"]
 
@@ -74,7 +74,7 @@ class LabelFigures(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelsFigures:
+class LabelsFigures(BeforeAfter[LabelsAssessment]):
     """All that is measured: see `classify.report.LabelsEvaluation`."""
 
     title: str
@@ -89,17 +89,6 @@ class LabelsFigures:
     before: LabelsAssessment
     after: LabelsAssessment | None
     by_label: tuple[LabelFigures, ...]
-
-    @property
-    def final(self) -> LabelsAssessment:
-        """The calibrated probabilities if there are any, else the raw ones."""
-        return self.before if self.after is None else self.after
-
-    @property
-    def assessments(self) -> dict[str, LabelsAssessment]:
-        """The assessments there are: "before" and, with a calibration, "after"."""
-        found = {"before": self.before}
-        return found if self.after is None else found | {"after": self.after}
 
     @property
     def given(self) -> Flags:

@@ -15,7 +15,13 @@ from classify.report.label_figures import (
     LabelsAssessment,
     LabelsFigures,
 )
-from classify.report.measures import FloatArray, Measure, share_of, with_interval
+from classify.report.measures import (
+    FloatArray,
+    Measure,
+    share_of,
+    with_doubts,
+    with_interval,
+)
 from classify.report.page import labels_html
 
 __all__ = ["LabelsEvaluation"]
@@ -109,7 +115,13 @@ class LabelsEvaluation(LabelsFigures):
         n_uncertain = int(final.uncertain(limits).any(axis=1).sum())
         return cls(
             title=title,
-            facts={**(facts or {}), **_uncertain(n_uncertain, n_texts)},
+            facts=with_doubts(
+                facts,
+                n_uncertain,
+                n_texts,
+                "more labels than they are given, by what is not known: log loss and "
+                "Brier score are those of estimates",
+            ),
             texts=tuple(texts),
             labels=tuple(labels),
             true=true,
@@ -136,17 +148,6 @@ class LabelsEvaluation(LabelsFigures):
 
     def _repr_html_(self) -> str:
         return labels_html(self)
-
-
-def _uncertain(n_uncertain: int, n_texts: int) -> dict[str, str]:
-    """Return the fact that labels are not certain, if some are not."""
-    if not n_uncertain:
-        return {}
-    return {
-        "Not certain": f"{n_uncertain:,} of {n_texts:,} texts may have more labels "
-        "than they are given, by what is not known: log loss and Brier score are those "
-        "of estimates"
-    }
 
 
 def _shaped(proba: Any, true: Flags) -> LabelPosteriors:

@@ -1,9 +1,9 @@
 """The numbers that a report leads with, each with its interval."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +17,20 @@ __all__ = [
     "CONFIDENCE_LEVEL",
     "N_BINS",
     "N_RESAMPLES",
+    "BeforeAfter",
     "Measure",
     "Quality",
     "confusion_counts",
     "macro_f1",
     "quality_of",
     "share_of",
+    "with_doubts",
     "with_interval",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+_Assessment = TypeVar("_Assessment")
 
 CONFIDENCE_LEVEL = 0.95
 N_RESAMPLES = 1000
@@ -78,6 +81,34 @@ class Quality(NamedTuple):
     macro_f1: Measure
     ece: Measure
     n_infinite: int
+
+
+class BeforeAfter(Generic[_Assessment]):
+    """Figures of raw probabilities, and of calibrated ones if there are any."""
+
+    before: _Assessment
+    after: _Assessment | None
+
+    @property
+    def final(self) -> _Assessment:
+        """The calibrated probabilities if there are any, else the raw ones."""
+        return self.before if self.after is None else self.after
+
+    @property
+    def assessments(self) -> dict[str, _Assessment]:
+        """The assessments there are: "before" and, with a calibration, "after"."""
+        found = {"before": self.before}
+        return found if self.after is None else found | {"after": self.after}
+
+
+def with_doubts(
+    facts: Mapping[str, str] | None, n_uncertain: int, n_texts: int, doubt: str
+) -> dict[str, str]:
+    """Return facts, and with them that labels are not certain, if some are not."""
+    if not n_uncertain:
+        return dict(facts or {})
+    told = f"{n_uncertain:,} of {n_texts:,} texts may have {doubt}"
+    return {**(facts or {}), "Not certain": told}
 
 
 def quality_of(codes: IntArray, log_proba: FloatArray) -> Quality:

@@ -1,6 +1,6 @@
 """From yes/no reads to the columns of labels any number of which apply."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from classify.decision.posteriors import Flags, LabelPosteriors
 from classify.rows.results import RowResults, of_reasoning
+from classify.rows.scorer import ScoredRows, Scorer
 from classify.scoring import LabelLogprobs
 from classify.tables import ResultKind
 
@@ -34,44 +35,37 @@ def label_kinds(
 
 
 def multi_results(
+    scorer: Scorer,
     n_rows: int,
-    scores: LabelLogprobs,
-    errors: Mapping[int, str],
+    scored_rows: ScoredRows,
     *,
-    labels: Sequence[str],
     posteriors_of: Callable[[LabelLogprobs], LabelPosteriors],
     thresholds: npt.NDArray[np.float64],
-    tolerance: float,
     probabilities: bool = False,
     bounds: bool = False,
     reasoning: Iterable[str] = (),
-    agreement: bool = False,
 ) -> RowResults:
     """Return what yes/no reads say of rows.
 
     Parameters
     ----------
+    scorer : Scorer
+        Has asked about each label.
     n_rows : int
-    scores : LabelLogprobs
-        Of the rows that are not in `errors`, in their order: the scores of each row's
-        labels, one behind the other.
-    errors : mapping of int to str
-    labels : sequence of str, length n_labels
-        In the order of a row's scores.
+    scored_rows : ScoredRows
+        As `Scorer.score` returns them: the scores of each row's labels, one behind the
+        other.
     posteriors_of : callable
         From scores to p(yes), calibrated or not.
     thresholds : ndarray of float64, shape (n_labels,)
         Labels whose p(yes) is at least that, for certain, apply.
-    tolerance : float
-        How exactly probabilities should be known.
     probabilities : bool, default=False
         Whether to add a column for each label.
     bounds : bool, default=False
-        Whether to add the labels that may apply, and bounds beside probabilities.
+        Whether to add the labels that may apply, and bounds beside probabilities, even
+        if the scorer leaves no more than its tolerance unknown.
     reasoning : iterable of str, default=()
         Columns of `reasoning_kinds` to add, but thoughts.
-    agreement : bool, default=False
-        Whether to add the column ``agreement``.
 
     Returns
     -------
@@ -81,6 +75,9 @@ def multi_results(
         greatest), ``agreement`` (the least), ``truncated`` and ``cut`` (any), and
         ``standard_error`` (the greatest).
     """
+    scores, labels = scored_rows.scores, scorer.names
+    errors = {at: str(error) for at, error in scored_rows.errors.items()}
+    bounds = bounds or scorer.gives_bounds
     scored = np.ones(n_rows, dtype=np.bool_)
     scored[list(errors)] = False
     shape = (-1, len(labels))
@@ -99,7 +96,7 @@ def multi_results(
     columns = {name: found[name] for name in kinds}
     columns["label_mass"] = scores.label_mass.reshape(shape).min(axis=1)
     columns["unresolved"] = scores.unresolved.reshape(shape).max(axis=1)
-    if agreement and scores.agreement is not None:
+    if scorer.asks_repeatedly and scores.agreement is not None:
         columns["agreement"] = scores.agreement.reshape(shape).min(axis=1)
     columns["truncated"] = np.asarray(scores.truncated.reshape(shape).any(axis=1))
     # Of two answers, what the first has less the second has more.
@@ -108,11 +105,12 @@ def multi_results(
         values = of_reasoning(name, scores.reasoning or (), first).reshape(shape)
         least = name == "agreement"
         columns[name] = values.min(axis=1) if least else values.max(axis=1)
-    inexact = (posteriors.upper - posteriors.lower > tolerance).any(axis=1)
+    width, tolerance = posteriors.upper - posteriors.lower, scorer.scoring.tolerance
+    inexact = (width > tolerance).any(axis=1)
     return RowResults(
         columns,
         scored,
-        dict(errors),
+        errors,
         names,
         n_uncertain=int(uncertain.any(axis=1).sum()),
         n_inexact=int(inexact.sum()) * (bounds and probabilities),

@@ -11,6 +11,7 @@ from classify.decision.posteriors import Posteriors
 from classify.errors import DataError
 from classify.questions.kinds import Kind
 from classify.rows.prompted_model import Refuse
+from classify.rows.scorer import ScoredRows, Scorer
 from classify.scoring import LabelLogprobs, Reasoning
 from classify.spec import Scoring
 from classify.tables import ResultKind
@@ -80,37 +81,32 @@ class RowResults(NamedTuple):
 
 
 def row_results(
+    scorer: Scorer,
     n_rows: int,
-    scores: LabelLogprobs,
-    errors: Mapping[int, str],
+    scored_rows: ScoredRows,
     *,
     refuse: Refuse | None = None,
     posteriors_of: Callable[[LabelLogprobs], Posteriors],
-    tolerance: float,
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
     kind: Kind | None = None,
     probabilities: bool = False,
     bounds: bool = False,
     reasoning: Iterable[str] = (),
-    agreement: bool = False,
 ) -> RowResults:
     """Return what scores say of rows.
 
     Parameters
     ----------
+    scorer : Scorer
+        Has scored the rows.
     n_rows : int
-    scores : LabelLogprobs
-        Scores of the rows that are not in `errors`, in their order.
-    errors : mapping of int to str
-        Row positions that have no score, and why.
+    scored_rows : ScoredRows
     refuse : callable, default=None
         Makes the exception that a row raises whose labels have no probability. None:
         it is set aside.
     posteriors_of : callable
         From scores to probabilities, calibrated or not.
-    tolerance : float
-        How exactly probabilities should be known.
     selective : SelectiveClassifier, default=None
         Fitted: withholds labels, and adds the column ``abstained``.
     sets : SplitConformalSets, default=None
@@ -120,13 +116,14 @@ def row_results(
     probabilities : bool, default=False
         Whether to add a column for each class.
     bounds : bool, default=False
-        Whether to add the columns of `BOUNDS`, and those of the kind that are alike.
+        Whether to add the columns of `BOUNDS`, and those of the kind that are alike,
+        even if the scorer leaves no more than its tolerance unknown.
     reasoning : iterable of str, default=()
         Columns of `reasoning_kinds` to add.
-    agreement : bool, default=False
-        Whether to add the column ``agreement``, where there are several prompts about a
-        text; see `LabelLogprobs`.
     """
+    scores, tolerance = scored_rows.scores, scorer.scoring.tolerance
+    errors = {at: str(error) for at, error in scored_rows.errors.items()}
+    bounds = bounds or scorer.gives_bounds
     scored = np.ones(n_rows, dtype=np.bool_)
     scored[list(errors)] = False
     # A row whose labels have no probability at all has no label either.
@@ -151,7 +148,7 @@ def row_results(
             columns[f"p({name})"] = proba[:, at]
     columns["label_mass"] = scores.label_mass
     columns["unresolved"] = scores.unresolved
-    if agreement and scores.agreement is not None:
+    if scorer.asks_repeatedly and scores.agreement is not None:
         columns["agreement"] = scores.agreement
     columns["truncated"] = scores.truncated
     best = posteriors.best if len(scores) else np.empty(0, dtype=np.int64)

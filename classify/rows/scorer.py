@@ -90,6 +90,11 @@ class Scorer:
         """Whether more than the tolerance may stay unknown; nothing is loaded."""
         return self.scoring.strategy == "generate" or self.model.spec.may_list
 
+    @property
+    def asks_repeatedly(self) -> bool:
+        """Whether several prompts are averaged, which may not agree."""
+        return self.model.template.asks_repeatedly
+
     def each(self) -> "tuple[Scorer, ...]":
         """Return what asks rows once: this, or one for each label that it is about."""
         labels = sorted(self.about, key=lambda label: label.name)

@@ -236,7 +236,7 @@ def _asked(
 def _rows(
     service: Service, request: ClassifyRequest, text_column: str
 ) -> list[Row | InputError]:
-    fields = service.scorer.model.template.fields
+    fields = service.scorer.fields
     if request.rows is None:
         if tuple(fields) != ("text",):
             named = ", ".join(repr(text_column if f == "text" else f) for f in fields)
@@ -277,22 +277,18 @@ async def _results(
     service: Service, asked: _Asked, rows: Sequence[Row | InputError]
 ) -> list[dict[str, Any]]:
     scorer, (calibrator, selective, sets) = asked.scorer, asked.decisions
-    scores, errors = await service.scored(
-        len(rows), lambda: scorer.ascore(rows, asked.listed)
-    )
+    scored = await service.scored(len(rows), lambda: scorer.ascore(rows, asked.listed))
     results = row_results(
+        scorer,
         len(rows),
-        scores,
-        {at: str(error) for at, error in errors.items()},
+        scored,
         posteriors_of=lambda scores: Posteriors.of(scores, calibrator),
-        tolerance=scorer.scoring.tolerance,
         selective=selective,
         sets=sets,
         kind=service.kind if scorer is service.scorer else None,
         probabilities=True,
         bounds=True,
         reasoning=reasoning_kinds(scorer.scoring, with_text=False),
-        agreement=scorer.model.template.asks_repeatedly,
     )
     names = asked.listed
     if names is None:
