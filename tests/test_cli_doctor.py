@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +11,8 @@ import classify
 from classify import ZeroShotClassifier
 from classify.cli import app
 from classify.cli.audit_labels import example_fact
+from classify.cli.doctor import _rounding
+from classify.config import Task
 from classify.demo import model_folder
 from classify.engines import FakeEngine
 from classify.engines.diagnosis import Finding, describe, environment, findings
@@ -122,6 +125,32 @@ def test_a_template_that_is_refused_does_not_keep_the_engine_from_its_tests(tmp_
 )
 def test_mistakes_are_misuse(arguments, sentence):
     assert run(*arguments, code=2).stderr == f"Error: {sentence}\n"
+
+
+def test_how_much_is_rounded_is_measured_against_float32():
+    spec = {"model": str(model_folder()), "engine": "transformers", "device": "cpu"}
+    task = Task.parse(spec)
+    with closing(task.classifier().load_engine()) as engine:
+        assert _rounding(task, engine) == "none against float32 on the CPU"
+
+    options = [f"--{name}={value}" for name, value in spec.items()]
+    ended = run(*options, "--dtype", "bfloat16", "--rounding")
+    assert ended.stderr == ""
+    shown = re.fullmatch(
+        r"log p of a label is off by (\S+) nats on average, (\S+) at most, and p by "
+        r"(\S+) at most, against float32 on the CPU",
+        facts_of(ended.stdout)["Rounding"],
+    )
+    mean, most, most_of_p = map(float, shown.groups())
+    # With one part in 256 for each factor.
+    assert 1e-4 < mean < most < 1
+    assert 0 < most_of_p < most
+
+
+def test_where_there_is_no_float32_to_compare_with_it_is_said(tmp_path):
+    task = Task.parse({"model": str(tmp_path / "none"), "labels": ["a", "b"]})
+    engine = FakeEngine.from_function(lambda _: [0.0], 1, context_length=1234)
+    assert _rounding(task, engine).startswith("not compared: ")
 
 
 def test_a_way_of_reading_that_is_wrong_for_a_model_is_no_failure():

@@ -359,13 +359,25 @@ Show versions and devices, load the engine with the model, say what it runs
 and how much fits, and compare its answers with values computed in full.
 Exit code 0: they are right; 1: they are not, or the engine does not start.
 Another model: classify doctor --model Qwen/Qwen3-0.6B --engine vllm
+How much bfloat16 rounds: classify doctor --dtype bfloat16 --rounding
 """,
     *task_options(panels=("Model",)),
 )
-def doctor(given: Given, notes: Notes) -> None:
+def doctor(
+    given: Given,
+    notes: Notes,
+    rounding: Annotated[
+        bool,
+        typer.Option(
+            "--rounding",
+            help="Also compare answers with the same model in float32 on the CPU, "
+            "which takes 4 bytes of memory per parameter.",
+        ),
+    ] = False,
+) -> None:
     """Show what is installed, load an engine, and test its answers."""
     task = task_of(given)
     refuse_unused(given, task_facts(task))
     from classify.cli.doctor import diagnose
 
-    diagnose(task, notes)
+    diagnose(task, notes, rounding=rounding)

@@ -78,7 +78,8 @@ def _suits(model: Any, device: str) -> Verdict:
 
     if not n_gpus():
         return Verdict(is_taken=False, reason="there is no GPU for vLLM")
-    return Verdict(is_taken=True, reason="there is a GPU for it")
+    few = f"for a few texts {parameter('engine', 'transformers')} starts sooner"
+    return Verdict(is_taken=True, reason=f"there is a GPU for it; {few}")
 
 
 _COUNT = at_least(1, whole=True)
