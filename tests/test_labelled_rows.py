@@ -4,15 +4,22 @@ import json
 import re
 from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from classify import PromptTemplate, ZeroShotClassifier
+from classify import (
+    PromptTemplate,
+    ZeroShotClassifier,
+    ZeroShotMultiLabelClassifier,
+)
+from classify.engines import FakeEngine
 from classify.errors import DataError, LabelError
 from classify.jobs import open_table, read_labelled, score_labelled
+from classify.jobs.labelled import score_together, usable_texts
 from classify.labels import LabelSet
 from tests.tiny_tokenizers import byte_level
-from tests.toy_model import hashed_engine
+from tests.toy_model import hashed_engine, hashed_logprobs
 
 LABELS = LabelSet.parse(["billing", "shipping"])
 
@@ -165,3 +172,52 @@ def test_tables_without_rows_to_use(tmp_path):
         "must be in quotes."
     ):
         read(write(tmp_path / "ragged.csv", "body,label\na\n"))
+
+
+class Noting(FakeEngine):
+    """Notes the prompts in the order in which they come."""
+
+    def submit(self, request):
+        self.prompts = [*getattr(self, "prompts", []), request.prompt_token_ids]
+        return super().submit(request)
+
+
+def test_questions_about_a_table_are_asked_row_by_row():
+    """Whatever rows have a label: then an engine computes each text once."""
+    frame = pd.DataFrame(
+        {
+            "body": ["first text", "second text", "third text"],
+            "label": ["billing", None, "shipping"],
+            "tone": [None, "angry", "calm"],
+        }
+    )
+    tones = LabelSet.parse(["angry", "calm"])
+    tokenizer = byte_level()
+    engine = Noting.from_function(hashed_logprobs(len(tokenizer)), len(tokenizer))
+    common = {"engine": engine, "tokenizer": tokenizer}
+    classifiers = [
+        ZeroShotClassifier(LABELS.names, prompt="{text}\nTopic?", **common),
+        ZeroShotMultiLabelClassifier(tones.names, prompt="{text}\n{label}?", **common),
+    ]
+    labelled = [
+        read_labelled(
+            open_table(frame),
+            labels,
+            fields=("text",),
+            text_column="body",
+            label_column=column,
+            any_number=column == "tone",
+        )
+        for labels, column in ((LABELS, "label"), (tones, "tone"))
+    ]
+    finished = []
+    found = score_together(classifiers, labelled, progress=finished.append)
+    texts = [tokenizer.decode(prompt) for prompt in engine.prompts]
+    places = [next(n for n, text in enumerate(frame.body) if text in w) for w in texts]
+    assert places[:6] == [0, 1, 1, 2, 2, 2]
+    assert sum(finished) == 2  # six prompts, three of which are about a row
+    for classifier, rows, scored in zip(classifiers, labelled, found, strict=True):
+        alone = score_labelled(classifier, rows)
+        np.testing.assert_allclose(
+            usable_texts(rows, scored).scores.log_proba, alone.scores.log_proba
+        )

@@ -13,7 +13,12 @@ from classify.calibration import LabelCalibrator
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules, about
 from classify.cli.fitting import EvaluateOptions
-from classify.cli.labelled_csv import checked_rows, file_names, scored_texts
+from classify.cli.labelled_csv import (
+    checked_rows,
+    file_names,
+    reported_texts,
+    scored_together,
+)
 from classify.cli.loading import load_classifiers
 from classify.cli.overwriting import check_report, replacing
 from classify.cli.tables import facts_table, figures_table
@@ -73,11 +78,14 @@ def evaluate_table(
     force = any(each.force for each in rules.values())
     classifiers = load_classifiers(task, notes, force=force)
     console = notes.results(in_files=80)
-    for name, part in parts.items():
+    scored = scored_together(
+        [classifiers[name] for name in parts], [rows[name] for name in parts], notes
+    )
+    for (name, part), found in zip(parts.items(), scored, strict=True):
         if name:
             console.print(f"\n{name}", style="bold", markup=False)
         with about(name):
-            texts = scored_texts(classifiers[name], rows[name], notes)
+            texts = reported_texts(classifiers[name], rows[name], found, notes)
         evaluation = _evaluated(
             part, rules[name], classifiers[name], texts, table, question=name
         )

@@ -1,7 +1,7 @@
 """A table with true labels, checked before the model is loaded, then scored."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,21 @@ from classify.jobs import (
     ScoredTexts,
     check_table,
     read_labelled,
-    score_labelled,
 )
 from classify.jobs.job import Classifier
+from classify.jobs.labelled import score_together, usable_texts
 from classify.rows.encoding import candidate_sets
+from classify.rows.side_by_side import ScoredRows
 from classify.tables.table import Table
 
-__all__ = ["checked_rows", "file_names", "scored_texts", "shown_warnings"]
+__all__ = [
+    "checked_rows",
+    "file_names",
+    "reported_texts",
+    "scored_texts",
+    "scored_together",
+    "shown_warnings",
+]
 
 
 def checked_rows(
@@ -62,11 +70,30 @@ def scored_texts(
     classifier: Classifier, labelled: LabelledRows, notes: Notes
 ) -> ScoredTexts:
     """Score rows, show how it goes, and warn of those that are left out."""
+    [scored] = scored_together([classifier], [labelled], notes)
+    return reported_texts(classifier, labelled, scored, notes)
+
+
+def scored_together(
+    classifiers: Sequence[Classifier], labelled: Sequence[LabelledRows], notes: Notes
+) -> list[ScoredRows]:
+    """Score rows of one table for several questions side by side; show how it goes."""
+    n_prompts = [len(each.scorer().each()) for each in classifiers]
+    n_asked = sum(n * len(own.rows) for n, own in zip(n_prompts, labelled, strict=True))
     with JobProgress(notes) as progress:
-        progress.begins(len(labelled.rows), 0)
-        texts = score_labelled(
-            classifier, labelled, progress=lambda n_rows: progress.progressed(n_rows, 0)
+        progress.begins(n_asked // sum(n_prompts), 0)
+        return score_together(
+            classifiers,
+            labelled,
+            progress=lambda n_rows: progress.progressed(n_rows, 0),
         )
+
+
+def reported_texts(
+    classifier: Classifier, labelled: LabelledRows, scored: ScoredRows, notes: Notes
+) -> ScoredTexts:
+    """Return the rows that have scores; warn of those that are left out."""
+    texts = usable_texts(labelled, scored)
     warn_of_rows(texts.set_aside, notes, "set aside")
     if len(texts.scores):
         scorer = asked_question(classifier).scorers()[0]

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +18,27 @@ from classify.cells import (
     written_text,
 )
 from classify.errors import AnswerError, DataError, InputError, LabelError
-from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.jobs.job import Classifier, RowColumns
 from classify.labels import LabelSet
 from classify.labels.indicators import indicators_of
 from classify.labels.names import suggestion
 from classify.rows.encoding import Row, candidate_sets
 from classify.rows.from_cells import candidates_of_cells
+from classify.rows.prompted_model import Progress
 from classify.rows.results import NO_MASS
+from classify.rows.side_by_side import ScoredRows, score_encoded
 from classify.scoring import LabelLogprobs
 from classify.tables.chunk import Chunk, joined
 from classify.tables.table import Table
 
-__all__ = ["LabelledRows", "ScoredTexts", "read_labelled", "score_labelled"]
+__all__ = [
+    "LabelledRows",
+    "ScoredTexts",
+    "read_labelled",
+    "score_labelled",
+    "score_together",
+    "usable_texts",
+]
 
 _NO_LABEL = "there is no label: its cell is empty."
 _CHUNK_ROWS = 8192
@@ -55,6 +63,8 @@ class LabelledRows:
         Rows of the table that were left out, since their label's cell is empty.
     unreadable : Counter of str
         Rows of the table that could not be read, by reason.
+    numbers : list of int
+        Which rows of the table they are.
     """
 
     rows: list[Row | InputError]
@@ -62,6 +72,7 @@ class LabelledRows:
     labels: npt.NDArray[Any] | None
     n_unlabelled: int
     unreadable: Counter[str]
+    numbers: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,14 +165,16 @@ def read_labelled(
         candidates = candidates_of_cells(chunk.cells(labels_column), labels_column)
         if true is not None:
             rows, true = _among_candidates(rows, candidates, true, labels)
-    return LabelledRows(rows, candidates, true, n_readable - len(rows), unreadable)
+    n_unlabelled = n_readable - len(rows)
+    numbers = chunk.numbers.tolist()
+    return LabelledRows(rows, candidates, true, n_unlabelled, unreadable, numbers)
 
 
 def score_labelled(
     classifier: Classifier,
     labelled: LabelledRows,
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress | None = None,
 ) -> ScoredTexts:
     """Score rows, and set those aside that cannot be.
 
@@ -180,12 +193,51 @@ def score_labelled(
     AnswerError
         Likewise, and it is the model that fails.
     """
-    if isinstance(classifier, ZeroShotMultiLabelClassifier):
-        scores, errors = classifier.scorer().score(labelled.rows, progress=progress)
-    else:
-        scores, errors = classifier.scorer().score(
-            labelled.rows, labelled.candidates, progress=progress
-        )
+    [scored] = score_together([classifier], [labelled], progress=progress)
+    return usable_texts(labelled, scored)
+
+
+def score_together(
+    classifiers: Sequence[Classifier],
+    labelled: Sequence[LabelledRows],
+    *,
+    progress: Progress | None = None,
+) -> list[ScoredRows]:
+    """Score rows of one table for several questions; what they share is computed once.
+
+    Parameters
+    ----------
+    classifiers : sequence of classifier
+        One for each question, over one model.
+    labelled : sequence of LabelledRows
+        Those of each question.
+    progress : callable, default=None
+        Called with the number of rows finished since the last call, of all questions.
+    """
+    scorers = [each.scorer() for each in classifiers]
+    encoded = []
+    for scorer, own in zip(scorers, labelled, strict=True):
+        candidates = candidate_sets(own.candidates, scorer.declared)
+        encoded += [
+            each.encoded(own.rows, candidates)._replace(numbers=own.numbers)
+            for each in scorer.each()
+        ]
+    scored = iter(score_encoded(encoded, progress=progress))
+    return [
+        scorer.together(len(own.rows), [next(scored) for _ in scorer.each()])
+        for scorer, own in zip(scorers, labelled, strict=True)
+    ]
+
+
+def usable_texts(labelled: LabelledRows, scored: ScoredRows) -> ScoredTexts:
+    """Return the rows that have scores.
+
+    Raises
+    ------
+    DataError, AnswerError
+        As `score_labelled`.
+    """
+    scores, errors = scored
     good = [at for at in range(len(labelled.rows)) if at not in errors]
     n_labels = len(scores) // max(len(good), 1)  # scores of a row
     silent = np.isneginf(scores.log_label_mass)[:: max(n_labels, 1)]

@@ -140,8 +140,18 @@ class Scorer:
             progress=progress,
             return_steps=return_steps,
         )
+        return self.together(len(rows), scored, refuse=refuse)
+
+    def together(
+        self,
+        n_rows: int,
+        scored: Sequence[ScoredRows],
+        *,
+        refuse: Refuse | None = None,
+    ) -> ScoredRows:
+        """Return what the scorers of `each` found about rows, as `score` does."""
         if self.about:
-            return interleaved(len(rows), scored, self.names, refuse=refuse)
+            return interleaved(n_rows, scored, self.names, refuse=refuse)
         return scored[0]
 
     async def ascore(

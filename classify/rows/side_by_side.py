@@ -40,6 +40,9 @@ class Encoded(NamedTuple):
         The labels of the result.
     question : str, default=""
         Its name, if it has one.
+    numbers : sequence of int, default=None
+        Which rows of a table they are, if others are asked about other rows of it.
+        None: their positions.
     """
 
     model: PromptedModel
@@ -47,6 +50,11 @@ class Encoded(NamedTuple):
     prompts: Sequence[ScorablePrompt | InputError]
     columns: Sequence[str]
     question: str = ""
+    numbers: Sequence[int] | None = None
+
+    def number(self, at: int) -> int:
+        """Return which row of the table a prompt is about."""
+        return at if self.numbers is None else self.numbers[at]
 
 
 class ScoredRows(NamedTuple):
@@ -78,7 +86,7 @@ def score_encoded(
     Parameters
     ----------
     encoded : sequence of Encoded
-        About the same rows, read in the same way, of models that share an engine.
+        About rows of one table, read in the same way, of models that share an engine.
     refuse : callable, default=None
         Makes the exception that a row with an error raises: before the model is
         called where it cannot be asked, else as soon as its answer cannot be used.
@@ -100,7 +108,8 @@ def score_encoded(
     if n_errors and progress is not None:
         progress(n_errors)
     places = sorted(
-        (at, which) for which, (good, _) in enumerate(prompts) for at in good
+        ((at, which) for which, (good, _) in enumerate(prompts) for at in good),
+        key=lambda place: (encoded[place[1]].number(place[0]), place[1]),
     )
 
     def refused(one: int, error: RowError) -> Exception:
