@@ -1,6 +1,6 @@
 """Text classification from the token log-probabilities of a language model.
 
-Names are loaded when they are first used, so that `import classify` stays fast.
+Names are loaded on first use, so that `import classify` stays fast.
 """
 
 import importlib

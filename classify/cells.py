@@ -62,7 +62,7 @@ def text_of(value: object) -> str:
     ------
     DataError
         It is a list or another nested value, has half a surrogate pair, or is not
-        UTF-8. The sentence goes on from "the text " or "column 'x' ".
+        UTF-8. The sentence continues "the text " or "column 'x' ".
 
     Examples
     --------
@@ -87,7 +87,7 @@ def text_of(value: object) -> str:
             text.encode()
         except UnicodeEncodeError:
             raise DataError(
-                "holds half a character: \\ud800 to \\udfff must come in pairs."
+                "contains a lone surrogate: \\ud800 to \\udfff must come in pairs."
             ) from None
     return text
 

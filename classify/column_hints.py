@@ -8,7 +8,7 @@ from classify.wording import parameter
 
 __all__ = ["choice_hint", "header_hint", "looks_like_data", "misread_hint"]
 
-# What columns with texts are often called, likeliest first.
+# What columns with texts are often called, most likely first.
 _TEXT_COLUMNS = (
     *("text", "sentence", "review", "comment", "message", "content", "body", "tweet"),
     *("utterance", "question", "document", "description", "review_text", "title"),

@@ -3,7 +3,7 @@
 ::
 
     ClassifyError
-    ├── InputError (also ValueError)     something the caller can mend
+    ├── InputError (also ValueError)     something the caller can fix
     │   ├── LabelError                   labels, label words, token paths
     │   ├── PromptError                  templates, placeholders, rendered prompts
     │   │   └── PromptTooLongError       one text does not fit the model
@@ -41,7 +41,7 @@ class PromptError(InputError):
 
 
 class PromptTooLongError(PromptError):
-    """A text does not fit the model's context beside its instructions."""
+    """A text does not fit the model's context together with its instructions."""
 
 
 class DataError(InputError):
@@ -103,11 +103,11 @@ class TooManyErrorsError(ClassifyError):
 
 
 RowError: TypeAlias = InputError | AnswerError
-"""Why one row has no label; a job sets the row aside and goes on."""
+"""Why one row has no label; a job sets the row aside and continues."""
 
 
 def first_line(error: BaseException) -> str:
-    r"""Return the first line of another package's error, to go on in our own sentence.
+    r"""Return the first line of another package's error, for use in our own message.
 
     Examples
     --------

@@ -70,7 +70,7 @@ class Setting(NamedTuple):
     has_variable : bool, default=False
         Whether an environment variable, ``CLASSIFY_NAME``, can hold it.
     option : str, default=""
-        The option, where it is not called like the setting; its short form behind it.
+        The option, if its name differs from the setting; then its short form.
     panel : str, default=""
         The heading that it stands under in help, where that is not its dataclass's.
     read : callable, default=None

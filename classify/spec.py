@@ -187,7 +187,7 @@ class ModelSpec:
 
     @property
     def may_list(self) -> bool:
-        """Whether the engine may show the likeliest tokens only; nothing is loaded."""
+        """Whether the engine may show only the most likely tokens; loads nothing."""
         if not isinstance(self.engine, str):
             return with_defaults(self.engine).lists_only
         options = self.engine_options or {}
@@ -195,7 +195,7 @@ class ModelSpec:
         return any(each.may_list and each.may_list(options) for each in kinds)
 
     def engine_arguments(self) -> dict[str, Any]:
-        """Return what the engine's ``load`` is given, apart from `engine_options`."""
+        """Return the arguments of the engine's ``load``, except `engine_options`."""
         apart = ("model", "engine", "engine_options")
         names = [name for name in settings_of(ModelSpec) if name not in apart]
         return {name: getattr(self, name) for name in names}
@@ -236,7 +236,7 @@ class Scoring:
     max_reasoning_tokens: Annotated[
         int,
         Setting(
-            "With reason, the most tokens of a thought.",
+            "With reason, maximum number of tokens of a thought.",
             at_least(1, whole=True),
             metavar="N",
         ),
@@ -253,7 +253,7 @@ class Scoring:
     chain_temperature: Annotated[
         float,
         Setting(
-            "Temperature at which several thoughts are sampled.",
+            "Temperature for sampling several thoughts.",
             number("above 0", lambda value: value > 0.0),
             metavar="T",
             read=_number_of_text,
@@ -262,7 +262,7 @@ class Scoring:
     chain_seed: Annotated[
         int,
         Setting(
-            "Seed with which several thoughts are sampled.",
+            "Seed for sampling several thoughts.",
             at_least(0, whole=True),
             metavar="N",
         ),
@@ -335,7 +335,7 @@ class Generation:
     temperature: Annotated[
         float,
         Setting(
-            "0 takes the likeliest token; above 0, tokens are drawn.",
+            "0 takes the most likely token; above 0, tokens are sampled.",
             at_least(0),
             metavar="NUMBER",
             panel="Generation",
@@ -354,7 +354,7 @@ class Generation:
     seed: Annotated[
         int | None,
         Setting(
-            "Seed of the draws.",
+            "Random seed.",
             optional(at_least(0, whole=True)),
             metavar="N",
             panel="Generation",

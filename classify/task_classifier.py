@@ -70,7 +70,7 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
         self.task = task
 
     def fit(self, X: Any = None, y: Any = None) -> "TaskClassifier":
-        """Check the task; nothing is learnt.
+        """Check the task; nothing is learned.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
         return {each.name: each.classifier.classes_ for each in self._questions()}
 
     def predict(self, X: Any) -> pd.DataFrame:
-        """Return the likeliest label of each text, a column a question.
+        """Return the most likely label of each text, a column a question.
 
         Of a question of kind ``multi``, a list of the labels that apply.
 
@@ -154,7 +154,7 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
             Add what is known of labels and probabilities, as the ``classify_frame`` of
             `ZeroShotClassifier` and `ZeroShotMultiLabelClassifier`.
         on_error : {"raise", "set_aside"}, default="raise"
-            "set_aside" goes on with the rest, and says why in the column ``error``.
+            "set_aside" continues, and gives the reason in the column ``error``.
 
         Returns
         -------

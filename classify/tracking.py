@@ -169,7 +169,7 @@ class TokenTree:
 
 
 class TokenList(NamedTuple):
-    """The likeliest next tokens, as far as a server lists them.
+    """The most likely next tokens, as far as a server lists them.
 
     Attributes
     ----------
@@ -207,18 +207,18 @@ class TokenList(NamedTuple):
 
 
 class EdgeBounds(NamedTuple):
-    """Log-probabilities from lists of the likeliest tokens; bounds for the others.
+    """Log-probabilities from lists of the most likely tokens; bounds for the others.
 
     A token that a list leaves out has at most the probability of the last one listed,
-    and at most what the listed ones leave over. All values are in nats, of shape
+    and at most the remaining probability. All values are in nats, of shape
     (n_nodes,), and NaN where the parent was not read.
 
     Attributes
     ----------
     values : ndarray of float64
         log p(tokens[i] | prompt, path to parents[i]) where it is listed. Elsewhere an
-        estimate, which divides what the list leaves over evenly among all the tokens
-        that it leaves out.
+        estimate, which divides the remaining probability evenly among all tokens that
+        are not listed.
     lower, upper : ndarray of float64
         lower <= log p(…) <= upper; equal where the token is listed. Lower is -inf
         where it is not.
@@ -236,14 +236,14 @@ class EdgeBounds(NamedTuple):
     def of_lists(
         cls, tree: "TokenTree", listed: Mapping[int, TokenList], vocab_size: int
     ) -> "EdgeBounds":
-        """Return what lists of the likeliest tokens say of a tree.
+        """Return the bounds of a tree, given lists of the most likely tokens.
 
         Parameters
         ----------
         tree : TokenTree
         listed : mapping of int to TokenList
-            For each node that was read, the likeliest tokens. A token may be listed
-            only if no likelier one is left out.
+            For each node that was read, the most likely tokens. A token may be
+            listed only if no more likely one is left out.
         vocab_size : int
             How many tokens there are.
 
@@ -308,7 +308,7 @@ class ReadRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackedRequest:
-    """Ask for generated tokens with the log-probabilities of chosen tokens beside them.
+    """Ask for generated tokens and the log-probabilities of chosen tokens.
 
     Parameters
     ----------
@@ -327,7 +327,7 @@ class TrackedRequest:
     seed : int or None, default=None
         Seed of the sampling of this request; independent of its neighbours.
     top_logprobs : int, default=0
-        How many of the likeliest tokens to report at each step.
+        How many of the most likely tokens to report at each step.
     allowed : TokenTree or None, default=None
         Restrict the generation to these paths; it stops at a leaf. Reported
         log-probabilities are those before the restriction.
@@ -348,7 +348,7 @@ class TrackedRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrackedGeneration:
-    """One generated sequence and what was tracked beside it.
+    """One generated sequence and the values that were tracked.
 
     Attributes
     ----------
@@ -358,7 +358,7 @@ class TrackedGeneration:
         ``tracked_logprobs[t][j]`` = log p(t | prompt, token_ids[:j]) in nats: one
         value for each generated token. None if tracking was off.
     top_logprobs : tuple of dict of int to float
-        For each step the likeliest tokens, most likely first; empty dicts when none
+        For each step the most likely tokens, most likely first; empty dicts when none
         were asked for.
     finish_reason : {"stop", "length"}
         "stop": a stop token, or a leaf of the allowed paths; "length": `max_tokens`.

@@ -47,8 +47,8 @@ class LabelMass(NamedTuple):
     ----------
     estimate : ndarray of float64, shape (n_labels,)
         log p(label | prompt). Mass that stopped at an unread node is divided evenly
-        among the leaves below it, and what a list of likeliest tokens leaves over among
-        the tokens that it leaves out; where there is neither, this is exact.
+        among the leaves below it, and what a list of most likely tokens leaves over
+        among the tokens that it leaves out; where there is neither, this is exact.
     lower, upper : ndarray of float64, shape (n_labels,)
         Bounds: lower <= log p(label | prompt) <= upper. Lower counts resolved leaves
         only and is -inf where there are none.

@@ -2,7 +2,7 @@
 
 There are no labels. A word's value is log p(the next token begins the word), in nats,
 over the full vocabulary, before any temperature: the sum over the first tokens that the
-word has behind a space and without one, and over those of its further spellings.
+word has after a space and without one, and over those of its further spellings.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ class TrackedWord(NamedTuple):
     ----------
     name : str
     token_ids : tuple of int
-        The first token of each spelling, behind a space and without; each once.
+        The first token of each spelling, after a space and without; each once.
     pieces : tuple of str
         Their text.
     is_whole : bool
@@ -154,7 +154,7 @@ def track(
     progress: Progress | None = None,
     **options: Any,
 ) -> TrackedWords:
-    """Generate freely, and follow how likely chosen words are at every step.
+    """Generate freely, and track how likely chosen words are at every step.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def track(
     max_tokens : int, default=64
         Maximum number of tokens to generate.
     temperature : float, default=0.0
-        0 takes the likeliest token. Values are those before any temperature.
+        0 takes the most likely token. Values are those before any temperature.
     n : int, default=1
         Generations for each text; above 1 needs a temperature.
     seed : int, default=None
@@ -309,7 +309,8 @@ def track_rows(
 
 def _refuse(at: int, error: RowError) -> Exception:
     return type(error)(
-        f"Text {at}: {error} Pass on_error='set_aside' to go on with the other texts."
+        f"Text {at}: {error} Pass on_error='set_aside' to continue with the other "
+        "texts."
     )
 
 
@@ -401,7 +402,7 @@ def _tracked_word(
 
 
 def _tokenized(word: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Yield the tokens of a word behind a space, and at the start of a line."""
+    """Yield the tokens of a word after a space, and at the start of a line."""
     encode = tokenizer.encode_text
     for before, space in (("a", " "), ("\n", "")):
         alone, joint = encode(before), encode(before + space + word)

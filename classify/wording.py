@@ -46,7 +46,7 @@ def no_effect(name: str, needed: str) -> str:
 
 
 def current_spelling() -> Spelling:
-    """Return how parameters are named now, to hand it on to another process."""
+    """Return how parameters are named now, to pass it to another process."""
     return _spelling
 
 

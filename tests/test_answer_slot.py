@@ -210,7 +210,7 @@ def test_reasoning_in_plain_words_is_refused():
     tokenizer = chat_tokenizer(REASONING_IN_WORDS)
     with refused(
         "The chat template of 'tiny' ends the prompt with 'Here is how I see it:', "
-        "which never stands before an answer, so that a label would be read where the "
+        "which never comes before an answer, so that a label would be read where the "
         "model writes something else. Give what leads to the answer as answer_prefix, "
         "turn thinking off with a switch of the template's own (template_arguments), "
         "or use chat=False."

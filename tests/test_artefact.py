@@ -69,7 +69,7 @@ def test_another_fingerprint_is_refused_unless_forced(artefact, tmp_path):
     other = {"model": "two", "prompt": "p"}
     message = (
         f"The calibration {str(path)!r} was fitted on something else. model: fitted "
-        "with one, now two. Fit it again, or use it all the same with "
+        "with one, now two. Fit it again, or use it anyway with "
         "force=True."
     )
     with raises(message, ConfigError):
@@ -141,7 +141,9 @@ def test_files_that_are_none(artefact, tmp_path):
     with pytest.raises(DataError, match=re.escape(f"The calibration {shown} is dam")):
         Artefact.load(path)
     path.write_text(json.dumps({**good, "calibration": {"format": "other"}}))
-    with pytest.raises(DataError, match=re.escape(f"{shown} is no calibration that")):
+    with pytest.raises(
+        DataError, match=re.escape(f"{shown} is not a calibration that")
+    ):
         Artefact.load(path)
 
 

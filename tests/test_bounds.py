@@ -267,8 +267,8 @@ def test_a_fit_to_scores_that_are_not_known_says_so():
     scores = scores_of([[0.6, 0.1], [0.1, 0.5]], [[0.6, 0.3], [0.2, 0.5]])
     sentence = (
         r"^{} is fitted to estimates: for 2 of the 2 texts, more than 1% of the label "
-        r"mass is not known\. Thresholds and sets keep their promises all the same, "
-        r"but probabilities may be worse than the figures say\. Use an engine that "
+        r"mass is unknown\. The guarantees of thresholds and sets still hold, but "
+        r"probabilities may be worse than the figures say\. Use an engine that "
         r"shows every token, and strategy='exact'\.$"
     )
     with pytest.warns(CalibrationWarning, match=sentence.format("The calibration")):
@@ -345,7 +345,7 @@ def test_an_evaluation_says_how_many_labels_are_not_certain():
     evaluation = Evaluation.of(["x", "y"], ["a", "b"], scores)
     assert evaluation.n_uncertain == as_json(evaluation)["n_uncertain"] == 1
     assert evaluation.facts == {
-        "Not certain": "1 of 2 texts may have another label by what is not known: the "
-        "figures are those of estimates"
+        "Not certain": "1 of 2 texts may have another label, since part of their "
+        "label mass is unknown: the figures are estimates"
     }
     assert "Not certain" not in Evaluation.of(["x"], ["a"], scores[:1]).facts

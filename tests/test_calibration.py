@@ -246,9 +246,9 @@ def test_shares_far_from_the_prior_are_warned_of():
         )
     assert str(caught[0].message) == (
         "The shares of the labels that the model itself predicts for 83 texts are far "
-        "from the prior: 'a' 99% (prior 50%), 'b' 1% (prior 50%). Matching takes that "
-        "for the model's bias. If the texts really are so mixed, it does harm: give "
-        "their shares as prior, or label some texts."
+        "from the prior: 'a' 99% (prior 50%), 'b' 1% (prior 50%). Prior matching "
+        "treats this as a bias of the model. If the texts really have these shares, it "
+        "does harm: give the shares as prior, or label some texts."
     )
 
 
@@ -277,7 +277,7 @@ def test_labels_of_one_class_fall_back_to_unlabelled_texts(drawn):
     with pytest.warns(CalibrationWarning) as caught:
         made.fit(drawn.log_proba[:20], ["joy"] * 20, X_unlabeled=drawn.log_proba[20:])
     reason = (
-        "All 20 labels are 'joy', from which nothing can be learnt about the other 3: "
+        "All 20 labels are 'joy', which say nothing about the other 3: "
         "'auto' falls back to prior matching on the 220 unlabelled texts."
     )
     assert str(caught[0].message) == (

@@ -103,7 +103,7 @@ def test_another_fingerprint_is_refused_by_name(made, tmp_path):
         f"The calibration {str(path)!r} was fitted on something else. prompt: fitted "
         "with sha256:12, now sha256:99; strategy: fitted with exact, now nothing "
         "recorded; tolerance: fitted with nothing recorded, now 0.0. Fit it again, or "
-        "use it all the same with force=True."
+        "use it anyway with force=True."
     )
     forced = LabelCalibrator.load(path, fingerprint=other, force=True)
     assert forced.fingerprint_ == other  # so that a classifier takes it
@@ -134,11 +134,11 @@ def test_files_that_are_no_calibrations_are_refused(made, tmp_path):
     for text, message in {
         "{": f"{str(path)!r} is no calibration: it is not JSON (Expecting property "
         f"name enclosed in double quotes: line 1 column 2 (char 1)). {wanted}",
-        "[]": f"{str(path)!r} is no calibration that this version reads: its format "
-        f"must be 'classify calibration 1', and is None. {wanted}",
-        broken(good, format="classify calibration 2"): f"{str(path)!r} is no "
-        "calibration that this version reads: its format must be 'classify calibration "
-        f"1', and is 'classify calibration 2'. {wanted}",
+        "[]": f"{str(path)!r} is not a calibration that this version can read: "
+        f"its format must be 'classify calibration 1', and is None. {wanted}",
+        broken(good, format="classify calibration 2"): f"{str(path)!r} is not "
+        "a calibration that this version can read: its format must be 'classify "
+        f"calibration 1', and is 'classify calibration 2'. {wanted}",
         broken(good, n_labels=-1): f"{damaged} n_labels: Input should be greater than "
         "or equal to 0. Fit and save it again.",
         broken(
@@ -285,7 +285,7 @@ def test_files_that_record_no_parts_are_still_taken(parts, recipe, digest):
         check_fingerprint(other, present, what="It")
     assert str(caught.value) == (
         "It was fitted on something else. prompt: fitted with sha256:0123456789abcdef, "
-        f"now {digest}. Fit it again, or use it all the same with force=True."
+        f"now {digest}. Fit it again, or use it anyway with force=True."
     )
 
 
@@ -306,7 +306,7 @@ def test_long_parts_are_shown_from_where_they_differ(parts):
     assert str(caught.value) == (
         "It was fitted on something else. prompt.template: fitted with …rt these "
         "letters, one by one. First: {text}, now …rt these letters, one by one. "
-        "Second: {text}. Fit it again, or use it all the same with force=True."
+        "Second: {text}. Fit it again, or use it anyway with force=True."
     )
 
 

@@ -224,7 +224,7 @@ def test_a_calibration_of_labels_does_not_hold_for_any(table, tmp_path):
         "--task that has them.\n"
     )
     again = run("calibrate", path, "--labels", LABELS, "-o", calibration, code=2)
-    assert "holds another calibration: method temperature_by_count" in again.stderr
+    assert "contains another calibration: method temperature_by_count" in again.stderr
 
 
 def test_declared_labels_with_candidates(table, tmp_path):

@@ -49,8 +49,8 @@ def test_texts_without_a_word_are_refused():
     with pytest.raises(InputError) as caught:
         domain_texts(["", "  "])
     assert str(caught.value) == (
-        "Domain probes are made of the words of texts, and the texts given hold none: "
-        "pass some texts of the domain."
+        "Domain probes are made of the words of texts, and the given texts contain "
+        "none: pass some texts of the domain."
     )
 
 

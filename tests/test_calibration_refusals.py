@@ -80,7 +80,7 @@ REFUSED = [
         DataError,
         (
             "method='isotonic' needs at least 1,000 labels: with fewer its log loss "
-            "explodes. Got 6: use method='auto', or force=True to fit it all the same."
+            "explodes. Got 6: use method='auto', or force=True to fit it anyway."
         ),
     ),
     (
@@ -132,7 +132,7 @@ REFUSED = [
         InputError,
         (
             "label_logprobs must be a LabelLogprobs or an array of log-probabilities. "
-            "Got list instead, which holds something that is no number."
+            "Got list instead, which contains something that is not a number."
         ),
     ),
     (
@@ -141,7 +141,7 @@ REFUSED = [
         LabelError,
         (
             "Text 1 has the label 'cc' in y, which is none of the classes: 'a', 'b', "
-            "'c'. Did you mean 'c'? Mend the label, or leave the text out."
+            "'c'. Did you mean 'c'? Correct the label, or leave the text out."
         ),
     ),
     (
@@ -149,8 +149,8 @@ REFUSED = [
         (GOOD, ["a", "b"] * 3),
         LabelError,
         (
-            "y holds 2 labels, but there are 3 columns, so that it cannot be told "
-            "which is which: pass classes=[…] in the order of the columns."
+            "y holds 2 labels, but there are 3 columns, so it is not clear which "
+            "is which: pass classes=[…] in the order of the columns."
         ),
     ),
     (

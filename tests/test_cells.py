@@ -26,7 +26,7 @@ from tests.toy_model import hashed_engine
 
 EMPTY = "there is no text: it is empty or missing."
 INVISIBLE = "there is no text: it has only invisible characters."
-HALF = "holds half a character: \\ud800 to \\udfff must come in pairs."
+HALF = "contains a lone surrogate: \\ud800 to \\udfff must come in pairs."
 NOT_UTF8 = (
     "holds bytes that are not UTF-8: decode them first, with the encoding that they "
     "have."
@@ -265,8 +265,10 @@ def test_memory_follows_the_sum_of_the_lengths():
 
 
 def test_bad_texts_in_a_prediction_name_their_place():
-    hint = "Leave it out, or use classify_frame(…, on_error='set_aside'), which goes on"
-    with raises(f"Text 1: the text {HALF} {hint} with the others.", InputError):
+    hint = "Leave it out, or use classify_frame(…, on_error='set_aside'), which"
+    with raises(
+        f"Text 1: the text {HALF} {hint} continues with the others.", InputError
+    ):
         classifier().predict(["a", "half \ud83d"])
     frame = pd.DataFrame({"text": pd.Series(["a", "\udc80", b"b"], dtype=object)})
     found = classifier().classify_frame(frame, on_error="set_aside")

@@ -25,7 +25,7 @@ TOPIC = PromptTemplate("{text}\nTopic:", chat=False)
 
 NO_TEXT = (
     "Text 1: there is no text: it is empty or missing. Leave it out, or use "
-    "classify_frame(…, on_error='set_aside'), which goes on with the others."
+    "classify_frame(…, on_error='set_aside'), which continues with the others."
 )
 
 
@@ -295,7 +295,7 @@ def test_frame_raises_on_bad_rows_by_default():
     frame = pd.DataFrame({"text": ["good", ""]}, index=[3, 4])
     with raises(
         "Row 4: there is no text: it is empty or missing. Pass on_error='set_aside' to "
-        "go on with the other rows.",
+        "continue with the other rows.",
         DataError,
     ):
         make().classify_frame(frame)
@@ -347,7 +347,7 @@ def test_a_row_without_any_label_mass_is_set_aside():
     )
     with raises(
         "Row 1: none of the labels has any probability (label mass 0). Pass "
-        "on_error='set_aside' to go on with the other rows."
+        "on_error='set_aside' to continue with the other rows."
     ):
         make(engine=engine).classify_frame(frame[:2])
     with raises(

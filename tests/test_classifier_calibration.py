@@ -159,8 +159,8 @@ def test_a_file_is_loaded_and_checked(tmp_path, kind):
     other = make(kind(path), prompt=PromptTemplate("{text} is about", chat=False))
     message = (
         f"The calibration {str(path)!r} was fitted on something else. prompt.template: "
-        "fitted with {text}\\nTopic:, now {text} is about. Fit it again, or use it all "
-        "the same with force=True."
+        "fitted with {text}\\nTopic:, now {text} is about. Fit it again, or use it "
+        "anyway with force=True."
     )
     with raises(message, ConfigError):
         other.predict(TEXTS)
@@ -173,7 +173,7 @@ def test_a_fitted_calibrator_of_another_prompt_is_refused():
     other = make(given, tolerance=0.01)
     message = (
         "The calibrator was fitted on something else. tolerance: fitted with 0.0, now "
-        "0.01. Fit it again, or use it all the same with force=True."
+        "0.01. Fit it again, or use it anyway with force=True."
     )
     with raises(message, ConfigError):
         other.predict(TEXTS)

@@ -143,8 +143,8 @@ def test_labels_come_from_one_place(tmp_path, command):
             '"a,b',
             (
                 "--labels '\"a,b' cannot be split: unexpected end of data. Put a "
-                "name that holds a comma in double quotes, and double the quotes "
-                "within."
+                "name that contains a comma in double quotes, and double the quotes "
+                "within it."
             ),
         ),
     ],

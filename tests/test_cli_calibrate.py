@@ -69,7 +69,7 @@ def test_what_is_printed(fitted):
     out = squeezed(result.stdout)
     assert out.startswith(
         "Fitted on 60 labelled rows of labelled.csv; 60 others, drawn at random (seed "
-        "0), are kept back for threshold and sets, which must see no row of these"
+        "0), are held out for threshold and sets, which must not see any of these rows"
     )
     artefact = Artefact.load(path)
     assert squeezed(artefact.calibrator.explanation_) in out
@@ -77,8 +77,8 @@ def test_what_is_printed(fitted):
     for title, key in (("Log loss (nats)", "log_loss"), ("Accuracy", "accuracy")):
         figures = f"{metrics['before'][key]:.3f} {metrics['after'][key]:.3f}"
         assert f"{title} {figures}" in out
-    assert f"{artefact.selective.coverage_:.1%} of the 60 rows kept back" in out
-    assert "Promise: at most 0.1 of the answers are wrong, at confidence" in out
+    assert f"{artefact.selective.coverage_:.1%} of the 60 held-out rows" in out
+    assert "Guarantee: at most 0.1 of the answers are wrong, at confidence" in out
     assert "true label with a probability of at least 0.8." in out
     lines = result.stderr.splitlines()
     assert "Warning: 2 rows set aside: there is no label: its cell is empty." in lines
@@ -142,7 +142,7 @@ def test_the_column_label_is_used_and_said(folder, labelled):
     result = run("calibrate", labelled, *options)
     assert squeezed(result.stdout).startswith("Fitted on 120 labelled rows of")
     assert (
-        "The true labels are taken from the column 'label': leave them out with "
+        "True labels are read from the column 'label'; to ignore them, use "
         "--no-label-column."
     ) in result.stderr.splitlines()
 
@@ -155,7 +155,7 @@ def test_a_file_without_labels_is_enough(folder):
     result = run("calibrate", path, *options)
     assert squeezed(result.stdout).startswith("Fitted on 30 rows, without any labels,")
     assert (
-        "There is no column 'label', so only the texts are used: if there are true "
+        "There is no column 'label', so only the texts are used. If there are true "
         "labels, name their column with --label-column."
     ) in result.stderr.splitlines()
     for wish in (
@@ -181,7 +181,7 @@ def test_a_calibration_that_does_harm_is_not_written(folder):
     assert result.stderr.splitlines()[-1] == (
         "Error: The calibration does harm: its log loss on rows that it has not seen "
         f"is {after}, and {before} without it. Nothing was written: label more texts, "
-        "or write the calibration all the same with --force."
+        "or write the calibration anyway with --force."
     )
     assert not path.exists()
     result = run("calibrate", source, *options, "--force")
@@ -194,7 +194,7 @@ def test_few_labels_are_forced_into_isotonic(folder, labelled):
     result = run("calibrate", labelled, *options, code=2)
     assert result.stderr.splitlines()[-1] == (
         "Error: --method isotonic needs at least 1,000 labels: with fewer its log loss "
-        "explodes. Got 120: use --method auto, or --force to fit it all the same."
+        "explodes. Got 120: use --method auto, or --force to fit it anyway."
     )
     run("calibrate", labelled, *options, "--force")
     assert Artefact.load(folder / "isotonic.json").calibrator.method_ == "isotonic"
@@ -218,7 +218,7 @@ def test_a_risk_that_cannot_be_kept_is_said(folder):
     assert result.stderr.splitlines()[-1] == (
         "Error: No threshold keeps the share of wrong answers at 0.01: no row would "
         "get a label. Nothing was written: label more texts, or write the calibration "
-        "all the same with --force."
+        "anyway with --force."
     )
     assert not path.exists()
 
@@ -257,8 +257,8 @@ def test_what_becomes_of_long_texts_is_no_other_prompt(fitted, fresh):
         (
             ("--target-risk", 0.1, "--no-label-column"),
             (
-                "--target-risk needs true labels, and --no-label-column leaves them "
-                "out: drop one of the two."
+                "--target-risk needs true labels, and --no-label-column ignores them: "
+                "use only one of the two."
             ),
         ),
         (
@@ -366,8 +366,8 @@ def test_one_class_only_is_told(folder):
         *("--label-column", "label", "-o", folder / "one.json"),
     )
     assert (
-        "Warning: All 12 labels are 'billing', from which nothing can be learnt about "
-        "the other 4: 'auto' falls back to log-probabilities that are only normalised. "
+        "Warning: All 12 labels are 'billing', which say nothing about the "
+        "other 4: 'auto' falls back to log-probabilities that are only normalised. "
         "Label texts of other classes too, or give unlabelled ones: --unlabeled."
     ) in result.stderr.splitlines()
 
@@ -501,7 +501,7 @@ def test_another_prompt_is_refused_and_can_be_forced(fitted, fresh):
     assert re.search(
         r"Error: The calibration '.*calibration\.json' was fitted on something else\. "
         r"prompt\.template: fitted with .*, now .*; prompt\.options: "
-        r"fitted with inline, now lines\. Fit it again, or use it all the same with "
+        r"fitted with inline, now lines\. Fit it again, or use it anyway with "
         r"--force\.",
         result.stderr,
     )

@@ -94,8 +94,8 @@ def test_before_and_after(reported, calibration):
     assert figures(out, "Wrong, of these") == [
         pytest.approx(wrong[sure].mean(), abs=6e-4)
     ]
-    assert "(promised: at most 0.1)" in out
-    assert "(promised: 0.8)" in out
+    assert "(guaranteed: at most 0.1)" in out
+    assert "(guaranteed: 0.8)" in out
 
 
 def test_the_report(reported, folder, labelled):

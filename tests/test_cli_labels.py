@@ -41,7 +41,7 @@ def test_the_table_fits_80_columns_and_shows_every_word(tmp_path):
 
 def test_no_end_token_where_none_is_needed():
     shown = run("--labels", "billing,shipping").stdout
-    assert "End token      none: no word is the beginning of another" in shown
+    assert "End token      none: no word is a prefix of another" in shown
     assert "Shared" not in shown
 
 

@@ -205,9 +205,9 @@ def test_a_job_knows_the_model_of_the_environment(environment, tmp_path):
     assert run(*arguments).exit_code == 0
     environment(DTYPE="bfloat16")
     assert re.fullmatch(
-        r"The job in '.*out\.csv\.job' was begun with something else\. "
-        r"dtype: was float32, now bfloat16\. Run it as it was begun, or start over "
-        r"with --restart, which throws its finished parts away\.",
+        r"The job in '.*out\.csv\.job' was started with something else\. "
+        r"dtype: was float32, now bfloat16\. Run it as it was started, or start over "
+        r"with --restart, which discards its finished parts\.",
         refused(*arguments),
     )
 

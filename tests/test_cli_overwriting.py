@@ -102,7 +102,7 @@ def test_a_list_of_bad_rows_takes_nothings_place(folder):
     mine.write_text("my,own,errors\n")
     command = ("predict", "in.csv", *TASK, "--limit", 2, "-o", "out.csv")
     assert refused(*command) == (
-        "'out.csv.errors.csv' would be replaced by a list of rows, and is something "
+        "'out.csv.errors.csv' would be replaced by a list of rows, but is something "
         f"else. {HOW}"
     )
     assert mine.read_text() == "my,own,errors\n"
@@ -135,7 +135,8 @@ def test_a_calibration_of_the_same_kind_is_replaced(folder):
     )
     content = (folder / "calibration.json").read_bytes()
     had = (
-        "'calibration.json' holds another calibration: method temperature, with labels"
+        "'calibration.json' contains another calibration: method temperature, with "
+        "labels"
     )
     for changed, now in (
         (("--method", "bias"), "method bias, with labels"),
@@ -152,7 +153,7 @@ def test_a_calibration_of_the_same_kind_is_replaced(folder):
         assert refused(*command, *changed) == f"{had}. This one: {now}. {HOW}"
     others = ("--labels", "shipping,billing", "--no-label-column")
     assert refused("calibrate", labelled_csv(), *others) == (
-        "'calibration.json' holds the calibration of other labels. " + HOW
+        "'calibration.json' contains the calibration of other labels. " + HOW
     )
     assert (folder / "calibration.json").read_bytes() == content
     run(*command, "--limit", 80, "--sets", 0.8, "--overwrite")

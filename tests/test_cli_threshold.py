@@ -91,12 +91,12 @@ def test_a_job_goes_on_with_the_same_threshold_only(fresh, options):
     run("predict", fresh, *TASK, *options, "-o", "out.csv", "--keep-job")
     first = read("out.csv", "")
     again = run("predict", fresh, *TASK, *options, "-o", "out.csv", "--keep-job")
-    assert f"Going on: {N_ROWS} of {N_ROWS} rows were finished" in again.stderr
+    assert f"Resuming: {N_ROWS} of {N_ROWS} rows were finished" in again.stderr
     assert read("out.csv", "").equals(first)
     other = (*options, "--threshold", 0.5)
     refused = run("predict", fresh, *TASK, *other, "-o", "out.csv", code=2)
     assert "threshold" in refused.stderr
-    assert "begun with something else" in refused.stderr
+    assert "started with something else" in refused.stderr
 
 
 @pytest.mark.slow

@@ -391,7 +391,7 @@ def test_booleans_must_be_quoted(written, content):
 def test_numbers_must_be_quoted(written):
     path = written("[1, 2, 3]", "labels.yaml")
     with raises(
-        f"Label file '{path}': a label or word is 1, which is no string. Put it in "
+        f"Label file '{path}': a label or word is 1, which is not a string. Put it in "
         'quotes, such as "1".',
         InputError,
     ):

@@ -123,8 +123,8 @@ def test_too_few_texts_give_full_sets(score, n, full, caplog):
     assert sets.predict_set(new).all() == full
     assert sets.n_texts_ == {None: n}
     message = (
-        "Sets will be full: at confidence level 0.9 a threshold takes at least 9 "
-        "labelled texts whose true labels are not impossible."
+        "Prediction sets will contain all labels: at confidence level 0.9 a threshold "
+        "needs at least 9 labelled texts whose true label is not impossible."
     )
     assert caplog.messages == ([message] if full else [])
 
@@ -150,8 +150,9 @@ def test_each_class_has_its_own_threshold(caplog):
     assert found[:, 2].all()
     assert caplog.messages == [
         (
-            "Sets will be full for 'c': at confidence level 0.9 a threshold takes at "
-            "least 9 labelled texts whose true labels are not impossible in each group."
+            "Prediction sets will contain all labels for 'c': at confidence level 0.9 "
+            "a threshold needs at least 9 labelled texts whose true label is not "
+            "impossible in each group."
         )
     ]
 
@@ -295,8 +296,8 @@ def conformalized(**options):
             lambda: SplitConformalSets().conformalize(GOOD, ["a", "b"]),
             InputError,
             (
-                "y holds 'a', which is no column of the probabilities: give classes, "
-                "the names of the 2 columns in their order."
+                "y holds 'a', which is not a column of the probabilities: give "
+                "classes, the names of the 2 columns in their order."
             ),
         ),
         (
@@ -305,7 +306,7 @@ def conformalized(**options):
             ),
             LabelError,
             (
-                "y[1] is 'x', which is not one of the classes: 'a', 'b'. Mend the "
+                "y[1] is 'x', which is not one of the classes: 'a', 'b'. Correct the "
                 "label, or add a class and its column of probabilities."
             ),
         ),
@@ -318,8 +319,8 @@ def conformalized(**options):
             lambda: conformalized().predict_set([[0.5, 0.6]]),
             InputError,
             (
-                "Row 0 of X is no probability distribution: its probabilities sum to "
-                "1.1. Give probabilities that sum to 1 in each row, or the natural "
+                "Row 0 of X is not a probability distribution: its probabilities sum "
+                "to 1.1. Give probabilities that sum to 1 in each row, or the natural "
                 "logarithms of such."
             ),
         ),

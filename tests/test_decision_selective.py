@@ -344,7 +344,7 @@ def test_without_a_threshold_all_abstain_and_the_log_says_why(
         (
             "No threshold keeps a risk of 0.05 at confidence level 0.95 with "
             f"{n_texts} labelled texts, {n_texts} of them with enough label mass: "
-            f"every text will be abstained from. {advice}"
+            f"no text will be answered. {advice}"
         )
     ]
 
@@ -416,16 +416,16 @@ GOOD = np.array([[0.5, 0.5], [0.2, 0.8]])
             lambda: SelectiveClassifier().fit(GOOD, [0, 5]),
             LabelError,
             (
-                "y[1] is 5, which is not one of the classes: 0, 1. Mend the label, or "
-                "add a class and its column of probabilities."
+                "y[1] is 5, which is not one of the classes: 0, 1. Correct the label, "
+                "or add a class and its column of probabilities."
             ),
         ),
         (
             lambda: SelectiveClassifier().fit([[0.5, 0.5], [0.2, np.nan]], [0, 1]),
             InputError,
             (
-                "Row 1 of X is no probability distribution: its probabilities sum to "
-                "nan. Give probabilities that sum to 1 in each row, or the natural "
+                "Row 1 of X is not a probability distribution: its probabilities sum "
+                "to nan. Give probabilities that sum to 1 in each row, or the natural "
                 "logarithms of such."
             ),
         ),
@@ -433,8 +433,8 @@ GOOD = np.array([[0.5, 0.5], [0.2, 0.8]])
             lambda: SelectiveClassifier().fit(np.log(GOOD) - 1, [0, 1]),
             InputError,
             (
-                "Row 0 of X is no probability distribution: its probabilities sum to "
-                "0.367879. Give probabilities that sum to 1 in each row, or the "
+                "Row 0 of X is not a probability distribution: its probabilities sum "
+                "to 0.367879. Give probabilities that sum to 1 in each row, or the "
                 "natural logarithms of such."
             ),
         ),
@@ -460,7 +460,7 @@ GOOD = np.array([[0.5, 0.5], [0.2, 0.8]])
             lambda: SelectiveClassifier.from_dict({"target_risk": 0.1, "n": 3}),
             ConfigError,
             (
-                "This is no stored SelectiveClassifier: 'classes', 'confidence', "
+                "This is not a stored SelectiveClassifier: 'classes', 'confidence', "
                 "'confidence_level', 'coverage', 'min_label_mass', 'n', 'n_labels', "
                 "'risk_upper', 'threshold' missing or unknown. Give what "
                 "SelectiveClassifier.to_dict() returned."

@@ -29,7 +29,7 @@ TEXTS = [f"text {at}" for at in range(30)]
 def one_label(n_most, n_texts=30, label="a"):
     return (
         f"{n_most} of {n_texts} texts get the label {label!r}. If that is not what you "
-        f"expect, the prompt or the model favours it whatever the text says. {TRY}"
+        f"expect, the prompt or the model favours it regardless of the text. {TRY}"
         f"{CALIBRATE}"
     )
 
@@ -106,7 +106,7 @@ def test_uneven_classes_are_no_reason(caplog):
     assert doubt_one_label({"a": 100}, {"b": 100})
     assert caplog.messages == [
         f"100 of 100 texts get the label 'a', but only {n} have it: the prompt or the "
-        f"model favours it whatever the text says. {TRY}{CALIBRATE}"
+        f"model favours it regardless of the text. {TRY}{CALIBRATE}"
         for n in (89, 0)
     ]
 
@@ -154,7 +154,7 @@ def test_an_evaluation_compares_with_the_truth(caplog):
     assert caplog.messages == [
         (
             "40 of 40 texts get the label 'a', but only 20 have it: the prompt or the "
-            f"model favours it whatever the text says. {TRY}{CALIBRATE}"
+            f"model favours it regardless of the text. {TRY}{CALIBRATE}"
         )
     ]
 
@@ -168,7 +168,7 @@ def test_commands_say_it_with_their_options(tmp_path):
     said = " ".join(result.stderr.split())
     assert (
         "Warning: 40 of 40 texts get the label 'shipping'. If that is not what you "
-        "expect, the prompt or the model favours it whatever the text says. Try "
+        "expect, the prompt or the model favours it regardless of the text. Try "
         "--options or --answer-prefix (such as 'Category:'), --no-chat, a larger "
         f"model{CALIBRATE}"
     ) in said

@@ -74,7 +74,7 @@ def test_a_scorer_is_of_one_model(model):
     save_again(model, 1)
     message = (
         f"The files of the model {str(model)!r} were saved again while it was in use, "
-        "so that results would be of two models: do this again."
+        "so the results would mix two models: run this again."
     )
     for use in (scorer.fingerprint, scorer.model.load_engine):
         with pytest.raises(ModelLoadError, match=f"^{re.escape(message)}$"):

@@ -213,7 +213,7 @@ def test_a_file_that_is_none(tmp_path, load, case):
         load(str(path))
     path.write_bytes(content)
     message = (
-        f"{str(path)!r} is no GGUF file: {fault}. Download it again, or give a GGUF "
+        f"{str(path)!r} is not a GGUF file: {fault}. Download it again, or give a GGUF "
         "file."
     )
     with refused(ModelLoadError, message):
@@ -222,8 +222,8 @@ def test_a_file_that_is_none(tmp_path, load, case):
 
 def test_a_folder_names_no_file(tiny):
     message = (
-        f"The folder {str(tiny.parent)!r} has no config.json, but a model in one file: "
-        f"give the path of the file, {str(tiny)!r}."
+        f"The folder {str(tiny.parent)!r} has no config.json, but it contains a model "
+        f"in a single file: give the path of that file, {str(tiny)!r}."
     )
     with refused(ModelLoadError, message):
         load_tokenizer(tiny.parent)

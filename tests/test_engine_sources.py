@@ -52,8 +52,8 @@ def test_a_file_is_no_model(model):
 def test_a_folder_without_a_model(load, tmp_path):
     (tmp_path / "notes.txt").write_text("no model")
     message = (
-        f"The folder {str(tmp_path)!r} holds no model: it has no config.json. Give a "
-        "folder that a model was saved or downloaded to."
+        f"The folder {str(tmp_path)!r} contains no model: it has no config.json. Give "
+        "the folder of a saved or downloaded model."
     )
     with raises(message):
         load(tmp_path)
@@ -162,7 +162,7 @@ def test_a_link_to_nowhere(model):
         (b"", "it is empty"),
         (LFS, LFS_SAID),
         (b"<!doctype html><title>Sign in</title>", "it is a web page"),
-        (b"[1]", "it holds no settings"),
+        (b"[1]", "it contains no settings"),
     ],
 )
 def test_a_damaged_configuration(model, content, fault):

@@ -431,8 +431,8 @@ def test_a_hub_id_that_is_not_at_hand_is_named(tmp_path, monkeypatch):
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     message = (
-        f"The folder {str(tmp_path)!r} holds no model: it has no config.json. Give a "
-        "folder that a model was saved or downloaded to."
+        f"The folder {str(tmp_path)!r} contains no model: it has no config.json. Give "
+        "the folder of a saved or downloaded model."
     )
     with pytest.raises(ModelLoadError, match=f"^{re.escape(message)}$"):
         TransformersEngine.load(tmp_path)
@@ -452,7 +452,7 @@ def test_an_encoder_decoder_is_refused(tmp_path):
 def test_an_image_model_is_refused(tmp_path):
     AutoConfig.for_model("vit").save_pretrained(tmp_path)
     with pytest.raises(
-        ModelLoadError, match=r"is no causal language model \(model type 'vit'\)"
+        ModelLoadError, match=r"is not a causal language model \(model type 'vit'\)"
     ):
         TransformersEngine.load(tmp_path)
 

@@ -17,7 +17,7 @@ from classify.jobs import Classification, RowColumns, open_table
 from tests.toy_jobs import NO_TEXT, job_of, make, run
 
 TEXTS = ["Where is my parcel?", "Où est-il ?", "", "The invoice is wrong."]
-HALF = "holds half a character: \\ud800 to \\udfff must come in pairs."
+HALF = "contains a lone surrogate: \\ud800 to \\udfff must come in pairs."
 NOT_UTF8 = (
     "holds bytes that are not UTF-8: decode them first, with the encoding that they "
     "have."

@@ -216,7 +216,7 @@ class Command:
         with self.stderr:
             said = self.stderr.read()
         # How many depends on the moment.
-        said = re.sub(r"Texts that are being read: [\d,]+\.\n", "", said)
+        said = re.sub(r"Texts in progress: [\d,]+\.\n", "", said)
         return self.forks.ended(), said
 
 
@@ -237,13 +237,13 @@ def test_a_command_that_is_interrupted_goes_on(tmp_path, killed_jobs):
     command.output.rename(whole)
     stopped = (
         f"Warning: Stopped: 2,048 of 2,548 rows are finished and kept in {job}. Run "
-        "the same command again to go on.\n"
+        "the same command again to resume.\n"
     )
     stopping = (
-        "Warning: Stopping: texts that are being read are finished and saved first. "
-        "Press Ctrl-C again to stop at once.\n"
+        "Warning: Stopping: texts in progress are finished and saved first. Press "
+        "Ctrl-C again to stop immediately.\n"
     )
-    went_on = "Going on: 2,048 of 2,548 rows were finished by an earlier run.\n"
+    went_on = "Resuming: 2,048 of 2,548 rows were finished by an earlier run.\n"
 
     # The first part is finished; nothing of it is lost by what follows. Of two signals,
     # the first has no effect before the second. The job was not there at the start.
@@ -254,25 +254,25 @@ def test_a_command_that_is_interrupted_goes_on(tmp_path, killed_jobs):
     code, said = command.ended()
     assert code == 130
     assert said.endswith(
-        f"{stopping}Interrupted. What is finished is kept in '{job}': run the same "
-        "command again to go on.\n"
+        f"{stopping}Interrupted. Finished rows are kept in '{job}': run the same "
+        "command again to resume.\n"
     )
     assert not command.output.exists()
 
     command.start()
-    said = command.wait_for("Going on")
+    said = command.wait_for("Resuming")
     assert said.endswith(went_on)
     command.signal(signal.SIGTERM)
     code, said = command.ended()
     assert (code, said) == (143, stopping + stopped)
 
     command.start()
-    command.wait_for("Going on")
+    command.wait_for("Resuming")
     command.signal(signal.SIGINT)
     assert command.ended() == (130, stopping + stopped)
 
     command.start()
-    command.wait_for("Going on")
+    command.wait_for("Resuming")
     command.signal(signal.SIGKILL)
     assert command.ended()[0] == -signal.SIGKILL
     assert not command.output.exists()

@@ -202,15 +202,15 @@ def test_what_cannot_be_done_with_several_labels_is_refused(source):
     table = open_table(source)
     job = Classification(classifier=multi(), columns=RowColumns(labels="text"))
     with raises(
-        "labels_column gives each row labels of its own, of which one is the answer. "
-        "Where several may be, all rows have the same labels: leave labels_column out.",
+        "labels_column gives each row its own labels, one of which is the answer. With "
+        "kind multi, all rows have the same labels: leave labels_column out.",
         ConfigError,
     ):
         job.check(table)
     job = Classification(classifier=multi(strategy="reason"), reasoning=True)
     with raises(
-        "reasoning adds a column with the thought about a row, and a question to which "
-        "several labels may be the answer has a thought for each label: leave "
+        "reasoning adds a column with the model's thought, but a question of kind "
+        "multi has a thought for each label: leave "
         "reasoning out.",
         ConfigError,
     ):
@@ -290,8 +290,8 @@ def test_a_calibration_is_fitted_for_each_label_and_thresholds_on_other_rows(tmp
     ):
         loaded.thresholds_for(Target("recall", 0.8))
     with raises(
-        f"The calibration {str(path)!r} is for a question of kind multi, to which any "
-        "number of labels are the answer, and this one has one answer: fit another.",
+        f"The calibration {str(path)!r} is for a question of kind multi, but this "
+        "question has one answer: fit another.",
         DataError,
     ):
         Artefact.load(path)
@@ -335,7 +335,7 @@ NO_ESCAPE = (
     "applies to a text that fits none: leave escape out."
 )
 NO_LABELS_COLUMN = (
-    "labels_column gives each row labels of its own, of which one is the answer; with "
+    "labels_column gives each row its own labels, one of which is the answer; with "
     "kind='multi' all rows have the same labels: leave one of the two out."
 )
 NO_MAPPING = (

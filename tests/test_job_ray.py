@@ -217,7 +217,7 @@ def test_workers_that_die_again_and_again_end_the_job(cluster, source, tmp_path)
         killer.join()
     said = str(failed.value)
     assert said.startswith("3 workers died while they loaded the model, the last one")
-    assert said.endswith(" See whether their machines have memory enough for it.")
+    assert said.endswith(" Check whether their machines have enough memory for it.")
 
 
 def test_a_model_that_cannot_be_loaded(cluster, source, tmp_path):

@@ -32,8 +32,8 @@ from tests.toy_jobs import (
 from tests.toy_model import hashed_engine
 
 RAGGED = (
-    "it has 1 field, but the header names 2 columns: a field that holds a comma or a "
-    "line break must be in quotes."
+    "it has 1 field, but the header names 2 columns: a field that contains a comma or "
+    "a line break must be in quotes."
 )
 QUOTE = (
     "it has an opening quote that is never closed: the lines after it are read as "
@@ -92,7 +92,7 @@ def test_too_many_rows_set_aside(tmp_path):
         f"2 of 4 rows could not be classified, and max_errors allows 1. 2 of them: "
         f"{NO_TEXT} The rows finished so far are kept in '{output}.job': fix the "
         "input and start over with restart=True, or allow more errors and run the job "
-        "again to go on.",
+        "again to resume.",
         TooManyErrorsError,
     ):
         run(source, output, part_rows=2, max_errors=ErrorLimit(1))
@@ -162,7 +162,7 @@ def test_a_stream_is_read_once(tmp_path):
     stopped = run_job(job_of(), piped(tmp_path, content), output, run=stop, part_rows=2)
     assert (stopped.is_complete, stopped.summary.n_rows) == (False, 2)
     with raises(
-        f"The job in '{output}.job' cannot go on: its rows came from "
+        f"The job in '{output}.job' cannot be resumed: its rows came from "
         f"'{tmp_path / 'pipe'}', which cannot be read again. Start over with "
         "restart=True.",
         ConfigError,
@@ -194,7 +194,7 @@ def test_outputs_that_cannot_be(tmp_path):
             run(source, output, output_as=csv)
     bad = write(tmp_path / "out.csv.errors.csv", "text\na\n")
     with raises(
-        f"The input '{bad}' is where the output '{tmp_path}/out.csv' lists its bad "
+        f"The input '{bad}' is where the output '{tmp_path}/out.csv' lists its invalid "
         "rows: give the output another name."
     ):
         run(bad, tmp_path / "out.csv")

@@ -65,9 +65,9 @@ def stop(source, output, n_times=4, **options):
 
 def changed(output, what):
     return (
-        f"The job in '{output}.job' was begun with something else. {what}. Run it "
-        "as it was begun, or start over with restart=True, which throws its finished "
-        "parts away."
+        f"The job in '{output}.job' was started with something else. {what}. Run it "
+        "as it was started, or start over with restart=True, which discards its "
+        "finished parts."
     )
 
 
@@ -84,7 +84,7 @@ def test_an_engine_that_fails_loses_nothing(source, whole, tmp_path, at, n_finis
     [note] = failed.value.__notes__
     assert note == (
         f"{n_finished} rows are finished and kept in '{output}.job': run the same "
-        "command again to go on."
+        "command again to resume."
     )
     assert output.read_bytes() == b"old"
     mended = engine()

@@ -265,7 +265,7 @@ def test_no_cluster_answers(address):
         pytest.skip("another cluster of Ray runs on this machine")
     with (
         raises(
-            f"No cluster of Ray answers at '{address}': begin one with `ray start "
+            f"No Ray cluster answers at '{address}': start one with `ray start "
             "--head`, which prints its address, or use this machine alone with "
             "address='local'.",
             ConfigError,

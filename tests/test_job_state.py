@@ -78,12 +78,12 @@ def test_removal_keeps_what_is_not_of_the_job_and_says_so(folder, caplog):
     assert names(folder) == ["notes.txt"]
     assert caplog.messages == [
         (
-            f"The folder {str(folder)!r} is kept, since it holds files that are not "
-            "of the job: 'notes.txt'."
+            f"The folder {str(folder)!r} is kept, since it contains files that do not "
+            "belong to the job: 'notes.txt'."
         )
     ]
     with raises(
-        f"{str(folder)!r} is needed for the job, and is something else: move it away, "
+        f"{str(folder)!r} is needed for the job, but is something else: move it away, "
         "delete it, or give the output another name."
     ):
         begin(folder)
@@ -109,7 +109,7 @@ def test_a_damaged_part_is_forgotten_and_done_again(folder, caplog, kind, damage
     with begin(folder) as job:
         assert sorted(job.finished) == [0, 1, 2, 4]
         assert caplog.messages == [
-            f"Finished parts of {str(folder)!r} are damaged, and are done again: 3."
+            f"Finished parts of {str(folder)!r} are damaged and will be redone: 3."
         ]
         add(job, 3)
     caplog.clear()
@@ -204,11 +204,11 @@ def test_another_job_is_refused_and_what_differs_is_named(folder):
         "output": {"format": "jsonl"},
     }
     message = (
-        f"The job in {str(folder)!r} was begun with something else. model: was "
+        f"The job in {str(folder)!r} was started with something else. model: was "
         "demo@main, now big@main; prompt: was nothing, now sha256:2; input 'a.csv': "
         "its contents changed (size 120 → 140); output format: was csv, now jsonl. Run "
-        "it as it was begun, or start over with restart=True, which throws its "
-        "finished parts away."
+        "it as it was started, or start over with restart=True, which discards its "
+        "finished parts."
     )
     for _ in range(2):  # The lock is free again after the first.
         with raises(message, ConfigError):
@@ -276,8 +276,8 @@ def test_the_version_of_the_package_that_began_it_is_needed(folder):
         pass
     sql(folder, "PRAGMA user_version = 2")
     with raises(
-        f"The job in {str(folder)!r} was begun by another version of classify: go on "
-        "with that version, or start over with restart=True."
+        f"The job in {str(folder)!r} was started by another version of classify: "
+        "continue with that version, or start over with restart=True."
     ):
         begin(folder)
     with begin(folder, restart=True) as job:
@@ -322,7 +322,7 @@ def test_what_is_no_job_is_left_alone(folder, make, restart):
         f"{str(folder / 'job.sqlite')!r} is not the file of a job: move the folder "
         "that it is in away, or delete it if it is not needed."
         if folder / "job.sqlite" in before
-        else f"{str(folder)!r} is needed for the job, and is something else: move it "
+        else f"{str(folder)!r} is needed for the job, but is something else: move it "
         "away, delete it, or give the output another name."
     )
     with raises(message):

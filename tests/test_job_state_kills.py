@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 def full(folder):
     return (
-        f"The disk is full. What is finished is kept in {str(folder)!r}: free some "
+        f"The disk is full. Finished rows are kept in {str(folder)!r}: free some "
         "space and run the same command again."
     )
 
@@ -82,8 +82,8 @@ def test_a_write_that_fails_in_the_middle(folder):
     failed, message = done.stdout.strip().split(" ", 1)
     assert message in (
         (
-            f"The job directory {str(folder)!r} cannot be used: disk I/O error. What "
-            "is finished is kept in it: fix that and run the same command again."
+            f"The job directory {str(folder)!r} cannot be used: disk I/O error. "
+            "Finished rows are kept in it: fix that and run the same command again."
         ),
         full(folder),
     )
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     folder = tmp_path / "nowhere" / "out.csv.job"
     with raises(
         f"The job directory {str(folder)!r} cannot be used: No such file or directory. "
-        "What is finished is kept in it: fix that and run the same command again."
+        "Finished rows are kept in it: fix that and run the same command again."
     ):
         begin(folder)
 
@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_written(folder):
         folder.chmod(0o500)
         with raises(
             f"The job directory {str(folder)!r} cannot be used: Permission denied. "
-            "What is finished is kept in it: fix that and run the same command again."
+            "Finished rows are kept in it: fix that and run the same command again."
         ):
             add(job, 0)
         folder.chmod(0o700)
@@ -211,7 +211,7 @@ def test_killed_at_any_moment_nothing_finished_is_lost(folder, worker):
 def test_two_processes_do_not_share_a_job(folder, worker):
     worker.start()
     worker.wait_for_a_part()
-    message = f"Another process works on {str(folder)!r}: wait for it, or stop it."
+    message = f"Another process is working on {str(folder)!r}: wait for it, or stop it."
     for restart in (False, True):
         with raises(message):
             begin(folder, restart=restart)

@@ -1,4 +1,4 @@
-"""The store of scores: what was put comes back, whole or not at all."""
+"""The score cache: what was put comes back, whole or not at all."""
 
 import hashlib
 import os
@@ -195,7 +195,7 @@ def test_a_damaged_value_is_absent_and_may_be_put_again(folder, caplog):
         assert kept(store, range(3)) == [0, 1]
         assert kept(store, range(4)) == [0, 1]
         assert caplog.messages == [
-            f"Some scores in {folder_named} are damaged: they are computed again."
+            f"Some scores in {folder_named} are damaged and will be computed again."
         ]
         store.put_many([(key(2), b"new")])
         assert store.get_many([key(2)]) == {key(2): b"new"}
@@ -210,8 +210,8 @@ def test_what_is_no_database(folder, content):
     folder.mkdir()
     (folder / "scores.sqlite").write_bytes(content)
     with raises(
-        f"The store of scores in the folder {str(folder)!r} is damaged (file is not a "
-        "database). It can be deleted: the scores are then computed again."
+        f"The score cache in the folder {str(folder)!r} is damaged (file is not a "
+        "database). You can delete it: the scores will be computed again."
     ):
         opened(folder)
     assert (folder / "scores.sqlite").read_bytes() == content
@@ -223,8 +223,8 @@ def test_a_database_with_pages_missing(folder):
     file = folder / "scores.sqlite"
     file.write_bytes(file.read_bytes()[: 4 * 32_768])
     message = (
-        f"The store of scores in the folder {str(folder)!r} is damaged (database disk "
-        "image is malformed). It can be deleted: the scores are then computed again."
+        f"The score cache in the folder {str(folder)!r} is damaged (database disk "
+        "image is malformed). You can delete it: the scores will be computed again."
     )
     with raises(message), opened(folder) as store:
         kept(store, range(100))
@@ -247,9 +247,9 @@ def test_a_store_of_another_version(folder):
     opened(folder).close()
     damage(folder, "PRAGMA user_version = 2")
     with raises(
-        f"The store of scores in the folder {str(folder)!r} is of version 2, and this "
-        "is version 1: name another folder, or delete this one. It can be deleted: the "
-        "scores are then computed again."
+        f"The score cache in the folder {str(folder)!r} is of version 2, and this "
+        "is version 1: name another folder, or delete this one. You can delete it: the "
+        "scores will be computed again."
     ):
         opened(folder)
 
@@ -296,9 +296,9 @@ def test_a_disk_that_may_only_be_read(folder):
     with (
         store_on(limited) as store,
         raises(
-            "The store of scores in the folder 'x' cannot be read or written: attempt "
-            "to write a readonly database. See whether its disk is full, and whether "
-            "you may write there; then run the same command again."
+            "The score cache in the folder 'x' cannot be read or written: attempt "
+            "to write a readonly database. Check whether the disk is full, and whether "
+            "you have permission to write there; then run the same command again."
         ),
     ):
         store.put_many([(key(0), b"value")])
@@ -308,7 +308,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "scores"
     with raises(
-        f"The store of scores cannot be in the folder {str(folder)!r}: Not a directory."
+        f"The score cache cannot be in the folder {str(folder)!r}: Not a directory."
         " Name a folder that you may write to."
     ):
         opened(folder)
@@ -324,7 +324,7 @@ def test_a_writer_that_does_not_end(folder):
     impatient = connection(folder, timeout=0.01)
     with store_on(impatient) as store:
         with raises(
-            "The store of scores in the folder 'x' is in use: another process has kept "
+            "The score cache in the folder 'x' is in use: another process has kept "
             "it for more than 60 seconds. Wait for it, or name another folder."
         ):
             store.put_many([(key(0), b"value")])
@@ -511,8 +511,8 @@ def test_no_nan_is_kept(part):
     scores = replace(whole, **{part: broken})
     assert len(pack_scores(scores[[0]])) == 1
     with raises(
-        "The engine returned NaN for a label: this is a fault of the engine, and no "
-        "label can be told.",
+        "The engine returned NaN for a label: this is a bug in the engine, so the "
+        "row gets no label.",
         EngineError,
     ):
         pack_scores(scores)

@@ -339,7 +339,7 @@ def test_questions_of_all_kinds_are_asked_together(tmp_path):
     task.write_text(json.dumps({"questions": questions, "escape": "other"}))
     assert run("predict", source, "--task", task, code=2).stderr == (
         f"Error: 'escape' in task file {str(task)!r} is for a task with one question, "
-        "and this one has several (topic, urgency, about): leave it out, or give it to "
+        "but this one has several (topic, urgency, about): leave it out, or give it to "
         "a question.\n"
     )
 

@@ -255,8 +255,8 @@ def test_the_summary_says_which_labels_are_not_certain(capsys):
     )
     said = " ".join(capsys.readouterr().err.split())
     assert said.endswith(
-        "For 3 rows, it is not known whether some labels of about apply, and they are "
-        "not given: refund 3, billing 1; --bounds lists them in the column uncertain."
+        "For 3 rows, some labels of about may apply but are not assigned, since it is "
+        "not certain: refund 3, billing 1; --bounds lists them in the column uncertain."
     )
     shown = Shown("(none)", None, 0.9, 0.0, False, "", "", ["refund", "billing"])
     assert shown.remark == "2 uncertain"
@@ -312,8 +312,8 @@ def test_a_report_tells_labels_that_are_not_certain(tmp_path):
     known = LabelPosteriors((lower + upper) / 2, lower, upper, lower, upper)
     found = LabelsEvaluation.of(["x", "y"], [[1, 0], [1, 0]], ["a", "b"], known)
     assert found.facts == {
-        "Not certain": "1 of 2 texts may have more labels than they are given, by what "
-        "is not known: log loss and Brier score are those of estimates"
+        "Not certain": "1 of 2 texts may have more labels than they are given, since "
+        "part of their label mass is unknown: log loss and Brier score are estimates"
     }
     assert [each.n_given for each in found.by_label] == [1, 0]
     np.testing.assert_array_equal(found.before.proba, known.proba)
@@ -356,8 +356,8 @@ def test_commands_say_what_is_not_certain(tmp_path):
     assert result.exit_code == 0, result.stderr
     said = " ".join(result.stderr.split())
     assert said.endswith(
-        "1 of 1 texts may have more labels than they are given, by what is not known: "
-        "log loss and Brier score are those of estimates."
+        "1 of 1 texts may have more labels than they are given, since part of their "
+        "label mass is unknown: log loss and Brier score are estimates."
     )
 
 

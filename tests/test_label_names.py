@@ -175,8 +175,8 @@ def test_nothing_is_suggested_where_nothing_is_near():
 
 def test_half_a_character_and_a_null_are_no_names():
     with raises(
-        "A label's name must not hold half a character: \\ud800 to \\udfff must come "
-        "in pairs. Got 'a\\ud83d' instead."
+        "A label's name must not contain a lone surrogate: \\ud800 to \\udfff must "
+        "come in pairs. Got 'a\\ud83d' instead."
     ):
         LabelSet.parse(["a\ud83d", "b"])
     with raises(
@@ -214,7 +214,7 @@ def test_lists_in_cells():
     ]
     (odd,) = candidates_of_cells(["[a|b"], "labels")
     assert str(odd) == (
-        "column 'labels' holds '[a|b', which is no list: Expecting value: line 1 "
+        "column 'labels' holds '[a|b', which is not a list: Expecting value: line 1 "
         "column 2 (char 1)."
     )
     assert candidates_of_cells(['["a", null, 1]'], "labels") == [["a", "", "1"]]

@@ -218,7 +218,7 @@ def test_containers_of_labels(container):
         (
             [0, 1],
             (
-                "y holds 0, 1, which says nothing to a language model: give labels="
+                "y holds 0, 1, which means nothing to a language model: give labels="
                 "{0: '…', 1: '…'}, with a name for each value. Where scikit-learn "
                 "numbered "
                 "the labels (stacking, voting, cross_val_predict), give labels=[…], "
@@ -229,7 +229,7 @@ def test_containers_of_labels(container):
         (
             np.array([1.0, 2.0]),
             (
-                "y holds 1.0, 2.0, which says nothing to a language "
+                "y holds 1.0, 2.0, which means nothing to a language "
                 "model: give labels={1: '…', 2: '…'}, with a name for each value. "
                 "Where "
                 "scikit-learn numbered the labels (stacking, voting, "
@@ -356,7 +356,7 @@ def test_weights_reach_the_calibrator():
         (
             [0, 1],
             (
-                "A label cannot be read from 0: a number says nothing to a language "
+                "A label cannot be read from 0: a number means nothing to a language "
                 "model. Give the names: labels={0: 'negative', 1: 'positive'} where y "
                 "holds "
                 "numbers, or ['0', '1'] for the digits themselves."
@@ -365,7 +365,7 @@ def test_weights_reach_the_calibrator():
         (
             Level,
             (
-                "A label cannot be read from 0: a number says nothing to a language "
+                "A label cannot be read from 0: a number means nothing to a language "
                 "model. Give the names: labels={0: 'negative', 1: 'positive'} where y "
                 "holds "
                 "numbers, or ['0', '1'] for the digits themselves."

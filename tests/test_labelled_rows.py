@@ -82,8 +82,8 @@ def test_rows_that_cannot_be_read_are_set_aside_with_their_reason(tmp_path):
     path = write(tmp_path / "in.csv", "body,label\na,billing\nb\n\xe9,\nc,shipping\n")
     labelled = read(path)
     width = (
-        "it has 1 field, but the header names 2 columns: a field that holds a comma or "
-        "a line break must be in quotes."
+        "it has 1 field, but the header names 2 columns: a field that contains a comma "
+        "or a line break must be in quotes."
     )
     byte = (
         "byte 0xe9 in column 'body' is not utf-8. Name the file's encoding, for "
@@ -168,7 +168,7 @@ def test_tables_without_rows_to_use(tmp_path):
         read(unlabelled)
     with raises(
         f"None of the 1 rows of '{tmp_path}/ragged.csv' can be read: it has 1 field, "
-        "but the header names 2 columns: a field that holds a comma or a line break "
+        "but the header names 2 columns: a field that contains a comma or a line break "
         "must be in quotes."
     ):
         read(write(tmp_path / "ragged.csv", "body,label\na\n"))

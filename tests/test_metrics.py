@@ -218,18 +218,18 @@ GOOD = [[0.5, 0.5], [0.2, 0.8]]
             lambda: calibration_error([0, 1], [[0.5, 0.5], [0.2, 0.7]]),
             InputError,
             (
-                "Row 1 of y_proba is no probability distribution: its values go from "
-                "0.2 to 0.7 and sum to 0.9. Give probabilities: at least 0, with sum 1 "
-                "in each row."
+                "Row 1 of y_proba is not a probability distribution: its values go "
+                "from 0.2 to 0.7 and sum to 0.9. Give probabilities: at least 0, with "
+                "sum 1 in each row."
             ),
         ),
         (
             lambda: calibration_error([0, 1], [[np.nan, 0.5], [0.2, 0.8]]),
             InputError,
             (
-                "Row 0 of y_proba is no probability distribution: its values go from "
-                "nan to nan and sum to nan. Give probabilities: at least 0, with sum 1 "
-                "in each row."
+                "Row 0 of y_proba is not a probability distribution: its values go "
+                "from nan to nan and sum to nan. Give probabilities: at least 0, with "
+                "sum 1 in each row."
             ),
         ),
         (
@@ -257,7 +257,7 @@ GOOD = [[0.5, 0.5], [0.2, 0.8]]
             lambda: calibration_error(["a", "b"], GOOD),
             InputError,
             (
-                "y_true holds 'a', which is no column of the probabilities: give "
+                "y_true holds 'a', which is not a column of the probabilities: give "
                 "classes, the names of the 2 columns in their order."
             ),
         ),
@@ -265,15 +265,15 @@ GOOD = [[0.5, 0.5], [0.2, 0.8]]
             lambda: calibration_error(["a", "c"], GOOD, classes=["a", "b"]),
             LabelError,
             (
-                "y_true[1] is 'c', which is not one of the classes: 'a', 'b'. Mend the "
-                "label, or add a class and its column of probabilities."
+                "y_true[1] is 'c', which is not one of the classes: 'a', 'b'. Correct "
+                "the label, or add a class and its column of probabilities."
             ),
         ),
         (
             lambda: calibration_error([0, 2], GOOD),
             LabelError,
             (
-                "y_true[1] is 2, which is not one of the classes: 0, 1. Mend the "
+                "y_true[1] is 2, which is not one of the classes: 0, 1. Correct the "
                 "label, or add a class and its column of probabilities."
             ),
         ),
@@ -309,7 +309,7 @@ GOOD = [[0.5, 0.5], [0.2, 0.8]]
             lambda: log_loss_from_log_proba([0, 1], GOOD),
             InputError,
             (
-                "Row 0 of log_proba is no distribution: its probabilities sum to "
+                "Row 0 of log_proba is not a distribution: its probabilities sum to "
                 "3.29744. Give logarithms of probabilities with sum 1."
             ),
         ),

@@ -561,11 +561,11 @@ def test_a_row_where_neither_answer_has_any_probability_is_set_aside():
     assert result["error"].tolist() == ["", empty, problem]
     assert result["labels"].isna().tolist() == [False, True, True]
     with raises(
-        f"Row 2: {problem} Pass on_error='set_aside' to go on with the other rows.",
+        f"Row 2: {problem} Pass on_error='set_aside' to continue with the other rows.",
     ):
         clf.classify_frame(frame.drop(index=1))
     texts, leave = ["hello", "mute"], "Leave it out, or use classify_frame(…, "
-    leave += "on_error='set_aside'), which goes on with the others."
+    leave += "on_error='set_aside'), which continues with the others."
     clf.set_params(thresholds=0.1)
     for use in (
         lambda: clf.predict(texts),

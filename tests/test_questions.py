@@ -146,7 +146,7 @@ BAD = [
         {"tone": TWO, "urgency": TWO},
         (
             "The questions 'tone' and 'urgency' have the same labels and the same "
-            "prompt, so that they have the same answers: give each a prompt of its own."
+            "prompt, so they have the same answers: give each its own prompt."
         ),
     ),
 ]
@@ -175,7 +175,7 @@ def test_two_questions_of_one_name():
 def test_what_belongs_to_one_question(key, value):
     questions = {"tone": TWO}
     rest = (
-        "is for a task with one question, and this one has several (tone): leave it "
+        "is for a task with one question, but this one has several (tone): leave it "
         "out, or give it to a question."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(f'{key!r} {rest}')}$"):
@@ -220,7 +220,7 @@ def test_a_command_with_one_question_asks_which(tmp_path):
         *("evaluate", labelled, "--labels", "low,high", "--question", "topic"), code=2
     )
     assert (
-        "--question topic is for a task with questions, and this one has none: leave "
+        "--question topic is for a task with questions, but this one has none: leave "
         "it out."
     ) in said(result)
 

@@ -236,7 +236,7 @@ def test_a_threshold_is_judged_on_the_calibrated_probabilities(scores):
 
 def test_the_risk_of_no_answer_is_not_defined(scores, caplog):
     chosen = SelectiveClassifier(target_risk=0.001).fit(scores, DRAWN.y)
-    assert "every text will be abstained from" in caplog.text
+    assert "no text will be answered" in caplog.text
     selection = Evaluation.of(TEXTS, DRAWN.y, scores, selective=chosen).selection
     assert selection.threshold == np.inf
     assert selection.coverage.value == 0.0
@@ -277,8 +277,8 @@ def test_what_does_not_fit_is_refused(scores):
     )
     assert refused(LabelError, TEXTS, ["rage", *DRAWN.y[1:]], scores) == (
         "y_true[0] is 'rage', which is not one of the classes: 'anger', 'fear', 'joy', "
-        "'trust'. Did you mean 'anger'? Mend the label, or add a class and its column "
-        "of probabilities."
+        "'trust'. Did you mean 'anger'? Correct the label, or add a class and its "
+        "column of probabilities."
     )
     assert refused(InputError, [*TEXTS[1:], np.nan], DRAWN.y, scores) == (
         "texts[299] is nan, of type float: give texts as strings."
@@ -300,7 +300,7 @@ def test_probabilities_are_no_log_probabilities(scores):
         InputError, TEXTS, DRAWN.y, scores, calibrated=np.full((300, 4), 0.25)
     )
     assert message == (
-        "Row 0 of calibrated is no distribution: its probabilities sum to 5.1361. Give "
-        "logarithms of probabilities with sum 1, as LabelCalibrator.transform returns "
-        "them."
+        "Row 0 of calibrated is not a distribution: its probabilities sum to 5.1361. "
+        "Give logarithms of probabilities with sum 1, as LabelCalibrator.transform "
+        "returns them."
     )

@@ -111,6 +111,6 @@ def test_each_question_is_evaluated_and_reported(tmp_path):
     assert result.exit_code == 2
     assert result.stderr.endswith(
         "Error: --label-column names one column, and the task has several questions, "
-        "whose columns are called like them: drop it, or name the question with "
-        "--question.\n"
+        "each with a column of the same name: drop it, or name the "
+        "question with --question.\n"
     )

@@ -104,7 +104,7 @@ def test_a_bad_text_fails_alone():
         NO_TEXT,
         "the text is a value of type int: send a string.",
         "the text holds a value of type list, not a string: convert it first.",
-        "the text holds half a character: \\ud800 to \\udfff must come in pairs.",
+        "the text contains a lone surrogate: \\ud800 to \\udfff must come in pairs.",
         "the text has 50 characters, and this server takes 30: shorten it.",
     ]
     assert {result["label"] for result in results[1:-1]} == {None}
@@ -168,7 +168,7 @@ def test_labels_of_a_request():
     sentence = refused(app, {"texts": TEXTS, "labels": ["billing", "refunds"]})
     assert sentence == (
         "'refunds' is not one of the labels: 'billing', 'shipping', 'refund'. Did you "
-        "mean 'refund'? For labels of the request's own, give a mapping of names to "
+        "mean 'refund'? To use other labels in a request, give a mapping of names to "
         "descriptions or null."
     )
     assert "at least two labels" in refused(

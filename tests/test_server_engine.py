@@ -348,7 +348,7 @@ REFUSALS = {
         (307, {"location": "https://elsewhere/v1"}, b""),
         "HTTP 307: Temporary Redirect",
         (
-            "It redirects to https://elsewhere/v1, where nothing is sent: give that "
+            "It redirects to https://elsewhere/v1, which is not followed: give that "
             "address as url if it is the server's."
         ),
     ),
@@ -480,8 +480,8 @@ def test_what_is_no_completion_is_an_error(serve):
     server, engine = serve(trouble=lambda _: (200, {}, {"hello": 1}))
     message = (
         f"The server at {server.url}/v1 did not answer: it answered something that is "
-        "no completion: \"{'hello': 1}\" (tried 3 times). Check that it is running and "
-        "that url is its address."
+        "not a completion: \"{'hello': 1}\" (tried 3 times). Check that it is running "
+        "and that url is its address."
     )
     with pytest.raises(EngineError, match=whole(message)):
         read(engine, [ReadRequest(PROMPT, TREE, (0,))])

@@ -134,8 +134,8 @@ def test_what_speaks_is_found_out_and_described(tiny, serve, api):
     name = {"ollama": "Ollama 0.13.5", "openai": "an OpenAI-style server"}[api]
     assert described["server"] == f"{server.url}/v1, {name}"
     assert described["shows"] == (
-        "bounds: the 20 likeliest tokens are listed; any other has at most the "
-        "probability of the last of them"
+        "bounds: the 20 most likely tokens are listed; any other token has at "
+        "most the probability of the last one"
     )
     assert described["prompts"] == "text, whose tokens are counted"
     assert [each.problem for each in engine.self_test()] == [""] * 5
@@ -371,8 +371,8 @@ def test_what_lists_do_not_tell_is_refused(tiny, serve, api):
         ({"top_logprobs": 21}, "list 21"),
     ):
         message = (
-            f"The server only lists the 20 likeliest tokens, so it cannot {what}: use "
-            "strategy='exact'."
+            f"The server only lists the 20 most likely tokens, so it cannot {what}: "
+            "use strategy='exact'."
         )
         with pytest.raises(InputError, match=whole(message)):
             engine.submit(TrackedRequest(prompt, **more))
@@ -395,8 +395,8 @@ def test_the_strategies_that_need_more_are_refused_before_a_text(tiny, serve):
         )
         message = (
             f"{what} needs an engine that shows the log-probability of every token, "
-            "and this one lists the likeliest only: use strategy='exact', which gives "
-            "bounds."
+            "but this one lists only the most likely ones: use strategy='exact', which "
+            "gives bounds."
         )
         with pytest.raises(ConfigError, match=whole(message)):
             classifier.label_logprobs(["My invoice is wrong."], return_steps=True)
@@ -512,7 +512,7 @@ def test_llama_cpp_is_found_out_and_passes_its_test(llama, smol):
     engine = ServerEngine.load(smol, url=f"{llama.url}/completion")
     described = engine.describe()
     assert described["server"].startswith(f"{llama.url}/v1, llama.cpp ")
-    assert described["shows"].startswith("bounds: the 1,000 likeliest tokens")
+    assert described["shows"].startswith("bounds: the 1,000 most likely tokens")
     assert described["prompts"] == "token ids"
     assert described["context"] == "1,023 tokens"
     assert [each.problem for each in engine.self_test()] == [""] * 5

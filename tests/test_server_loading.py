@@ -283,7 +283,7 @@ def test_a_key_over_plain_http_is_warned_of(monkeypatch, caplog, base, warnings)
 def test_a_proxy_that_cannot_be_used_is_told(folder, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "ftp://proxy")
     message = (
-        "What the environment says of proxies and certificates (HTTPS_PROXY, "
+        "The environment's settings for proxies and certificates (HTTPS_PROXY, "
         "ALL_PROXY, SSL_CERT_FILE, …) cannot be used: Unknown scheme for proxy URL "
         "URL('ftp://proxy')"
     )
@@ -572,8 +572,8 @@ def refusal_of(folder, server):
     end = (
         ". It must be vLLM 0.26 or newer, which knows logprob_token_ids, without "
         "--speculative-config and with its default --logprobs-mode. Or use "
-        "api='openai', which needs the likeliest tokens only and gives bounds, or "
-        "engine='vllm', which needs none of that."
+        "api='openai', which needs only the most likely tokens and gives bounds, or "
+        "engine='vllm', which has no such requirements."
     )
     said = str(caught.value)
     assert said.startswith(begin)
@@ -590,7 +590,7 @@ def test_a_right_server_passes(small, folder):
         ("tracked values, alone", "", ""),
         ("the vocabulary", "", ""),
         ("tracked values of 128 tokens", "", ""),
-        ("tracked values, beside other requests", "", ""),
+        ("tracked values, in a batch with other requests", "", ""),
     ]
     assert [case.difference for case in cases[1::2]] == pytest.approx([0, 0], abs=1e-9)
     # Others are asked for at the same time, and some for their likeliest tokens.
@@ -664,8 +664,8 @@ SPOILED = {
     "gives logits": (
         as_logits,
         (
-            r"log-probabilities of a prompt: the probabilities of the likeliest tokens "
-            r"add up to \d+(\.\d+)?: these are not log-probabilities"
+            r"log-probabilities of a prompt: the probabilities of the most likely "
+            r"tokens add up to \d+(\.\d+)?: these are not log-probabilities"
         ),
     ),
     "scores no prompts": (
@@ -697,7 +697,9 @@ def test_a_server_that_is_wrong_in_company_is_refused(small, folder):
         without_ids(asked, choice) if server.at_once > 1 else None
     )
     said = refusal_of(folder, server)
-    assert said.startswith("tracked values, beside other requests: The server answered")
+    assert said.startswith(
+        "tracked values, in a batch with other requests: The server answered"
+    )
 
 
 @pytest.mark.parametrize(
@@ -722,7 +724,7 @@ def test_a_server_that_dies_in_company_is_refused(small, folder):
     server = small()
     server.trouble = lambda _: DROP if server.at_once > 1 else None
     assert refusal_of(folder, server) == (
-        "tracked values, beside other requests: RemoteProtocolError: Server "
+        "tracked values, in a batch with other requests: RemoteProtocolError: Server "
         "disconnected without sending a response"
     )
 
@@ -759,8 +761,9 @@ def test_others_who_suffer_are_warned_of(small, folder, caplog):
     [warning] = caplog.messages
     assert warning == (
         f"While the server at {server.url}/v1 is used like this, other clients get "
-        "wrong values for the likeliest tokens (logprobs) that they ask for at the "
-        "same time: a fault of vLLM's. Use a server that nobody else asks for them."
+        "wrong values for the most likely tokens (logprobs) that they request at the "
+        "same time: this is a bug in vLLM. Use a server where other clients do not "
+        "request them."
     )
 
 

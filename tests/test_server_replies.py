@@ -167,18 +167,20 @@ UNUSABLE = {
     ),
     "no choice": (
         lambda _: {"choices": []},
-        gave_none("it answered something that is no completion: \"{'choices': []}\""),
+        gave_none(
+            "it answered something that is not a completion: \"{'choices': []}\""
+        ),
     ),
     "two choices": (lambda right: {"choices": right["choices"] * 2}, None),
     "a choice of nothing": (
         lambda _: {"choices": [None]},
         gave_none(
-            "it answered something that is no completion: \"{'choices': [None]}\""
+            "it answered something that is not a completion: \"{'choices': [None]}\""
         ),
     ),
     "no object": (
         lambda _: [],
-        gave_none("it answered something that is no completion: '[]'"),
+        gave_none("it answered something that is not a completion: '[]'"),
     ),
     "a key twice": (named_twice, None),
     "a web page": (

@@ -77,9 +77,9 @@ def test_lines_that_are_no_rows_are_set_aside(tmp_path):
         b"[1]": "it is not a JSON object: it must begin with '{'.",
         b'{"a": "\xe9"}': "byte 0xe9 in it is not utf-8. Name the file's encoding, for "
         "example encoding='cp1252'.",
-        b'{"a": "\\ud83d"}': "it holds half a character: \\ud800 to \\udfff must come "
-        "in pairs.",
-        b'{"a": ' + b"9" * 5000 + b"}": "it holds a number with too many digits.",
+        b'{"a": "\\ud83d"}': "it contains a lone surrogate: \\ud800 to \\udfff must "
+        "come in pairs.",
+        b'{"a": ' + b"9" * 5000 + b"}": "it contains a number with too many digits.",
         b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}": "its values are nested too "
         "deeply.",
     }
@@ -215,8 +215,8 @@ def test_a_dataset_without_features_is_a_table():
         Unreadable(
             1200,
             "row 1,201 of the dataset",
-            "its key 'n' is in none of the first 1,000 rows, which say what the "
-            "columns are: give the dataset features.",
+            "its key 'n' is in none of the first 1,000 rows, which define the columns: "
+            "give the dataset features.",
             '{"text": "b", "n": 1}',
         ),
     )
@@ -250,7 +250,7 @@ def test_files_that_are_none(tmp_path):
     with raises(f"'{tmp_path}/folder.csv' is a folder, not a file."):
         open_table(tmp_path / "folder.csv")
     with raises(
-        f"The name '{tmp_path}/notes.txt' does not say how the file is written: give "
+        f"The name '{tmp_path}/notes.txt' does not show the format of the file: give "
         "input_format, which is csv, tsv, jsonl or parquet, or a name that ends in "
         ".csv, .tsv, .tab, .jsonl, .ndjson, .parquet or .pq.",
         ConfigError,
@@ -258,7 +258,7 @@ def test_files_that_are_none(tmp_path):
         open_table(write(tmp_path / "notes.txt", "text\na\n"))
     with raises(
         f"'{tmp_path}/in.parquet.gz' cannot be read or written: Parquet is compressed "
-        "inside its file. Take the .gz off.",
+        "inside its file. Remove the .gz.",
         ConfigError,
     ):
         open_table(write(tmp_path / "in.parquet.gz", gzip.compress(b"")))
@@ -389,8 +389,8 @@ def test_a_file_that_changes_is_noticed(tmp_path, name):
     next(chunks)
     os.utime(path, (1, 1))
     changed = (
-        f"'{path}' was changed while it was read: start again when nothing writes to "
-        "it any more."
+        f"'{path}' changed while it was being read: start again when nothing writes "
+        "to it any more."
     )
     with raises(changed):
         list(chunks)
@@ -431,7 +431,7 @@ def test_stdin_is_read_once():
     _, second = from_stdin(lines, input_format="jsonl")
     assert second == (
         f"{[[1]] * 1500 + [[4]]} [\"its key 'late' is in none of the first 1,000 "
-        'lines, which say what the columns of a stream are: save it to a file first."]'
+        'lines, which define the columns of a stream: save it to a file first."]'
     )
 
 
@@ -445,8 +445,8 @@ def test_a_named_pipe_is_a_stream(tmp_path):
     assert [each.cells("text") for each in table.chunks(5, start=1)] == [["b"]]
     writer.join()
     with raises(
-        f"'{pipe}' is a stream, and Parquet cannot be read from one: save it to a file "
-        "first."
+        f"'{pipe}' is a stream, and Parquet cannot be read from a stream: save it to a "
+        "file first."
     ):
         open_table(pipe, input_format="parquet")
 

@@ -200,7 +200,7 @@ def test_json_by_another_name(tmp_path):
 def test_a_json_array_is_told(tmp_path, name, indent):
     path = write(tmp_path / name, json.dumps([{"text": "a"}], indent=indent))
     with raises(
-        f"'{path}' holds a JSON array, not an object on each line. Convert it, for "
+        f"'{path}' contains a JSON array, not an object on each line. Convert it, for "
         "example with: jq -c '.[]' FILE.json > FILE.jsonl"
     ):
         open_table(path)
@@ -299,7 +299,7 @@ def test_a_line_that_names_the_separator(tmp_path, line, separator, line_end):
             # The line counts, as an editor counts.
             assert chunk.unreadable[0].place == f"line 4 of '{path}'"
             holds = "a comma" if separator == "," else repr(separator)
-            assert f"a field that holds {holds} or" in chunk.unreadable[0].reason
+            assert f"a field that contains {holds} or" in chunk.unreadable[0].reason
             assert cells(table) == ["a, b; c", "d"]
             (rest,) = table.chunks(9, start=2)
             assert rest.lists() == [rows[3]]

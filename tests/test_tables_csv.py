@@ -117,8 +117,8 @@ def test_dialects(tmp_path):
         (
             {"separator": "::"},
             (
-                "The separator must be a single character, and no line end. Got '::' "
-                "instead."
+                "The separator must be a single character other than a line break. Got "
+                "'::' instead."
             ),
         ),
         (
@@ -144,7 +144,7 @@ def test_options_that_are_not_allowed(tmp_path, options, message):
 def test_ragged_rows_are_set_aside(tmp_path):
     chunk = csv_chunk(tmp_path, 'id,text\n1,a\n2\n3,"b\nc",d\n4,e\n')
     name = repr(str(tmp_path / "in.csv"))
-    hint = "a field that holds a comma or a line break must be in quotes."
+    hint = "a field that contains a comma or a line break must be in quotes."
     assert chunk.lists() == [["1", "a"], ["4", "e"]]
     assert chunk.numbers.tolist() == [0, 3]
     assert chunk.n_rows == 4
@@ -164,8 +164,8 @@ def test_ragged_rows_are_set_aside(tmp_path):
     )
     [bad] = csv_chunk(tmp_path, "id;text\n1;a;b\n", separator=";").unreadable
     assert bad.reason == (
-        "it has 3 fields, but the header names 2 columns: a field that holds ';' or a "
-        "line break must be in quotes."
+        "it has 3 fields, but the header names 2 columns: a field that contains ';' or "
+        "a line break must be in quotes."
     )
 
 
@@ -238,7 +238,7 @@ def small(path, content, most):
 def test_rows_beyond_the_bound_are_set_aside(tmp_path):
     content = f'id,text\n1,{"x" * 200}\n2,a\n3,"b\n' + "4,d\n" * 40
     rows = small(tmp_path / "in.csv", content, 100)
-    assert rows[0].reason == "it has more than 100 characters, which no row may have."
+    assert rows[0].reason == "it has more than 100 characters, the maximum for a row."
     assert rows[1] == ["2", "a"]
     assert rows[2].reason == (
         "it has an opening quote that is not closed within 100 characters: the lines "

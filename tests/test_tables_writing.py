@@ -373,7 +373,7 @@ def test_formats_of_outputs():
         assert output_format(name).name == expected
     assert output_format("-", output_format="jsonl").name == "jsonl"
     with raises(
-        "The name 'out' does not say how the file is written: give output_format, "
+        "The name 'out' does not show the format of the file: give output_format, "
         "which is csv, tsv, jsonl or parquet, or a name that ends in .csv, .tsv, .tab, "
         ".jsonl, .ndjson, .parquet or .pq.",
         ConfigError,

@@ -339,8 +339,8 @@ def test_progress_says_what_is_left_after_an_interrupt(capsys):
     progress.stopping(12)
     progress.stopping(11)
     assert capsys.readouterr().err == (
-        "Going on: 100 of 400 rows were finished by an earlier run.\n"
-        "Texts that are being read: 12.\n"
+        "Resuming: 100 of 400 rows were finished by an earlier run.\n"
+        "Texts in progress: 12.\n"
     )
 
 
@@ -375,8 +375,8 @@ def test_what_is_being_written_at_an_interrupt_comes_once(monkeypatch, is_termin
             signal.raise_signal(signal.SIGTERM)
     lines = [line.rstrip() for line in stream.getvalue().splitlines()]
     assert " ".join(lines) == (
-        "Going on. Warning: Stopping: texts that are being read are finished and saved "
-        "first. Press Ctrl-C again to stop at once."
+        "Going on. Warning: Stopping: texts in progress are finished and saved first. "
+        "Press Ctrl-C again to stop immediately."
     )
     assert interruption.exit_code == 130
 

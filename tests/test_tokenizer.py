@@ -112,8 +112,8 @@ def test_pieces_can_be_read():
 @pytest.mark.parametrize("half", ["\ud83d", "\ud83d \ude00", "\ude00\ud83d"])
 def test_half_a_character_is_refused_before_a_tokenizer_sees_it(half):
     message = (
-        f"The prompt holds half a character, {half[0]!r}: \\ud800 to \\udfff must come "
-        "in pairs. Remove it from the text, the labels or the template."
+        f"The prompt contains a lone surrogate, {half[0]!r}: \\ud800 to \\udfff must "
+        "come in pairs. Remove it from the text, the labels or the template."
     )
     for tokenizer in (byte_level(), metaspace()):
         with pytest.raises(PromptError, match=f"^{re.escape(message)}$"):

@@ -224,7 +224,7 @@ def test_a_label_with_an_unknown_character_is_read_and_named(caplog):
 
 def test_a_word_that_the_tokenizer_drops():
     message = (
-        "The word '\u0301' of label 'a' has no token of its own behind the prompt: "
+        "The word '\u0301' of label 'a' has no token of its own after the prompt: "
         "the tokenizer of 'word-piece' drops its characters, or joins them with the "
         "text's. Give the label another word."
     )
@@ -240,7 +240,7 @@ def test_no_end_token_at_all():
     message = (
         "The answers need an end token, but the tokenizer of 'none' has no end of "
         "turn, no end of sequence and no token for a newline: give the labels words of "
-        "which none begins another, and leave out end='always'."
+        "which none is a prefix of another, and leave out end='always'."
     )
     with pytest.raises(LabelError, match=f"^{re.escape(message)}$"):
         compiled(Tokenizer(backend, "none"), ["New", "New York"])

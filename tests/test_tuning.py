@@ -165,7 +165,7 @@ def test_texts_that_cannot_be_asked_are_left_out(classifier, tickets):
             ["a", "b"],
             ["billing", "shipping"],
             (
-                "Comparing prompts by labels takes at least 10 labelled texts. Got 2: "
+                "Comparing prompts by labels needs at least 10 labelled texts. Got 2: "
                 "label more, or compare them without labels."
             ),
         ),

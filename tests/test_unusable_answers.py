@@ -36,10 +36,10 @@ NO_NUMBER = (
 )
 
 
-GO_ON = " Pass on_error='set_aside' to go on with the other rows."
+GO_ON = " Pass on_error='set_aside' to continue with the other rows."
 LEAVE_OUT = (
-    " Leave it out, or use classify_frame(…, on_error='set_aside'), which goes on with "
-    "the others."
+    " Leave it out, or use classify_frame(…, on_error='set_aside'), which continues "
+    "with the others."
 )
 
 

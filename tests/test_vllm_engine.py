@@ -79,8 +79,8 @@ def test_a_model_that_cannot_be_loaded_says_why(tmp_path, case):
     if case == "no model in it":
         folder = tmp_path
         message = (
-            f"The folder {str(folder)!r} holds no model: it has no config.json. Give a "
-            "folder that a model was saved or downloaded to."
+            f"The folder {str(folder)!r} contains no model: it has no config.json. "
+            "Give the folder of a saved or downloaded model."
         )
     if case == "wrong sizes":
         folder, options = model_folder(), {"max_num_batched_tokens": 1, "batch_size": 4}

@@ -157,7 +157,7 @@ class Command:
         """Wait until its worker has computed for a while, whatever else runs here."""
         import psutil
 
-        self.wait_until(lambda: "Going on: " in self.told.read_text())
+        self.wait_until(lambda: "Resuming: " in self.told.read_text())
         worker = psutil.Process(self.of_vllm()[1])
         before = sum(worker.cpu_times()[:2])
         self.wait_until(lambda: sum(worker.cpu_times()[:2]) > before + 0.7)
@@ -240,7 +240,7 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
         told = command.ended(130)
     assert re.search(
         r"Warning: Stopped: (2,048|4,096) of 5,200 rows are finished and kept "
-        rf"in {folder}\. Run the same command again to go on\.\n",
+        rf"in {folder}\. Run the same command again to resume\.\n",
         told,
     ), told
     n_saved = n_scores(folder)
@@ -259,8 +259,8 @@ def test_a_killed_engine_and_ctrl_c_lose_nothing_that_was_finished(
             os.kill(pid, signal.SIGCONT)
         told = command.ended(130)
     assert (
-        f"Interrupted. What is finished is kept in '{folder}': run the same command "
-        "again to go on.\n"
+        f"Interrupted. Finished rows are kept in '{folder}': run the same command "
+        "again to resume.\n"
     ) in told
     assert n_saved < n_scores(folder) < n_texts
 
@@ -286,5 +286,5 @@ def check_killed(told, folder):
     assert sentence.startswith("Error: vLLM died with ")
     assert sentence.endswith(
         f" {len(rows):,} rows are finished and kept in '{folder}': run the same "
-        "command again to go on."
+        "command again to resume."
     )

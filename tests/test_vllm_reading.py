@@ -165,8 +165,8 @@ def test_what_comes_after_a_leaf_or_beside_the_tree_is_left_out():
 
 
 OTHER_TOKENS = (
-    "vLLM answered a read of node 0 of TokenTree(4 paths, 8 nodes, 4 inner) with other "
-    "tokens than those of its children, so this text gets no label."
+    "vLLM answered a read of node 0 of TokenTree(4 paths, 8 nodes, 4 inner) with "
+    "tokens other than those of its children, so this text gets no label."
 )
 
 
@@ -212,6 +212,6 @@ def test_a_generation_that_leaves_its_paths_is_the_error_of_its_text_alone():
     assert waiting.take(SimpleNamespace(outputs=[answer(TREE, (2, 8))]))
     assert isinstance(waiting.answer, AnswerError)
     assert str(waiting.answer) == (
-        "vLLM generated [2, 8], which leaves the allowed paths, so this text gets no "
-        "label."
+        "vLLM generated [2, 8], which is not on the allowed paths, so this text gets "
+        "no label."
     )

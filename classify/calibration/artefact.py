@@ -131,9 +131,9 @@ def saved_calibration(content: Any, shown: str) -> SavedCalibration:
     found = content.get("format") if isinstance(content, dict) else None
     if found != _FORMAT:
         raise DataError(
-            f"{shown!r} is no calibration that this version reads: its format must be "
-            f"{_FORMAT!r}, and is {found!r}. Give a file that LabelCalibrator.save "
-            "wrote."
+            f"{shown!r} is not a calibration that this version can read: its format "
+            f"must be {_FORMAT!r}, and is {found!r}. Give a file that "
+            "LabelCalibrator.save wrote."
         )
     try:
         artefact = _Artefact.model_validate(content)

@@ -1,4 +1,4 @@
-"""What a fit leaves behind, as a value."""
+"""The result of a fit, as a value."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

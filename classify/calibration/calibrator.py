@@ -28,9 +28,9 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
     """Corrects the label log-probabilities of a language model.
 
     Nearly every method predicts softmax(a (s + b)), with s the normalised
-    log-probabilities. A *shift* b takes out what the model answers whatever the text
-    says, and needs no labels; it mends accuracy. A *scale* a = 1 / T mends confidence,
-    and needs labels.
+    log-probabilities. A *shift* b removes the model's preference for some labels
+    regardless of the text, and needs no labels; it improves accuracy. A *scale* a = 1 /
+    T corrects confidence, and needs labels.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
     force : bool, default=False
         Fit "isotonic" to fewer than 1,000 labels.
     random_state : int or None, default=None
-        Seed of the order in which texts are dealt into folds. None: as they stand.
+        Seed of the order in which texts are dealt into folds. None: in their order.
 
     Attributes
     ----------
@@ -101,9 +101,9 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
 
     Notes
     -----
-    -inf stays -inf: a label that is no candidate for a text has probability 0 before
+    -inf stays -inf: a label that is not a candidate for a text has probability 0 before
     and after. What is fitted is frozen: a text gets the same probabilities whatever
-    other texts stand beside it.
+    the other texts are.
 
     Examples
     --------
@@ -201,10 +201,10 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         return self._calibration.map.transform(normalised(values))
 
     def bounds(self, label_logprobs: LabelLogprobs) -> LabelBounds:
-        """Return what is known of calibrated probabilities.
+        """Return bounds of calibrated probabilities.
 
-        ``bounds(…).log_proba()`` are bounds of what `transform` estimates, where not
-        everything is known of the scores; see `LabelLogprobs.bounds`.
+        ``bounds(…).log_proba()`` are bounds of what `transform` returns, if the
+        scores are only known within bounds; see `LabelLogprobs.bounds`.
 
         Examples
         --------
@@ -232,7 +232,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         return np.exp(self.transform(label_logprobs))
 
     def predict(self, label_logprobs: Any) -> npt.NDArray[Any]:
-        """Return the likeliest label of each text, shape (n_texts,)."""
+        """Return the most likely label of each text, shape (n_texts,)."""
         check_is_fitted(self)
         classes = self.classes_
         if self.method_ == BY_COUNT and isinstance(label_logprobs, LabelLogprobs):
@@ -242,7 +242,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
 
     @property
     def required_tolerance_(self) -> float:
-        """How exactly texts must be scored for this; see `required_tolerance`."""
+        """Tolerance at which texts must be scored; see `required_tolerance`."""
         check_is_fitted(self)
         return required_tolerance(self.method_, len(self.classes_))
 
@@ -272,12 +272,12 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         fingerprint : mapping of str to str, default=None
             What texts will be scored with; see `fingerprint_of`. None: not compared.
         force : bool, default=False
-            Take it even if it was fitted on something else; see `checked_for`.
+            Accept it even if it was fitted on something else; see `checked_for`.
 
         Raises
         ------
         DataError
-            The file is missing, or no calibration.
+            The file is missing, or is not a calibration.
         ConfigError
             It was fitted on something else; the sentence names what differs.
         """
@@ -291,7 +291,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
     def checked_for(
         self, fingerprint: Fingerprint, *, what: str, force: bool = False
     ) -> Self:
-        """Return this calibration, if it was fitted on what is present.
+        """Return this calibration, if it was fitted on the given fingerprint.
 
         Parameters
         ----------
@@ -300,8 +300,8 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         what : str
             Names the calibration in an error.
         force : bool, default=False
-            Return a copy that counts as fitted on what is present, whatever it was
-            fitted on.
+            Return a copy that counts as fitted on `fingerprint`, whatever it was fitted
+            on.
 
         Raises
         ------
@@ -317,7 +317,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         return made
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `save` writes, for a file that holds more beside it."""
+        """Return what `save` writes, for a file that also has other contents."""
         check_is_fitted(self)
         return artefact_dict(self._calibration, self.get_params())
 
@@ -328,7 +328,7 @@ class LabelCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         Raises
         ------
         DataError
-            It is no calibration.
+            It is not a calibration.
         """
         fitted, settings = saved_calibration(content, shown)
         calibrator = cls(**settings)

@@ -33,7 +33,7 @@ _MAX_LISTED = 8
 
 
 class CalibrationWarning(UserWarning):
-    """Calibration went through, but there is reason to doubt its result."""
+    """A calibration succeeded, but its result may be unreliable."""
 
 
 def as_logprobs(
@@ -69,7 +69,8 @@ def as_logprobs(
     except (TypeError, ValueError):
         raise InputError(
             f"{what} must be a LabelLogprobs or an array of log-probabilities. Got "
-            f"{type(values).__name__} instead, which holds something that is no number."
+            f"{type(values).__name__} instead, which contains something that is not a "
+            "number."
         ) from None
     if array.ndim != 2 or array.shape[1] < 2:
         raise InputError(
@@ -186,8 +187,8 @@ def _classes_of_y(y: Any, n_columns: int) -> npt.NDArray[Any]:
     if is_number and found.size and found[0] >= 0 and found[-1] < n_columns:
         return np.arange(n_columns)
     raise LabelError(
-        f"y holds {len(found)} labels, but there are {n_columns} columns, so that it "
-        "cannot be told which is which: pass classes=[…] in the order of the columns."
+        f"y holds {len(found)} labels, but there are {n_columns} columns, so it is "
+        "not clear which is which: pass classes=[…] in the order of the columns."
     )
 
 
@@ -214,7 +215,7 @@ def codes_of(y: Any, classes: npt.NDArray[Any], n_texts: int) -> npt.NDArray[np.
         hint = suggestion(name, list(map(str, classes.tolist())))
         raise LabelError(
             f"Text {row} has the label {name!r} in y, which is none of the classes: "
-            f"{listed(classes)}.{hint} Mend the label, or leave the text out."
+            f"{listed(classes)}.{hint} Correct the label, or leave the text out."
         )
     return np.array(codes, dtype=np.int64)
 
@@ -322,7 +323,7 @@ def warn_of_bounds(values: Any, what: str, *, stacklevel: int) -> None:
         warnings.warn(
             f"{what} is fitted to estimates: for {int(coarse.sum())} of the "
             f"{len(values)} texts, more than {MAX_UNRESOLVED:.0%} of the label mass is "
-            "not known. Thresholds and sets keep their promises all the same, but "
+            "unknown. The guarantees of thresholds and sets still hold, but "
             "probabilities may be worse than the figures say. Use an engine that shows "
             f"every token, and {parameter('strategy', 'exact')}.",
             CalibrationWarning,

@@ -31,7 +31,7 @@ def folds_of(
     n_folds : int
         At most n_texts.
     random_state : int or None, default=None
-        Seed of the order in which texts are dealt. None: as they stand.
+        Seed of the order in which texts are dealt. None: in their order.
 
     Returns
     -------

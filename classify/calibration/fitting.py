@@ -206,8 +206,8 @@ def _without_contrast(
     else:
         chosen, done = "none", "log-probabilities that are only normalised"
     reason = (
-        f"All {len(texts)} labels are {only!r}, from which nothing can be learnt about "
-        f"the other {len(data.classes) - 1}: {method!r} falls back to {done}."
+        f"All {len(texts)} labels are {only!r}, which say nothing about the "
+        f"other {len(data.classes) - 1}: {method!r} falls back to {done}."
     )
     advice = (
         "Label texts of other classes too, or give unlabelled ones: "
@@ -223,7 +223,7 @@ def _check_number_of_labels(method: str, n: int, options: Options) -> None:
             f"{parameter('method', 'isotonic')} needs at least "
             f"{MIN_ISOTONIC_LABELS:,} labels: with fewer its log loss explodes. Got "
             f"{n:,}: use {parameter('method', 'auto')}, or "
-            f"{parameter('force', True)} to fit it all the same."
+            f"{parameter('force', True)} to fit it anyway."
         )
     if n < _FEW_LABELS:
         warnings.warn(
@@ -344,9 +344,9 @@ def _warn_of_matching(
         )
         warnings.warn(
             f"The shares of the labels that the model itself predicts for {n} texts "
-            f"are far from the prior: {shown}. Matching takes that for the model's "
-            "bias. If the texts really are so mixed, it does harm: give "
-            f"their shares as {parameter('prior')}, or label some texts.",
+            f"are far from the prior: {shown}. Prior matching treats this as a "
+            "bias of the model. If the texts really have these shares, it does harm: "
+            f"give the shares as {parameter('prior')}, or label some texts.",
             CalibrationWarning,
             stacklevel=4,
         )

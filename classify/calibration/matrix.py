@@ -28,7 +28,7 @@ class Matrix:
     intercept : ndarray of float64, shape (n_fitted,)
     floor : float
         What s is raised to, below its row's greatest, in nats: a linear map takes no
-        -inf. Impossible labels are taken out again behind it.
+        -inf. Impossible labels are taken out again after it.
     rest : Affine
         Says how probable the labels are that no text had, together and each.
     """
@@ -42,7 +42,7 @@ class Matrix:
     def transform(self, log_proba: FloatArray) -> FloatArray:
         """Return calibrated log-probabilities; -inf stays -inf."""
         calibrated = self.rest.transform(log_proba)
-        # Not `@`, whose rounding depends on how many rows stand beside a row.
+        # Not `@`, whose rounding depends on the number of rows.
         logits = np.einsum("nk,jk->nj", filled(log_proba, self.floor), self.coef)
         fitted = np.where(
             np.isneginf(log_proba[:, self.columns]), -np.inf, logits + self.intercept
@@ -124,7 +124,7 @@ def matrix(texts: LabelledTexts, *, penalty: Penalty) -> Matrix:
     means = values.mean(axis=0)
     model = LogisticRegression(C=1.0, tol=1e-6, max_iter=10_000)
     with warnings.catch_warnings():
-        # Labels may be many beside few texts: that is for cross-validation to judge.
+        # There may be many labels and few texts: cross-validation decides.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         model.fit(values - means, texts.codes, sample_weight=texts.weights)
     coef, intercept = model.coef_, model.intercept_ - model.coef_ @ means

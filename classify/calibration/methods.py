@@ -65,7 +65,7 @@ _MIN_MATRIX_LABELS_A_CLASS = 10
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What a fit needs beside labelled texts.
+    """What a fit needs besides labelled texts.
 
     Attributes
     ----------
@@ -174,13 +174,13 @@ def min_matrix_labels(n_labels: int) -> int:
 
 
 def required_tolerance(method: str, n_labels: int) -> float:
-    """Return how exactly texts must be scored for this method to be trusted.
+    """Return the tolerance at which texts must be scored for a method.
 
     A tolerance bounds the error of a probability, not of its logarithm, and shifts are
     made of logarithms. This is the tolerance at which a label of probability q is still
-    known to a tenth of itself, q / 10, where q is the least that the method has to tell
-    apart: a tenth of an even share (1 / (10 n_labels)) for a logarithm of means, 1e-4
-    for a mean of logarithms, 1e-2 for a log loss.
+    known to a tenth of itself, q / 10, where q is the smallest probability that matters
+    to the method: a tenth of an even share (1 / (10 n_labels)) for a logarithm of
+    means, 1e-4 for a mean of logarithms, 1e-2 for a log loss.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def required_tolerance(method: str, n_labels: int) -> float:
     Returns
     -------
     float
-        For `ZeroShotClassifier(tolerance=…)`. 1: any will do.
+        For `ZeroShotClassifier(tolerance=…)`. 1: any tolerance will do.
 
     Examples
     --------

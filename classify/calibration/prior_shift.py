@@ -30,7 +30,7 @@ _MIN_SHARE = 1e-6
 
 
 class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Estimates the mix of labels in unlabelled texts, and adapts probabilities to it.
+    """Estimates the label shares in unlabelled texts, and adapts probabilities to them.
 
     With p calibrated under the label shares pi, the shares pi' of other texts are the
     fixed point of expectation-maximisation::
@@ -40,23 +40,23 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
     and the adapted probabilities are softmax(log p + log pi' - log pi).
 
     This holds for *calibrated* p only. On the raw posteriors of a language model it
-    was seen to collapse to one label, so that they are refused.
+    collapsed to one label, so these are refused.
 
     Parameters
     ----------
     prior_from : LabelCalibrator, or {"uniform"}, mapping, or sequence of float
         Where p and pi come from. A calibrator fitted with labels is applied to what is
         passed to `fit` and `transform`, and pi are the shares of its labels. A prior is
-        pi itself, and what is passed counts as p; since nobody can tell whether that is
-        calibrated, it needs ``force=True``.
+        pi itself, and what is passed counts as p; since it is unknown whether that is
+        calibrated, this needs ``force=True``.
     classes : sequence of str or int, default=None
         The labels of the columns, for arrays and where a prior is given.
     max_iter : int, default=10000
-        Most steps.
+        Maximum number of steps.
     tol : float, default=1e-8
-        Ends when no share moves by more in a step.
+        Stop when no share changes by more than this in a step.
     force : bool, default=False
-        Go on with probabilities that are not known to be calibrated.
+        Accept probabilities that are not known to be calibrated.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
         Parameters
         ----------
         label_logprobs : LabelLogprobs or array, shape (n_texts, n_labels)
-            Scores of the texts whose mix is to be found.
+            Scores of the texts whose label shares are estimated.
         y : None
             Not used.
 
@@ -151,7 +151,7 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
         return normalised(self._calibrated(label_logprobs) + self.shift_)
 
     def bounds(self, label_logprobs: LabelLogprobs) -> LabelBounds:
-        """Return what is known of adapted probabilities, as `LabelCalibrator`."""
+        """Return bounds of adapted probabilities, as `LabelCalibrator` does."""
         check_is_fitted(self)
         known = label_logprobs.bounds
         if isinstance(self.prior_from, LabelCalibrator):
@@ -167,7 +167,7 @@ class PriorShift(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ign
         return np.exp(self.transform(label_logprobs))
 
     def predict(self, label_logprobs: Any) -> npt.NDArray[Any]:
-        """Return the likeliest label of each text, shape (n_texts,)."""
+        """Return the most likely label of each text, shape (n_texts,)."""
         best: npt.NDArray[Any] = self.classes_[
             self.transform(label_logprobs).argmax(axis=1)
         ]

@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class RowMap(Protocol):
-    """What a fit leaves behind: a function of one row, whatever stands beside it."""
+    """The result of a fit: a function of one row, independent of other rows."""
 
     def transform(self, log_proba: FloatArray) -> FloatArray:
         """Return calibrated log-probabilities, (n_texts, n_labels) to the same."""

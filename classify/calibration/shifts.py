@@ -2,7 +2,7 @@
 
 With s_k = log p(label k | text), normalised over the labels, all of them predict
 softmax(s + b). They differ in where the shift b comes from, and divide out what the
-model answers whatever the text says. A shift is determined up to a constant, which is
+model answers regardless of the text. A shift is determined up to a constant, which is
 chosen so that its mean over the labels is 0. `prior` is the share that each label
 should have, written pi; uniform unless something else is known.
 """
@@ -96,7 +96,7 @@ def prior_matching_shift(
     weights = np.ones(len(log_proba)) if weights is None else weights
     weights = weights / weights.sum()
     bias = np.zeros(len(prior))
-    # A label that is nobody's candidate has no bearing on anything, and keeps 0.
+    # A label that is no text's candidate has no effect, and keeps 0.
     known = np.isfinite(log_proba[weights > 0]).any(axis=0)
     values = log_proba[weights > 0][:, known]
     dual = _Dual(values, prior[known], weights[weights > 0])
@@ -205,7 +205,7 @@ def batch_shift(
     total = counted.sum(axis=0)
     sums = (np.where(np.isfinite(values), values, 0.0) * counted).sum(axis=0)
     means = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
-    # A label that is nobody's candidate takes the middle of the others.
+    # A label that is no text's candidate takes the middle of the others.
     means[total == 0] = means[total > 0].mean()
     return centred(np.log(prior) - means)
 
@@ -268,7 +268,7 @@ def domain_shift(probes: FloatArray, prior: FloatArray, *, floor: float) -> Floa
 def pmi_shift(probes: FloatArray, prior: FloatArray, *, floor: float) -> FloatArray:
     """Return b_k = log pi_k - log mean_c p(label k | premise c), not normalised.
 
-    The score is then log p(label | text) - log p(label | premise): how much likelier
+    The score is then log p(label | text) - log p(label | premise): how much more likely
     the text makes the label's words (pointwise mutual information). With one premise,
     normalising would change nothing; several weigh by their label mass.
 

@@ -252,16 +252,14 @@ def _end(audit: "LabelAudit") -> "str | Text":
     from rich.text import Text
 
     if audit.end is None:
-        return "none: no word is the beginning of another"
+        return "none: no word is a prefix of another"
     pairs = [
         f"{word.word!r} begins {other!r}"
         for word in audit.words
         for other in word.prefix_of
     ]
     why = f", since {_listed(pairs, most=3)}" if pairs else ""
-    return Text.assemble(
-        (readable_piece(audit.end), "cyan"), f" behind every word{why}"
-    )
+    return Text.assemble((readable_piece(audit.end), "cyan"), f" after every word{why}")
 
 
 def _listed(names: Any, most: int = 6) -> str:

@@ -80,7 +80,7 @@ def calibrate_labels(
     if not options.overwrite:
         check_labels_calibration(output, wishes, sorted(declared.names))
     if options.label_column is None:
-        notes.note(f"The true labels are taken from the column {label_column!r}.")
+        notes.note(f"True labels are read from the column {label_column!r}.")
     classifier = load_classifiers(task, notes)[""]
     assert isinstance(classifier, ZeroShotMultiLabelClassifier), "of its kind"
     texts = scored_texts(classifier, rows, notes)
@@ -106,8 +106,8 @@ def _label_facts(fit: LabelsFit, table: InputTable) -> list[tuple[str, str]]:
     on = f"{fit.n_calibrated:,} labelled rows of {file_names(table)}"
     if fit.n_decided:
         on += (
-            f"; {fit.n_decided:,} others, drawn at random (seed {fit.seed}), are kept "
-            "back for the thresholds, which must see no row of these"
+            f"; {fit.n_decided:,} others, drawn at random (seed {fit.seed}), are held "
+            "out for the thresholds, which must not see any of these rows"
         )
     return [("Fitted on", on)]
 
@@ -141,14 +141,14 @@ def _label_promise(fit: LabelsFit) -> str:
     assert found is not None, "checked by the caller"
     if found.target == "f1":
         return (
-            f"Thresholds with the greatest F1 on the {fit.n_decided:,} rows kept back: "
-            "they promise\nnothing."
+            f"Thresholds with the highest F1 on the {fit.n_decided:,} held-out rows, "
+            "without any\nguarantee."
         )
     bound = "at most" if found.target == "risk" else "at least"
     return (
-        f"Promise for each label: {found.target} of {bound} {found.level:g}, at "
-        f"confidence level {found.confidence_level:g};\nthe last column is what the "
-        "rows kept back vouch for."
+        f"Guarantee for each label: {found.target} of {bound} {found.level:g}, at "
+        f"confidence level {found.confidence_level:g};\nthe last column is the bound "
+        "that the held-out rows support."
     )
 
 
@@ -200,7 +200,7 @@ def calibrate_tables(
         if not wishes.force:
             raise ClassifyError(
                 f"{harm} Nothing was written: label more texts, or write the "
-                "calibration all the same with --force."
+                "calibration anyway with --force."
             )
         notes.warn(harm)
     where = replacing(output, "an earlier calibration")
@@ -221,13 +221,13 @@ def _report_column(options: FitOptions, column: str | None, notes: Notes) -> Non
         return
     if column is None:
         notes.note(
-            f"There is no column {_LABEL_COLUMN!r}, so only the texts are used: if "
+            f"There is no column {_LABEL_COLUMN!r}, so only the texts are used. If "
             "there are true labels, name their column with --label-column."
         )
     else:
         notes.note(
-            f"The true labels are taken from the column {column!r}: leave them out "
-            "with --no-label-column."
+            f"True labels are read from the column {column!r}; to ignore them, "
+            "use --no-label-column."
         )
 
 
@@ -235,7 +235,7 @@ def _check_unlabelled(options: FitOptions, wishes: CalibrationWishes) -> None:
     """Raise ConfigError if something that is asked for needs labels."""
     for wish in _in_need_of_labels(wishes):
         why = (
-            "--no-label-column leaves them out: drop one of the two."
+            "--no-label-column ignores them: use only one of the two."
             if options.no_label_column
             else f"there is no column {_LABEL_COLUMN!r}: name their column with "
             "--label-column."
@@ -302,8 +302,8 @@ def _facts(fit: CalibrationFit, table: InputTable) -> list[tuple[str, str]]:
     on = f"{fit.n_calibrated:,} {what} of {file_names(table)}"
     if fit.n_decided:
         on += (
-            f"; {fit.n_decided:,} others, drawn at random (seed {fit.seed}), are kept "
-            "back for threshold and sets, which must see no row of these"
+            f"; {fit.n_decided:,} others, drawn at random (seed {fit.seed}), are held "
+            "out for threshold and sets, which must not see any of these rows"
         )
     return [("Fitted on", on), ("Calibration", calibrator.explanation_)]
 
@@ -341,7 +341,7 @@ def _feasibility(fit: CalibrationFit, target_risk: float) -> list[tuple[str, str
         (
             "Without it",
             (
-                f"{error:.1%} of the rows kept back are labelled wrong. To get down to "
+                f"{error:.1%} of the held-out rows are labelled wrong. To get down to "
                 f"{target_risk:.3g}, at least {refused:.1%} of them must stay without "
                 "a label, whatever the threshold."
             ),
@@ -351,7 +351,7 @@ def _feasibility(fit: CalibrationFit, target_risk: float) -> list[tuple[str, str
 
 def _of_rule(rule: SelectiveClassifier, n_rows: int) -> str:
     promise = (
-        f"Promise: at most {rule.target_risk:.3g} of the answers are wrong, at "
+        f"Guarantee: at most {rule.target_risk:.3g} of the answers are wrong, at "
         f"confidence level {rule.confidence_level:g}."
     )
     if not rule.coverage_:
@@ -363,14 +363,14 @@ def _of_rule(rule: SelectiveClassifier, n_rows: int) -> str:
         mass = f" and label mass of at least {rule.min_label_mass:g}"
     return (
         f"Probability of at least {rule.threshold_:.4g}{mass}, which answers "
-        f"{rule.coverage_:.1%} of the {n_rows:,} rows kept back. {promise}"
+        f"{rule.coverage_:.1%} of the {n_rows:,} held-out rows. {promise}"
     )
 
 
 def _of_sets(sets: SplitConformalSets, sizes: npt.NDArray[np.int64]) -> str:
     return (
         f"{sizes.mean():.2f} labels on average, and a single one for "
-        f"{(sizes == 1).mean():.1%} of the {len(sizes):,} rows kept back. Promise: "
-        "they hold the true label with a probability of at least "
+        f"{(sizes == 1).mean():.1%} of the {len(sizes):,} held-out rows. Guarantee: "
+        "they contain the true label with a probability of at least "
         f"{sets.confidence_level:g}."
     )

@@ -49,7 +49,7 @@ _TOKENS = [
 _FIT_WORDING = {
     "target_risk": "Fit a threshold, so that at most a share R of the answers is "
     "wrong.",
-    "sets": "Fit sets of labels that hold the true one with probability LEVEL.",
+    "sets": "Fit prediction sets that contain the true label with probability LEVEL.",
     "target": "With --kind multi, fit a threshold for each label: f1, precision=P, "
     "recall=P or risk=R.",
 }
@@ -97,8 +97,8 @@ def _interrupted(values: Mapping[str, Any]) -> str:
     if values["output"] is None or not Path(folder).exists():
         return "Interrupted."
     return (
-        f"Interrupted. What is finished is kept in '{folder}': run the same command "
-        "again to go on."
+        f"Interrupted. Finished rows are kept in '{folder}': run the same command "
+        "again to resume."
     )
 
 
@@ -227,8 +227,8 @@ def labels(
 
 $ classify tune tickets.csv --task tickets.yaml -o tuned.yaml
 
-Compare prompts on some dozens of texts, and find the one that suits the
-model: without labels, the one whose predictions say most about the text; with
+Compare prompts on a few dozen texts, and find the one that suits the
+model: without labels, the one whose predictions tell most about the text; with
 --label-column, the one with the lowest cross-validated log loss. --output
 writes it to a task file. (classify demo --files writes the example's files.)
 """,
@@ -247,7 +247,7 @@ def tune(
     options: TuneOptions,
     reading: Reading,
 ) -> None:
-    """Find the prompt that suits the model, on some dozens of texts."""
+    """Find the prompt that suits the model, on a few dozen texts."""
     task = question_of(given)
     refuse_unused(given, task_facts(task))
     written = {"an output is written": options.output is not None}
@@ -264,15 +264,16 @@ def tune(
 $ classify calibrate labelled.csv --task tickets.yaml --target-risk 0.1
 
 Learn from labelled texts how far the probabilities of a model can be trusted:
-a correction and, on request, a threshold that keeps a risk (--target-risk)
-and sets of labels that keep a coverage (--sets), both fitted on other rows.
-Give the same labels, prompt and model as to classify predict --calibration,
-which refuses anything else. (classify demo --files writes both files.)
+a calibration and, on request, a threshold that limits the error rate
+(--target-risk) and prediction sets with a guaranteed coverage (--sets), both
+fitted on held-out rows. Use the same labels, prompt and model as with classify
+predict --calibration, which refuses others. (classify demo --files writes both
+files.)
 
 The true labels are in the column label, or that of --label-column. Without
-them, the texts alone show which labels the model prefers whatever a text
-says, and the calibration corrects that. With --labels-column, where each row
-has candidates of its own, the temperature depends on their number.
+them, the calibration only corrects the model's preference for some labels
+regardless of the text. With --labels-column, where each row has its own
+candidates, the temperature depends on their number.
 """,
     *_LABELS,
     *_QUESTION,
@@ -316,7 +317,7 @@ Compare the labels and probabilities of a model with true labels: log loss,
 Brier score, accuracy, macro-F1 and calibration error with their intervals,
 before and after calibration. --report writes a folder with report.html,
 report.json and predictions.csv. Use other rows than you calibrated on.
-Several questions of a task are each compared with the column of their name.
+With several questions, each is compared with the column of the same name.
 (classify demo --files and the example of classify calibrate write the files.)
 """,
     *_LABELS,
@@ -355,9 +356,9 @@ def evaluate(
 
 $ classify doctor
 
-Show versions and devices, load the engine with the model, say what it runs
-and how much fits, and compare its answers with values computed in full.
-Exit code 0: they are right; 1: they are not, or the engine does not start.
+Show versions and devices, load the model, report how it runs and how much fits
+into memory, and compare its results with reference values. Exit code 0: they
+agree; 1: they differ, or the engine does not start.
 Another model: classify doctor --model Qwen/Qwen3-0.6B --engine vllm
 How much bfloat16 rounds: classify doctor --dtype bfloat16 --rounding
 """,

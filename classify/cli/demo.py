@@ -1,4 +1,4 @@
-"""`classify demo`: bundled tickets through the demo model, and the files to go on."""
+"""`classify demo`: bundled tickets through the demo model, and example files."""
 
 from pathlib import Path
 

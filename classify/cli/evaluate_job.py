@@ -126,8 +126,8 @@ def _label_column(question: str, options: EvaluateOptions) -> str:
     if question and options.label_column is not None:
         raise ConfigError(
             "--label-column names one column, and the task has several questions, "
-            "whose columns are called like them: drop it, or name the question with "
-            "--question."
+            "each with a column of the same name: drop it, or name the "
+            "question with --question."
         )
     return options.label_column or question or "label"
 
@@ -278,7 +278,7 @@ def _decisions(evaluation: Evaluation, rules: Rules) -> list[tuple[str, str]]:
         selection = selection_of(evaluation, rules.selective)
     if selection is not None:
         promise = (
-            f" (promised: at most {selection.target_risk:g})"
+            f" (guaranteed: at most {selection.target_risk:g})"
             if rules.is_promised
             else ""
         )
@@ -293,7 +293,8 @@ def _decisions(evaluation: Evaluation, rules: Rules) -> list[tuple[str, str]]:
             ("Labels in a set", f"{sets.mean_size:.2f} on average"),
             (
                 "Truth in the set",
-                f"{_shown(sets.coverage)} (promised: {rules.sets.confidence_level:g})",
+                _shown(sets.coverage)
+                + f" (guaranteed: {rules.sets.confidence_level:g})",
             ),
         ]
     return facts

@@ -33,7 +33,11 @@ _format_setting = partial(Setting, panel="File format")
 _job_setting = partial(Setting, panel="Job")
 
 OutputFormat = Annotated[
-    str | None, _format_setting("The same for the output.", _FORMAT)
+    str | None,
+    _format_setting(
+        "Output format, if not by file extension: csv, tsv, jsonl or parquet.",
+        _FORMAT,
+    ),
 ]
 Overwrite = Annotated[
     bool,
@@ -77,7 +81,8 @@ class Reading:
     input_format: Annotated[
         str | None,
         _format_setting(
-            "csv, tsv, jsonl or parquet, whatever the file extensions.", _FORMAT
+            "Input format, if not by file extension: csv, tsv, jsonl or parquet.",
+            _FORMAT,
         ),
     ] = None
     encoding: Annotated[
@@ -178,10 +183,10 @@ class JobOptions:
         bool,
         data_setting(
             "Add the columns lower and upper, bounds of the probability, and certain: "
-            "no other label can be likelier. With --kind multi, add uncertain: labels "
-            "that may apply and are not given; and bounds beside each p(LABEL). They "
-            "are always there where a server lists the likeliest tokens only, and with "
-            "--strategy generate.",
+            "no other label can be more probable. With --kind multi, add uncertain: "
+            "labels that may apply but are not assigned, and bounds for each p(LABEL). "
+            "These columns are always present with servers that list only the most "
+            "likely tokens, and with --strategy generate.",
             BOOLEAN,
         ),
     ] = False
@@ -214,8 +219,7 @@ class JobOptions:
     cache: Annotated[
         Path | None,
         _job_setting(
-            "Cache scores in a folder, for texts that occur again in other jobs. At "
-            "most 10 GiB.",
+            "Cache scores in a folder, to reuse them in other jobs. At most 10 GiB.",
             TEXT,
             metavar="DIR",
             has_variable=True,
@@ -224,8 +228,8 @@ class JobOptions:
     dry_run: Annotated[
         bool,
         _job_setting(
-            "Only estimate the numbers of rows, tokens and reads and the time they "
-            "take, from a sample.",
+            "Only estimate the number of rows, tokens and reads and the time, from "
+            "a sample.",
             BOOLEAN,
         ),
     ] = False
@@ -248,7 +252,7 @@ class JobOptions:
     workers: Annotated[
         int | None,
         _job_setting(
-            "Engines on the Ray cluster.",
+            "Number of workers on the Ray cluster.",
             at_least(1, whole=True),
             metavar="N",
             default="one per GPU, or one per two CPUs",

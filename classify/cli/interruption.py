@@ -15,13 +15,13 @@ __all__ = ["Interruption", "graceful_interruption"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _STOPPING = (
-    "Stopping: texts that are being read are finished and saved first. Press Ctrl-C "
-    "again to stop at once."
+    "Stopping: texts in progress are finished and saved first. Press Ctrl-C again to "
+    "stop immediately."
 )
 
 
 class Interruption:
-    """Whether somebody asked the job to stop."""
+    """Whether the job was asked to stop."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes

@@ -18,7 +18,7 @@ _PAUSE_SECONDS = 1.0
 
 
 class Watchers(JobWatcher):
-    """Hands on what it is told to each of several."""
+    """Forwards progress to each of several watchers."""
 
     def __init__(self, watchers: Sequence[JobWatcher]) -> None:
         self._watchers = watchers

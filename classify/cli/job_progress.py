@@ -76,7 +76,7 @@ class JobProgress(JobWatcher):
         if n_done:
             total = "" if n_rows is None else f" of {n_rows:,}"
             self._notes.note(
-                f"Going on: {n_done:,}{total} rows were finished by an earlier run."
+                f"Resuming: {n_done:,}{total} rows were finished by an earlier run."
             )
         if self._notes.progress is Progress.BAR:
             self._notes.draw(self._drawn)
@@ -95,7 +95,7 @@ class JobProgress(JobWatcher):
     def stopping(self, n_texts: int) -> None:
         """Say how many texts are still to be finished."""
         if self._n_to_finish is None:
-            self._notes.note(f"Texts that are being read: {n_texts:,}.")
+            self._notes.note(f"Texts in progress: {n_texts:,}.")
         self._n_to_finish = n_texts
 
     def finished(self, summary: Summary) -> None:

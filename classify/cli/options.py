@@ -178,8 +178,8 @@ def split_labels(typed: str, option: str = "--labels") -> list[str]:
         names = next(csv.reader([typed], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
         raise ConfigError(
-            f"{option} {typed!r} cannot be split: {error}. Put a name that holds a "
-            "comma in double quotes, and double the quotes within."
+            f"{option} {typed!r} cannot be split: {error}. Put a name that contains a "
+            "comma in double quotes, and double the quotes within it."
         ) from None
     return [name.strip() for name in names]
 

@@ -1,7 +1,7 @@
 """Files that are already where a command writes: replaced if they are of its making.
 
 A command that is run again may replace what it wrote. Anything else that it finds there
-is somebody's work, and stays unless --overwrite is given.
+may be someone's work, and is kept unless --overwrite is given.
 """
 
 import json
@@ -45,7 +45,7 @@ def check_rows(
     errors = errors_path(output)
     if _has_content(errors) and not _starts(errors).startswith(ERRORS_HEADER):
         raise _refusal(
-            errors, "would be replaced by a list of rows, and is something else"
+            errors, "would be replaced by a list of rows, but is something else"
         )
 
 
@@ -100,9 +100,11 @@ def check_calibration(
         sets=wishes.sets,
     )
     if labels is not None and calibrator.classes_.tolist() != sorted(labels):
-        raise _refusal(output, "holds the calibration of other labels")
+        raise _refusal(output, "contains the calibration of other labels")
     if before != now:
-        raise _refusal(output, f"holds another calibration: {before}. This one: {now}")
+        raise _refusal(
+            output, f"contains another calibration: {before}. This one: {now}"
+        )
 
 
 def check_labels_calibration(
@@ -116,10 +118,10 @@ def check_labels_calibration(
     try:
         found = LabelsArtefact.load(output)
     except InputError:
-        raise _refusal(output, "exists and is not such a calibration") from None
+        raise _refusal(output, "exists and is not a calibration of this kind") from None
     calibrators = found.calibration.calibrators
     if list(calibrators) != labels:
-        raise _refusal(output, "holds the calibration of other labels")
+        raise _refusal(output, "contains the calibration of other labels")
     fitted = found.thresholds
     before, now = (
         f"method {method}, thresholds for {target}" if target else f"method {method}"
@@ -132,7 +134,9 @@ def check_labels_calibration(
         )
     )
     if before != now:
-        raise _refusal(output, f"holds another calibration: {before}. This one: {now}")
+        raise _refusal(
+            output, f"contains another calibration: {before}. This one: {now}"
+        )
 
 
 def check_report(folder: Path) -> None:

@@ -63,7 +63,7 @@ def report_summary(
         if strategy == "generate":
             remedy = "use --strategy exact for exact figures"
         elif lists_only:
-            remedy = "the server lists the likeliest tokens only, which gives bounds"
+            remedy = "the server lists only the most likely tokens, which gives bounds"
         notes.warn(
             f"Up to {summary.greatest_unresolved:.2f} of a row's probability is "
             f"unresolved (column unresolved): {remedy}."
@@ -93,14 +93,15 @@ def _warn_of_bounds(question: str, summary: Summary, notes: Notes) -> None:
     of = f" of {question}" if question else ""
     if summary.uncertain_labels:
         notes.warn(
-            f"For {_rows(summary.n_uncertain)}, it is not known whether some labels"
-            f"{of} apply, and they are not given: {_shares(summary.uncertain_labels)}; "
+            f"For {_rows(summary.n_uncertain)}, some labels{of} may apply but are not "
+            f"assigned, since it is not certain: {_shares(summary.uncertain_labels)}; "
             "--bounds lists them in the column uncertain."
         )
     elif summary.n_uncertain:
         notes.warn(
-            f"For {_rows(summary.n_uncertain)}, another label{of} may be likelier by "
-            "what is not known; --bounds marks them in the column certain."
+            f"For {_rows(summary.n_uncertain)}, another label{of} could be more "
+            "probable, since part of the label mass is unknown; --bounds marks them in "
+            "the column certain."
         )
     if summary.n_inexact:
         notes.warn(

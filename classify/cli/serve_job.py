@@ -31,7 +31,7 @@ def serve_task(task: Task, rules: Rules, settings: ServeSettings, notes: Notes) 
 
     if settings.client_key() is None and not _is_local(settings.host):
         notes.warn(
-            f"Everyone who reaches this machine on port {settings.port} can use the "
+            f"Anyone who can reach this machine on port {settings.port} can use the "
             "model: require a key with --client-key-env."
         )
     listening = listen(settings.host, settings.port)

@@ -50,7 +50,7 @@ def predict_text(
         for name, classifier in classifiers.items()
     ]
     rows = [{"text": text}]
-    # There is one text: no row to name, and none to go on with.
+    # There is one text: no row to name, and no other row to continue with.
     results = ask(
         questions,
         [rows] * len(questions),
@@ -158,9 +158,9 @@ def _show(result: Mapping[str, Any], notes: Notes, of_kind: Iterable[str]) -> No
 
 
 def _bounds(result: Mapping[str, Any]) -> str:
-    certain = "no other label can be likelier"
+    certain = "no other label can be more probable"
     if not result["certain"]:
-        certain = "another label may be likelier"
+        certain = "another label could be more probable"
     return f"Known: {result['lower']:.3f} to {result['upper']:.3f}; {certain}."
 
 

@@ -166,7 +166,7 @@ def _check_auto(task: Task, options: JobOptions) -> None:
 
 
 def _folder_of(options: JobOptions) -> Path | None:
-    """Return the folder of the job that would go on, if there is a file."""
+    """Return the folder of the job that would be resumed, if there is a file."""
     output = options.output
     if output is None or is_stream(output) or options.restart:
         return None
@@ -246,7 +246,7 @@ def _report(
     if outcome.errors is not None:
         notes.say(f"The rows without a label are listed in {outcome.errors}.")
     if outcome.folder is not None:
-        notes.note(f"The parts of the job are in {outcome.folder}.")
+        notes.note(f"The parts of the job are kept in {outcome.folder}.")
     if summary.n_rows and not summary.n_scored:
         raise typer.Exit(1)
 
@@ -268,7 +268,7 @@ def _report_stop(outcome: Outcome, table: Table, notes: Notes) -> None:
     else:
         notes.warn(
             f"Stopped: {n_done:,}{total} rows are finished and kept in "
-            f"{outcome.folder}. Run the same command again to go on."
+            f"{outcome.folder}. Run the same command again to resume."
         )
 
 

@@ -186,7 +186,7 @@ def figures_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Tabl
     Parameters
     ----------
     columns : sequence of str
-        Names of the columns behind the first, which names the figure.
+        Names of the columns after the first, which names the figure.
     rows : sequence of sequences of str
         A name, and a figure for each column.
     """

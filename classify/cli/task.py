@@ -62,7 +62,7 @@ class _TaskFiles:
     question: Annotated[
         str | None,
         Setting(
-            "The question that is meant, if the task has several.",
+            "Which question to use, if the task has several.",
             TEXT,
             metavar="NAME",
             panel=_LABELS,

@@ -106,7 +106,7 @@ def visible(text: str) -> str:
 
 
 def streams_elsewhere(stream: IO[Any]) -> bool:
-    """Whether what is written goes on to another program, and perhaps a terminal."""
+    """Whether the output goes to another program, and perhaps on to a terminal."""
     try:
         return not stat.S_ISREG(fstat(stream.fileno()).st_mode)
     except UnsupportedOperation:  # held in memory

@@ -21,7 +21,7 @@ _FREE_WORDING: dict[str, dict[str, Any]] = {
         "help": "Prompt with {text} or {column}; \\n is a line break.",
         "default": "the text alone",
     },
-    "answer_prefix": {"help": "Words that the answer begins with, such as 'Sure:'."},
+    "answer_prefix": {"help": "Text at the start of the answer, such as 'Sure:'."},
 }
 # Of a prompt, what there is without labels; a text is set aside rather than cut.
 _FREE_PROMPT = [
@@ -44,7 +44,7 @@ $ classify track --text "Where is my parcel?" --words "parcel,card"
 Let the model continue texts freely, and track how likely it finds some words
 at every step. There are no labels, and nothing is classified.
 
-Of a file, the output has a row for each text, step and word: row (of the
+For a file, the output has a row for each text, step and word: row (of the
 input, from 1), generation (with --n), step, token (generated there), word,
 logprob (natural logarithm of the probability that the next token begins the
 word) and error (why a text was set aside).

@@ -47,7 +47,7 @@ def tune_table(
         if not options.overwrite:
             check_tuned(output)
         where = replacing(output, "an earlier one")
-    # It was fitted behind another prompt.
+    # It was fitted with another prompt.
     calibration = task.calibration
     task = replace(
         task.changed({"calibration": None}), prompt=task.prompt.without_auto()
@@ -112,7 +112,7 @@ def choose_prompt(
 ) -> None:
     """Give a classifier the prompt that suits the first texts of a table.
 
-    A job that was begun in `folder` goes on with the prompt that it began with.
+    A job that was started in `folder` continues with the prompt that it started with.
     """
     scorer = classifier.scorer()
     begun = None if folder is None else saved_fingerprint(folder)
@@ -173,13 +173,13 @@ def conclusion(tuning: PromptTuning) -> str:
         return f"On {texts}, {best.name!r} is the best prompt."
     if tuning.is_labelled:
         said = (
-            f"after calibration, its log loss is {best.log_loss:.3f} nats, against "
-            f"{current.log_loss:.3f} for the current one"
+            f"after calibration, its log loss is {best.log_loss:.3f} nats, compared "
+            f"with {current.log_loss:.3f} for the current one"
         )
     else:
         said = (
             f"its predictions carry {best.information:.3f} nats of information about "
-            f"the text, against {current.information:.3f} for the current one"
+            f"the text, compared with {current.information:.3f} for the current one"
         )
     cost = best.n_tokens / current.n_tokens
     return (

@@ -25,7 +25,7 @@ class Use(NamedTuple):
     options : tuple of str
         Names of their parameters.
     sentence : str
-        Says of an ``{option}`` what it needs and how to go on.
+        Says what an ``{option}`` needs and what to do.
     """
 
     options: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What to classify into, how to ask and what to ask, as YAML."""
+"""Task files: labels, prompt, model and other settings, as YAML."""
 
 from classify.config.task import Task
 from classify.config.writing import task_yaml

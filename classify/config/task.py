@@ -56,7 +56,7 @@ class Task:
     Attributes
     ----------
     given : frozenset of str
-        The keys that a file or its like gave.
+        The keys that a file or mapping gave.
 
     Examples
     --------
@@ -115,8 +115,8 @@ class Task:
         self.decisions.check(self.use.kind, self.labels)
         if self.is_multi and self.labels_column is not None:
             raise ConfigError(
-                f"{parameter('labels_column')} gives each row labels of its own, of "
-                f"which one is the answer; with {parameter('kind', 'multi')} all rows "
+                f"{parameter('labels_column')} gives each row its own labels, one of "
+                f"which is the answer; with {parameter('kind', 'multi')} all rows "
                 "have the same labels: leave one of the two out."
             )
 
@@ -129,8 +129,8 @@ class Task:
                 if task == earlier:
                     raise ConfigError(
                         f"The questions {other!r} and {name!r} have the same labels "
-                        "and the same prompt, so that they have the same answers: give "
-                        "each a prompt of its own."
+                        "and the same prompt, so they have the same answers: give each "
+                        "its own prompt."
                     )
             asked.append((name, task))
 
@@ -170,7 +170,7 @@ class Task:
             return next(iter(tasks.values()))
         if not self.questions:
             raise ConfigError(
-                f"{parameter('question', name)} is for a task with questions, and this "
+                f"{parameter('question', name)} is for a task with questions, but this "
                 "one has none: leave it out."
             )
         if name is None:
@@ -187,7 +187,7 @@ class Task:
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> "Task":
-        """Make a task of plain settings.
+        """Make a task from plain settings.
 
         Raises
         ------
@@ -277,7 +277,7 @@ class Task:
         return self.multi_classifier() if self.is_multi else self.choice_classifier()
 
     def multi_classifier(self) -> "ZeroShotMultiLabelClassifier":
-        """Return the classifier of a task to which several labels are the answer."""
+        """Return the classifier of a multi-label task."""
         from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 
         return ZeroShotMultiLabelClassifier(
@@ -340,7 +340,7 @@ def _asking(task: Task, questions: tuple[Question, ...], wording: Wording) -> Ta
         if value != usual.get(key):
             names = ", ".join(each.name for each in questions)
             raise ConfigError(
-                f"{wording.name(key)} is for a task with one question, and this one "
+                f"{wording.name(key)} is for a task with one question, but this one "
                 f"has several ({names}): leave it out, or give it to a question."
             )
     try:

@@ -14,7 +14,7 @@ __all__ = ["task_yaml"]
 
 
 def task_yaml(task: Task) -> str:
-    """Return the text of a task file that says what differs from the defaults.
+    """Return the text of a task file with the settings that differ from the defaults.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From probabilities to actions: answers with a promised risk, sets with a coverage."""
+"""From probabilities to actions: thresholds and sets with guarantees."""
 
 from classify.decision.conformal import SplitConformalSets
 from classify.decision.label_thresholds import LabelThresholds, fit_thresholds

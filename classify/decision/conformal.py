@@ -1,4 +1,4 @@
-"""Sets of labels that hold the true one as often as promised."""
+"""Prediction sets that contain the true label with a guaranteed probability."""
 
 import logging
 import math
@@ -34,31 +34,32 @@ _SCORES = ("lac", "aps")
 class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
     """Split conformal prediction sets.
 
-    A conformity score s(x, l) tells how strange label l is for text x. With s_(1) ≤ … ≤
-    s_(n) the scores of the true labels of n labelled texts, and level the confidence
-    level::
+    A conformity score s(x, l) measures how unusual label l is for text x. With s_(1) ≤
+    … ≤ s_(n) the scores of the true labels of n labelled texts, and level the
+    confidence level::
 
         threshold = s_(r),  r = ceil((n + 1) level);  infinite if r > n
-        set(x)    = {l : s(x, l) <= threshold} and the likeliest label
+        set(x)    = {l : s(x, l) <= threshold} and the most likely label
 
     so that P(true label in set) >= level over labelled and new texts, if these are
     exchangeable and no labelled one was used for the posteriors. With fewer than
-    level / (1 - level) labelled texts every set is full. By itself the rule can leave a
-    set empty; the likeliest label is then its only member, which only raises coverage.
+    level / (1 - level) labelled texts every set is full. This rule alone can leave a
+    set empty; its only member is then the most likely label, which only raises
+    coverage.
 
-    With groups the threshold is that of the labelled texts in the same group, and the
-    promise holds in each group (Mondrian). ``groups="label"`` takes label l into the
-    set by the threshold of the texts whose true label is l: the promise holds for each
-    class. A group that is new, or has too few texts, gets full sets (a label: is in
-    every set).
+    With groups, the threshold is that of the labelled texts in the same group, and the
+    guarantee holds in each group (Mondrian). ``groups="label"`` takes label l into the
+    set by the threshold of the texts whose true label is l: the guarantee holds for
+    each class. A group that is new, or has too few texts, gets full sets (a label: is
+    in every set).
 
-    Where more than a hundredth of the label mass is unresolved, a label's score is the
-    least that it can be (`LabelLogprobs.bounds`), for labelled and new texts alike: the
-    promise holds, and a set has all labels that may belong to it.
+    If more than a hundredth of the label mass is unresolved, the lower bound of a
+    label's score is used (`LabelLogprobs.bounds`), for labelled and new texts alike:
+    the guarantee holds, and a set contains all labels that may belong to it.
 
-    Scores are computed from log-probabilities, so that labels that are improbable to
-    any degree are told apart; a tolerance of 1e-8 in probability, which libraries use,
-    empties the promise or fills the sets where posteriors are over-confident.
+    Scores are computed from log-probabilities, so that very improbable labels can still
+    be distinguished; a tolerance of 1e-8 in probability, which libraries use, voids the
+    guarantee or fills the sets if posteriors are over-confident.
 
     Parameters
     ----------
@@ -66,8 +67,8 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
         In (0, 1).
     conformity_score : {"lac", "aps"}, default="lac"
         "lac" [1]_: -log p(l | x), which orders labels as 1 - p does; the smallest sets.
-        "aps" [2]_: mass of the labels that are likelier than l, plus a random share of
-        p(l | x); sets adapt to how hard a text is. Written as -log(1 - mass).
+        "aps" [2]_: mass of the labels that are more likely than l, plus a random share
+        of p(l | x); sets adapt to how hard a text is. Written as -log(1 - mass).
     groups : {None, "label"}, default=None
         None: one group, or those given to `conformalize`.
     classes : array-like, shape (n_labels,), default=None
@@ -164,7 +165,7 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> "SplitConformalSets":
-        """Do as `conformalize`, which is the usual word for it."""
+        """Same as `conformalize`, the usual name in conformal prediction."""
         return self.conformalize(X, y, groups)
 
     def predict_set(self, X: Any, groups: Any = None) -> npt.NDArray[np.bool_]:
@@ -277,8 +278,9 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
             return
         needed = math.ceil(self.confidence_level / (1.0 - self.confidence_level) - 1e-9)
         logger.warning(
-            "Sets will be full%s: at confidence level %g a threshold takes at least %d "
-            "labelled texts whose true labels are not impossible%s.",
+            "Prediction sets will contain all labels%s: at confidence level %g a "
+            "threshold needs at least %d labelled texts whose true label is not "
+            "impossible%s.",
             "" if full == [None] else f" for {', '.join(map(repr, full))}",
             self.confidence_level,
             needed,

@@ -38,27 +38,27 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelThresholds:
-    """The thresholds of labels: a label applies where its probability is at least that.
+    """Thresholds of labels: a label applies if its probability reaches its threshold.
 
-    Where the probability is known within bounds, the lower one must be.
+    If the probability is known within bounds, the lower bound must reach it.
 
     Attributes
     ----------
     thresholds : dict of str to float
-        By label; inf: the label is never given.
+        By label; inf: the label is never assigned.
     target : {"f1", "precision", "recall", "risk"}
     level : float or None
-        What the target promises; None for "f1", which promises nothing.
+        The guaranteed level; None for "f1", which has no guarantee.
     confidence_level : float
-        With which probability the promise holds, for each label by itself.
+        Probability with which the guarantee holds, for each label separately.
     reached : dict of str to float
         By label: for "f1" the F1 on the texts of the fit, which is optimistic; else the
-        exact (Clopper-Pearson) bound of precision, recall or risk. NaN where nothing
-        is known: the label is never given.
+        exact (Clopper-Pearson) bound of precision, recall or risk. NaN if nothing
+        is known: the label is never assigned.
     n_texts : int
         Labelled texts of the fit.
     fingerprint : mapping of str to str
-        What the probabilities were made with; empty if not known.
+        Fingerprint of the probabilities; empty if unknown.
 
     Examples
     --------
@@ -92,7 +92,7 @@ class LabelThresholds:
         Raises
         ------
         DataError
-            The file is missing, or holds no thresholds.
+            The file is missing, or contains no thresholds.
         """
         content = read_json(path, writer=_WRITER, kind="file of thresholds")
         try:
@@ -148,19 +148,19 @@ def fit_thresholds(
 ) -> LabelThresholds:
     """Choose a threshold for each label on texts that nothing else was fitted on.
 
-    "precision" and "risk" (the share of wrong ones among the texts that are given the
-    label, 1 - precision) take the lowest threshold that is certified to keep the level,
-    by a sequence of exact binomial tests; where none is, the label is never given.
-    "recall" takes the highest, by the exact distribution of an order statistic; where
-    none is, every text gets the label. Each label's promise holds with a probability of
-    `confidence_level` over the labelled texts, if they and the texts to come are drawn
-    independently from one source. "f1" takes the threshold with the greatest F1 on
-    these texts: a best effort, which promises nothing.
+    "precision" and "risk" (the share of wrong ones among the texts that get the label,
+    1 - precision) take the lowest threshold that is certified to reach the level, by a
+    sequence of exact binomial tests; if there is none, the label is never assigned.
+    "recall" takes the highest, by the exact distribution of an order statistic; if
+    there is none, every text gets the label. Each label's guarantee holds with a
+    probability of `confidence_level` over the labelled texts, if they and the texts to
+    come are drawn independently from one source. "f1" takes the threshold with the
+    highest F1 on these texts: a best effort, without a guarantee.
 
     Parameters
     ----------
     proba : array-like of float, shape (n_texts, n_labels)
-        p(label applies); where it is known within bounds, the lower ones, since these
+        p(label applies); if it is known within bounds, the lower bounds, since these
         are compared with thresholds.
     Y : array-like of 0 or 1, shape (n_texts, n_labels)
     labels : sequence of str, length n_labels
@@ -171,7 +171,7 @@ def fit_thresholds(
     confidence_level : float, default=0.95
         In (0, 1).
     fingerprint : mapping of str to str, default=None
-        What the probabilities were made with, to be kept.
+        Fingerprint of the probabilities, to be stored.
 
     Returns
     -------

@@ -46,14 +46,14 @@ class Calibration(Protocol):
 
 
 class Known(NamedTuple):
-    """What is known of the likeliest class of each text, and of its probability.
+    """What is known of the most likely class of each text, and of its probability.
 
     Attributes
     ----------
     lower, upper : ndarray of float64, shape (n_texts,)
         Bounds of the probability.
     certain : ndarray of bool, shape (n_texts,)
-        Whether no other class can be likelier.
+        Whether no other class can be more likely.
     """
 
     lower: FloatArray
@@ -124,7 +124,7 @@ class Posteriors(NamedTuple):
 
         They are equal to it for texts that are not open. A calibration may widen the
         bounds of scores that are known well enough, and keeping answers back for that
-        would help nobody: the threshold was fitted to scores that are as good.
+        would not help: the threshold was fitted to scores that are as good.
         """
         if self.is_open is None or not self.is_open.any():
             return Interval(self.log_proba, self.log_proba)
@@ -136,7 +136,7 @@ class Posteriors(NamedTuple):
         )
 
     def known(self, tolerance: float) -> Known:
-        """Return what is known; another class may be likelier by the tolerance."""
+        """Return what is known; another class may be more likely by the tolerance."""
         n_texts = len(self.log_proba)
         if not n_texts:  # then there may be no column either
             return Known(np.empty(0), np.empty(0), np.empty(0, dtype=np.bool_))
@@ -149,7 +149,7 @@ class Posteriors(NamedTuple):
 
     @property
     def best(self) -> npt.NDArray[np.int64]:
-        """Shape (n_texts,): column of the likeliest class, the first if tied."""
+        """Shape (n_texts,): column of the most likely class, the first if tied."""
         return np.asarray(self.log_proba.argmax(axis=1))
 
 
@@ -275,8 +275,8 @@ def _log_proba(X: Any) -> FloatArray:
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise InputError(
-            f"Row {row} of X is no probability distribution: its probabilities sum to "
-            f"{np.exp(totals[row]):.6g}. Give probabilities that sum to 1 in each "
+            f"Row {row} of X is not a probability distribution: its probabilities sum "
+            f"to {np.exp(totals[row]):.6g}. Give probabilities that sum to 1 in each "
             "row, or the natural logarithms of such."
         )
     return values

@@ -51,7 +51,7 @@ class CertifiedThreshold(NamedTuple):
     risk_upper : float
         Clopper-Pearson upper bound of the risk, at the share of the error probability
         that the test had; 1 if nothing is accepted. At most the target otherwise, which
-        is what is promised.
+        is what is guaranteed.
     """
 
     threshold: float

@@ -34,11 +34,11 @@ class Decisions(NamedTuple):
         The class, or None where there is no answer.
     accepted : ndarray of bool, shape (n_texts,)
     reason : ndarray of str, shape (n_texts,)
-        Why there is no answer: "low label mass", "low probability", or "uncertain",
-        where not everything is known and what is known is not enough; the first that
-        holds. "" where there is an answer.
+        Why there is no answer: "low label mass", "low probability", or "uncertain", if
+        the probability is only known within bounds; the first that applies. "" if there
+        is an answer.
     confidence : ndarray of float64, shape (n_texts,)
-        What is compared with the threshold: the least that it can be.
+        What is compared with the threshold: the lower bound, if there are bounds.
     """
 
     label: npt.NDArray[np.object_]
@@ -48,37 +48,37 @@ class Decisions(NamedTuple):
 
 
 class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
-    """Abstains below a threshold of confidence that keeps a promised risk.
+    """Abstains below a confidence threshold that guarantees a maximum risk.
 
-    The promise: with a probability of `confidence_level` over the labelled texts that
-    `fit` is given, the share of wrong labels among the texts that are answered is at
-    most `target_risk`::
+    The guarantee: with a probability of `confidence_level` over the labelled texts that
+    `fit` is given, the share of wrong labels among the answered texts is at most
+    `target_risk`::
 
         P( P(label is wrong | answered) <= target_risk ) >= confidence_level
 
-    It holds for the threshold that was chosen, whatever the posteriors are worth, if
-    the labelled texts and the texts to come are drawn independently from one source,
-    and if none of the labelled ones has been used for the posteriors: not for choosing
+    It holds for the threshold that was chosen, however poor the posteriors are, if
+    the labelled and the future texts are drawn independently from one source, and if
+    none of the labelled texts has been used for the posteriors: not for choosing
     prompts or labels, and not for fitting a calibrator. The threshold is found by a
     sequence of exact binomial tests (`classify.decision.risk_control`).
 
-    Where more than a hundredth of the label mass is unresolved, as with an engine that
-    shows the likeliest tokens only, both `fit` and `decide` go by the least that the
-    confidence can be (`LabelLogprobs.bounds`): a threshold is passed for certain or not
-    at all, and the promise holds as it does elsewhere.
+    If more than a hundredth of the label mass is unresolved, as with an engine that
+    shows only the most likely tokens, both `fit` and `decide` use the lower bound of
+    the confidence (`LabelLogprobs.bounds`): a text passes the threshold only if this is
+    certain, so the guarantee still holds.
 
     Parameters
     ----------
     target_risk : float, default=0.05
-        Share of wrong answers to stay below, in (0, 1).
+        Maximum share of wrong answers, in (0, 1).
     confidence : {"max_proba", "margin", "entropy"}, default="max_proba"
-        What tells sure texts from others, all in [0, 1]: the greatest probability; the
-        greatest less the second; 1 - (entropy / log n_labels).
+        Measure of confidence, in [0, 1]: the highest probability; the highest minus the
+        second highest; 1 - (entropy / log n_labels).
     confidence_level : float, default=0.95
         In (0, 1).
     min_label_mass : float, default=None
-        Least label mass of a text that is answered, in (0, 1]; needs posteriors that
-        have a label mass. Texts below it take no part in choosing the threshold.
+        Minimum label mass of an answered text, in (0, 1]; needs posteriors that have a
+        label mass. Texts below it are ignored when the threshold is chosen.
     classes : array-like, shape (n_labels,), or "any", default=None
         The class of each column, where posteriors do not say it and `y` holds names.
         "any": posteriors may have other classes than those of `fit`, as where each
@@ -92,9 +92,9 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         Share of the labelled texts that is answered; NaN after `at`.
     risk_upper_ : float
         Clopper-Pearson bound at the threshold, at most `target_risk`; 1 if nothing is
-        answered, NaN after `at`. For information: what is promised is `target_risk`.
+        answered, NaN after `at`. For information: the guarantee is `target_risk`.
     n_labels_ : int
-        Labelled texts given; 0 after `at`, when nothing is promised.
+        Number of labelled texts; 0 after `at`, which gives no guarantee.
     classes_ : ndarray, shape (n_labels,), or None
         None where they may be any.
 
@@ -174,7 +174,7 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         confidence: Literal["max_proba", "margin", "entropy"] = "max_proba",
         min_label_mass: float | None = None,
     ) -> "SelectiveClassifier":
-        """Return one with a threshold of your own choice, which promises nothing.
+        """Return a classifier with a threshold of your choice, without a guarantee.
 
         Parameters
         ----------
@@ -350,8 +350,8 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         )
         logger.warning(
             "No threshold keeps a risk of %g at confidence level %g with %d labelled "
-            "texts, %d of them with enough label mass: every text will be abstained "
-            "from. %s.",
+            "texts, %d of them with enough label mass: no text will be "
+            "answered. %s.",
             self.target_risk,
             self.confidence_level,
             self.n_labels_,

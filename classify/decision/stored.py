@@ -50,8 +50,8 @@ def read_stored(
     wrong = set(stored) ^ {*options, *learned}
     if wrong:
         raise ConfigError(
-            f"This is no stored {what}: {', '.join(map(repr, sorted(wrong)))} missing "
-            f"or unknown. Give what {what}.to_dict() returned."
+            f"This is not a stored {what}: {', '.join(map(repr, sorted(wrong)))} "
+            f"missing or unknown. Give what {what}.to_dict() returned."
         )
     return StoredFields(
         {key: stored[key] for key in options}, {key: stored[key] for key in learned}

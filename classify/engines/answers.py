@@ -2,7 +2,7 @@
 
 A model computes NaN for some texts (an overflow in float16), a server leaves values
 out or sends numbers that are no log-probabilities. None of that may become a label,
-and none of it says anything about other texts.
+and it says nothing about other texts.
 """
 
 from typing import TypeAlias

@@ -34,16 +34,16 @@ class FakeEngine(BaseEngine):
     Parameters
     ----------
     script : iterable of answers
-        What the requests get, in the order in which they are submitted: an array
+        The answers, in the order in which requests are submitted: an array
         for a read, a tuple of `TrackedGeneration` for a generation.
     vocab_size : int, default=32000
         Token ids are in ``[0, vocab_size)``.
     context_length : int, optional
-        Most tokens of a prompt and its continuation; unlimited by default.
+        Maximum number of tokens of a prompt and its continuation; unlimited by default.
     window : int, default=8
         Requests that one `poll` answers, and texts that a driver keeps in flight.
     n_listed : int, optional
-        Show only so many of the likeliest tokens, as many servers do: reads are
+        Show only this many of the most likely tokens, as many servers do: reads are
         answered with `EdgeBounds`. All by default.
 
     Attributes
@@ -51,9 +51,9 @@ class FakeEngine(BaseEngine):
     requests : list of ReadRequest or TrackedRequest
         All requests so far, in order.
     n_requests : int
-        How many requests came.
+        Number of requests so far.
     n_reads : int
-        How many nodes they asked to read.
+        Number of nodes they asked to read.
 
     Examples
     --------
@@ -113,13 +113,13 @@ class FakeEngine(BaseEngine):
         vocab_size : int
             Length of what it returns.
         context_length : int, optional
-            Most tokens that it takes.
+            Maximum number of tokens that it takes.
         stop_token_ids : iterable of int, default=()
             Tokens that end a generation when the request names none.
         window : int, default=8
             Requests that one `poll` answers.
         n_listed : int, optional
-            Show only so many of the likeliest tokens.
+            Show only this many of the most likely tokens.
         """
         engine = cls(
             vocab_size=vocab_size,
@@ -161,7 +161,7 @@ class FakeEngine(BaseEngine):
         return ticket
 
     def poll(self) -> list[Completed]:
-        """Answer up to `window` of the requests that wait."""
+        """Answer up to `window` of the waiting requests."""
         n_now = min(self.window, len(self._queue))
         try:
             return [
@@ -174,7 +174,7 @@ class FakeEngine(BaseEngine):
             raise
 
     def close(self) -> None:
-        """Drop what waits."""
+        """Drop the waiting requests."""
         self._queue.clear()
 
     def _answer(self, request: Request) -> Answer:

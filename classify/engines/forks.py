@@ -27,7 +27,7 @@ def was_forked_with(package: str) -> bool:
 
 
 def _before() -> None:
-    # A forked tokenizer stops using threads, and says so on stderr unless it is told.
+    # A forked tokenizer stops using threads, and says so on stderr unless this is set.
     if "tokenizers" in sys.modules and _TOKENIZERS not in os.environ:
         os.environ[_TOKENIZERS] = "false"
         _state["quiet"] = True

@@ -57,7 +57,7 @@ class EngineOption(NamedTuple):
     help : str
         What it is for, as the command line shows it.
     changes_values : bool, default=True
-        False if it says where and how fast, and not what comes out: a job may go on,
+        False if it says where and how fast, but not what comes out: a job may resume,
         and its scores be used again, with another value.
     multiplies_gpus : bool, default=False
         Whether its value multiplies the GPUs that an engine takes.
@@ -145,7 +145,7 @@ class EngineKind:
     models : str
         The models that it takes, for the sentence that refuses others.
     takes_objects : bool, default=False
-        Whether a model object will do, beside a name or path.
+        Whether a model object is accepted, besides a name or path.
     file_suffix : str, default=""
         How the names of files end that are models of this engine, and of no other.
     tokenizer : str, default=""
@@ -167,7 +167,7 @@ class EngineKind:
     fault : callable, optional
         Returns why the version that is installed cannot be used, or None.
     may_list : callable, optional
-        From options to whether the engine may show the likeliest tokens only, so that
+        From options to whether the engine may show only the most likely tokens, so that
         probabilities are known within bounds. Absent: it shows every token.
     suits : callable, optional
         From a model and a device to whether ``engine="auto"`` takes it. Absent: only

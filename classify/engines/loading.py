@@ -32,8 +32,8 @@ __all__ = ["clear_engines", "load_engine"]
 
 _logger = logging.getLogger(__name__)
 
-# A second model beside the first is common (a comparison); more are a mistake in
-# memory.
+# A second model in addition to the first is common (a comparison); more are a mistake
+# in memory.
 _MAX_KEPT = 2
 _loaded: Shelf[tuple[object, ...], BaseEngine] = Shelf(_MAX_KEPT, making=LOADING)
 _told: set[tuple[str, str]] = set()
@@ -59,7 +59,7 @@ def load_engine(
     Parameters
     ----------
     name : {"auto", "transformers", "vllm", "server", "llamacpp"}
-        Which engine. "auto" is the one that fits the machine, see `choose_engine`.
+        Which engine. "auto" chooses one for this machine; see `choose_engine`.
     model : str, path or model object
         A folder, a hub id, or a model that the engine's constructor takes.
     dtype : str, default="auto"
@@ -92,7 +92,7 @@ def load_engine(
     MissingDependencyError
         The engine needs a package that is not installed.
     ModelLoadError
-        The model cannot be loaded, or is none that predicts next tokens.
+        The model cannot be loaded, or does not predict the next token.
     """
     name, reason = choose_engine(name, model, device=device, options=options)
     settings = {

@@ -45,7 +45,7 @@ class Engine(Protocol):
     vocab_size : int
         Token ids are in ``[0, vocab_size)``.
     context_length : int
-        Most tokens, prompt and continuation together, that the model takes.
+        Maximum number of tokens of prompt and continuation together.
     window : int
         How many texts a driver should keep in flight to keep this engine busy.
     """
@@ -69,8 +69,8 @@ class Engine(Protocol):
     def poll(self) -> list[Completed]:
         """Make progress; return what finished, or [] when nothing is outstanding.
 
-        A request that failed alone, so that others can go on, has its error for a
-        result.
+        If a single request fails, its result is the error; the others
+        continue.
 
         Raises
         ------
@@ -111,13 +111,13 @@ class Line(Protocol):
         ...
 
     def withdraw(self, tickets: Set[int]) -> set[int]:
-        """Take back those of these requests that were not begun; return them."""
+        """Take back those of these requests that have not started; return them."""
         ...
 
     def forget_reads(self) -> None:
         """Drop what is kept of earlier texts, so that values do not depend on them.
 
-        What is computed behind keys and values of other texts can differ in its last
+        What is computed after keys and values of other texts can differ in its last
         digits from what is computed alone.
         """
         ...
@@ -146,23 +146,23 @@ class Finding(NamedTuple):
 
 
 class BaseEngine(Engine):
-    """An engine with defaults for all that is not needed to answer requests.
+    """An engine with defaults for everything that is not needed to answer requests.
 
     Attributes
     ----------
     asynchronous : bool, default=False
         True if requests that are submitted while others run join them, so that there
-        is no batch to wait for. False: it computes a batch at each `poll`, and values
-        may depend on its make-up in their last digits.
+        is no batch to wait for. False: it computes a batch at each `poll`, and the
+        last digits of values may depend on the other texts of the batch.
     closed : bool, default=False
-        Whether it cannot be used any more, after `close` or because its model died.
+        Whether it can no longer be used, after `close` or because its model died.
     lists_only : bool, default=False
-        Whether it shows the likeliest tokens only: reads are answered with bounds
-        (`EdgeBounds`), and it tracks, samples and restricts no generation.
+        Whether it shows only the most likely tokens: reads are answered with
+        bounds (`EdgeBounds`), and it cannot track, sample or restrict generations.
 
     Examples
     --------
-    An engine of one's own needs the attributes and methods of `Engine`:
+    Your own engine needs the attributes and methods of `Engine`:
 
     >>> from classify.engines import FakeEngine
     >>> class Logged(BaseEngine):
@@ -200,15 +200,15 @@ class BaseEngine(Engine):
         return None
 
     def free_memory(self) -> None:
-        """Drop what is kept of earlier requests; it costs time only."""
+        """Drop what is kept of earlier requests; this only costs time."""
         return
 
     def describe(self) -> dict[str, str]:
-        """Return what runs and how much fits, in words, by name."""
+        """Return what runs and how much fits into memory, by name."""
         return {"context": f"{self.context_length:,} tokens"}
 
     def findings(self) -> list[Finding]:
-        """Test the engine: compare what it answers with what it must."""
+        """Test the engine: compare its answers with the right ones."""
         return []
 
     def speculation_figures(self) -> SpeculationFigures | None:
@@ -285,8 +285,8 @@ def withdrawn(waiting: MutableSequence[tuple[int, Any]], tickets: Set[int]) -> s
 def check_request(request: Request, *, vocab_size: int, context_length: int) -> None:
     """Raise InputError unless an engine of this size can answer the request.
 
-    Every engine calls this in `submit`, so that the same mistake gives the same
-    sentence everywhere and costs no model call.
+    Every engine calls this in `submit`, so the same mistake gives the same message
+    everywhere, without a model call.
 
     Examples
     --------

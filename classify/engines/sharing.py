@@ -117,7 +117,7 @@ class Exchange:
         The engine's tickets of a line that was broken off.
     """
 
-    # Where it cannot be told that the engine is gone.
+    # In case it is unknown that the engine is gone.
     engine: Engine | None = None
 
     def __init__(self) -> None:

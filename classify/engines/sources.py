@@ -112,16 +112,16 @@ def check_config(model: str | Path) -> None:
         files = sorted(str(each) for each in folder.iterdir() if kind_of_file(each))
         if files:
             raise ModelLoadError(
-                f"The folder {str(model)!r} has no config.json, but a model in one "
-                f"file: give the path of the file, {files[0]!r}."
+                f"The folder {str(model)!r} has no config.json, but it contains a "
+                f"model in a single file: give the path of that file, {files[0]!r}."
             )
         raise ModelLoadError(
-            f"The folder {str(model)!r} holds no model: it has no config.json. Give a "
-            "folder that a model was saved or downloaded to."
+            f"The folder {str(model)!r} contains no model: it has no config.json. Give "
+            "the folder of a saved or downloaded model."
         )
     try:
         is_mapping = isinstance(json.loads(config.read_text("utf-8")), dict)
-        fault = None if is_mapping else "it holds no settings"
+        fault = None if is_mapping else "it contains no settings"
     except (OSError, ValueError) as error:
         fault = other_kind(config) or f"it is not JSON ({error})"
     if fault is not None:

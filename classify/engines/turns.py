@@ -2,7 +2,7 @@
 
 A `threading.Lock` would do neither: whoever releases it and asks for it again straight
 away mostly gets it, so that a long job starves the others; and an interrupt that comes
-just behind its `acquire`, or a fork while another thread holds it, leaves it taken for
+just after its `acquire`, or a fork while another thread holds it, leaves it taken for
 ever.
 """
 
@@ -64,7 +64,7 @@ class Turns:
                     continue
             return work()
         finally:
-            # CPython lets an interrupt in behind a call at the earliest: the first is
+            # CPython lets an interrupt in after a call at the earliest: the first is
             # the one that gives the place up. `suppress` would be a call before it.
             try:  # noqa: SIM105
                 line.remove(place)

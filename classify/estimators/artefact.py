@@ -1,7 +1,7 @@
 """The files of `classify calibrate`: calibrations, and decisions made on top of them.
 
 A threshold and prediction sets hold for the probabilities that they were fitted on, and
-for no others, so that they are kept beside the calibration that made these.
+for no others, so they are stored with the calibration that made these.
 """
 
 import os
@@ -76,7 +76,7 @@ class Artefact:
             What texts will be scored with; `ZeroShotClassifier.scorer().fingerprint()`
             gives it. None: not compared.
         force : bool, default=False
-            Take it even if it was fitted on something else; from then on the
+            Accept it even if it was fitted on something else; from then on the
             calibrator counts as fitted on what is present.
 
         Raises
@@ -219,8 +219,8 @@ def _read(path: str | os.PathLike[str]) -> Artefact:
     content = read_json(path, writer=_WRITER)
     if isinstance(content, dict) and content.get("format") == _FORMAT_OF_LABELS:
         raise DataError(
-            f"The calibration {shown!r} is for a question of kind multi, to which any "
-            "number of labels are the answer, and this one has one answer: fit another."
+            f"The calibration {shown!r} is for a question of kind multi, but this "
+            "question has one answer: fit another."
         )
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         # A calibration alone, or nothing of ours, of which it says so.

@@ -58,23 +58,23 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
     ----------
     labels : LabelSet, sequence of str, Enum class, or mapping, default=None
         The classes; see `LabelSet.parse`. Where `y` holds numbers,
-        ``{0: "negative", 1: "positive"}`` names them. None: learnt from `y` in `fit`.
+        ``{0: "negative", 1: "positive"}`` names them. None: learned from `y` in `fit`.
     model : str, default="demo"
         A Hugging Face hub id, a folder or a GGUF file. "demo": a small one, for trials.
     engine : str or Engine, default="auto"
         "transformers", "vllm", "llamacpp" (GGUF), or "server", with its ``url`` in
         `engine_options`. "auto": llama.cpp (GGUF), vLLM on a GPU, or transformers.
     prompt : PromptTemplate or str, default=None
-        The recipe of the prompt; a string is its template. None: a recipe of ours.
+        The prompt; a string is its template. None: the default prompt.
         "auto": chosen in `fit`, on some of its texts, as `classify.tune_prompt` does.
     verbalizer : Verbalizer, default=None
         How label words become token paths.
     strategy : {"exact", "generate", "reason"}, default="exact"
         How the trie is read; "reason" lets the model think first, then is "exact".
     tolerance : float, default=1e-3
-        Label mass that may stay unresolved, as a share of the resolved; 0: exact.
+        Label mass that may stay unresolved, as a share of the resolved mass; 0: exact.
     max_reasoning_tokens : int, default=512
-        For "reason": most tokens of a thought. A longer one is cut, and reported.
+        For "reason": maximum tokens of a thought. A longer one is cut, and reported.
     n_chains : int, default=1
         For "reason": how many thoughts to average; one is greedy, several are sampled.
     chain_temperature : float, default=0.7
@@ -90,7 +90,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
     revision : str, default=None
         Of a hub model.
     trust_remote_code : bool, default=False
-        Whether to run code that the model brings.
+        Whether to run code that comes with the model.
     tokenizer : Tokenizer, default=None
         None: the model's own.
     speculation : str or mapping, default=None
@@ -102,7 +102,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
     kind : {"choice", "ordinal", "tree"}, default="choice"
         "ordinal": labels have numbers; "tree": parents, or names such as ``pet/dog``.
     min_node_probability : float, default=0.8
-        For "tree": the least probability of what the column ``node`` names.
+        For "tree": the minimum probability of the node in the column ``node``.
     tree_scoring : {"paths", "levels"}, default="paths"
         For "tree": one prompt for whole paths, or one for each node with a choice.
     escape : str, default=None
@@ -224,7 +224,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         return np.array(sorted(labels.values or labels.names))
 
     def predict(self, X: Any, *, labels: Any = None) -> npt.NDArray[Any]:
-        """Return the likeliest label of each text, shape (n_texts,)."""
+        """Return the most likely label of each text, shape (n_texts,)."""
         found = self._posteriors(X, labels)
         return np.asarray(found.classes)[found.best]
 
@@ -326,11 +326,11 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         bounds : bool, default=False
             Add ``lower``, ``upper`` and ``certain``; see `LabelLogprobs.bounds`.
         selective : SelectiveClassifier, default=None
-            Fitted: leaves out labels, and says why in the column ``abstained``.
+            Fitted: leaves out labels, and gives the reason in the column ``abstained``.
         sets : SplitConformalSets, default=None
             Likewise: adds the column ``label_set``, as ``a|b``.
         on_error : {"raise", "set_aside"}, default="raise"
-            "set_aside" goes on with the rest, and says why in the column ``error``.
+            "set_aside" continues, and gives the reason in the column ``error``.
         progress : callable, default=None
             Called with the number of rows finished since the last call.
 

@@ -65,15 +65,16 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
     Parameters
     ----------
     labels : LabelSet, sequence of str, Enum class, or mapping, default=None
-        See `LabelSet.parse`; a description is part of the question. None: learnt from
+        See `LabelSet.parse`; a description is part of the question. None: learned from
         the names in `Y` in `fit`.
     model : str, default="demo"
         As in `ZeroShotClassifier`, as are all parameters that are not described here.
     engine : str or Engine, default="auto"
     prompt : PromptTemplate or str, default=None
         The recipe of the question, with ``{text}``, ``{label}``, and ``{labels}`` for
-        the first words for yes and no. Put the text first and the label last: what is
-        the same for all labels is computed once. None: a recipe of ours, in English.
+        the first words for yes and no. Put the text first and the label last, so that
+        what is the same for all labels is computed only once. None: the default prompt,
+        in English.
     yes_words, no_words : sequence of str, default=("Yes", "yes"), ("No", "no")
         The words that stand for each answer; their probabilities are added up.
     thresholds : float, mapping, LabelThresholds, str or Path, default=None
@@ -254,7 +255,7 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         level: float | None = None,
         confidence_level: float = 0.95,
     ) -> LabelThresholds:
-        """Return a threshold for each label that keeps a promise; see `fit_thresholds`.
+        """Return a threshold for each label, with a guarantee; see `fit_thresholds`.
 
         Where p(label applies) is known within bounds, they are fitted to the lower
         ones, which `predict` compares with them. Use it as
@@ -311,10 +312,10 @@ class ZeroShotMultiLabelClassifier(TextClassifier):
         probabilities : bool, default=False
             Add a column ``p(<label>)`` for each label.
         bounds : bool, default=False
-            Add ``uncertain``, the labels that may apply and are not given, and
-            ``lower(…)`` and ``upper(…)`` beside each ``p(…)``.
+            Add ``uncertain``, the labels that may apply but are not assigned, and
+            ``lower(…)`` and ``upper(…)`` for each ``p(…)``.
         on_error : {"raise", "set_aside"}, default="raise"
-            "set_aside" goes on with the rest, and says why in the column ``error``.
+            "set_aside" continues, and gives the reason in the column ``error``.
         progress : callable, default=None
             Called with the number of rows finished since the last call.
 

@@ -215,7 +215,7 @@ def _compared(
 
 def _too_few(n_labelled: int) -> DataError:
     return DataError(
-        f"Comparing prompts by labels takes at least {MIN_LABELLED} labelled texts. "
+        f"Comparing prompts by labels needs at least {MIN_LABELLED} labelled texts. "
         f"Got {n_labelled}: label more, or compare them without labels."
     )
 

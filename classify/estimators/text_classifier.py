@@ -9,7 +9,7 @@ __all__ = ["TextClassifier"]
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier whose input is a sequence of texts, checked by itself."""
+    """A classifier whose input is a sequence of texts, which it checks itself."""
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()

@@ -24,12 +24,11 @@ def tune_prompt(
     random_state: int = 0,
     progress: Progress | None = None,
 ) -> PromptTuning:
-    r"""Compare prompts on some dozens of texts, and find the one that suits the model.
+    r"""Compare prompts on a few dozen texts, and find the one that suits the model.
 
-    Without labels the best prompt is the one whose predictions say most about the text:
-    that of the greatest mutual information between label and text (Sorensen et al.,
-    2022). With labels it is the one with the lowest cross-validated log loss after
-    calibration.
+    Without labels, the best prompt is the one with the highest mutual information
+    between label and text (Sorensen et al., 2022). With labels it is the one with the
+    lowest cross-validated log loss after calibration.
 
     Parameters
     ----------
@@ -65,8 +64,8 @@ def tune_prompt(
 
     Notes
     -----
-    The figures of the best prompt are those that made it the best, so they flatter it a
-    little: evaluate it on other texts.
+    The figures of the best prompt are slightly optimistic, since the prompt was chosen
+    by them: evaluate it on other texts.
 
     Examples
     --------

@@ -68,7 +68,7 @@ def atomic_file(
 
 def _bring_to_disk(folder: Path) -> None:
     """Make a rename in a folder last."""
-    # Windows opens no folders, and makes a rename last by itself.
+    # Windows opens no folders, and makes a rename durable anyway.
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

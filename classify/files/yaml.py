@@ -75,7 +75,8 @@ def check_declared(labels: Any) -> None:
             )
         if not isinstance(name, str | Mapping):
             raise InputError(
-                f"a label or word is {name!r}, which is no string. Put it in quotes, "
+                f"a label or word is {name!r}, which is not a string. Put it in "
+                "quotes, "
                 f'such as "{name}".'
             )
 

@@ -1,4 +1,4 @@
-"""Jobs over tables: rows in, the same rows with their labels out, none lost.
+"""Jobs over tables: rows in, the same rows with labels out, and no row is lost.
 
 `run_job` classifies a table into a file and survives a crash; `stream_rows` hands rows
 out as they are finished; `classify.jobs.ray` does the first on many machines.

@@ -52,7 +52,7 @@ class CalibrationWishes:
     force : bool
         Of `LabelCalibrator`.
     any_labels : bool
-        Whether each row brings labels that are not known in advance.
+        Whether each row has its own labels, which are not known in advance.
     """
 
     method: str = "auto"
@@ -66,7 +66,7 @@ class CalibrationWishes:
 
     @property
     def has_decisions(self) -> bool:
-        """Whether labelled rows have to be kept back from the calibration."""
+        """Whether labelled rows have to be held out from the calibration."""
         wishes = (self.target_risk, self.sets, self.target)
         return any(each is not None for each in wishes)
 
@@ -82,11 +82,11 @@ class CalibrationFit(NamedTuple):
     n_decided : int
         Other texts, that threshold and sets were fitted on.
     set_sizes : ndarray of int64, shape (n_decided,), or None
-        How many labels the set of each of these holds.
+        Number of labels in the set of each of these.
     error_rate : float or None
         Of the most likely labels of these.
     seed : int
-        Of the draw that divided them.
+        Seed of the draw that divided them.
     """
 
     artefact: Artefact
@@ -107,9 +107,9 @@ def fit_artefact(
 ) -> CalibrationFit:
     """Fit a calibration, and on other rows a threshold and sets.
 
-    Promises of risk and coverage hold only for probabilities that have seen none of the
-    labels, nor the texts, that threshold and sets are fitted on. So where there are any
-    to fit, half of the rows, drawn at random, are kept back for them.
+    Guarantees of risk and coverage hold only for probabilities that have seen none of
+    the labels, nor the texts, that threshold and sets are fitted on. So where there are
+    any to fit, half of the rows, drawn at random, are held out for them.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def fit_artefact(
     Raises
     ------
     DataError
-        There is one row only, which cannot be divided.
+        There is only one row, which cannot be divided.
     """
     n_texts = len(texts.scores)
     first, kept_back = _divided(n_texts, wishes)
@@ -157,7 +157,7 @@ def fit_artefact(
 
 
 class LabelsFit(NamedTuple):
-    """What was fitted for labels any number of which apply, on how many texts.
+    """What was fitted for a multi-label question, on how many texts.
 
     Attributes
     ----------
@@ -190,7 +190,7 @@ def fit_labels_artefact(
     texts : ScoredTexts
         With labels.
     wishes : CalibrationWishes
-        Of these, the method and the target.
+        Its method and target are used.
 
     Raises
     ------

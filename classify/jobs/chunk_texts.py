@@ -23,7 +23,7 @@ class ChunkTexts:
     Attributes
     ----------
     rows : list of mapping or InputError
-        What the prompt needs of each, or why it cannot be asked.
+        The prompt's columns of each row, or the reason why it cannot be used.
     candidates : list of LabelSet or InputError, or None
         The labels of each; None: all for every row.
     keys : list of bytes
@@ -48,7 +48,8 @@ class ChunkTexts:
         scorer : Scorer
         columns : RowColumns
         digest : bytes
-            Of all that scores depend on beside a row's own fields and candidates.
+            Of everything that scores depend on besides a row's own fields and
+            candidates.
         """
         rows = columns.rows(chunk, scorer.fields)
         cells = [() if isinstance(row, InputError) else row.values() for row in rows]

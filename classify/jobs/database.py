@@ -108,7 +108,7 @@ class Database:
         DataError
             It cannot be opened, or is damaged.
         """
-        # Transactions are begun by hand; `turn` keeps threads apart.
+        # Transactions are started explicitly; `turn` serializes threads.
         database = cls(
             sqlite3.connect(
                 file,
@@ -145,13 +145,13 @@ class Database:
         """Change it as a whole or, after an error, not at all."""
         with self.turn() as connection:
             # IMMEDIATE waits for other writers now; a lock that was only for reading
-            # could not become one for writing behind them.
+            # could not become one for writing after them.
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                # SQLite has rolled back by itself after some errors.
+                # SQLite has already rolled back after some errors.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise

@@ -23,14 +23,14 @@ _MAX_SAMPLED = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a job will take.
+    """The expected cost of a job.
 
     Attributes
     ----------
     n_rows : int or None
-        Rows of the job; None if only reading them can tell.
+        Rows of the job; None if they can only be counted by reading all of them.
     n_drawn : int
-        Rows that were read to find out, at random.
+        Rows that were drawn at random and read.
     bad : Counter of str
         Those among them that cannot be scored, by reason.
     n_sampled : int
@@ -40,7 +40,7 @@ class Estimate:
     reads_a_row : float
         Mean trie nodes read for a row.
     rows_per_second : float
-        Of the last and greatest batch.
+        Of the last and largest batch.
     """
 
     n_rows: int | None
@@ -53,23 +53,23 @@ class Estimate:
 
     @property
     def seconds(self) -> float | None:
-        """Time that all rows will take; None if nobody knows how many there are."""
+        """Time for all rows; None if their number is unknown."""
         if self.n_rows is None or not self.rows_per_second:
             return None
         return self.n_rows / self.rows_per_second
 
 
 def estimate_job(job: Classification, table: Table) -> Estimate:
-    """Score rows drawn at random, twice as many each time, until five seconds passed.
+    """Score rows drawn at random, twice as many each time, for at least five seconds.
 
-    The more texts are scored at once the faster each is; the speed is that of the last
-    batch, which is slower than a long job's where it is small.
+    Larger batches are faster per text; the speed is that of the last batch, so a long
+    job is faster if this batch was small.
 
     Parameters
     ----------
     job : Classification
     table : Table
-        Of a pipe, the first rows are taken.
+        For a pipe, the first rows are used.
     """
     if table.n_rows is None:
         sampled = select_rows(table, limit=_MAX_SAMPLED)

@@ -31,7 +31,7 @@ def evaluate(
     Parameters
     ----------
     texts : ScoredTexts
-        With labels; none of them used to fit anything of the following.
+        With labels; none of them may have been used to fit the following.
     calibrator : LabelCalibrator, default=None
     selective : SelectiveClassifier, default=None
         Fitted to probabilities of this calibrator, as `sets`.
@@ -39,7 +39,7 @@ def evaluate(
     kind : Ordinal, Tree or None, default=None
         The kind of question, which may have measures of its own.
     tolerance : float
-        By how much another label may be likelier without being counted.
+        By how much another label could be more probable without being counted.
     title : str
     facts : mapping of str to str
         What the report says about how the predictions were made.
@@ -71,12 +71,12 @@ def evaluate_labels(
     title: str,
     facts: Mapping[str, str],
 ) -> LabelsEvaluation:
-    """Measure labels any number of which apply, before and after calibration.
+    """Measure multi-label predictions, before and after calibration.
 
     Parameters
     ----------
     classifier : ZeroShotMultiLabelClassifier
-        Has scored the texts; its calibration and thresholds saw none of them.
+        Has scored the texts; its calibration and thresholds must not have seen them.
     texts : ScoredTexts
         With labels.
     title : str
@@ -108,9 +108,9 @@ def evaluate_labels(
 
 
 def selection_of(evaluation: Evaluation, selective: SelectiveClassifier) -> Selection:
-    """Return what a rule does to the texts of an evaluation that is without it.
+    """Return the effect of a rule on the texts of an evaluation.
 
-    A threshold that somebody chose promises nothing, so that the report, which speaks
-    of the promise of a fitted one, does not show it.
+    A threshold chosen by hand has no guarantee, so the report, which describes
+    the guarantee of a fitted one, does not show it.
     """
     return Selection.of(selective, evaluation.posteriors, evaluation.codes)

@@ -23,7 +23,7 @@ _OF_QUESTIONS = ("prompt", "labels", "label ", "label_words", "too_long")
 
 
 def job_fingerprints(job: Classification) -> dict[str, Any]:
-    """Return what the rows of an output depend on, beside the rows of the input.
+    """Return what the rows of an output depend on, besides the rows of the input.
 
     ``fingerprint`` is a mapping of str to str. Where questions have names,
     ``questions`` has what belongs to each. Loads the tokenizer only.
@@ -65,7 +65,7 @@ def _decisions(question: Asked) -> dict[str, str]:
 
 
 def score_digest(scorer: Scorer) -> bytes:
-    """Return a digest of what scores of a text depend on, beside the text."""
+    """Return a digest of what scores of a text depend on, besides the text."""
     return score_digests([scorer])[0]
 
 

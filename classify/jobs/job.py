@@ -43,7 +43,7 @@ Classifier = ZeroShotClassifier | ZeroShotMultiLabelClassifier
 
 @dataclass(frozen=True, kw_only=True)
 class RowColumns:
-    """Where in a table rows have what.
+    """Which columns of a table are used for what.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class RowColumns:
                 table.check_column(name, f"for the prompt's {{{name}}}")
 
     def rows(self, chunk: Chunk, fields: Iterable[str]) -> list[Row | InputError]:
-        """Return what the prompt shows of each row, or what is wrong with it."""
+        """Return the prompt's columns of each row, or the error of the row."""
         return rows_of_cells(
             {
                 name: chunk.cells(self.text if name == "text" else name)
@@ -76,7 +76,7 @@ class RowColumns:
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """How the rows of a table are classified, and what is written of each.
+    """How the rows of a table are classified, and what is written for each.
 
     Attributes
     ----------
@@ -89,13 +89,13 @@ class Classification:
         A column ``p(<label>)`` for each class.
     bounds : bool
         The columns ``lower``, ``upper`` and ``certain``, or ``uncertain`` where any
-        number of labels apply, which are there without it where the engine or the
-        strategy leaves probabilities open.
+        number of labels apply. They are always written if the engine or the strategy
+        gives bounds only.
     reasoning : bool
         A column ``reasoning`` with what the model thought first.
     reading : mapping of str to str
-        How the input is read and which of its rows, in words, so that a job is not
-        gone on with after a change of it.
+        How the input is read, and which of its rows, in words; a job is not resumed
+        after a change of these.
     """
 
     questions: tuple[Asked, ...] = ()
@@ -133,8 +133,8 @@ class Classification:
         """Rows of a part.
 
         Enough for an engine to group texts of similar length, few enough that little
-        is done again after a crash; and fewer where rows bring labels of their own, as
-        scores have a column for each label of a part.
+        is repeated after a crash; and fewer if rows have their own labels, since scores
+        have a column for each label of a part.
         """
         has_own_labels = (
             self.columns.labels and self.questions[0].classifier.labels is None
@@ -148,7 +148,7 @@ class Classification:
     def dated(self, dates: Mapping[str, str]) -> "Classification":
         """Return the same with these dates in place of today's, by question.
 
-        So a job that is resumed on another day asks what it asked before.
+        So a job that is resumed on another day sends the same prompts as before.
         """
         dated = [
             dated_question(each, dates.get(each.name, "")) for each in self.questions
@@ -176,9 +176,9 @@ class Classification:
             raise ConfigError(no_effect("reasoning", parameter("strategy", "reason")))
         if not any(isinstance(each, AskedQuestion) for each in self.questions):
             raise ConfigError(
-                f"{parameter('reasoning')} adds a column with the thought about a row, "
-                "and a question to which several labels may be the answer has a "
-                f"thought for each label: leave {parameter('reasoning')} out."
+                f"{parameter('reasoning')} adds a column with the model's thought, but "
+                "a question of kind multi has a thought for each label: leave "
+                f"{parameter('reasoning')} out."
             )
 
     def _check_names(self, question: Asked, table: Table) -> None:
@@ -194,12 +194,12 @@ class Classification:
                 )
 
     def renamed(self, table_columns: Sequence[str]) -> dict[str, str]:
-        """Return the results whose name a table has already, and their own names."""
+        """Return the results whose names a table already has, and their new names."""
         own = own_names(self.kinds(()), table_columns)
         return {name: each for name, each in own.items() if name != each}
 
     def kinds(self, table_columns: Sequence[str]) -> dict[str, ResultKind]:
-        """Return what each column of results holds, by its name beside the table's."""
+        """Return the contents of each column of results, by its name in the output."""
         kinds = kinds_of([self._kinds_of(each) for each in self.questions])
         own = own_names(kinds, table_columns)
         return {own[name]: kind for name, kind in kinds.items()}
@@ -256,7 +256,7 @@ class ErrorLimit:
         ----------
         summary : Summary
         n_rows : int or None
-            All rows of the job; None while nobody knows, when no share can be told.
+            All rows of the job; None if unknown, when no share can be computed.
         kept : Path or None
             Where finished rows are kept.
         """
@@ -273,7 +273,7 @@ class ErrorLimit:
             if kept is None
             else f" The rows finished so far are kept in {str(kept)!r}: fix the input "
             f"and start over with {parameter('restart', True)}, or allow more errors "
-            "and run the job again to go on."
+            "and run the job again to resume."
         )
         raise TooManyErrorsError(
             f"{n_bad:,} of {summary.n_rows:,} rows could not be classified, and "
@@ -283,7 +283,7 @@ class ErrorLimit:
 
 
 class JobWatcher:
-    """Is told how a job goes; this one does nothing with it."""
+    """Receives the progress of a job; this class ignores it."""
 
     def begins(self, n_rows: int | None, n_done: int) -> None:
         """Rows of the job, as far as known, and how many an earlier run finished."""
@@ -292,18 +292,18 @@ class JobWatcher:
         """Rows finished, and prompt tokens read, since the last call."""
 
     def reading(self, n_texts: int) -> None:
-        """Texts of which the model has read something, and that are not finished."""
+        """Texts that the model has started, and that are not finished."""
 
     def stopping(self, n_texts: int) -> None:
-        """Texts that are still to be finished, since the job was asked to stop."""
+        """Texts that are still to be finished after the job was asked to stop."""
 
     def finished(self, summary: Summary) -> None:
-        """Called with the counts of all rows that are handed out or saved by now."""
+        """Called with the counts of all rows that have been returned or saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobRun:
-    """How a job is run; nothing of it changes what comes out.
+    """How a job is run; none of these settings changes the output.
 
     Attributes
     ----------
@@ -312,7 +312,7 @@ class JobRun:
     max_errors : ErrorLimit or None
         How many rows may be set aside before the job stops.
     stopping : callable
-        Asked before each text: whether to finish what is in flight and stop.
+        Called before each text: whether to finish the texts in progress and stop.
     watcher : JobWatcher
     pool : callable
         Opens what scores the texts: the engine of this process, or the workers of
@@ -328,7 +328,7 @@ class JobRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a job.
+    """The outcome of a job.
 
     Attributes
     ----------
@@ -339,9 +339,9 @@ class Outcome:
     seconds : float
         Wall-clock time of this run.
     is_complete : bool
-        False if it was asked to stop before the end.
+        False if it was stopped before the end.
     folder : Path or None
-        Where the job is kept, if it is.
+        The folder of the job, if it is kept.
     errors : Path or None
         The file with the rows that were set aside, if there are any.
     """
@@ -367,9 +367,9 @@ def check_table(
     if isinstance(classifier, ZeroShotMultiLabelClassifier):
         if labels_column is not None:
             raise ConfigError(
-                f"{parameter('labels_column')} gives each row labels of its own, of "
-                "which one is the answer. Where several may be, all rows have the same "
-                f"labels: leave {parameter('labels_column')} out."
+                f"{parameter('labels_column')} gives each row its own labels, one of "
+                "which is the answer. With kind multi, all rows have the same labels: "
+                f"leave {parameter('labels_column')} out."
             )
         return
     if labels_column is not None:

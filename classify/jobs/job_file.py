@@ -22,7 +22,7 @@ __all__ = [
 
 _FILE = "job.sqlite"
 LOCK = "lock"
-# With what SQLite keeps beside a database while it is open, or after a kill.
+# With the files that SQLite keeps next to an open database, or after a kill.
 _OURS = (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", f"{_FILE}-journal")
 _SCHEMA = Schema(
     0x636C6A62,  # "cljb" in ASCII
@@ -43,7 +43,7 @@ _SCHEMA = Schema(
 
 
 class _DamagedError(DataError):
-    """The file is damaged: it may be thrown away, if it is ours."""
+    """The file is damaged: it may be deleted, if it is ours."""
 
 
 def check_folder(folder: Path) -> None:
@@ -56,7 +56,7 @@ def check_folder(folder: Path) -> None:
     elif not folder.exists():
         return
     raise DataError(
-        f"{str(folder)!r} is needed for the job, and is something else: move it away, "
+        f"{str(folder)!r} is needed for the job, but is something else: move it away, "
         "delete it, or give the output another name."
     )
 
@@ -69,7 +69,7 @@ def locked(folder: Path) -> BaseFileLock:
         lock.acquire(blocking=False)
     except Timeout:
         raise DataError(
-            f"Another process works on {str(folder)!r}: wait for it, or stop it."
+            f"Another process is working on {str(folder)!r}: wait for it, or stop it."
         ) from None
     return lock
 
@@ -83,15 +83,15 @@ def opened_file(folder: Path, *, restart: bool) -> Database:
         return Database.open(file, _SCHEMA, explain, journal="WAL")
 
     try:
-        # Opened in either case: only what is ours may be thrown away.
+        # Opened in either case: only our own file may be deleted.
         database = opened()
     except ForeignFileError as error:
         if error.version is None:
             raise _not_a_job(file) from None
         if not restart:
             raise DataError(
-                f"The job in {str(folder)!r} was begun by another version of classify: "
-                "go on with that version, or start over with "
+                f"The job in {str(folder)!r} was started by another version of "
+                "classify: continue with that version, or start over with "
                 f"{parameter('restart', True)}."
             ) from None
     except _DamagedError:
@@ -133,7 +133,7 @@ def _explaining(folder: Path) -> Callable[[Problem, str], DataError]:
     def explain(problem: Problem, reason: str) -> DataError:
         if problem is Problem.FULL:
             return DataError(
-                f"The disk is full. What is finished is kept in {str(folder)!r}: free "
+                f"The disk is full. Finished rows are kept in {str(folder)!r}: free "
                 "some space and run the same command again."
             )
         if problem is Problem.DAMAGED:
@@ -157,6 +157,6 @@ def explained(folder: Path) -> Iterator[None]:
 
 def _unusable(folder: Path, reason: str) -> DataError:
     return DataError(
-        f"The job directory {str(folder)!r} cannot be used: {reason}. What is finished "
-        "is kept in it: fix that and run the same command again."
+        f"The job directory {str(folder)!r} cannot be used: {reason}. Finished rows "
+        "are kept in it: fix that and run the same command again."
     )

@@ -48,19 +48,19 @@ _MAX_VALUES = 20
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """Rows of a table whose label is known, or all rows if labels are not asked for.
+    """Rows of a table whose label is known, or all rows if no labels are read.
 
     Attributes
     ----------
     rows : list of mapping or InputError
-        What the prompt needs of each, or why it cannot be asked.
+        The prompt's columns of each row, or the reason why it cannot be used.
     candidates : list of sequence of str, or InputError; or None
         The labels that each may get; None: all labels for every row.
     labels : ndarray of str, shape (n_rows,), or None
-        True labels; None if they were not asked for. Where any number may apply, an
+        True labels; None if they were not read. Where any number may apply, an
         ndarray of int64, shape (n_rows, n_labels): 1 for each that does, sorted.
     n_unlabelled : int
-        Rows of the table that were left out, since their label's cell is empty.
+        Rows of the table that were left out because their label is empty.
     unreadable : Counter of str
         Rows of the table that could not be read, by reason.
     numbers : list of int
@@ -82,7 +82,7 @@ class ScoredTexts:
     Attributes
     ----------
     rows : list of mapping, length n_texts
-        What the prompt was given.
+        The prompt's columns.
     labels : ndarray of str, shape (n_texts,), or None
         True labels, as in `LabelledRows`.
     scores : LabelLogprobs
@@ -99,7 +99,7 @@ class ScoredTexts:
 
     @property
     def texts(self) -> list[str]:
-        """What the column with the texts holds, or else all that the prompt shows."""
+        """The texts, or all columns of the prompt if there is no text column."""
         return [row.get("text") or " ".join(row.values()) for row in self.rows]
 
 
@@ -118,13 +118,13 @@ def read_labelled(
     Parameters
     ----------
     table : Table
-        Read whole: labelled texts are few.
+        Read as a whole: there are few labelled texts.
     labels : LabelSet or None
-        What its labels must be among, in whatever Unicode normal form. White space
-        around them is left out; a cell that is empty or NaN has none. None: each row
-        brings candidates, and is set aside if its label is not among these.
+        The allowed labels, in any Unicode normal form. White space around them is
+        ignored; a cell that is empty or NaN has no label. None: each row has its own
+        candidates, and is set aside if its label is not among these.
     fields : sequence of str
-        What the prompt needs of a row.
+        The columns that the prompt needs.
     text_column : str
     label_column : str or None
         None: labels are not asked for.
@@ -181,7 +181,7 @@ def score_labelled(
     Parameters
     ----------
     classifier : ZeroShotClassifier or ZeroShotMultiLabelClassifier
-        Its calibrator plays no part.
+        Its calibrator is not used.
     labelled : LabelledRows
     progress : callable, default=None
         Called with the number of rows finished since the last call.
@@ -191,7 +191,7 @@ def score_labelled(
     DataError
         No row can be scored.
     AnswerError
-        Likewise, and it is the model that fails.
+        No row can be scored because the model fails.
     """
     [scored] = score_together([classifier], [labelled], progress=progress)
     return usable_texts(labelled, scored)

@@ -16,7 +16,7 @@ __all__ = ["JobOutput", "check_output", "job_folder"]
 
 
 class JobOutput:
-    """The file that a job writes, and beside it the list of rows that are set aside.
+    """The file that a job writes, and next to it the list of invalid rows.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def job_folder(output: Path) -> Path:
 def check_output(path: Path, written: OutputFormat, table: Table) -> None:
     """Raise DataError if a table's results cannot be written to a file.
 
-    The folder is missing, the path is a folder or an input, or the format cannot hold
+    The folder is missing, the path is a folder or an input, or the format cannot store
     the columns.
     """
     target = path.resolve()
@@ -114,7 +114,7 @@ def check_output(path: Path, written: OutputFormat, table: Table) -> None:
     if errors.resolve() in inputs:
         raise DataError(
             f"The input {str(errors)!r} is where the output {str(path)!r} lists its "
-            "bad rows: give the output another name."
+            "invalid rows: give the output another name."
         )
     if not target.parent.is_dir():
         raise DataError(
@@ -126,7 +126,7 @@ def check_output(path: Path, written: OutputFormat, table: Table) -> None:
 def _remove_unfinished(path: Path) -> None:
     """Remove what a kill left of earlier attempts to write a file."""
     target = path.resolve()
-    # As `atomic_file` calls it; nobody else writes it while the job is ours.
+    # As `atomic_file` calls it; no other process writes it while the job is ours.
     unfinished = re.compile(rf"\.{re.escape(target.name)}\.\d+\.part")
     for each in target.parent.iterdir():
         if unfinished.fullmatch(each.name):

@@ -97,7 +97,7 @@ class Pool(Protocol):
         ...
 
     def stop(self) -> None:
-        """Forget the texts of which nothing is begun."""
+        """Forget the texts that have not been started."""
         ...
 
 
@@ -144,7 +144,7 @@ class LocalPool:
 
     @property
     def has_room(self) -> bool:
-        """Whether a chunk would be computed beside no other that changes its values."""
+        """Whether no other chunk computed at the same time would change its values."""
         if self._flight is None or not self._flight.asynchronous:
             return not self
         return self._flight.fill()
@@ -180,7 +180,7 @@ class LocalPool:
         )
 
     def stop(self) -> None:
-        """Forget the texts of which the engine has begun nothing."""
+        """Forget the texts that the engine has not started."""
         if self._flight is not None:
             self._flight.take_back()
 
@@ -203,7 +203,7 @@ class LocalPool:
 
 
 def score_texts(scorers: Sequence[Scorer], texts: Texts) -> Answer:
-    """Score texts beside no others, as the pool of this process scores a chunk.
+    """Score texts alone, as the pool of this process scores a chunk.
 
     Raises
     ------

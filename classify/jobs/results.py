@@ -43,8 +43,8 @@ class ClassifiedChunk:
     def error_lines(self) -> bytes:
         """Return the lines of OUTPUT.errors.csv for the rows that were set aside.
 
-        Each has the number of the row in the input (from 1), where an unreadable one
-        stands there and what it holds, and the reason.
+        Each has the number of the row in the input (from 1) and the reason; for
+        an unreadable row, also its line and its raw text.
         """
         if not self.errors and not self.chunk.unreadable:
             return b""

@@ -42,7 +42,7 @@ def run_job(
     keep: bool = False,
     part_rows: int | None = None,
 ) -> Outcome:
-    """Classify a table into a file; go on where an earlier run was interrupted.
+    """Classify a table into a file; resume where an earlier run was interrupted.
 
     Finished parts and the scores of texts are kept in a folder ``OUTPUT.job`` until
     the output is complete. Rows that were set aside are also listed in
@@ -56,11 +56,11 @@ def run_job(
         Replaced if it exists, when all rows are finished.
     run : JobRun, default=None
     output_as : OutputFormat, default=None
-        None: what the name of the output says.
+        None: by the file extension of the output.
     restart : bool, default=False
         Forget what an earlier run finished.
     keep : bool, default=False
-        Leave the folder of the job where it is.
+        Keep the folder of the job.
     part_rows : int, default=None
         Rows that are saved at a time; an earlier run's number stays.
 
@@ -71,7 +71,7 @@ def run_job(
     Raises
     ------
     ConfigError
-        An earlier run was another job; the sentence says in what.
+        An earlier run was another job; the message says what differs.
     DataError
         A file cannot be read or written.
     TooManyErrorsError
@@ -86,8 +86,8 @@ def run_job(
     with JobState.open(result.folder, manifest, restart=restart) as state:
         if state.finished and not table.resumable:
             raise ConfigError(
-                f"The job in {str(result.folder)!r} cannot go on: its rows came from "
-                f"{table.name}, which cannot be read again. Start over with "
+                f"The job in {str(result.folder)!r} cannot be resumed: its rows came "
+                f"from {table.name}, which cannot be read again. Start over with "
                 f"{parameter('restart', True)}."
             )
         if state.version_notes:
@@ -112,14 +112,14 @@ def stream_rows(
     run: JobRun | None = None,
     part_rows: int | None = None,
 ) -> Outcome:
-    """Classify a table and hand out each chunk as it is finished; nothing is kept.
+    """Classify a table and return each chunk as it is finished; nothing is saved.
 
     Parameters
     ----------
     job : Classification
     table : Table
     write : callable
-        Is given the chunks, in order; one without rows if the table has none.
+        Called with the chunks, in order; with an empty one if the table has no rows.
     run : JobRun, default=None
     part_rows : int, default=None
         Rows of a chunk.
@@ -198,7 +198,7 @@ class _SavedRows:
         except EngineError as error:
             error.add_note(
                 f"{summary.n_rows:,} rows are finished and kept in "
-                f"{str(state.folder)!r}: run the same command again to go on."
+                f"{str(state.folder)!r}: run the same command again to resume."
             )
             raise
         if self._is_complete:

@@ -50,7 +50,7 @@ class Scheduler:
 
     The store is looked up first, and added to before a chunk is handed out. The texts
     of a chunk that are not known, and that no earlier chunk asks for, are asked for
-    together: what is computed beside what depends on the table alone.
+    together: what is computed in one batch depends only on the table.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ class Scheduler:
         One for each question.
     columns : RowColumns
     digests : sequence of bytes
-        For each: of all that its scores depend on beside a row's own fields and
+        For each: of everything that its scores depend on besides a row's own fields and
         candidates.
     store : ScoreStore
     pool : Pool
     watcher : JobWatcher, default=None
     stopping : callable, optional
-        Whether to begin no more texts. Those that are begun are finished and put into
-        the store.
+        Whether to start no more texts. Those that have started are finished and put
+        into the store.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ def text_key(
     Parameters
     ----------
     fingerprint_digest : bytes
-        Of all that scores depend on beside these fields.
+        Of everything that scores depend on besides these fields.
     fields : sequence of str
         What the prompt is given of the row, in a fixed order.
     candidates : sequence of str or None
@@ -108,7 +108,7 @@ def text_keys(
 
 
 def pack_scores(scores: LabelLogprobs) -> list[bytes]:
-    """Return the scores of texts as bytes, 24 a label and 32 more, and thoughts behind.
+    """Return the scores of texts as bytes, 24 per label and 32 more, then the thoughts.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def combine_scores(
     Returns
     -------
     LabelLogprobs
-        -inf where a label is no candidate for a text.
+        -inf where a label is not a candidate for a text.
     """
     named = np.array(classes, dtype=np.str_)
     values, lower, upper = np.full((3, n_texts, len(classes)), -np.inf)
@@ -257,8 +257,8 @@ def _record(n_labels: int) -> np.dtype[np.void]:
 def _check_numbers(values: npt.NDArray[np.float64]) -> None:
     if np.isnan(values).any():
         raise EngineError(
-            "The engine returned NaN for a label: this is a fault of the engine, and "
-            "no label can be told."
+            "The engine returned NaN for a label: this is a bug in the engine, so "
+            "the row gets no label."
         )
 
 

@@ -46,7 +46,7 @@ class JobState:
     ----------
     folder : Path
     part_rows : int
-        Rows of a part, as the job was begun.
+        Rows of a part, as the job was started.
     finished : dict of int to mapping
         The records of the finished parts, by index.
     version_notes : tuple of str
@@ -113,7 +113,7 @@ class JobState:
         Raises
         ------
         ConfigError
-            The job was begun with something else; the sentence names what differs.
+            The job was started with something else; the message names what differs.
         DataError
             The folder cannot be written, holds something else, is damaged, or is in
             use by another process.
@@ -236,7 +236,8 @@ class JobState:
                 self.folder.rmdir()
                 return
         _logger.warning(
-            "The folder %r is kept, since it holds files that are not of the job: %s.",
+            "The folder %r is kept, since it contains files that do not belong to the "
+            "job: %s.",
             str(self.folder),
             ", ".join(map(repr, others)),
         )
@@ -269,7 +270,7 @@ class JobState:
         ]
         if damaged:
             _logger.warning(
-                "Finished parts of %r are damaged, and are done again: %s.",
+                "Finished parts of %r are damaged and will be redone: %s.",
                 str(self.folder),
                 ", ".join(map(str, damaged)),
             )
@@ -310,7 +311,7 @@ def _pieces(index: int, kind: str, data: bytes) -> Iterator[tuple[Any, ...]]:
 
 
 def saved_fingerprint(folder: Path) -> Mapping[str, str] | None:
-    """Return what a job was begun as; None if it was not.
+    """Return the fingerprint of a started job; None if there is no job.
 
     Raises
     ------
@@ -332,7 +333,7 @@ def saved_fingerprint(folder: Path) -> Mapping[str, str] | None:
 def _begun(
     database: Database, folder: Path, manifest: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the manifest of the job that begins here or goes on, and its notes."""
+    """Return the manifest of the job that starts or resumes here, and its notes."""
     versions = dict(manifest["versions"])
     with database.transaction() as connection:
         found = connection.execute("SELECT content FROM manifest").fetchone()
@@ -344,9 +345,9 @@ def _begun(
         different = differences(stored, manifest)
         if different:
             raise ConfigError(
-                f"The job in {str(folder)!r} was begun with something else. "
-                f"{'; '.join(different)}. Run it as it was begun, or start over with "
-                f"{parameter('restart', True)}, which throws its finished parts away."
+                f"The job in {str(folder)!r} was started with something else. "
+                f"{'; '.join(different)}. Run it as it was started, or start over with "
+                f"{parameter('restart', True)}, which discards its finished parts."
             )
         notes = tuple(other_versions(stored["versions"], versions))
         if versions not in stored["versions"]:

@@ -118,7 +118,7 @@ class ScoreStore:
             raise explain(Problem.BUSY, "") from None
         except OSError as error:
             raise DataError(
-                f"The store of scores cannot be in {place}: {error.strerror}. Name a "
+                f"The score cache cannot be in {place}: {error.strerror}. Name a "
                 "folder that you may write to."
             ) from None
         except ForeignFileError as error:
@@ -231,7 +231,7 @@ class ScoreStore:
     def _take_out(self, keys: list[bytes]) -> None:
         if not self._has_warned:
             _logger.warning(
-                "Some scores in %s are damaged: they are computed again.", self._place
+                "Some scores in %s are damaged and will be computed again.", self._place
             )
             self._has_warned = True
         with self._database.transaction() as connection:
@@ -257,9 +257,9 @@ def _foreign(place: str, version: int | None) -> str:
             "another folder for the scores, or delete that file if it is not needed."
         )
     return (
-        f"The store of scores in {place} is of version {version}, and this is "
-        f"version {_SCHEMA.version}: name another folder, or delete this one. It "
-        "can be deleted: the scores are then computed again."
+        f"The score cache in {place} is of version {version}, and this is "
+        f"version {_SCHEMA.version}: name another folder, or delete this one. You "
+        "can delete it: the scores will be computed again."
     )
 
 
@@ -269,14 +269,14 @@ def explaining(place: str) -> Callable[[Problem, str], DataError]:
     def explain(problem: Problem, reason: str) -> DataError:
         if problem is Problem.BUSY:
             return DataError(
-                f"The store of scores in {place} is in use: another process has kept "
+                f"The score cache in {place} is in use: another process has kept "
                 f"it for more than {WAIT_SECONDS:.0f} seconds. Wait for it, or name "
                 "another folder."
             )
         if problem is Problem.DAMAGED:
             return DataError(
-                f"The store of scores in {place} is damaged ({reason}). It can be "
-                "deleted: the scores are then computed again."
+                f"The score cache in {place} is damaged ({reason}). You can delete "
+                "it: the scores will be computed again."
             )
         if problem is Problem.FULL:
             return DataError(
@@ -284,9 +284,9 @@ def explaining(place: str) -> Callable[[Problem, str], DataError]:
                 "run the same command again."
             )
         return DataError(
-            f"The store of scores in {place} cannot be read or written: {reason}. See "
-            "whether its disk is full, and whether you may write there; then run the "
-            "same command again."
+            f"The score cache in {place} cannot be read or written: {reason}. Check "
+            "whether the disk is full, and whether you have permission to write there; "
+            "then run the same command again."
         )
 
     return explain

@@ -33,13 +33,13 @@ class Summary:
     abstained : Counter of str
         Rows whose label was withheld, by reason.
     n_unreadable : int
-        Rows that could not even be read, among those of `reasons`.
+        Those of the rows in `reasons` that could not be read.
     sum_label_mass : float
         Over the scored rows.
     greatest_unresolved : float
     n_uncertain : int
-        Scored rows for which another label may be likelier by more than the tolerance,
-        or a label may apply that is not given.
+        Scored rows for which another label could be more probable by more than the
+        tolerance, or a label may apply that is not given.
     uncertain_labels : Counter of str
         Of the latter rows, those that each of these labels may apply to.
     n_inexact : int
@@ -145,7 +145,7 @@ class Summary:
         return cls(**values)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return it in JSON types."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         questions = {
             name: each.as_json() for name, each in values.pop("questions").items()

@@ -137,7 +137,7 @@ def label_of_item(item: Any) -> Label:
         return Label(item)
     if isinstance(item, int | float) and item == item:
         raise LabelError(
-            f"A label cannot be read from {item!r}: a number says nothing to a "
+            f"A label cannot be read from {item!r}: a number means nothing to a "
             "language model. Give the names: labels={0: 'negative', 1: 'positive'} "
             "where y holds numbers, or ['0', '1'] for the digits themselves."
         )

@@ -19,14 +19,14 @@ class LabelSet(Sequence[Label]):
     Parameters
     ----------
     labels : iterable of Label
-        At least two, no two with the same name, nor with the same parent and a word in
-        common. Parents are labels of the set too.
+        At least two; names must differ, and labels with the same parent must have
+        different words. Parents are labels of the set, too.
 
     Raises
     ------
     LabelError
-        Names that occur twice, words of two labels at once, fewer than two labels; a
-        parent that is no label, or labels that are above themselves.
+        A name occurs twice, two labels share a word, there are fewer than two labels,
+        a parent is not a label, or parents form a cycle.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class LabelSet(Sequence[Label]):
 
     @classmethod
     def parse(cls, value: Any) -> "LabelSet":
-        """Make a label set of names, a mapping, dictionaries, labels, or a label set.
+        """Make a label set from names, a mapping, dictionaries, labels, or a label set.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class LabelSet(Sequence[Label]):
 
         A table has a row for each label and the columns ``name`` and, if wanted,
         ``description``, ``words`` (``a|b``, or a JSON list), ``parent`` and ``value``.
-        A file of another name is YAML; see `from_yaml`.
+        Any other file is read as YAML; see `from_yaml`.
 
         Raises
         ------
@@ -207,7 +207,7 @@ class LabelSet(Sequence[Label]):
 
     @property
     def values(self) -> dict[int | float, str] | None:
-        """The name of each value that stands for a label in `y`, by rising value.
+        """The name of each value that stands for a label in `y`, in ascending order.
 
         None where the names themselves do.
 
@@ -219,7 +219,7 @@ class LabelSet(Sequence[Label]):
         return self._by_value
 
     def with_values(self, values: Mapping[Any, str] | None) -> "LabelSet":
-        """Return the same labels with other values; None takes them away."""
+        """Return the same labels with other values; None removes them."""
         value_of = {name: value for value, name in (values or {}).items()}
         return LabelSet(
             replace(label, value=value_of.get(label.name)) for label in self._labels
@@ -257,13 +257,13 @@ class LabelSet(Sequence[Label]):
             return None
 
     def unknown(self, name: object) -> str:
-        """Return the sentence that says `name` is none of these labels."""
+        """Return the error message for a name that is not one of these labels."""
         hint = suggestion(name, self.names)
         return f"{name!r} is not one of the labels: {self.listed}.{hint}"
 
     @property
     def listed(self) -> str:
-        """The first names, as messages list them."""
+        """The first names, for messages."""
         return _listed(self.names)
 
     def __getitem__(self, key: Any) -> Any:

@@ -51,8 +51,8 @@ def check_string(value: object, what: str) -> None:
         )
     if _is_cut(value):
         raise LabelError(
-            f"{what} must not hold half a character: \\ud800 to \\udfff must come in "
-            f"pairs. Got {value!r} instead."
+            f"{what} must not contain a lone surrogate: \\ud800 to \\udfff must come "
+            f"in pairs. Got {value!r} instead."
         )
     if "\0" in value:  # NumPy drops it at the end of a string
         raise LabelError(

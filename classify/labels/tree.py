@@ -152,7 +152,7 @@ class LevelLabels(LabelSet):
         self._hash = hash((self._hash, tree))
 
     def with_values(self, values: Mapping[Any, str] | None) -> LabelSet:
-        """Return the same labels with other values; None takes them away."""
+        """Return the same labels with other values; None removes them."""
         return LevelLabels(super().with_values(values), self.tree)
 
     def __eq__(self, other: object) -> bool:

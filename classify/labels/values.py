@@ -88,7 +88,7 @@ class LabelsOfY(NamedTuple):
 
 
 def labels_of_y(declared: LabelSet | None, y: Any, n_texts: int) -> LabelsOfY:
-    """Read `y` beside the labels that were declared.
+    """Read `y`, given the labels that were declared.
 
     Scikit-learn's meta-estimators (stacking, voting, ``cross_val_predict`` of
     probabilities) replace the labels of `y` by their positions in sorted order. Where
@@ -146,7 +146,7 @@ def _labels(declared: LabelSet | None, found: Sequence[LabelValue]) -> LabelSet:
         if not found or isinstance(found[0], str):
             return LabelSet.parse(found)
         raise LabelError(
-            f"y holds {_listed(found)}, which says nothing to a language model: give "
+            f"y holds {_listed(found)}, which means nothing to a language model: give "
             f"{_mapping_hint(found)}, with a name for each value. Where scikit-learn "
             "numbered the labels (stacking, voting, cross_val_predict), give "
             "labels=[…], the names that it numbered."

@@ -1,4 +1,4 @@
-"""How good probabilities are, beyond what scikit-learn measures.
+"""Measures of probabilities that scikit-learn does not have.
 
 Log loss, Brier score and their skill scores are scikit-learn's: `log_loss`,
 `brier_score_loss`, `d2_log_loss_score`, `d2_brier_score`.

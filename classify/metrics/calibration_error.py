@@ -83,9 +83,9 @@ def calibration_error(
     y_proba : array-like of float, shape (n_texts, n_labels)
         Probabilities; rows sum to 1.
     norm : {"l1", "l2", "max"}, default="l1"
-        How gaps are put together. "l2" is the root, not the square.
+        How gaps are combined. "l2" is the root, not the square.
     n_bins : int, default=15
-        Most bins there may be.
+        Maximum number of bins.
     strategy : {"uniform", "quantile"}, default="uniform"
         "uniform": bins (i / n_bins, (i + 1) / n_bins], the first with 0 in it, as in
         [1]_. "quantile": the upper edge of the i-th bin is the smallest confidence
@@ -222,9 +222,10 @@ def _check_options(*, norm: str, n_bins: int, strategy: str, kind: str) -> None:
 def smooth_calibration_error(
     y_true: Any, y_proba: Any, *, classes: Any = None, sample_weight: Any = None
 ) -> float:
-    """Smooth calibration error of the likeliest label, smECE.
+    """Smooth calibration error of the most likely label, smECE.
 
-    With f the confidence of a text, and r = (1 if its likeliest label is true, else 0)
+    With f the confidence of a text, and r = (1 if its most likely label is true, else
+    0)
     - f, the residual is smoothed over confidence with a Gaussian of width s that is
     reflected at 0 and 1::
 

@@ -1,4 +1,4 @@
-"""Labels beside probabilities, checked, as integer codes and float64 columns."""
+"""Labels and probabilities, checked, as integer codes and float64 columns."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -44,12 +44,12 @@ class LabelledProba(NamedTuple):
 
     @property
     def confidence(self) -> FloatArray:
-        """Shape (n_texts,): probability of the likeliest label."""
+        """Shape (n_texts,): probability of the most likely label."""
         return np.asarray(self.proba.max(axis=1))
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
-        """Shape (n_texts,): whether the likeliest label, the first if tied, is true."""
+        """Shape (n_texts,): whether the most likely label (first if tied) is true."""
         return np.asarray(self.proba.argmax(axis=1) == self.codes)
 
 
@@ -94,8 +94,8 @@ def check_proba(values: Any, name: str) -> FloatArray:
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise InputError(
-            f"Row {row} of {name} is no probability distribution: its values go from "
-            f"{proba[row].min():.6g} to {proba[row].max():.6g} and sum to "
+            f"Row {row} of {name} is not a probability distribution: its values go "
+            f"from {proba[row].min():.6g} to {proba[row].max():.6g} and sum to "
             f"{sums[row]:.6g}. Give probabilities: at least 0, with sum 1 in each row."
         )
     return proba
@@ -114,8 +114,8 @@ def label_codes(labels: Any, classes: Any, n_classes: int, name: str) -> IntArra
         hint = suggestion(values[row], list(map(str, known.tolist())))
         raise LabelError(
             f"{name}[{row}] is {values[row]!r}, which is not one "
-            f"of the classes: {', '.join(map(repr, known.tolist()))}.{hint} Mend the "
-            "label, or add a class and its column of probabilities."
+            f"of the classes: {', '.join(map(repr, known.tolist()))}.{hint} Correct "
+            "the label, or add a class and its column of probabilities."
         )
     return np.array(codes, dtype=np.int64)
 
@@ -168,8 +168,9 @@ def _known_labels(
     if classes is None:
         if not integers:
             raise InputError(
-                f"{name} holds {values[0]!r}, which is no column of the probabilities: "
-                f"give classes, the names of the {n_classes} columns in their order."
+                f"{name} holds {values[0]!r}, which is not a column of the "
+                f"probabilities: give classes, the names of the {n_classes} columns in "
+                "their order."
             )
         return np.arange(n_classes)
     known = check_classes(classes, n_classes)

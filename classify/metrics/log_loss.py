@@ -64,7 +64,7 @@ def log_loss_from_log_proba(
     if not (np.abs(totals) <= SUM_TOLERANCE).all():
         row = int(np.flatnonzero(~(np.abs(totals) <= SUM_TOLERANCE))[0])
         raise InputError(
-            f"Row {row} of log_proba is no distribution: its probabilities sum to "
+            f"Row {row} of log_proba is not a distribution: its probabilities sum to "
             f"{np.exp(totals[row]):.6g}. Give logarithms of probabilities with sum 1."
         )
     codes = label_codes(y_true, classes, values.shape[1], "y_true")
@@ -77,7 +77,7 @@ def mutual_information(proba: npt.NDArray[np.float64]) -> float:
     """Return I(label; text) = H(mean of p) - mean of H(p), in nats.
 
     Zero if every text gets the same probabilities; log(n_labels) if every text gets one
-    label for sure, and each label as often as any other.
+    label with probability 1, and all labels are equally frequent.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class ReliabilityDisplay:
         name: str | None = None,
         ax: "Axes | None" = None,
     ) -> "ReliabilityDisplay":
-        """Draw the reliability of the likeliest label.
+        """Draw the reliability of the most likely label.
 
         Parameters
         ----------

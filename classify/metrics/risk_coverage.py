@@ -52,7 +52,7 @@ def risk_coverage_curve(y_true: Any, y_pred: Any, confidence: Any) -> RiskCovera
     y_pred : array-like, shape (n_texts,)
         Predicted labels, of the same type.
     confidence : array-like of float, shape (n_texts,)
-        Higher means surer, on any scale.
+        Higher means more confident, on any scale.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def aurc_score(y_true: Any, y_pred: Any, confidence: Any) -> float:
     y_true, y_pred : array-like, shape (n_texts,)
         True and predicted labels, of the same type.
     confidence : array-like of float, shape (n_texts,)
-        Higher means surer, on any scale.
+        Higher means more confident, on any scale.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def eaurc_score(y_true: Any, y_pred: Any, confidence: Any) -> float:
     y_true, y_pred : array-like, shape (n_texts,)
         True and predicted labels, of the same type.
     confidence : array-like of float, shape (n_texts,)
-        Higher means surer, on any scale.
+        Higher means more confident, on any scale.
 
     Returns
     -------
@@ -165,12 +165,12 @@ def augrc_score(y_true: Any, y_pred: Any, confidence: Any) -> float:
     y_true, y_pred : array-like, shape (n_texts,)
         True and predicted labels, of the same type.
     confidence : array-like of float, shape (n_texts,)
-        Higher means surer, on any scale.
+        Higher means more confident, on any scale.
 
     Returns
     -------
     float
-        At least 0; about half the error rate if confidence tells nothing.
+        At least 0; about half the error rate if confidence is uninformative.
 
     References
     ----------

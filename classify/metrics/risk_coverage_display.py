@@ -71,7 +71,7 @@ class RiskCoverageDisplay:
         name: str | None = None,
         ax: "Axes | None" = None,
     ) -> "RiskCoverageDisplay":
-        """Draw the risk of the likeliest label at every coverage.
+        """Draw the risk of the most likely label at every coverage.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class RiskCoverageDisplay:
         classes : array-like, shape (n_labels,), default=None
             The class of each column; needed if `y_true` holds names.
         confidence : array-like of float, shape (n_texts,), default=None
-            What texts are sorted by. None: the probability of the likeliest label.
+            What texts are sorted by. None: the probability of the most likely label.
         threshold : float, default=None
             Marks where texts with confidence >= threshold are accepted, such as the
             `threshold_` of a `SelectiveClassifier`.

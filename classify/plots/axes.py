@@ -1,4 +1,4 @@
-"""Axes to draw curves on, and styles that can be told apart without colour."""
+"""Axes to draw curves on, and styles that can be distinguished without colour."""
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 

@@ -20,7 +20,7 @@ _MAX_TICKS = 40
 class TrackDisplay:
     """The log-probability of each word at every step, a curve a word.
 
-    Made with `from_frame`, or by `Trajectory.plot`.
+    Make one with `from_frame` or `Trajectory.plot`.
 
     Parameters
     ----------

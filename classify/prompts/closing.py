@@ -42,7 +42,7 @@ class ClosedThought(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ThoughtEnd:
-    """How thoughts behind a prompt end, for one tokenizer.
+    """How thoughts after a prompt end, for one tokenizer.
 
     Attributes
     ----------

@@ -155,7 +155,7 @@ class CompiledPrompt:
     def encode(
         self, rows: Sequence[Mapping[str, str]], *, suffix: str, max_tokens: int
     ) -> EncodedPrompts:
-        """Encode rows with `suffix` (the first label word) behind each prompt.
+        """Encode rows with `suffix` (the first label word) after each prompt.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class CompiledPrompt:
             raise PromptTooLongError(
                 f"The prompt needs {len(shortest)} tokens without its text, but the "
                 f"model takes {max_tokens}: shorten the instructions, list fewer "
-                "labels or examples, or take a model with a longer context."
+                "labels or examples, or use a model with a longer context."
             )
         low, high, best = 0, len(text), shortest
         guess = int(high * (max_tokens / n_tokens))  # tokens per character, roughly

@@ -147,7 +147,7 @@ def lay_out_chat(
     separator: str | None = None
     if not prefix.words:
         bare = text.rstrip(" ")
-        # Behind what the template writes, an answer begins as the template has it.
+        # After what the template writes, an answer begins as the template has it.
         separator = "" if prefix.head else text[len(bare) :]
         text = text if prefix.head else bare
     date = _date(best.chat, best.rendered)
@@ -208,7 +208,7 @@ class _Draft:
 
     @property
     def is_forced(self) -> bool:
-        """Whether the generation prompt by itself leads away from the answer."""
+        """Whether the generation prompt alone leads away from the answer."""
         if self.prefix.head:
             return self.lead is None
         return self.lead is None or is_open(self.slot.generation_prompt)

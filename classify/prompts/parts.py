@@ -179,7 +179,7 @@ def _trim_first(parts: list[Part], *, is_start: bool) -> None:
 def separator_behind(parts: Sequence[Part], word: str) -> str:
     """Return what belongs between the parts of a prompt and an answer: a space, or "".
 
-    Nothing at the start of a text, after white space, behind an opening bracket or
+    Nothing at the start of a text, after white space, after an opening bracket or
     quotation mark, and before a script that puts no spaces between words.
 
     Examples
@@ -228,7 +228,7 @@ def closing_behind(parts: Sequence[Part]) -> str:
     last = line[-1]
     if any(last in marks for marks in _QUOTATION_MARKS):
         return _CLOSED_BY.get(last, last)
-    # Unicode has what closes a bracket behind it, or one further.
+    # Unicode has what closes a bracket after it, or one further.
     behind = (chr(ord(last) + 1), chr(ord(last) + 2))
     closing = (each for each in behind if unicodedata.category(each) == "Pe")
     return ">" if last == "<" else next(closing, "")
@@ -256,7 +256,7 @@ def _opens(line: str) -> bool:
         if is_open:
             is_open = before.isalnum() and after.isalnum()  # an apostrophe
         else:
-            # Behind a letter it is an apostrophe, behind a full stop the end of a
+            # After a letter it is an apostrophe, after a full stop the end of a
             # quotation that began in an earlier line; “ and « open everywhere.
             may_follow = not before.isalnum() and before not in ".!?…)]}"
             is_open = may_follow or unicodedata.category(mark) in ("Pi", "Ps")

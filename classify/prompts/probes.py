@@ -1,4 +1,4 @@
-"""Texts that say nothing of a class, to ask what a model answers by itself.
+"""Texts that say nothing about a class, to find out what a model prefers.
 
 They are scored by the same engine, prompt and strategy as any text. What comes back
 goes to `classify.calibration.LabelCalibrator` as ``probes``.
@@ -72,7 +72,7 @@ def domain_texts(
     words = [word for each in words_of for word in each]
     if not words:
         raise InputError(
-            "Domain probes are made of the words of texts, and the texts given hold "
+            "Domain probes are made of the words of texts, and the given texts contain "
             "none: pass some texts of the domain."
         )
     length = max(1, round(len(words) / len(words_of)))

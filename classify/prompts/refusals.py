@@ -1,4 +1,4 @@
-"""What a chat template does that a prompt cannot be made of, and how to go on."""
+"""Chat templates that cannot be used, and what to do instead."""
 
 from collections.abc import Sequence
 
@@ -70,7 +70,7 @@ def not_led(chat: Chat, slot: Slot, answer_prefix: str) -> PromptError:
     else:
         end = slot.generation_prompt.strip().splitlines()[-1:] or [""]
         fault = (
-            f"{name} ends the prompt with {end[0]!r}, which never stands before an "
+            f"{name} ends the prompt with {end[0]!r}, which never comes before an "
             "answer, so that a label would be read where the model writes something "
             "else."
         )

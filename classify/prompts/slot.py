@@ -3,7 +3,7 @@
 A generation prompt is not always what stands before an answer: channels, response
 marks, closed thinking blocks or a space may follow, and a thinking block may be open.
 So the conversation is rendered without an answer, with one, with one that was thought
-about, and with another turn behind, and the answer's place is where these agree.
+about, and followed by another turn, and the answer's place is where these agree.
 """
 
 import re
@@ -43,12 +43,12 @@ class Slot(NamedTuple):
     Attributes
     ----------
     generation_prompt : str
-        What the template puts behind the user's text for the model to go on from.
+        What the template puts after the user's text, where the model continues.
     lead : str or None
         What must stand there for the label to come next. None: the template does not
         show it.
     end : str
-        What the template puts behind an answer, up to and including its last control
+        What the template puts after an answer, up to and including its last control
         token; "": nothing.
     thinking : {"none", "skipped", "closed", "open", "first"}
         Whether the template knows no thinking block; knows one, and leaves it out;
@@ -82,7 +82,7 @@ class Chat(NamedTuple):
         )
 
     def behind(self, *turns: Message, generate: bool = False) -> str:
-        """Return what stands behind the user's text where these turns follow.
+        """Return what stands after the user's text where these turns follow.
 
         Nothing, where the template refuses them or drops the text.
         """
@@ -111,7 +111,7 @@ def find_slot(chat: Chat) -> Slot:
     plain = before if is_kept else None
     reasoned = shown_thought(chat)
     lead = _lead(prompt, plain, reasoned)
-    # Whether the template writes its generation prompt whatever it is told.
+    # Whether the template always writes its generation prompt.
     is_always = chat.behind() == prompt and (lead or prompt).strip() == prompt.strip()
     is_cut = is_always or _ANSWER in last  # something else follows the answer
     end = _end(chat.tokenizer, last, inner, is_cut=is_cut)
@@ -172,13 +172,13 @@ def _lead(
 
 
 def _end(tokenizer: Tokenizer, last: str, inner: str, *, is_cut: bool) -> str:
-    """Return the end of an answer, of what stands behind one.
+    """Return the end of an answer, of what stands after one.
 
-    `last` stands behind the last answer of a conversation, `inner` between one and the
-    user's next text. Both begin with the end: some templates put a token behind the
+    `last` stands after the last answer of a conversation, `inner` between one and the
+    user's next text. Both begin with the end: some templates put a token after the
     last answer that ends the whole conversation, and all put the next turn's header
-    behind the others. Where they begin differently, a model writes what is last; where
-    nothing is, the next turn's header. Where something else follows, as behind an
+    after the others. Where they begin differently, a model writes what is last; where
+    nothing is, the next turn's header. Where something else follows, as after an
     answer that is written twice, or the generation prompt of a template that always
     writes it, `is_cut` is true, and the end is the first control token.
     """
@@ -196,9 +196,9 @@ def _end(tokenizer: Tokenizer, last: str, inner: str, *, is_cut: bool) -> str:
 
 
 def _apart(prompt: str, plain: str) -> tuple[str, str]:
-    """Return what two texts hold behind the longest piece that both have.
+    """Return what two texts hold after the longest piece that both have.
 
-    Mostly that is how both begin; some templates write something else behind the last
+    Mostly that is how both begin; some templates write something else after the last
     text, such as a reminder.
     """
     ours, shown = _UNIT.findall(prompt), _UNIT.findall(plain)

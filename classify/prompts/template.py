@@ -77,7 +77,7 @@ class PromptTemplate:
     template : str or None, default=None
         The user's message (chat) or the whole prompt (plain), with placeholders:
         ``{text}``, ``{labels}`` (the options), and the name of any other column of the
-        data. ``{{`` and ``}}`` stand for braces. None takes a recipe of ours that fits
+        data. ``{{`` and ``}}`` stand for braces. None: the default template for
         `options`. "auto" is the prompt that suits the model best, chosen by measurement
         as `classify.tune_prompt` does: when a classifier is fitted, or on the first
         texts of a file on the command line.
@@ -93,7 +93,7 @@ class PromptTemplate:
     example_choice : {"balanced", "random", "nearest"}, default="balanced"
         Which examples of a table: drawn at random, as many of each label; drawn at
         random; or those most like the text (TF-IDF), the nearest last. Drawn examples
-        are the same for all texts, which makes their prompts begin alike.
+        are the same for all texts, so their prompts start alike.
     example_seed : int, default=0
         Seed of the draw.
     max_example_tokens : int, default=1024
@@ -113,9 +113,9 @@ class PromptTemplate:
         prompt find them; or nowhere. "auto": lines if a label has a description, else
         inline.
     answer_prefix : str, default=""
-        What is put in the model's mouth before the label, such as ``"Category:"``. As
-        behind a plain template, the label follows after a space; after none behind
-        white space, an opening bracket or an opening quotation mark, as in
+        Text at the start of the model's answer, before the label, such as
+        ``"Category:"``. As after a plain template, a space separates it from the label;
+        none after white space, an opening bracket or an opening quotation mark, as in
         ``'{"label": "'``, and none in scripts that put no spaces between words.
     answer : {"text", "code", "both"}, default="text"
         What the model answers with. "text": the label's words. "code": the letter
@@ -159,7 +159,7 @@ class PromptTemplate:
         str | None,
         Setting(
             "Prompt with {text}, {labels} or {column}; \\n is a line break. auto: "
-            "chosen by measurement on the first texts.",
+            "chosen by comparing prompts on the first texts.",
             optional(TEXT),
             metavar="TEXT",
         ),
@@ -170,7 +170,7 @@ class PromptTemplate:
     examples: Annotated[
         Any,
         Setting(
-            "Table with labels, some rows of which are shown as solved examples.",
+            "Labelled table; some of its rows are shown as few-shot examples.",
             EXAMPLES,
             metavar="FILE",
             read=solved_examples,
@@ -191,7 +191,7 @@ class PromptTemplate:
     example_seed: Annotated[
         int,
         Setting(
-            "Seed with which examples are drawn.",
+            "Seed for drawing examples.",
             at_least(0, whole=True),
             metavar="N",
         ),
@@ -199,7 +199,7 @@ class PromptTemplate:
     max_example_tokens: Annotated[
         int,
         Setting(
-            "Maximum tokens of the examples of a text.",
+            "Maximum length of a text's examples together, in tokens.",
             at_least(1, whole=True),
             metavar="N",
         ),
@@ -290,16 +290,16 @@ class PromptTemplate:
 
     @property
     def label_in_answer(self) -> bool:
-        """Whether the label that is asked about is put in the model's mouth."""
+        """Whether the label that is asked about is part of the answer prefix."""
         return self.asks == "whether" and "{label}" in self.answer_prefix
 
     @property
     def is_auto(self) -> bool:
-        """Whether the template is still to be chosen."""
+        """Whether the template has yet to be chosen."""
         return self.template == "auto"
 
     def without_auto(self) -> "PromptTemplate":
-        """Return the same with our template, if it is still to be chosen."""
+        """Return the same with the default template, if none has been chosen yet."""
         return replace(self, template=None) if self.is_auto else self
 
     @property
@@ -309,7 +309,7 @@ class PromptTemplate:
 
     @property
     def listed_examples(self) -> Sequence[tuple[str | Mapping[str, str], str]]:
-        """Those that are all shown; none with a table."""
+        """The examples if all are shown; none with a table."""
         return () if isinstance(self.examples, ExampleTable) else self.examples
 
     @property
@@ -388,7 +388,7 @@ class PromptTemplate:
     def resolved(
         self, labels: LabelSet, *, has_chat_template: bool
     ) -> "PromptTemplate":
-        r"""Return the recipe with the template, `chat` and `options` that it comes to.
+        r"""Return the recipe with its final template, `chat` and `options`.
 
         Examples
         --------

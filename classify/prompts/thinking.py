@@ -26,7 +26,7 @@ _TAG = re.compile(
     r"[^<>\[\]◁▷'\"\s]*[>\]▷]",
     re.IGNORECASE,
 )
-# A tag, and the word behind it: <|channel>thought, <|open|>think<|sep|>.
+# A tag, and the word after it: <|channel>thought, <|open|>think<|sep|>.
 _NAMED = re.compile(rf"<[^<>\s]*>{_WORDS}(?=<|\n|$)(?:<[^<>\s]*>)?", re.IGNORECASE)
 # A block ends, or none begins: <|think_off|>.
 _CLOSES = re.compile(
@@ -48,7 +48,7 @@ class Thought(NamedTuple):
     Attributes
     ----------
     opener : str
-        What opens it, with the white space behind; "" if only its end is there.
+        What opens it, with the white space after; "" if only its end is there.
     is_open : bool
     """
 

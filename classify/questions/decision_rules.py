@@ -25,7 +25,7 @@ class Target(NamedTuple):
     ----------
     name : {"f1", "precision", "recall", "risk"}
     level : float or None
-        What is promised; None for "f1", which promises nothing.
+        The guaranteed level; None for "f1", which has no guarantee.
 
     Examples
     --------
@@ -149,7 +149,7 @@ class DecisionRules:
     sets: Annotated[
         float | None,
         Setting(
-            "Add sets of labels that hold the true one with probability LEVEL.",
+            "Add prediction sets that contain the true label with probability LEVEL.",
             _SHARE_OR_NONE,
             metavar="LEVEL",
             panel=_PANEL,

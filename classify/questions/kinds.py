@@ -1,4 +1,4 @@
-"""Kinds of questions that give more results than the likeliest label."""
+"""Kinds of questions that give more results than the most likely label."""
 
 from typing import TypeAlias
 

@@ -81,8 +81,8 @@ class Question:
     Parameters
     ----------
     name : str
-        What its columns begin with. Without dots, which separate it from the names of
-        its results.
+        The start of its column names. Without dots, which separate it from the names
+        of its results.
     labels : LabelSet, or what `LabelSet.parse` reads
     prompt : PromptTemplate or str, default=None
         None: the task's own.

@@ -59,7 +59,7 @@ def deepest_sure(nodes: npt.ArrayLike, tree: LabelTree, level: float) -> IntArra
     """Return the deepest node of at least some probability; -1 where there is none.
 
     Of several that are equally deep, which takes a level of at most 0.5, it is the
-    likeliest.
+    most likely.
 
     Parameters
     ----------

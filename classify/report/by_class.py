@@ -27,7 +27,7 @@ class ClassFigures(NamedTuple):
     n_texts : int
         Texts whose true label it is.
     n_predicted : int
-        Texts whose likeliest label it is.
+        Texts whose most likely label it is.
     precision : float or None
         Share of the texts predicted as it that have it; None if there are none.
     recall : float or None
@@ -153,7 +153,7 @@ def _share(n_hits: int, n_texts: int) -> float | None:
 
 
 class Mistake(NamedTuple):
-    """A text whose likeliest label is wrong.
+    """A text whose most likely label is wrong.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ class Mistake(NamedTuple):
         Which text, from 1.
     text : str
     label, predicted : str
-        The true label, and the likeliest one.
+        The true label, and the most likely one.
     proba_label, proba_predicted : float
         Their probabilities.
     label_mass : float
@@ -193,7 +193,7 @@ def surest_mistakes(
     texts : sequence of str, length n_texts
     classes : sequence of str, length n_labels
     codes, predicted : ndarray of int64, shape (n_texts,)
-        Columns of the true label and of the likeliest one.
+        Columns of the true label and of the most likely one.
     proba : ndarray of float64, shape (n_texts, n_labels)
     label_mass : ndarray of float64, shape (n_texts,)
     most : int

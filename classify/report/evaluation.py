@@ -45,7 +45,7 @@ _N_MISTAKES = 20
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation(Figures):
-    """Predictions for labelled texts, measured; a notebook shows it as a report.
+    """Measurements of predictions for labelled texts; notebooks show it as a report.
 
     Make one with `of`. Figures by label, mistakes, threshold and sets are those of the
     calibrated probabilities if there are any, else of the raw ones.
@@ -60,11 +60,11 @@ class Evaluation(Figures):
     codes : ndarray of int64, shape (n_texts,)
         Column of the true label.
     scores : LabelLogprobs
-        What the model said.
+        The model's scores.
     posteriors : Posteriors
-        What is made of it, and what is known of that.
+        The probabilities, and their bounds.
     known : Known
-        What is known of the likeliest labels. All figures are those of estimates.
+        Bounds of the most likely labels. All figures are those of the estimates.
     before : Assessment
         Of the raw probabilities.
     after : Assessment or None
@@ -73,7 +73,7 @@ class Evaluation(Figures):
         Texts by true label (rows) and predicted label (columns).
     by_class : tuple of ClassFigures, length n_labels
     mistakes : tuple of Mistake
-        The 20 wrong labels of greatest probability, greatest first.
+        The 20 wrong labels with the highest probability, highest first.
     selection : Selection or None
     sets : SetFigures or None
 
@@ -122,7 +122,7 @@ class Evaluation(Figures):
             n_texts rows.
         calibrated : Posteriors or array-like, (n_texts, n_labels), default=None
             Class log-probabilities after calibration, as `LabelCalibrator.transform`
-            returns them. They flatter if they were fitted to the same texts.
+            returns them. They are too optimistic if they were fitted to the same texts.
         selective : SelectiveClassifier, default=None
             Fitted to other texts, on probabilities of the same kind.
         sets : array-like of bool, shape (n_texts, n_labels), default=None
@@ -130,8 +130,8 @@ class Evaluation(Figures):
         kind : Ordinal, Tree or None, default=None
             The kind of question, which may have measures of its own.
         tolerance : float, default=1e-3
-            By how much another label may be likelier without being counted, where not
-            everything is known.
+            By how much another label could be more probable without being counted,
+            where not everything is known.
         title : str, default="Evaluation"
         facts : mapping of str to str, default=None
             What the report says about how the predictions were made, in this order.
@@ -143,7 +143,7 @@ class Evaluation(Figures):
         Raises
         ------
         LabelError
-            A true label is none of the classes.
+            A true label is not one of the classes.
         InputError
             There are no texts, an argument has other rows or columns, or a text gives
             none of the labels any probability.
@@ -179,8 +179,8 @@ class Evaluation(Figures):
                 facts,
                 n_uncertain,
                 len(texts),
-                "another label by what is not known: the figures are those of "
-                "estimates",
+                "another label, since part of their label mass is unknown: the figures "
+                "are estimates",
             ),
             texts=texts,
             classes=names,
@@ -255,7 +255,7 @@ def _calibrated(values: Any, raw: Posteriors) -> Posteriors:
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise InputError(
-            f"Row {row} of calibrated is no distribution: its probabilities sum to "
+            f"Row {row} of calibrated is not a distribution: its probabilities sum to "
             f"{np.exp(totals[row]):.6g}. Give logarithms of probabilities with sum 1, "
             "as LabelCalibrator.transform returns them."
         )

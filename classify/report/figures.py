@@ -26,7 +26,7 @@ class Assessment(NamedTuple):
         Natural logarithms; the probabilities of a row sum to 1.
     quality : Quality
     bins : ReliabilityBins
-        Of the likeliest label: 15 bins of equal width, those without texts left out.
+        Of the most likely label: 15 bins of equal width, those without texts left out.
     order : ndarray of float64, shape (n_texts,)
         What texts are sorted by, surest highest, for risk and coverage.
     aurc : float
@@ -49,7 +49,7 @@ class Assessment(NamedTuple):
 
     @property
     def predicted(self) -> IntArray:
-        """Shape (n_texts,): column of the likeliest label, the first if tied."""
+        """Shape (n_texts,): column of the most likely label, the first if tied."""
         return np.asarray(self.log_proba.argmax(axis=1))
 
 
@@ -75,5 +75,5 @@ class Figures(BeforeAfter[Assessment]):
 
     @property
     def n_uncertain(self) -> int:
-        """Texts for which another label may be likelier by what is not known."""
+        """Texts for which another label could be more probable by what is not known."""
         return int((~self.known.certain).sum())

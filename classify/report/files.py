@@ -26,8 +26,8 @@ def write_report(
 ) -> Path:
     """Write ``report.html``, ``report.json`` and ``predictions.csv``.
 
-    Each file appears complete or not at all, and files of these names are replaced, but
-    not before all of the new ones have been written.
+    Each file is written completely or not at all. Existing files are replaced only
+    after all new ones have been written.
 
     Parameters
     ----------

@@ -39,8 +39,8 @@ def as_json(evaluation: Figures) -> dict[str, Any]:
     Returns
     -------
     dict
-        What is infinite or not defined is None, beside its reason. Rows of
-        ``confusion`` are true labels, columns likeliest ones; ``row`` counts from 1.
+        What is infinite or not defined is None, with its reason. Rows of
+        ``confusion`` are true labels, columns most likely ones; ``row`` counts from 1.
     """
     after, selection = evaluation.after, evaluation.selection
     return {

@@ -29,7 +29,7 @@ __all__ = ["LabelsEvaluation"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelsEvaluation(LabelsFigures):
-    """Labels given to texts that any number of labels apply to, measured.
+    """Measurements of multi-label predictions.
 
     Make one with `of`. Figures by label are those of the calibrated probabilities if
     there are any, else of the raw ones.
@@ -73,7 +73,7 @@ class LabelsEvaluation(LabelsFigures):
         title: str = "Evaluation",
         facts: Mapping[str, str] | None = None,
     ) -> "LabelsEvaluation":
-        """Measure labels that were given.
+        """Measure assigned labels.
 
         Parameters
         ----------
@@ -119,8 +119,8 @@ class LabelsEvaluation(LabelsFigures):
                 facts,
                 n_uncertain,
                 n_texts,
-                "more labels than they are given, by what is not known: log loss and "
-                "Brier score are those of estimates",
+                "more labels than they are given, since part of their label mass is "
+                "unknown: log loss and Brier score are estimates",
             ),
             texts=tuple(texts),
             labels=tuple(labels),

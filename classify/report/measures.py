@@ -66,7 +66,7 @@ class Quality(NamedTuple):
     brier : Measure
         Mean over texts of sum_k (p_k - [k is the true label])^2, from 0 to 2.
     accuracy : Measure
-        Share of texts whose likeliest label, the first if tied, is true.
+        Share of texts whose most likely label, the first if tied, is true.
     macro_f1 : Measure
         See `macro_f1`.
     ece : Measure

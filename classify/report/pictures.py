@@ -22,7 +22,7 @@ __all__ = ["N_MASS_BINS", "Pictures", "check_matplotlib", "draw_pictures"]
 N_MASS_BINS = 20
 
 # A picture as wide as a small phone, whose units are the pixels of the page: letters
-# of 15 units are as large as those of the tables beside it.
+# of 15 units are as large as those of the tables next to it.
 _WIDTH, _HEIGHT = 340, 380
 _STYLE: dict[str, Any] = {
     "axes.spines.right": False,

@@ -24,7 +24,7 @@ class Selection(NamedTuple):
     confidence : str
         What is compared with it, as `SelectiveClassifier` names it.
     target_risk, confidence_level : float
-        What was promised when the threshold was chosen.
+        The guarantee that the threshold was chosen for.
     min_label_mass : float or None
         Least label mass of a text that is answered.
     n_fitted : int

@@ -1,7 +1,7 @@
 """From rows, and the labels that each may get, to prompts that can be scored.
 
 A row that cannot be asked (no text, too long, unknown candidates) becomes its error,
-and the others go on.
+and the others continue.
 """
 
 from collections.abc import Mapping, Sequence
@@ -142,7 +142,7 @@ class RowEncoder:
     def spaces(
         self, labels: LabelSet, n_examples: int | None = None
     ) -> tuple[Space, ...]:
-        """Return the token paths of these labels behind each prompt; compiled once.
+        """Return the token paths of these labels after each prompt; compiled once.
 
         `n_examples` from a table are shown; None: as many as the recipe allows.
         """

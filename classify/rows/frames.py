@@ -43,7 +43,7 @@ def rows_and_candidates(
     X, labels
         As in `ZeroShotClassifier.label_logprobs`.
     fields : sequence of str
-        What the prompt needs of a row.
+        The columns that the prompt needs.
 
     Raises
     ------
@@ -58,8 +58,8 @@ def rows_and_candidates(
         if frame is not None:
             return rows, candidates_of_frame(frame, labels)
         raise InputError(
-            f"labels={labels!r} names a column, but X is no DataFrame: give a sequence "
-            "of candidate labels for each text."
+            f"labels={labels!r} names a column, but X is not a DataFrame: give a "
+            "sequence of candidate labels for each text."
         )
     if len(labels) != len(rows):
         raise InputError(
@@ -147,7 +147,7 @@ def row_refusal(index: pd.Index) -> Refuse:
 
     def refuse(at: int, error: RowError) -> RowError:
         kind = DataError if isinstance(error, InputError) else type(error)
-        go_on = "Pass on_error='set_aside' to go on with the other rows."
+        go_on = "Pass on_error='set_aside' to continue with the other rows."
         return kind(f"Row {index[at]}: {error} {go_on}")
 
     return refuse

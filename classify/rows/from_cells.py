@@ -91,7 +91,7 @@ def _candidates(cell: Any, column: str) -> Sequence[str] | InputError:
         return split_names(text)
     except json.JSONDecodeError as error:
         return DataError(
-            f"column {column!r} holds {text!r}, which is no list: {error}."
+            f"column {column!r} holds {text!r}, which is not a list: {error}."
         )
     except DataError as error:
         return DataError(f"column {column!r} {error}")

@@ -53,7 +53,7 @@ def multi_results(
         Has asked about each label.
     n_rows : int
     scored_rows : ScoredRows
-        As `Scorer.score` returns them: the scores of each row's labels, one behind the
+        As `Scorer.score` returns them: the scores of each row's labels, one after the
         other.
     posteriors_of : callable
         From scores to p(yes), calibrated or not.
@@ -62,7 +62,7 @@ def multi_results(
     probabilities : bool, default=False
         Whether to add a column for each label.
     bounds : bool, default=False
-        Whether to add the labels that may apply, and bounds beside probabilities, even
+        Whether to add the labels that may apply, and bounds of probabilities, even
         if the scorer leaves no more than its tolerance unknown.
     reasoning : iterable of str, default=()
         Columns of `reasoning_kinds` to add, but thoughts.

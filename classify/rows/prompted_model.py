@@ -58,7 +58,7 @@ class PromptedModel:
     _engine_pid: int = field(default=0, init=False, compare=False)
     _encoder: RowEncoder | None = field(default=None, init=False, compare=False)
     _live: LiveRun | None = field(default=None, init=False, compare=False)
-    # Doubts are told once, whatever the number of calls.
+    # Warn of doubts once, whatever the number of calls.
     _doubts_mass: bool = field(default=False, init=False, compare=False)
     _doubts_labels: bool = field(default=False, init=False, compare=False)
 
@@ -166,7 +166,7 @@ class PromptedModel:
         if self._files_now() != self.files:
             raise ModelLoadError(
                 f"The files of the model {self.spec.model!r} were saved again while it "
-                "was in use, so that results would be of two models: do this again."
+                "was in use, so the results would mix two models: run this again."
             )
 
     def _files_now(self) -> Files:
@@ -174,11 +174,11 @@ class PromptedModel:
         return files_of(located(spec.model), [spec.engine_options, spec.speculation])
 
     def space(self, labels: LabelSet) -> Space:
-        """Return the token paths of labels behind the first prompt about a text."""
+        """Return the token paths of labels after the first prompt about a text."""
         return self.spaces(labels)[0]
 
     def spaces(self, labels: LabelSet) -> tuple[Space, ...]:
-        """Return the token paths of labels behind each prompt about a text."""
+        """Return the token paths of labels after each prompt about a text."""
         return self._row_encoder().spaces(labels)
 
     def audit(self, labels: LabelSet) -> LabelAudit:

@@ -61,8 +61,8 @@ class RowResults(NamedTuple):
     classes : ndarray of str, shape (n_labels,)
         All labels.
     n_uncertain : int, default=0
-        Scored rows for which another label may be likelier by more than the tolerance,
-        or a label may apply that is not given.
+        Scored rows for which another label may be more likely by more than the
+        tolerance, or a label may apply that is not given.
     n_inexact : int, default=0
         Where bounds are given: scored rows whose probability is known less exactly
         than the tolerance.
@@ -168,8 +168,8 @@ def reasoning_kinds(scoring: Scoring, *, with_text: bool) -> dict[str, ResultKin
     """Return the columns that say how the model thought, and what they hold.
 
     ``reasoning``, the thoughts; ``cut``, whether one was; and of several chains
-    ``agreement``, the share of which the likeliest label is that of their average, and
-    ``standard_error``, of the label's probability before it is calibrated.
+    ``agreement``, the share of which the most likely label is that of their average,
+    and ``standard_error``, of the label's probability before it is calibrated.
 
     Examples
     --------
@@ -284,7 +284,7 @@ def _either(one: Column | None, other: Column) -> Column:
 def of_reasoning(
     name: str, reasoning: Sequence[Reasoning], best: npt.NDArray[np.int64]
 ) -> npt.NDArray[Any]:
-    """Return a column of `reasoning_kinds`, of texts with these likeliest labels."""
+    """Return a column of `reasoning_kinds`, of texts with these most likely labels."""
     if name == "reasoning":
         return np.array([each.text for each in reasoning], dtype=object)
     if name == "cut":
@@ -297,7 +297,7 @@ def of_reasoning(
 
 
 def own_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """Return what each column of results is called beside columns that there are.
+    """Return the names of result columns, given the existing columns.
 
     Examples
     --------

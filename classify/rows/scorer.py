@@ -161,7 +161,7 @@ class Scorer:
         *,
         refuse: Refuse | None = None,
     ) -> ScoredRows:
-        """Await `score`, beside the rows of other callers, without blocking them."""
+        """Await `score`, batched with the rows of other callers, without blocking."""
         candidates = candidate_sets(listed, self.declared)
         encoded = await asyncio.to_thread(self.encoded, rows, candidates)
         return await ascore_encoded(encoded, refuse=refuse)
@@ -227,7 +227,7 @@ class Scorer:
         if with_defaults(self.model.load_engine()).lists_only:
             raise ConfigError(
                 f"{what} needs an engine that shows the log-probability of every "
-                "token, and this one lists the likeliest only: use "
+                "token, but this one lists only the most likely ones: use "
                 f"{parameter('strategy', 'exact')}, which gives bounds."
             )
 
@@ -272,7 +272,7 @@ class Scorer:
         Returns
         -------
         list of (str, float)
-            Their text and mean probability over the rows, likeliest first; a row that
+            Their text and mean probability over the rows, most likely first; a row that
             cannot be asked is left out.
         """
         encoded = self.encode(rows, candidates)
@@ -386,8 +386,8 @@ def text_error(at: int, error: RowError) -> RowError:
     hint = ""
     if isinstance(error, DataError | AnswerError):
         hint = (
-            " Leave it out, or use classify_frame(…, on_error='set_aside'), which goes "
-            "on with the others."
+            " Leave it out, or use classify_frame(…, on_error='set_aside'), which "
+            "continues with the others."
         )
     return type(error)(f"Text {at}: {error}{hint}")
 

@@ -173,7 +173,7 @@ def interleaved(
     Returns
     -------
     ScoredRows
-        The n_labels scores of each row that has no error, one behind the other; and
+        The n_labels scores of each row that has no error, one after the other; and
         the errors of rows. A row has one where any of its labels has, or where neither
         answer has any probability.
     """

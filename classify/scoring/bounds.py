@@ -2,7 +2,8 @@
 
 A label's score z is known as an interval, and p(label | text) = e^z / sum of e^z. So a
 label has the least probability where its score is at its lower bound and those of all
-others are at their upper bounds; if it is the likeliest even there, it is for certain.
+others are at their upper bounds; if it is the most likely even there, it is for
+certain.
 """
 
 from collections.abc import Sequence
@@ -170,14 +171,14 @@ class LabelBounds:
     def is_certain(
         self, best: npt.NDArray[np.int64], tolerance: float = 0.0
     ) -> npt.NDArray[np.bool_]:
-        """Return whether no other label can be likelier than one, shape (n_texts,).
+        """Shape (n_texts,): whether no other label can be more probable than one.
 
         Parameters
         ----------
         best : ndarray of int64, shape (n_texts,)
             The column of a label of each text.
         tolerance : float, default=0.0
-            By how much another one may be likelier, as a share of all labels' mass.
+            By how much another one may be more likely, as a share of all labels' mass.
         """
         others = np.where(self._is_open, self.upper, self.upper - _ROUNDING)
         np.put_along_axis(others, best[:, None], -np.inf, axis=1)

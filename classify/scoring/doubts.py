@@ -23,7 +23,7 @@ MIN_TEXTS = 30
 MIN_SHARE = 0.95
 # Of texts with true labels: a table whose classes are so uneven is no reason for doubt.
 MAX_TRUE_SHARE = 0.9
-# Below the greatest of these, a label is not the likelier answer; mean label mass.
+# Below the greatest of these, a label is not the more likely answer; mean label mass.
 _OTHER_ANSWERS = {0.01: "nearly all", 0.1: "most", 0.5: "more than half"}
 MAX_DOUBTFUL_MASS = max(_OTHER_ANSWERS)
 
@@ -91,7 +91,7 @@ def doubt_one_label(
     if true is None:
         logger.warning(
             "%s%d of %d texts get the label %r. If that is not what you expect, the "
-            "prompt or the model favours it whatever the text says. "
+            "prompt or the model favours it regardless of the text. "
             "%s, or calibrate: prior_matching needs no labelled texts.",
             _about(question),
             n_most,
@@ -105,7 +105,7 @@ def doubt_one_label(
         return False
     logger.warning(
         "%d of %d texts get the label %r, but only %d have it: the prompt or the model "
-        "favours it whatever the text says. "
+        "favours it regardless of the text. "
         "%s, or calibrate: prior_matching needs no labelled texts.",
         n_most,
         n_texts,

@@ -1,7 +1,8 @@
 """Keeps many texts in flight over one engine.
 
-There are no waves: whatever a strategy asks next goes to the engine at once, beside
-the first requests of texts that have just begun, so that a slow text holds nobody up.
+There are no waves: a strategy's next request goes to the engine at once, together with
+the first requests of texts that have just started, so that a slow text does not hold up
+others.
 """
 
 from collections import deque
@@ -33,7 +34,7 @@ class _Round(Generic[Key]):
     answers: dict[int, Answer]
 
     def take(self, at: int, answer: Answer) -> "Request | list[Request] | None":
-        """Take an answer; with the last, let the strategy go on to its next request.
+        """Take an answer; with the last, let the strategy make its next request.
 
         None: answers are missing.
         """
@@ -47,7 +48,7 @@ class _Round(Generic[Key]):
 class Flight(Generic[Key]):
     """The texts in flight over an engine, on a line of their own.
 
-    Close it, or use it as a context, so that what is in flight in the end is given up.
+    Close it, or use it as a context manager, so that requests in flight are dropped.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ class Flight(Generic[Key]):
         return landed
 
     def take_back(self) -> None:
-        """Give up the texts of which the engine has begun nothing."""
+        """Drop the texts that the engine has not started."""
         self._coming.clear()
         taken = self._line.withdraw(self._fresh)
         self._fresh -= taken

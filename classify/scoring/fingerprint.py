@@ -1,7 +1,7 @@
 """What a calibration was fitted on: model, tokenizer, prompt, labels, strategy.
 
-A shift belongs to one model behind one prompt with one set of label words, and does
-harm behind another (Zhao et al. 2021; RBCorr, arXiv 2602.12445). A fingerprint is a
+A shift belongs to one model with one prompt and one set of label words, and does
+harm with another (Zhao et al. 2021; RBCorr, arXiv 2602.12445). A fingerprint is a
 flat mapping of strings, so that a person can read what differs. It is made of contents,
 not of paths: a folder that was moved or renamed is still the same model.
 """
@@ -76,9 +76,10 @@ def fingerprint_of(
         ``id@revision``.
     template : PromptTemplate
         Digested as it reads for these labels, before the tokenizer's chat template
-        wraps it, so that a calibration outlives the day where that writes today's
-        date; ``prompt.date`` holds it, and is not compared. What the prompt is made of
-        stands next to the digest (``prompt.template``, …), for people to read.
+        wraps it, so that a calibration stays valid on another day if the
+        chat template writes today's date; ``prompt.date`` holds it, and is not
+        compared. The parts of the prompt are listed next to the digest
+        (``prompt.template``, …), for people to read.
     verbalizer : Verbalizer
     tokenizer : Tokenizer
         Its vocabulary, its rules and its chat template are digested.
@@ -129,7 +130,7 @@ def is_folder(value: object) -> bool:
 def check_fingerprint(
     saved: Fingerprint, present: Fingerprint, *, what: str, force: bool | None = False
 ) -> None:
-    """Raise unless a calibration was fitted on what is present.
+    """Raise unless a calibration was fitted on the present fingerprint.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def check_fingerprint(
     what : str
         Names the calibration, such as ``"The calibration 'shifts.json'"``.
     force : bool or None, default=False
-        Let differences pass. None: as False, where users cannot choose.
+        Allow differences. None: as False, without offering the choice in the message.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def check_fingerprint(
         was, now = _readable(saved.get(key), present.get(key))
         different.append(f"{key}: fitted with {was}, now {now}")
     if different and not force:
-        forced = f", or use it all the same with {parameter('force', True)}"
+        forced = f", or use it anyway with {parameter('force', True)}"
         raise ConfigError(
             f"{what} was fitted on something else. {'; '.join(different)}. Fit it "
             f"again{'' if force is None else forced}."

@@ -39,7 +39,7 @@ class LiveRun:
         self._engine = engine
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        # Callers with texts that have not begun, and all that wait for a result.
+        # Callers with texts that have not started, and all that wait for a result.
         self._coming: deque[_Asked] = deque()
         self._open: set[_Asked] = set()
         self._is_running = False
@@ -135,7 +135,7 @@ class _Asked:
     ----------
     future : Future
     n_coming : int
-        Different prompts that have not begun.
+        Distinct prompts that have not started.
     """
 
     def __init__(

@@ -114,7 +114,7 @@ def _shares(mass: LabelMass) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def agreement(values: npt.ArrayLike) -> float:
-    """Return the share of rows whose likeliest label is that of their average.
+    """Return the share of rows whose most likely label is that of their average.
 
     Parameters
     ----------

@@ -161,7 +161,7 @@ class Chain:
         logprobs: FloatArray,
         generation: TrackedGeneration,
     ) -> "Chain":
-        """Join a thought with the label log-probabilities behind it."""
+        """Join a thought with the label log-probabilities after it."""
         trajectory, tracked = None, generation.tracked_logprobs
         if tracked is not None:
             trajectory = Trajectory.of(prompt, thought.token_ids, tracked)
@@ -204,7 +204,7 @@ class Reasoning:
 
     @property
     def agreement(self) -> float:
-        """Share of the chains whose likeliest label is that of their average."""
+        """Share of the chains whose most likely label is that of their average."""
         return agreement(self._logprobs)
 
     @property

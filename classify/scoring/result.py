@@ -133,7 +133,7 @@ class TextScore:
 
     @property
     def agreement(self) -> float:
-        """Share of the prompts whose likeliest label is that of their average."""
+        """Share of the prompts whose most likely label is that of their average."""
         if not self.looks or self.prompt.levels is not None:
             return 1.0
         return agreement([look.mass.estimate for look in self.looks])
@@ -181,30 +181,29 @@ class LabelLogprobs:
     values : ndarray of float64, shape (n_texts, n_labels)
         log p(label | prompt) = log of the sum over the label's words of the product
         over their tokens of p(token | prompt, tokens before), in nats, full
-        vocabulary. -inf where a label is no candidate for a text. Where nodes were left
-        unread, their mass is divided evenly among the leaves below; where the engine
-        shows the likeliest tokens only, what these leave over is divided evenly among
-        the others.
+        vocabulary. -inf where a label is not a candidate for a text. The mass of unread
+        nodes is divided evenly among the leaves below; if the engine shows only the
+        most likely tokens, the remaining mass is divided evenly among the others.
     classes : ndarray of str, shape (n_labels,)
         The label of each column, sorted.
     lower, upper : ndarray of float64, shape (n_texts, n_labels)
         Bounds of `values`; equal to it where everything was read.
     unresolved : ndarray of float64, shape (n_texts,)
-        The most that label mass can be, less what is resolved, as a probability. Where
-        the engine shows every token: p(unread nodes | prompt).
+        Maximum label mass minus the resolved label mass. If the engine shows every
+        token: p(unread nodes | prompt).
     truncated : ndarray of bool, shape (n_texts,)
         Whether the text was cut to fit the model.
     n_reads : ndarray of int64, shape (n_texts,)
         Trie nodes read.
     steps : tuple of tuple of NodeRead, length n_texts, or None
-        The reads of each text, if they were asked for; behind the first of several
+        The reads of each text, if they were asked for; after the first of several
         chains of thought.
     reasoning : tuple of Reasoning, length n_texts, or None
         The model's thoughts about each text before its answer, if any. Labels are in
         the order of `classes`.
     agreement : ndarray of float64, shape (n_texts,), or None
         Share of a text's prompts (orders of the options, forms of the answer) whose
-        likeliest label is that of their average; 1 for a single prompt. None if not
+        most likely label is that of their average; 1 for a single prompt. None if not
         known.
     """
 
@@ -321,14 +320,14 @@ class LabelLogprobs:
         return f"{table('rlrrl', header, rows)}\n<p>{self!r}{of_which}</p>"
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row for each text: its likeliest label, and all probabilities.
+        """Return a row for each text: its most likely label, and all probabilities.
 
         Returns
         -------
         DataFrame
             Columns ``label``, ``probability``, ``p(<label>)`` for each label,
             ``label_mass``, ``unresolved`` and ``truncated``, as in `classify_frame`,
-            uncalibrated. Without a label where the label mass is 0.
+            uncalibrated. No label if the label mass is 0.
         """
         import pandas as pd  # takes half a second, for those who ask for it
 
@@ -350,7 +349,7 @@ class LabelLogprobs:
         )
 
     def _likeliest(self, at: int) -> str:
-        """Name a text's likeliest labels, with their shares of its label mass."""
+        """Name a text's most likely labels, with their shares of its label mass."""
         values = self.values[at]
         order = np.argsort(-values, kind="stable")[:_N_SHOWN_LABELS]
         log_mass = self.log_label_mass[at]
@@ -363,7 +362,7 @@ class LabelLogprobs:
 
     @property
     def is_certain(self) -> npt.NDArray[np.bool_]:
-        """Shape (n_texts,): whether no other label can be likelier; see `bounds`."""
+        """Shape (n_texts,): whether no other label can be more probable (`bounds`)."""
         if not len(self):
             return np.zeros(0, dtype=np.bool_)
         return self.bounds.is_certain(np.asarray(self.values.argmax(axis=1)))
@@ -376,7 +375,7 @@ class LabelLogprobs:
 
     @property
     def resolved_mass(self) -> FloatArray:
-        """Shape (n_texts,): what `label_mass` is at least."""
+        """Shape (n_texts,): lower bound of `label_mass`."""
         return np.asarray(np.exp(self.lower).sum(axis=1), dtype=np.float64)
 
     @property
@@ -402,7 +401,7 @@ class LabelLogprobs:
         Raises
         ------
         InputError
-            A text gives no label any probability, so that there is no distribution.
+            A text gives no label any probability, so there is no distribution.
         """
         log_mass = self.log_label_mass
         if np.isneginf(log_mass).any():

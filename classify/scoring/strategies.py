@@ -3,7 +3,7 @@
 Each is a generator: it yields a request, receives the result, which the driver has
 checked, and returns a `TextScore`; or it yields a list of requests, to be answered side
 by side, and receives the list of their results. None knows which engine answers, or
-what runs beside it.
+what runs at the same time.
 """
 
 import functools
@@ -42,7 +42,7 @@ def exact(prompt: ScorablePrompt, *, tolerance: float = 1e-3) -> _Single:
     read together with the chain below it, which is sure to be needed; below a light one
     the mass is likely to be gone after a token.
 
-    Where an engine lists the likeliest tokens only, a node behind a token that it
+    Where an engine lists only the most likely tokens, a node after a token that it
     leaves out counts with its estimate: a read there lowers bounds, and resolves
     nothing. A tolerance of 0 reads those too.
 
@@ -129,7 +129,7 @@ def reason(
     """Let the model think first, then read the labels where its answer begins.
 
     Each of `scoring.n_chains` thoughts is closed, by the model or when it has no more
-    tokens, and `exact` reads the labels behind it. Their probabilities are averaged.
+    tokens, and `exact` reads the labels after it. Their probabilities are averaged.
 
     Parameters
     ----------

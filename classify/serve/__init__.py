@@ -1,6 +1,6 @@
 """An HTTP server over a classifier: `classify serve`, or `make_app` in Python.
 
-Clients are answered side by side: their texts join one run over the engine.
+Clients are served concurrently: their texts share one run over the engine.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -60,7 +60,7 @@ def make_app(
     Parameters
     ----------
     classifier : ZeroShotClassifier
-        Without labels, every request must bring its own.
+        Without labels, every request must give its own.
     settings : ServeSettings, default=None
     selective : SelectiveClassifier, default=None
         Fitted: withholds labels, as in `ZeroShotClassifier.classify_frame`.
@@ -130,7 +130,7 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         """Answer a request of OpenAI's Decisions API (openai 3.54.0, public beta).
 
         Options of any number of tokens, and any number of them. `confidence` is
-        (n p - 1) / (n - 1), of n options whose likeliest has probability p. Answers
+        (n p - 1) / (n - 1), of n options whose most likely has probability p. Answers
         also have `lower`, `upper`, `certain`, `label_mass`, `unresolved` and
         `truncated`, as in `/v1/classify`.
         """
@@ -146,7 +146,7 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         """Answer a request of TypeSafe's System One API (reference of Jev 1.13).
 
         Options of any number of tokens, and any number of them. `confidence` is
-        (n p - 1) / (n - 1), of n options whose likeliest has probability p. Answers
+        (n p - 1) / (n - 1), of n options whose most likely has probability p. Answers
         also have `lower`, `upper`, `certain`, `label_mass`, `unresolved` and
         `truncated`, as in `/v1/classify`.
         Errors are `{"detail": {"message": …, "error_type": …}}`.
@@ -174,7 +174,7 @@ def _add_watching(app: FastAPI, service: Service, metrics: Metrics) -> None:
         """Answer with 503 if the engine is dead, or failed in the last seconds."""
         if service.is_ready:
             return json_response({"status": "ready"})
-        return refusal("/ready", 503, "The engine has stopped or fails.")
+        return refusal("/ready", 503, "The engine has stopped or is failing.")
 
     @app.get("/metrics")
     async def figures() -> Response:

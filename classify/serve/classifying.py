@@ -83,7 +83,7 @@ class Result(BaseModel):
         float | None, Field(description="What the probability is at most.")
     ] = None
     certain: Annotated[
-        bool | None, Field(description="Whether no other label can be likelier.")
+        bool | None, Field(description="Whether no other label can be more probable.")
     ] = None
     probabilities: dict[str, float] | None = None
     label_mass: Annotated[
@@ -217,8 +217,8 @@ def _asked(
         for name in labels:
             if declared.find(name) is None:
                 raise LabelError(
-                    f"{declared.unknown(name)} For labels of the request's own, give a "
-                    "mapping of names to descriptions or null."
+                    f"{declared.unknown(name)} To use other labels in a request, give "
+                    "a mapping of names to descriptions or null."
                 )
         declared.subset(labels)  # at least two, each of them once
         return _Asked(scorer, [labels] * n_rows, decisions)

@@ -53,7 +53,7 @@ class Answered(NamedTuple):
     probabilities : list of float
         Of each option, in their order; they sum to 1.
     about : dict
-        ``lower``, ``upper``, ``certain`` (of the likeliest option), ``label_mass``,
+        ``lower``, ``upper``, ``certain`` (of the most likely option), ``label_mass``,
         ``unresolved`` and ``truncated``, as in results of rows.
     """
 
@@ -62,12 +62,12 @@ class Answered(NamedTuple):
 
     @property
     def best(self) -> int:
-        """Which option is the likeliest."""
+        """Which option is the most likely."""
         return int(np.argmax(self.probabilities))
 
     @property
     def confidence(self) -> float:
-        """(n p - 1) / (n - 1), of n options whose likeliest has p.
+        """(n p - 1) / (n - 1), of n options whose most likely has p.
 
         Examples
         --------
@@ -173,7 +173,7 @@ def question_of(
     Raises
     ------
     InputError
-        They cannot be told apart, or are fewer than two.
+        They cannot be distinguished, or there are fewer than two.
     """
     try:
         labels = LabelSet(Label(name, text or None) for name, text in options)

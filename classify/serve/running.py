@@ -1,4 +1,4 @@
-"""Runs an application until it is told to stop, and lets it finish what it has."""
+"""Runs an application until it is stopped, and lets it finish open requests."""
 
 import math
 import signal

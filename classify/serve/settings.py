@@ -1,4 +1,4 @@
-"""Where a server listens, and what it takes from clients."""
+"""Where a server listens, and its limits for requests."""
 
 import os
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _setting = partial(Setting, panel="Server")
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """Where a server listens, and what it takes from clients.
+    """Where a server listens, and its limits for requests.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tables in and out of files: rows as they stand, each once, in order."""
+"""Tables in and out of files: unchanged rows, each once, in order."""
 
 from classify.tables.chunk import Chunk, Unreadable, joined
 from classify.tables.formats import ResultKind

@@ -44,7 +44,7 @@ def parquet_table(sources: Sequence[FileSource]) -> Table:
     for each in sources:
         digest = hashlib.sha256()
         with each.opened(digest):
-            pass  # its end reads what nobody has read
+            pass  # closing it reads the rest
         inputs.append(each.described(digest))
         with _parquet_file(each) as file:
             schemas.append(file.schema_arrow)

@@ -69,7 +69,7 @@ class Chunk:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns, as they stand."""
+        """Names of the columns, unchanged."""
         return self.rows.columns
 
     @property

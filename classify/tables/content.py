@@ -109,8 +109,8 @@ def check_content(
         raise DataError(f"{name} is {found.name}. {found.remedy}")
     if kind == "jsonl" and _is_array(start):
         raise DataError(
-            f"{name} holds a JSON array, not an object on each line. Convert it, for "
-            "example with: jq -c '.[]' FILE.json > FILE.jsonl"
+            f"{name} contains a JSON array, not an object on each line. Convert it, "
+            "for example with: jq -c '.[]' FILE.json > FILE.jsonl"
         )
 
 

@@ -185,8 +185,8 @@ class CsvFile:
             holds = "a comma" if separator == "," else repr(separator)
             return (
                 f"it has {n_fields} field{'s' * (n_fields != 1)}, but the header names "
-                f"{width} column{'s' * (width != 1)}: a field that holds {holds} or a "
-                "line break must be in quotes."
+                f"{width} column{'s' * (width != 1)}: a field that contains {holds} or "
+                "a line break must be in quotes."
             )
         hint = encoding_hint(self._encoding)
         for name, field in zip(self.columns, fields, strict=True):

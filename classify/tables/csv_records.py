@@ -1,7 +1,7 @@
 """Lines to CSV records: every line in exactly one of them, whatever it holds.
 
 Python's own reader is used, not that of pandas, since it keeps every cell, repeated
-column names and empty rows as they stand, and knows the line that it is in.
+column names and empty rows unchanged, and knows the line that it is in.
 """
 
 import csv
@@ -19,14 +19,14 @@ __all__ = ["CsvDialect", "CsvRecord", "read_records"]
 
 @dataclass(frozen=True)
 class CsvDialect:
-    """How fields are told apart; a quote within a quoted field is doubled.
+    """How fields are separated; a quote within a quoted field is doubled.
 
     Attributes
     ----------
     separator, quote_char : str
         One character each.
     escape_char : str or None
-        Takes the meaning from the character behind it; None: there is none.
+        Takes the meaning from the character after it; None: there is none.
 
     Raises
     ------
@@ -50,8 +50,8 @@ class CsvDialect:
                 continue
             if len(character) != 1 or character in "\r\n\0":
                 raise ConfigError(
-                    f"The {name} must be a single character, and no line end. Got "
-                    f"{character!r} instead."
+                    f"The {name} must be a single character other than a line break. "
+                    f"Got {character!r} instead."
                 )
             if character in seen:
                 raise ConfigError(
@@ -177,7 +177,7 @@ class _Lines:
         return taken
 
     def problem(self, error: str, dialect: CsvDialect) -> str:
-        """Return what is wrong; give lines back that are none of it."""
+        """Return what is wrong; give back the lines that are not part of it."""
         if self._has_ended:
             self._end_at_the_quote(dialect)
             return f"it has an opening quote that is never closed{_READ_ON}"
@@ -187,15 +187,15 @@ class _Lines:
         )
 
     def too_long(self, dialect: CsvDialect) -> str:
-        """Return what is wrong; give lines back that are none of it."""
+        """Return what is wrong; give back the lines that are not part of it."""
         if len(self._taken) == 1:
-            return f"it has more than {self._most:,} characters, which no row may have."
+            return f"it has more than {self._most:,} characters, the maximum for a row."
         self._end_at_the_quote(dialect)
         within = f"within {self._most:,} characters"
         return f"it has an opening quote that is not closed {within}{_READ_ON}"
 
     def _end_at_the_quote(self, dialect: CsvDialect) -> None:
-        """Give the lines back that stand behind the quote that is open at the end."""
+        """Give the lines back that stand after the quote that is open at the end."""
         # Quotes in pairs are text; a single one closes the field, and as the field is
         # open again at the end of the line, another one opens it.
         quote = re.escape(dialect.quote_char)

@@ -78,14 +78,14 @@ def format_of(path: str, given: str | None, *, name: str) -> FileFormat:
     if kind is None:
         *some, last = _BY_SUFFIX
         raise ConfigError(
-            f"The name {path!r} does not say how the file is written: give "
+            f"The name {path!r} does not show the format of the file: give "
             f"{parameter(name)}, which is csv, tsv, jsonl or parquet, or a name that "
             f"ends in {', '.join(some)} or {last}."
         )
     if kind == "parquet" and compression:
         raise ConfigError(
             f"{path!r} cannot be read or written: Parquet is compressed inside its "
-            f"file. Take the .{compression} off."
+            f"file. Remove the .{compression}."
         )
     return FileFormat(kind, compression)
 

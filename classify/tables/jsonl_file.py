@@ -32,7 +32,7 @@ class JsonlFile:
 
     Numbers keep their kind, whole ones all their digits. NaN, Infinity and -Infinity,
     which are no JSON but are written by many, are read as numbers. A key that stands
-    twice in an object makes the row unreadable: nobody can say which one is meant.
+    twice in an object makes the row unreadable: it is ambiguous.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ class JsonlFile:
     def _parsed(self, line: str) -> _Row:
         if len(line) > self._most_characters:
             raise _NoRowError(
-                f"it has more than {self._most_characters:,} characters, which no row "
-                "may have."
+                f"it has more than {self._most_characters:,} characters, the maximum "
+                "for a row."
             )
         if not line.isascii() and (wrong := marked_bytes(line)):
             raise _NoRowError(
@@ -145,7 +145,7 @@ class JsonlFile:
         if new is not None:
             raise _NoRowError(
                 f"its key {new!r} is in none of the first {_LINES_AHEAD:,} lines, "
-                "which say what the columns of a stream are: save it to a file first."
+                "which define the columns of a stream: save it to a file first."
             )
         return row
 
@@ -167,12 +167,12 @@ def _decoded(line: str) -> _Row:
             f"it is not valid JSON: {_reason(error)} at character {error.colno}."
         ) from None
     except ValueError:
-        raise _NoRowError("it holds a number with too many digits.") from None
+        raise _NoRowError("it contains a number with too many digits.") from None
     if not isinstance(row, dict):
         raise _NoRowError("it is not a JSON object: it must begin with '{'.")
     if "\\u" in line and not _can_be_written(row):
         raise _NoRowError(
-            "it holds half a character: \\ud800 to \\udfff must come in pairs."
+            "it contains a lone surrogate: \\ud800 to \\udfff must come in pairs."
         )
     return row
 

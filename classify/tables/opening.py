@@ -45,18 +45,18 @@ def open_table(
     Parameters
     ----------
     source : str, Path, list of them, DataFrame, Dataset or IterableDataset
-        Files of CSV, TSV, JSONL or Parquet by the ends of their names, text ones also
-        with .gz or .zst behind; patterns of such names with ``*``, ``?`` or ``[``;
-        ``-`` for stdin, compressed or not. Several files are one table.
+        Files of CSV, TSV, JSONL or Parquet by file extension, text files also with .gz
+        or .zst; patterns with ``*``, ``?`` or ``[``; ``-`` for stdin, compressed or
+        not. Several files are one table.
     encoding : str, default="utf-8"
-        Of text files without a byte order mark, which says it.
+        Of text files without a byte order mark.
     separator : str, default=None
         Of CSV files. None: what a first line such as ``sep=;`` says, else a comma, or a
         tab in a .tsv.
     quote_char, escape_char : str
         Of CSV files, as in `CsvDialect`.
     input_format : {"csv", "tsv", "jsonl", "parquet"}, default=None
-        Whatever the names say; of stdin CSV if not given.
+        Overrides the file extensions. Default for stdin: CSV.
 
     Returns
     -------
@@ -191,8 +191,8 @@ def _source(path: str, file_format: FileFormat) -> Source:
 def _file(path: str, file_format: FileFormat) -> FileSource:
     if path == "-" or is_stream(path):
         raise DataError(
-            f"{path!r} is a stream, and Parquet cannot be read from one: save it to a "
-            "file first."
+            f"{path!r} is a stream, and Parquet cannot be read from a stream: save it "
+            "to a file first."
         )
     source = FileSource(path, file_format.compression)
     check_content(source.name, source.start, file_format.name, path)

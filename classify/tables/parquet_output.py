@@ -24,7 +24,7 @@ class ParquetOutput:
     Those of the input keep theirs, results are ``string``, ``double``, ``bool`` or
     ``list<string>``. A column that has not one type in all rows (of JSONL, or of
     objects in a DataFrame) is one of strings: strings as they are, all else as JSON.
-    Whole numbers beside fractions become fractions, if none loses a digit by it.
+    Whole numbers in a column of fractions become fractions, if no digit is lost.
 
     Raises
     ------

@@ -100,7 +100,7 @@ def _rows(
             yield row
             continue
         reason = (
-            f"its key {new!r} is in none of the first {_ROWS_AHEAD:,} rows, which say "
-            "what the columns are: give the dataset features."
+            f"its key {new!r} is in none of the first {_ROWS_AHEAD:,} rows, which "
+            "define the columns: give the dataset features."
         )
         yield invalid_row(f"row {at:,} of the dataset", reason, json_text(row))

@@ -32,7 +32,7 @@ def select_rows(
     limit : int, default=None
         Only the first rows, this many.
     sample : int, default=None
-        Of these, so many drawn at random, each at most once.
+        Of these, this many, drawn at random without replacement.
     shard : (int, int), default=None
         Of these, the i-th of n parts, from 1: consecutive rows, as many as in the other
         parts or one more.
@@ -49,7 +49,7 @@ def select_rows(
     ConfigError
         A number is not allowed.
     DataError
-        The rows of a stream are not known, from which sample or shard are to be taken.
+        A sample or shard of a stream, whose number of rows is unknown.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     Raises
     ------
     ConfigError
-        It is nothing like ``2/8``.
+        It does not have the form ``2/8``.
 
     Examples
     --------

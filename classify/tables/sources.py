@@ -133,8 +133,8 @@ class FileSource:
         """Raise DataError if the file is not the one that was opened."""
         if self._state() != (self.size, self._modified):
             raise DataError(
-                f"{self.name} was changed while it was read: start again when nothing "
-                "writes to it any more."
+                f"{self.name} changed while it was being read: start again when "
+                "nothing writes to it any more."
             )
 
     def _state(self) -> tuple[int, int]:

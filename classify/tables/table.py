@@ -42,7 +42,7 @@ class Table:
     columns : tuple of str
         As they stand; names may be there more than once.
     n_rows : int or None
-        Rows, readable or not; None where nobody can know before the end.
+        Rows, readable or not; None if unknown before the end.
     resumable : bool
         Whether the rows can be had again: not from stdin or a pipe.
     read : ChunkReader
@@ -99,7 +99,7 @@ class Table:
         return Chunk(self.empty, np.empty(0, dtype=np.int64))
 
     def only_column(self, beside: str | None = None) -> str | None:
-        """Return the one column that there is beside another; None if that is unsure.
+        """Return the only column besides another; None if there is not exactly one.
 
         It is where the file seems to be read in the wrong way, or to have no names.
         """

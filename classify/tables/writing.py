@@ -44,7 +44,7 @@ class OutputFormat(Protocol):
         results: Mapping[str, Sequence[Any]],
         kinds: Mapping[str, ResultKind],
     ) -> bytes:
-        """Return a part: the readable rows of a chunk, and behind them their results.
+        """Return a part: the readable rows of a chunk, and after them their results.
 
         Parameters
         ----------
@@ -80,20 +80,20 @@ class OutputFormat(Protocol):
 def output_format(
     path: str | Path, *, output_format: str | None = None
 ) -> OutputFormat:
-    """Return how a file of this name is to be written.
+    """Return the output format for a file name.
 
     Parameters
     ----------
     path : str or Path
-        Its end says .csv, .tsv, .jsonl or .parquet, text ones also with .gz or .zst
-        behind; ``-`` for stdout.
+        Ends with .csv, .tsv, .jsonl or .parquet, text files also with .gz or .zst;
+        ``-`` for stdout.
     output_format : {"csv", "tsv", "jsonl", "parquet"}, default=None
-        Whatever the name says; to stdout or a device CSV if not given.
+        Overrides the file extension. Default for stdout or a device: CSV.
 
     Raises
     ------
     ConfigError
-        Neither says anything.
+        The name has no known extension, and no format is given.
 
     Examples
     --------

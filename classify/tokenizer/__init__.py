@@ -1,4 +1,4 @@
-"""Text to token ids, with a wall between what we write and what users send."""
+"""Text to token ids; users' text is strictly separated from our own."""
 
 from classify.tokenizer.loading import load_tokenizer
 from classify.tokenizer.tokenizer import Segment, Tokenizer

@@ -32,7 +32,7 @@ def load_tokenizer(
     Raises
     ------
     ModelLoadError
-        There is no tokenizer there, or it cannot be reached.
+        There is no tokenizer, or it cannot be downloaded.
     """
     key = (os.getpid(), str(model), files_of(model), revision, trust_remote_code)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}

@@ -1,4 +1,4 @@
-"""Text to token ids, with a wall between what we write and what users send.
+"""Text to token ids; users' text is strictly separated from our own.
 
 A prompt is a sequence of segments: *literal* ones, which the author of the prompt wrote
 (chat-template control tokens included), and *data*, which came from anywhere. They are
@@ -40,7 +40,7 @@ class Segment(NamedTuple):
 
 
 class Tokenizer:
-    """A Hugging Face tokenizer behind the few operations that prompts need.
+    """A Hugging Face tokenizer with the few operations that prompts need.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Tokenizer:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether the tokenizer brings a chat template."""
+        """Whether the tokenizer has a chat template."""
         return bool(getattr(self.backend, "chat_template", None))
 
     @property
@@ -145,15 +145,15 @@ class Tokenizer:
         return f"<{spelled}>"
 
     def writes(self, text: str) -> bool:
-        """Return whether the tokenizer has tokens for a text behind another.
+        """Return whether the tokenizer has tokens for a text after another.
 
-        Some drop white space, and some have one token for all that they do not know.
+        Some drop white space, and some have one token for everything unknown.
         """
         alone, joint = self.encode_text("a"), self.encode_text("a" + text)
         return alone != joint and self.unknown_id not in joint
 
     def may_span(self, seam: str) -> bool:
-        """Return whether a token holds the characters of `seam` behind others.
+        """Return whether a token holds the characters of `seam` after others.
 
         Of the last character, the first byte is enough.
         """
@@ -165,7 +165,7 @@ class Tokenizer:
 
     @functools.cached_property
     def _insides(self) -> str:
-        """All tokens without their first characters, one behind the other."""
+        """All tokens without their first characters, one after the other."""
         tokens = filter(lambda token: isinstance(token, str), self.backend.get_vocab())
         return "\0".join(token[1:].casefold() for token in tokens)
 
@@ -250,8 +250,8 @@ class Tokenizer:
         Raises
         ------
         PromptError
-            A prompt holds what is no character, or spells a control token that cannot
-            be taken apart.
+            A prompt contains a lone surrogate, or spells a control token that cannot be
+            split.
         """
         if not prompts:
             return []
@@ -408,7 +408,7 @@ def _check_characters(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise PromptError(
-            f"The prompt holds half a character, {text[error.start]!r}: \\ud800 to "
+            f"The prompt contains a lone surrogate, {text[error.start]!r}: \\ud800 to "
             "\\udfff must come in pairs. Remove it from the text, the labels or the "
             "template."
         ) from None

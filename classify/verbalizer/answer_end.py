@@ -13,7 +13,7 @@ __all__ = ["End", "choose_end"]
 
 @dataclass(frozen=True)
 class End:
-    """What is put behind every word: text encoded with it, and control tokens.
+    """What is put after every word: text encoded with it, and control tokens.
 
     Where the text closes quotation marks, brackets or a tag, any token that begins with
     its last token ends a word too: a model may write `"}` as one token.
@@ -63,8 +63,8 @@ def choose_end(prompt: CompiledPrompt, labels: LabelSet, wanted: str) -> End:
         raise LabelError(
             "The answers need an end token, but the tokenizer of "
             f"{tokenizer.name!r} has no end of turn, no end of sequence and no "
-            "token for a newline: give the labels words of which none begins "
-            "another, and leave out end='always'."
+            "token for a newline: give the labels words of which none is "
+            "a prefix of another, and leave out end='always'."
         )
     raise LabelError(
         f"end_token={wanted!r}, but there is none with the tokenizer of "
@@ -76,7 +76,7 @@ def _closing(prompt: CompiledPrompt, labels: LabelSet) -> End | None:
     """Return what closes the quotation marks, brackets or tag of an answer."""
     mark = prompt.closing
     words = (word for label in labels for word in label.words)
-    # A word that holds it could not be told from the end of another.
+    # A word that contains it could not be distinguished from the end of another.
     if not mark or not prompt.tokenizer.writes(mark) or any(mark in w for w in words):
         return None
     return End(mark, closing_of=prompt.tokenizer)
@@ -85,7 +85,7 @@ def _closing(prompt: CompiledPrompt, labels: LabelSet) -> End | None:
 def _closing_ids(tokenizer: Tokenizer, closing: str) -> tuple[int, ...]:
     """Return the tokens that begin with a closing quotation mark or bracket.
 
-    Not those in which a letter or digit follows, as behind an apostrophe.
+    Not those in which a letter or digit follows, as after an apostrophe.
     """
     in_bytes = "".join(MARK_OF_BYTE[byte] for byte in closing.encode())
     found = [
@@ -103,7 +103,7 @@ def _closing_ids(tokenizer: Tokenizer, closing: str) -> tuple[int, ...]:
 
 
 def _end_of_turn(prompt: CompiledPrompt) -> End | None:
-    """Return what the chat template puts behind an answer."""
+    """Return what the chat template puts after an answer."""
     end = prompt.slot.end if prompt.slot else ""
     controls = prompt.tokenizer.find_controls(end)
     if not controls:

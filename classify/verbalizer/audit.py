@@ -97,7 +97,7 @@ class LabelAudit:
         What the chat template does with thinking; see `classify.prompts.slot.Slot`.
         None for a plain prompt.
     answer_end : str or None
-        What the chat template writes behind an answer; None for a plain prompt.
+        What the chat template writes after an answer; None for a plain prompt.
     date : str or None
         The date that the chat template writes as today's.
     thought : ThoughtAudit or None

@@ -1,7 +1,7 @@
-"""Prompts that end where a model begins to think, and the answers behind the thought.
+"""Prompts that end where a model begins to think, and the answers after the thought.
 
-An `AnswerSpace` finds the token paths of label words behind fixed text, which closes
-the thought; a `ReasonedSpace` puts it behind prompts whose thought is still to come.
+An `AnswerSpace` finds the token paths of label words after fixed text, which closes
+the thought; a `ReasonedSpace` puts it after prompts whose thought is still to come.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _MIN_THOUGHT_SHARE = 0.25
 
 
 class ReasonedSpace:
-    """The token paths of label words behind a prompt and a thought.
+    """The token paths of label words after a prompt and a thought.
 
     Parameters
     ----------

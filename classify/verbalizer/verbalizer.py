@@ -77,11 +77,11 @@ class Verbalizer:
     space_variants : bool, default=False
         Also count the word with and without a space before it.
     end : {"auto", "always"}, default="auto"
-        When to put an end token behind every path. "auto": when some path is a proper
+        When to put an end token after every path. "auto": when some path is a proper
         prefix of another.
     end_token : {"auto", "closing", "end_of_turn", "eos", "newline"}, default="auto"
-        Which one; "closing" is what closes the quotation marks, brackets or tag that
-        the answer stands in. "auto": the first that exists, in this order.
+        Which one; "closing" is what closes the quotation marks, brackets or tag around
+        the answer. "auto": the first that exists, in this order.
 
     Raises
     ------
@@ -103,7 +103,7 @@ class Verbalizer:
         check_settings(self, "Verbalizer", LabelError)
 
     def compile(self, prompt: CompiledPrompt, labels: LabelSet) -> "AnswerSpace":
-        """Find the token paths of all label words behind this prompt.
+        """Find the token paths of all label words after this prompt.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Verbalizer:
         return AnswerSpace(self, prompt, labels)
 
     def spellings(self, word: str, separator: str) -> tuple[str, ...]:
-        """Return the strings that count as `word` right behind the prompt."""
+        """Return the strings that count as `word` right after the prompt."""
         words = [word]
         if self.case_variants:
             words += [word.lower(), word[0].upper() + word[1:], word.upper()]
@@ -133,11 +133,11 @@ class _Joint(NamedTuple):
 
 
 class AnswerSpace:
-    """The token paths of label words behind one compiled prompt.
+    """The token paths of label words after one compiled prompt.
 
-    The end token is decided for all texts alike: every path gets one if, behind any of
+    The end token is decided for all texts alike: every path gets one if, after any of
     a few texts of different endings, a path begins another. A text that alone makes a
-    path begin another gets the end token behind all of its own paths. Its labels are
+    path begin another gets the end token after all of its own paths. Its labels are
     comparable with one another, as ever; its label mass is that of whole answers, and
     not of answers that begin with a label.
 
@@ -150,7 +150,7 @@ class AnswerSpace:
     Attributes
     ----------
     trie : LabelTrie
-        The paths behind an ordinary text.
+        The paths after an ordinary text.
     per_text : bool
         Whether the paths depend on how a text ends, and are computed for each.
     """
@@ -221,7 +221,7 @@ class AnswerSpace:
         PromptError
             A prompt has no token at all.
         """
-        # Every prompt is encoded with the first word behind it, so that its tokens are
+        # Every prompt is encoded with the first word after it, so that its tokens are
         # those of the joint text. The other words share them: the probes have shown so.
         ending = self._joint.paths[0][: self._n_spelled_tokens(0)]
         encoded = self.prompt.encode(
@@ -328,7 +328,7 @@ class AnswerSpace:
             if len(token_ids) == kept:
                 raise LabelError(
                     f"The word {spelling.strip()!r} of label {self.labels.names[at]!r} "
-                    "has no token of its own behind the prompt: the tokenizer of "
+                    "has no token of its own after the prompt: the tokenizer of "
                     f"{self.prompt.tokenizer.name!r} drops its characters, or joins "
                     "them with the text's. Give the label another word."
                 )

@@ -117,7 +117,7 @@ class LlamaCppEngine(BaseEngine):
         MissingDependencyError
             xllamacpp is not installed.
         ModelLoadError
-            There is no such file, or it holds no causal language model.
+            There is no such file, or it is not a causal language model.
         """
         if device not in ("auto", "cpu"):
             raise ConfigError(
@@ -171,7 +171,7 @@ class LlamaCppEngine(BaseEngine):
         ]
 
     def _read_alone(self, request: ReadRequest) -> EdgeLogprobs:
-        """Read each node in a pass of its own, behind nothing that is kept."""
+        """Read each node in a pass of its own, without the KV cache."""
         edges = np.full(request.tree.n_nodes, np.nan)
         for node in request.nodes:
             self.free_memory()

@@ -29,7 +29,7 @@ KIND = EngineKind(
         EngineOption(
             "n_ctx",
             optional(at_least(1, whole=True)),
-            "Tokens whose keys and values there is memory for, and the longest prompt.",
+            "Size of the KV cache in tokens; also the maximum prompt length.",
             changes_values=False,
         ),
         EngineOption(

@@ -31,7 +31,7 @@ from classify.errors import MissingDependencyError
 
 __all__ = ["Batch", "last_error", "library"]
 
-# enum ggml_log_level; a message may go on in pieces.
+# enum ggml_log_level; a message may come in pieces.
 _ERROR, _CONTINUED = 4, 5
 
 
@@ -282,6 +282,6 @@ def library() -> Any:
 def _unknown(version: str, fault: str) -> MissingDependencyError:
     return MissingDependencyError(
         f"The llamacpp engine cannot use xllamacpp {version}: the C interface of its "
-        f"llama.cpp is not the one that this engine knows ({fault}). Install xllamacpp "
-        "2026.10.11549, which it knows."
+        f"llama.cpp is not the one that this engine supports ({fault}). Install "
+        "xllamacpp 2026.10.11549, which it supports."
     )

@@ -135,9 +135,9 @@ class Model:
         """Return why the engine cannot use this model, if it cannot."""
         lib, model = self.library, self.handle
         if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
-            return "it has an encoder, and is no causal language model"
+            return "it has an encoder, so it is not a causal language model"
         if lib.llama_model_is_diffusion(model):
-            return "it is a diffusion model, and no causal language model"
+            return "it is a diffusion model, not a causal language model"
         architecture = self.metadata("general.architecture")
         if self.metadata(f"{architecture}.attention.causal") == "false":
             return "its attention is not causal"
@@ -146,7 +146,7 @@ class Model:
         if lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model):
             return (
                 f"its architecture, {architecture}, is recurrent, and the llamacpp "
-                "engine forks keys and values of attention only; use the model in its "
+                "engine forks only the KV cache of attention; use the model in its "
                 "original format with another engine"
             )
         return None
@@ -195,7 +195,7 @@ class Network:
         made_for = int(self._library.llama_model_n_ctx_train(model.handle))
         self.description = model.description()
         self.context_length = min(made_for, n_ctx or _MAX_CONTEXT)
-        # Paths hang behind the longest prompt.
+        # Paths hang after the longest prompt.
         self.n_cells = max(self.context_length + n_batch, N_SEQUENCES)
         self._context = model.handles["context"] = self._open()
         self._memory = self._library.llama_get_memory(self._context)
@@ -218,7 +218,7 @@ class Network:
         context = self._library.llama_init_from_model(self.model.handle, params)
         if not context:
             raise ModelLoadError(
-                f"llama.cpp has no memory for the keys and values of {self.n_cells:,} "
+                f"llama.cpp cannot allocate a KV cache of {self.n_cells:,} "
                 f"tokens: {last_error()}. Set a smaller n_ctx."
             )
         return context
@@ -270,7 +270,7 @@ class Network:
         self._library.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
     def cut(self, sequence: int, length: int = 0) -> None:
-        """Forget what a sequence holds behind its first tokens."""
+        """Forget what a sequence holds after its first tokens."""
         self._library.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
     def clear(self) -> None:
@@ -323,7 +323,7 @@ def _check_file(path: str | Path) -> None:
                 return
         fault = "it does not begin with GGUF"
     raise ModelLoadError(
-        f"{str(path)!r} is no GGUF file: {fault}. Download it again, or give a GGUF "
+        f"{str(path)!r} is not a GGUF file: {fault}. Download it again, or give a GGUF "
         "file."
     )
 

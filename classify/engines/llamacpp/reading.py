@@ -54,8 +54,8 @@ class Reader:
                 if not self._sequences.keeps_prompts:
                     if len(together) == 1:
                         raise EngineError(
-                            "llama.cpp has no memory for the keys and values of a "
-                            "single text: load the engine with a greater n_ctx."
+                            "llama.cpp's KV cache has no room for a single text: load "
+                            "the engine with a larger n_ctx."
                         ) from None
                     n_rows = len(together) // 2
                 self._sequences.forget()

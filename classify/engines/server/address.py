@@ -38,7 +38,7 @@ def base_url(url: Any) -> str:
     Parameters
     ----------
     url : str
-        With or without ``/v1``, or the name of an endpoint of such servers behind it.
+        With or without ``/v1``, or the name of an endpoint of such servers after it.
         ``http://`` may be left out for this machine.
 
     Raises
@@ -142,7 +142,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _base_path(path: str) -> str:
-    """Return the path before ``/v1``, whatever endpoint stands behind it."""
+    """Return the path before ``/v1``, whatever endpoint stands after it."""
     path = path.rstrip("/")
     before, mark, endpoint = path.rpartition("/v1")
     if mark and (not endpoint or endpoint in _ENDPOINTS):

@@ -92,7 +92,7 @@ def free(
     seed: int | None,
     stop_token_ids: Sequence[int] | None,
 ) -> dict[str, Any]:
-    """Return the fields that let the model generate, with values of `ids` beside it.
+    """Return the fields that let the model generate, and return values of `ids`.
 
     `stop_token_ids` None stands for the model's own, which the server knows.
     """
@@ -118,7 +118,7 @@ def greedy(
     max_tokens: int,
     only: int | None = None,
 ) -> dict[str, Any]:
-    """Return the fields that generate the likeliest tokens, or always the one given."""
+    """Return the fields to generate the most likely tokens, or always the given one."""
     request = free(
         prompt,
         ids,
@@ -131,7 +131,7 @@ def greedy(
 
 
 def scored_prompt(token_ids: Sequence[int], top: int) -> dict[str, Any]:
-    """Return the fields that ask for the `top` likeliest tokens before each token.
+    """Return the fields that ask for the `top` most likely tokens before each token.
 
     The server computes these apart from what it generates: nobody else's request, and
     no speculation, changes them.
@@ -145,7 +145,7 @@ def choice_of(body: Any) -> Mapping[str, Any]:
     Raises
     ------
     ValueError
-        It is no completion; the message goes on after "it answered".
+        It is not a completion; the message continues "it answered".
 
     Examples
     --------
@@ -158,7 +158,7 @@ def choice_of(body: Any) -> Mapping[str, Any]:
         or len(choices) != 1
         or not isinstance(choices[0], Mapping)
     ):
-        raise ValueError(f"something that is no completion: {str(body)[:200]!r}")
+        raise ValueError(f"something that is not a completion: {str(body)[:200]!r}")
     choice: Mapping[str, Any] = choices[0]
     if choice.get("index") not in (None, 0):
         raise ValueError(f"another question (index {choice['index']!r})")
@@ -208,7 +208,7 @@ def prompt_values(choice: Mapping[str, Any]) -> list[dict[int, float]]:
     Returns
     -------
     list of dict of int to float, length n_tokens
-        The likeliest tokens, likeliest first, and the prompt's own among them.
+        The most likely tokens, most likely first, and the prompt's own among them.
     """
     try:
         return [
@@ -224,7 +224,7 @@ def prompt_values(choice: Mapping[str, Any]) -> list[dict[int, float]]:
 
 def _tracking(ids: Sequence[int]) -> dict[str, Any]:
     assert len(ids) <= MAX_IDS
-    # `logprobs` must be there, and says nothing beside ids.
+    # `logprobs` must be set, and is ignored if there are ids.
     return {"logprobs": 1, "logprob_token_ids": list(ids)} if ids else {}
 
 

@@ -68,7 +68,7 @@ class Connection:
     base : str
         The address, from `base_url`.
     headers : mapping of str to str
-        Sent with every request, and shown to nobody.
+        Sent with every request, and never shown.
     timeout : float
         Seconds that an answer may take.
     patience : Patience
@@ -104,7 +104,7 @@ class Connection:
             self._idle = [self._new_client()]
         except (ImportError, OSError, ValueError) as error:
             raise ConfigError(
-                "What the environment says of proxies and certificates (HTTPS_PROXY, "
+                "The environment's settings for proxies and certificates (HTTPS_PROXY, "
                 f"ALL_PROXY, SSL_CERT_FILE, …) cannot be used: {error}"
             ) from error
         self._loop = asyncio.new_event_loop()
@@ -288,7 +288,7 @@ class Connection:
         if response.is_redirect:
             to = response.headers.get("location", "elsewhere")
             return (
-                f"It redirects to {to}, where nothing is sent: give that address as "
+                f"It redirects to {to}, which is not followed: give that address as "
                 f"{parameter('url')} if it is the server's."
             )
         if status in (401, 402, 403, 407):

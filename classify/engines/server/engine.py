@@ -63,7 +63,7 @@ class ServerEngine(BaseEngine):
             lambda request: here._start(request),  # noqa: PLW0108 a method would be one
             lambda: here.closed,
         )
-        # Ends the thread of an engine that nobody closed, at the latest at exit.
+        # Ends the thread of an engine that was not closed, at exit at the latest.
         self._finish = weakref.finalize(self, connection.close)
 
     @classmethod
@@ -102,8 +102,8 @@ class ServerEngine(BaseEngine):
         api : {"auto", "vllm", "llamacpp", "ollama", "openai"}, default="auto"
             Which API the server speaks. "auto" asks it.
         top_logprobs : int, optional
-            How many of the likeliest tokens to ask for, where the server shows no
-            others. By default 1000 of llama.cpp's server, 20 of others.
+            How many of the most likely tokens to ask for, if the server shows
+            no others. By default 1000 of llama.cpp's server, 20 of others.
         timeout : float, default=120.0
             Seconds that an answer may take.
         retries : int, default=5
@@ -228,8 +228,8 @@ class ServerEngine(BaseEngine):
         cases = self.self_test()
         for harm in {case.harm for case in cases if case.harm}:
             _logger.warning(
-                "While the server at %s is used like this, %s: a fault of vLLM's. Use "
-                "a server that nobody else asks for them.",
+                "While the server at %s is used like this, %s: this is a bug in "
+                "vLLM. Use a server where other clients do not request them.",
                 self._connection.base,
                 harm,
             )

@@ -1,9 +1,9 @@
-"""Generations with tracked values beside them, from what a server offers.
+"""Generations with tracked values, from what a server offers.
 
 A server cannot follow a token tree, takes only so many ids a request, and cannot be
-asked for ids and likeliest tokens together. So a free generation is one request, after
-which values that did not fit into it are read at the tokens it chose; allowed paths are
-walked from here, a token a request.
+asked for ids and most likely tokens together. So a free generation is one request,
+after which values that did not fit into it are read at the tokens it chose; allowed
+paths are walked from here, a token a request.
 """
 
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ async def _generate_freely(ask: Ask, generation: Generation) -> None:
 async def _chosen(
     ask: Ask, generation: Generation, ids: list[int]
 ) -> tuple[list[int], list[dict[int, float]], bool]:
-    """Return the tokens, the values beside them, and whether a stop token ended it."""
+    """Return the tokens, their values, and whether a stop token ended it."""
     request = generation.request
     token_ids: list[int] = []
     values: list[dict[int, float]] = []

@@ -12,7 +12,7 @@ __all__ = ["HTTPX", "KIND"]
 
 HTTPX = Requirement("httpx", "server", "The server engine needs httpx")
 
-# vllm shows any token; the others list the likeliest ones, and auto may be any.
+# vllm shows any token; the others list the most likely ones, and auto may be any.
 APIS = ("auto", "vllm", "llamacpp", "ollama", "openai")
 _TEXT = optional(instance_of("a string", str))
 _CHOSEN = (
@@ -59,8 +59,8 @@ KIND = EngineKind(
         EngineOption(
             "top_logprobs",
             optional(at_least(1, whole=True)),
-            "How many of the likeliest tokens to ask for, where the server shows no "
-            "others.",
+            "How many of the most likely tokens to ask for, if the server shows "
+            "no others.",
         ),
         EngineOption(
             "timeout",

@@ -1,4 +1,4 @@
-"""What a server lists of the likeliest next tokens, in whatever form it does."""
+"""What a server lists of the most likely next tokens, in whatever form it does."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """An answer of one token, as far as its list of the likeliest tokens goes.
+    """An answer of one token, as far as its list of the most likely tokens goes.
 
     Attributes
     ----------
@@ -88,8 +88,8 @@ def entries_of(logprobs: Any) -> list[Entry]:
         entries = []
     if not entries:
         raise AnswerError(
-            "The server answered without the log-probabilities of the likeliest "
-            f"tokens, which were asked for. Got {str(logprobs)[:200]!r} instead."
+            "The server answered without the log-probabilities of the most "
+            f"likely tokens, which were requested. Got {str(logprobs)[:200]!r} instead."
         )
     return entries
 
@@ -123,7 +123,7 @@ def token_list(
             known[ids[0]] = entry.logprob
             continue
         for token in ids:
-            # A likelier token of the same text may hide behind the entry.
+            # A more likely token of the same text may hide behind the entry.
             most = 0.0 if entry.is_key else entry.logprob
             most = max(most, known.pop(token, most), unclear.get(token, most))
             unclear[token] = most

@@ -1,4 +1,4 @@
-"""Servers that list the likeliest next tokens only: bounds for all others."""
+"""Servers that list only the most likely next tokens: bounds for all others."""
 
 import itertools
 import math
@@ -39,7 +39,7 @@ _NOTHING = np.empty(0)
 
 
 class _Listed(NamedTuple):
-    """The tokens listed behind a prompt, its length, and whether the answer ends."""
+    """The tokens listed after a prompt, its length, and whether the answer ends."""
 
     entries: list[Entry]
     n_read: int | None
@@ -47,7 +47,7 @@ class _Listed(NamedTuple):
 
 
 class ListEndpoint(Endpoint):
-    """A model of a server that lists the likeliest tokens.
+    """A model of a server that lists the most likely tokens.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ class ListEndpoint(Endpoint):
         if self.n_listed >= self.vocab_size:
             return f"exact log-probabilities: all {self.vocab_size:,} tokens are listed"
         return (
-            f"bounds: the {self.n_listed:,} likeliest tokens are listed; any other has "
-            "at most the probability of the last of them"
+            f"bounds: the {self.n_listed:,} most likely tokens are listed; any other "
+            "token has at most the probability of the last one"
         )
 
     @abstractmethod
@@ -131,8 +131,8 @@ class ListEndpoint(Endpoint):
         ):
             if is_asked:
                 raise InputError(
-                    f"The server only lists the {self.n_listed} likeliest tokens, so "
-                    f"it cannot {what}: use {parameter('strategy', 'exact')}."
+                    f"The server only lists the {self.n_listed} most likely tokens, "
+                    f"so it cannot {what}: use {parameter('strategy', 'exact')}."
                 )
 
     async def self_test(self) -> list[SelfTestCase]:
@@ -175,7 +175,7 @@ class ListEndpoint(Endpoint):
     async def likeliest(
         self, token_ids: Sequence[int], patience: Patience | None
     ) -> TokenList:
-        """Return what is listed behind a prompt; nothing if it cannot be sent."""
+        """Return what is listed after a prompt; nothing if it cannot be sent."""
         if self._form(token_ids) is None:
             return TokenList({}, 0.0)
         found = await self._counted(token_ids, self.n_listed, patience=patience)
@@ -195,7 +195,7 @@ class ListEndpoint(Endpoint):
         sampling: Mapping[str, float] = _GREEDY,
         patience: Patience | None = None,
     ) -> _Listed:
-        """Return the likeliest tokens behind a prompt.
+        """Return the most likely tokens after a prompt.
 
         Where the model's answer ends, some servers list none.
         """
@@ -330,14 +330,14 @@ class ListEndpoint(Endpoint):
     async def _generate(
         self, generation: Generation, patience: Patience | None
     ) -> TrackedGeneration:
-        """Take the likeliest token, a request each."""
+        """Take the most likely token, a request each."""
         request: TrackedRequest = generation.request
         ends = request.stop_token_ids is None or bool(request.stop_token_ids)
         while generation.finish_reason is None:
             token_ids = (*request.prompt_token_ids, *generation.token_ids)
             found = await self._counted(token_ids, self.n_listed, patience=patience)
             if ends and found.is_end:
-                # The likeliest token ends the answer; some servers do not show it.
+                # The most likely token ends the answer; some servers do not show it.
                 generation.finish_reason = "stop"
                 break
             listed = self._token_list(found.entries)
@@ -348,7 +348,7 @@ class ListEndpoint(Endpoint):
                 >= listed.known[order[0]]
             ):
                 raise AnswerError(
-                    "The server does not show which token is the likeliest: several "
+                    "The server does not show which token is the most likely: several "
                     "tokens have the text that it lists first, or it lists none, since "
                     "the answer ends here."
                 )

@@ -79,7 +79,7 @@ class LlamaCppEndpoint(ListEndpoint):
     @staticmethod
     def _listing_of(body: Any) -> Listing:
         if not isinstance(body, Mapping) or "content" not in body:
-            raise ValueError(f"something that is no completion: {str(body)[:200]!r}")
+            raise ValueError(f"something that is not a completion: {str(body)[:200]!r}")
         return Listing(
             body.get("completion_probabilities"), body.get("tokens_evaluated")
         )

@@ -75,7 +75,7 @@ class OllamaEndpoint(ListEndpoint):
     @staticmethod
     def _listing_of(body: Any) -> Listing:
         if not isinstance(body, Mapping) or not body.get("done"):
-            raise ValueError(f"something that is no generation: {str(body)[:200]!r}")
+            raise ValueError(f"something that is not a generation: {str(body)[:200]!r}")
         # Of the token that ends an answer, Ollama shows nothing.
         is_end = body.get("done_reason") == "stop"
         return Listing(body.get("logprobs"), body.get("prompt_eval_count"), is_end)

@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
     api : str
         See `classify.engines.server.kind`.
     top_logprobs : int or None
-        How many of the likeliest tokens to ask for.
+        How many of the most likely tokens to ask for.
     """
 
     model: str

@@ -63,18 +63,18 @@ async def values_at(
 async def top_of_each(
     ask: Ask, prompt: Sequence[int], token_ids: Sequence[int], top: int
 ) -> list[dict[int, float]]:
-    """Return the likeliest tokens at each step of what followed a prompt.
+    """Return the most likely tokens at each step of what followed a prompt.
 
     Returns
     -------
     list of dict of int to float, length n_steps
-        Likeliest first.
+        Most likely first.
     """
     choice = await ask(scored_prompt([*prompt, *token_ids], top))
     steps = prompt_values(choice)[len(prompt) :]
     if len(steps) != len(token_ids):
         raise AnswerError(
-            f"The server scored {len(steps)} tokens behind a prompt, not "
+            f"The server scored {len(steps)} tokens after a prompt, not "
             f"{len(token_ids)}."
         )
     # What was generated is among them, however unlikely.

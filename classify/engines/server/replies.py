@@ -51,7 +51,7 @@ def parsed_json(content: bytes) -> Any:
     Raises
     ------
     ValueError
-        There is none, or it names a key twice; the message goes on after "it answered".
+        There is none, or it names a key twice; the message continues "it answered".
 
     Examples
     --------

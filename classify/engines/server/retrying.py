@@ -41,7 +41,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failure that another try may mend.
+    """A failure that a retry may resolve.
 
     Attributes
     ----------

@@ -36,9 +36,9 @@ __all__ = ["SelfTestCase", "check_sum", "run_cases", "self_test"]
 _SUM_ROUNDING = 0.01
 # Tokens generated in a row: enough for a drafter to draft, and to be found wrong.
 _N_STEPS = 8
-# … and by a neighbour, so that others come and go beside it.
+# … and by a neighbour, so that others come and go in the same batch.
 _LONGER = 4 * _N_STEPS
-# Likeliest tokens of each step that are compared; a server gives 20 at most.
+# Most likely tokens of each step that are compared; a server gives 20 at most.
 _TOP = 4
 # A server does not say in which format it computes; in bfloat16, batches of another
 # make-up differ by up to a tenth. A wrong value is off by far more.
@@ -131,7 +131,10 @@ async def self_test(
             f"tracked values of {min(MAX_IDS, vocab_size)} tokens",
             lambda: _many(ask, questions[-1], vocab_size),
         ),
-        ("tracked values, beside other requests", lambda: _mixed(ask, questions, harm)),
+        (
+            "tracked values, in a batch with other requests",
+            lambda: _mixed(ask, questions, harm),
+        ),
     )
     return await run_cases(*steps, harm=harm)
 
@@ -203,13 +206,13 @@ def check_sum(logprobs: Iterable[float]) -> None:
     total = math.fsum(math.exp(min(value, 700.0)) for value in logprobs)
     if total > 1.0 + _SUM_ROUNDING:
         raise EngineError(
-            f"the probabilities of the likeliest tokens add up to {total:.3g}: these "
+            f"the probabilities of the most likely tokens add up to {total:.3g}: these "
             "are not log-probabilities"
         )
 
 
 async def _vocabulary(ask: Ask, vocab_size: int) -> float:
-    """See that the last token is known, and the one behind it is not."""
+    """See that the last token is known, and the one after it is not."""
     await values_at(ask, [0], [vocab_size - 1])
     try:
         await values_at(ask, [0], [vocab_size])
@@ -252,8 +255,8 @@ async def _neighbour(ask: Ask, fields: Mapping[str, Any], harm: list[str]) -> fl
     # vLLM's V1 runner gives the sampled token and a filler then (0.26 and 0.32).
     if any(len(step) < 2 or min(step.values()) <= IMPOSSIBLE for step in steps):
         harm.append(
-            "other clients get wrong values for the likeliest tokens (logprobs) that "
-            "they ask for at the same time"
+            "other clients get wrong values for the most likely tokens (logprobs) "
+            "that they request at the same time"
         )
     return 0.0
 

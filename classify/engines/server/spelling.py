@@ -64,7 +64,7 @@ class Spelling:
             self._ids[written] = (*self._ids.get(written, ()), token)
             if _HALF in written.decode("utf-8", "replace"):
                 self._halves += (token,)
-        #: Tokens that a server may read only where it is told to.
+        #: Tokens that a server may read only if it is asked to.
         self.controls = {i: each.content for i, each in added.items() if each.special}
         alone = fast.encode("a", add_special_tokens=False).ids
         with_start = fast.encode("a", add_special_tokens=True).ids

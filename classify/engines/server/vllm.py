@@ -55,8 +55,9 @@ class VllmEndpoint(Endpoint):
         return (
             "It must be vLLM 0.26 or newer, which knows logprob_token_ids, without "
             "--speculative-config and with its default --logprobs-mode. Or use "
-            f"{parameter('api', 'openai')}, which needs the likeliest tokens only and "
-            f"gives bounds, or {parameter('engine', 'vllm')}, which needs none of that."
+            f"{parameter('api', 'openai')}, which needs only the most likely tokens "
+            f"and gives bounds, or {parameter('engine', 'vllm')}, which has no such "
+            "requirements."
         )
 
     async def answer(

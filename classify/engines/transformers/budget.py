@@ -118,7 +118,7 @@ class Budget:
         n_tokens : int
             Of all their prompts.
         n_bytes : int
-            What the state behind one of them takes; 0: not known.
+            Memory that the state after one of them takes; 0: unknown.
         """
         if self._most_texts is not None:
             return n_texts <= self._most_texts
@@ -145,7 +145,7 @@ class Budget:
             self._most_texts = max(1, self._most_texts // 2)
 
     def restore(self) -> None:
-        """Take as much as at first, after a text was given up that fits nowhere."""
+        """Take as much as at first, after a text that does not fit was dropped."""
         vars(self).update(self._whole)
 
     def kept_bytes(self) -> int:

@@ -1,7 +1,7 @@
 """Where one caller's requests are answered: a queue of its own before a shared model.
 
 What is computed depends, in its last digits, on what is in the same batch and on the
-keys and values that it is computed behind. So neither is shared between callers: a
+keys and values that it is computed after. So neither is shared between callers: a
 caller's values are the same whatever others ask at the same time.
 """
 
@@ -197,7 +197,7 @@ class Desk:
         return done
 
     def _give_up(self) -> list[Completed]:
-        """Answer the one text that does not fit with an error, and go on."""
+        """Answer the one text that does not fit with an error, and continue."""
         error = AnswerError(
             "The device ran out of memory with a single text. Use a shorter prompt, a "
             "smaller model or dtype, or another device."

@@ -30,7 +30,7 @@ class TransformersEngine(BaseEngine):
     """Answer requests with a transformers model on a CPU or one accelerator.
 
     Reads of many nodes of a text go through in one forward pass under a tree mask, or
-    on copies of the state behind it where a model takes no such mask; keys, values and
+    on copies of the state after it where a model takes no such mask; keys, values and
     states are kept for reads that follow; ids that all prompts begin with are computed
     once. All of it is compared with plain forward passes when the engine
     is made, and slower ways are taken where they differ (`read_mode`). `load` remembers
@@ -57,7 +57,7 @@ class TransformersEngine(BaseEngine):
     ----------
     read_mode : {"tree", "forked", "cached", "uncached"}
         How label paths are read: all at once under a tree mask; on copies of the
-        state behind their text, those of many texts side by side, or those of one;
+        state after their text, those of many texts side by side, or those of one;
         with a forward pass each.
     vocab_size, context_length, window : int
         See `classify.engines.Engine`.
@@ -144,7 +144,7 @@ class TransformersEngine(BaseEngine):
         Raises
         ------
         ModelLoadError
-            Nothing is there, or it is no causal language model.
+            Nothing is there, or it is not a causal language model.
         """
         if not isinstance(model, str | Path):
             return cls(model, batch_size=batch_size, cache_bytes=cache_bytes)

@@ -1,4 +1,4 @@
-"""Reads without tree masks: the state behind a prompt is forked for every branch.
+"""Reads without tree masks: the state after a prompt is forked for every branch.
 
 For networks that cannot take a 4-D mask: recurrent layers, convolutions, ALiBi, unusual
 attention. A prompt is computed once, alone and without padding, by the network's own
@@ -28,7 +28,7 @@ MaxRows = Callable[[int], int]
 
 @dataclass
 class Forked:
-    """The network's own cache behind a text, to be copied and never changed.
+    """The network's own cache after a text, to be copied and never changed.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class Forked:
 def prefix_fork(
     network: Network, prefix: tuple[int, ...], before: Forked | None = None
 ) -> Forked:
-    """Compute the state behind ids that many prompts begin with.
+    """Compute the state after ids that many prompts begin with.
 
-    `before` is the state behind what these begin with.
+    `before` is the state after what these begin with.
     """
     _, cache = _computed(network, prefix, before)
     return Forked(cache, len(prefix))
@@ -64,7 +64,7 @@ def prefix_fork(
 def _computed(
     network: Network, ids: tuple[int, ...], before: Forked | None
 ) -> tuple[torch.Tensor, Any]:
-    """Return the logits behind ids, and the state; `before` is left as it is."""
+    """Return the logits after ids, and the state; `before` is left as it is."""
     past: dict[str, Any] = {}
     n_known = 0
     if before is not None:
@@ -92,7 +92,7 @@ def new_forks(
     asked : sequence of Asked, length B
         Prompts and nodes; each prompt once.
     prefixes : sequence of Forked or None, length B
-        The state behind a proper prefix of each prompt.
+        The state after a proper prefix of each prompt.
     together : bool
         Whether texts of different lengths may share a pass, with padding.
     max_rows : callable
@@ -150,7 +150,7 @@ def follow_forks(
 
 @dataclass
 class _Branches:
-    """What is to be computed behind a text: the nodes below each node."""
+    """What is to be computed after a text: the nodes below each node."""
 
     fork: Forked
     below: dict[int, list[int]]

@@ -12,7 +12,7 @@ write all activations, and computes every layer in full at every token. Here
 - the last layer computes only keys and values where no logits are wanted.
 
 The arithmetic is the network's own, up to rounding. `selfcheck` compares it with the
-network's own forward passes when a model is loaded, and it is given up if it differs.
+network's own forward passes when a model is loaded, and it is not used if it differs.
 """
 
 import functools
@@ -172,7 +172,7 @@ class FusedDecoder:
 
 
 class _Layout:
-    """Where tokens, one behind the other, stand in a batch with padding.
+    """Where tokens, one after the other, stand in a batch with padding.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def _has_the_shape(model: Any) -> bool:
         and config.hidden_act == "silu"
         and getattr(config, "sliding_window", None) is None
         and set(getattr(config, "layer_types", None) or ()) <= {"full_attention"}
-        # Not quantized, and nobody's adapters.
+        # Not quantized, and without adapters.
         and all(type(module) is nn.Linear for module in linear)
         and type(model.get_input_embeddings()) is nn.Embedding
     )

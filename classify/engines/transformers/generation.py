@@ -100,7 +100,7 @@ class _TreeSteps:
         )
 
     def advance(self, going: list[int], tokens: list[int]) -> torch.Tensor:
-        """Feed one token to each row that goes on; return logits, (B, V)."""
+        """Feed one token to each row that continues; return logits, (B, V)."""
         if len(going) < len(self._codes):
             self._select(going)
         n_rows = len(tokens)
@@ -132,7 +132,7 @@ class _CachedSteps:
         self.logits = logits[:, 0]
 
     def advance(self, going: list[int], tokens: list[int]) -> torch.Tensor:
-        """Feed one token to each row that goes on; return logits, (B, V)."""
+        """Feed one token to each row that continues; return logits, (B, V)."""
         self._rows = [self._rows[i] for i in going]
         self._tokens[self._rows, 0] = tokens
         logits, self._cache = self._network(
@@ -152,7 +152,7 @@ class _UncachedSteps:
         self.logits = network(self._token_ids, keep=1)[0][:, 0]
 
     def advance(self, going: list[int], tokens: list[int]) -> torch.Tensor:
-        """Feed one token to each row that goes on; return logits, (B, V)."""
+        """Feed one token to each row that continues; return logits, (B, V)."""
         self._token_ids = np.hstack(
             [self._token_ids[going], np.array(tokens, dtype=np.int64)[:, None]]
         )
@@ -233,7 +233,7 @@ def _sample(
 def _top(
     logits: torch.Tensor, norms: torch.Tensor, generations: Sequence[Generation]
 ) -> list[dict[int, float]]:
-    """The likeliest tokens of each row that asked for them, most likely first."""
+    """The most likely tokens of each row that asked for them, most likely first."""
     most = max(generation.request.top_logprobs for generation in generations)
     if not most:
         return [{} for _ in generations]

@@ -1,6 +1,6 @@
 """The pool of what later reads may build on, bounded in bytes.
 
-Keys and values of a batch, or the network's own state behind a text.
+Keys and values of a batch, or the network's own state after a text.
 """
 
 from collections import OrderedDict
@@ -61,7 +61,7 @@ class KeptTexts:
 
     def _release(self, prompt: tuple[int, ...]) -> None:
         place = self._places.pop(prompt, None)
-        # Where it is a member of another row, that goes on being of use.
+        # Where it is a member of another row, it is still useful.
         if place is not None and place[0].rows[place[1]].prompt == prompt:
             place[0].n_live -= 1
             if not place[0].n_live:

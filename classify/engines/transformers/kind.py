@@ -26,7 +26,7 @@ KIND = EngineKind(
         EngineOption(
             "cache_bytes",
             optional(at_least(0, whole=True)),
-            "Bytes of keys and values to keep between reads.",
+            "Bytes of KV cache to keep between reads.",
             changes_values=False,
         ),
     ),

@@ -1,7 +1,7 @@
 """Which way of reading to take, for a model and for the length of a text.
 
 Found out when the engine is made, on a few tokens, and again when texts get longer, at
-a length no shorter than theirs and with no fewer nodes behind it: what a model does
+a length no shorter than theirs and with no fewer nodes after it: what a model does
 differently, and from where on, no configuration need tell. Where it does, as at a
 sliding window's edge or the length of its first training, reads that cross the edge are
 compared too.
@@ -155,7 +155,7 @@ class Modes:
         length : int
             Tokens to which it grows.
         n_nodes : int, default=0
-            Nodes that may be read behind it.
+            Nodes that may be read after it.
         """
         mode = self.usual
         differences = []

@@ -83,7 +83,7 @@ class Network:
     vocab_size : int
         Width of its logits.
     context_length : int
-        Most tokens that it takes.
+        Maximum number of tokens that it takes.
     layer_types : frozenset of str
         Kinds of its attention layers: "full_attention", "sliding_attention", others.
     sliding_window : int or None
@@ -241,7 +241,7 @@ class Network:
         keep : int
             K: for how many of the last tokens logits are wanted.
         positions : ndarray of int64, shape (B, Q), optional
-            Where they stand in their texts; without, right behind the cache.
+            Where they stand in their texts; without, right after the cache.
         mask : tensor or dict of tensor, optional
             See `mask`; without, plain causal attention.
         cache : transformers cache, optional
@@ -339,8 +339,8 @@ def pad_left(rows: Sequence[Sequence[int]], width: int) -> Ints:
 def float32_head(model: Any) -> Iterator[None]:
     """Compute logits in float32 meanwhile, where the head is a layer of 16 bits.
 
-    Only meanwhile: the model may be somebody else's. A head that is quantized, or of a
-    class of its own, stays as it is.
+    Only temporarily: the model may belong to someone else. A head that is quantized, or
+    of a class of its own, stays as it is.
     """
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear or head.weight.dtype not in _HALVES:

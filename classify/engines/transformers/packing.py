@@ -17,7 +17,7 @@ __all__ = ["Packed", "PackedHead", "can_pack", "pack_weights"]
 
 _logger = logging.getLogger(__name__)
 
-# Packed copies stand beside the originals, and must not crowd the memory.
+# Packed copies are kept in addition to the originals, and must not fill the memory.
 _MAX_MEMORY_SHARE = 0.25
 _MAX_BYTES_OF_UNKNOWN = 2 << 30
 _N_PARTS = 4

@@ -220,7 +220,7 @@ class Reader:
     def _read_in_parts(
         self, asked: Asked, places: Sequence[tuple[Slots, int]]
     ) -> EdgeLogprobs:
-        """Read a big tree in several passes, each behind the nodes before it."""
+        """Read a big tree in several passes, each after the nodes before it."""
         nodes = sorted(asked.nodes)
         for start in range(0, len(nodes), self._budget.most_nodes):
             part = nodes[start : start + self._budget.most_nodes]

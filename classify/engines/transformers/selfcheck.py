@@ -41,7 +41,7 @@ _TOLERANCES = {
 }
 _COARSE = (0.5, 0.25)  # bfloat16 and below
 _MIN_TOLERANCE = 1e-5
-# Tokens of the text beside the one that is compared.
+# Tokens of the text next to the one that is compared.
 _MIN_NEIGHBOUR = 3
 # What a network raises when it is called in a way that it does not know.
 _CALL_ERRORS = (
@@ -61,7 +61,7 @@ def check_causal(network: Network) -> None:
     prompt = _sample(network)[0][1]
     try:
         logits = [network(np.array([prompt[:-1]]), keep=1)[0][0, 0]]
-        # The same token with another behind it, and that other token.
+        # The same token with another after it, and that other token.
         logits += network(np.array([prompt]), keep=2)[0][0]
     except torch.OutOfMemoryError:
         raise
@@ -101,7 +101,7 @@ def fault_at_length(
     *,
     across: bool,
 ) -> str | None:
-    """Try a way of reading on a text made of these ids, with many nodes behind it.
+    """Try a way of reading on a text made of these ids, with many nodes after it.
 
     A model that counts what is before a token, where it should look at positions, is
     right for a node or two and wrong for many: they stand in later slots than in their
@@ -116,7 +116,7 @@ def fault_at_length(
     length : int
         Tokens of the text, with the deepest node.
     n_nodes : int
-        Nodes behind the text, the root aside.
+        Nodes after the text, the root aside.
     across : bool
         Whether to read across lengths above which the model may compute differently.
     """
@@ -154,7 +154,7 @@ def _broad_tree(network: Network, token: int, n_nodes: int) -> TokenTree:
 
 
 class _Trial(NamedTuple):
-    """Prompts to read all inner nodes of a tree behind, and which are compared."""
+    """Prompts after which to read all inner nodes of a tree, and which are compared."""
 
     prompts: tuple[tuple[int, ...], ...]
     tree: TokenTree
@@ -241,7 +241,7 @@ def _deviation_of_tree(
     *,
     with_prefix: bool,
 ) -> float:
-    """One pass for all nodes; root first, then others, behind a prefix if wanted."""
+    """One pass for all nodes; root first, then others, after a prefix if wanted."""
     prompts, tree, _ = trial
     inner = tuple(tree.inner_nodes.tolist())
     asked = [Asked(prompt, tree, inner) for prompt in prompts]
@@ -253,7 +253,7 @@ def _deviation_of_tree(
     assert slots is not None
     places = [(slots, row) for row in range(len(prompts))]
     # Half of the first text's nodes, so that a third pass builds on a second, and
-    # beside them all of the other's: the third then stands behind empty slots.
+    # beside them all of the other's: the third then stands after empty slots.
     half = inner[: (len(inner) + 1) // 2]
     first = [Asked(prompts[0], tree, half), *asked[1:]]
     _, later = follow_up(network, first, places)
@@ -270,7 +270,7 @@ def _deviation_of_tree(
 def _deviation_of_forks(
     network: Network, mode: ReadMode, trial: _Trial, expected: Sequence[EdgeLogprobs]
 ) -> float:
-    """Root and half of the nodes first, then the others; behind a prefix if wanted."""
+    """Root and half of the nodes first, then the others; after a prefix if wanted."""
     together = mode == "forked"
     inner = tuple(trial.tree.inner_nodes.tolist())
     half = inner[: (len(inner) + 1) // 2]

@@ -5,7 +5,7 @@ a *code*, which says what it holds:
 
     PAD = 0       nothing; invisible
     PROMPT = 1    a token of the prompt (or generated after it): visible to everything
-                  behind it
+                  after it
     2 + node      a node of the token tree: visible to itself and to its descendants
 
 Codes and positions are all that a mask is made from (see `masks`).
@@ -186,7 +186,7 @@ class Slots:
 def merge(
     chosen: Sequence[tuple[Slots, Sequence[int]]], room: int
 ) -> tuple[SlotCache, Ints, Ints]:
-    """Copy rows of several batches into one, with room for new slots behind them.
+    """Copy rows of several batches into one, with room for new slots after them.
 
     Slots that hold nothing for any of a batch's chosen rows are left behind: its other
     rows may have been long, or have asked for many nodes.

@@ -53,7 +53,7 @@ class Asked:
 
     @property
     def n_computed(self) -> int:
-        """How many nodes behind the prompt have to be computed, at least."""
+        """How many nodes after the prompt have to be computed, at least."""
         if not self.members:
             return len(self.nodes) - 1
         return len(missing_nodes(self.tree, self.nodes, set()))
@@ -101,7 +101,7 @@ def _on_paths(one: Asked) -> Ints:
 
 
 def _node_table(node_lists: Sequence[Ints]) -> Ints:
-    """Left-align lists of nodes in an array, shape (B, N); -1 behind their ends."""
+    """Left-align lists of nodes in an array, shape (B, N); -1 after their ends."""
     width = max(len(nodes) for nodes in node_lists)
     table = np.full((len(node_lists), width), -1, dtype=np.int64)
     for row, nodes in enumerate(node_lists):

@@ -1,7 +1,7 @@
 """Prompts that begin alike: what they share is computed once, as the trunk of a tree.
 
 Questions about one text have prompts that share most of their tokens. Such prompts are
-read as one: the trunk is what all of them begin with, and behind it stands a tree that
+read as one: the trunk is what all of them begin with, and after it stands a tree that
 has a path for the rest of each prompt, with the prompt's own tree at its end. To passes
 that read trees this is a prompt with a tree like any other.
 """
@@ -23,7 +23,7 @@ from classify.tracking import (
 
 __all__ = ["Joiner", "alike", "following"]
 
-# Prompts are told apart by so many tokens behind what all begin with, before the like
+# Prompts are compared by this many tokens after their common beginning, before the like
 # are looked for among each other.
 _N_TELLING = 16
 # Joint trees are the same for all texts that are asked the same questions.
@@ -163,7 +163,7 @@ class Joiner:
     def _joint_tree(
         self, rests: Sequence[tuple[int, ...]], trees: Sequence[TokenTree]
     ) -> tuple[TokenTree, tuple[Ints, ...]]:
-        """Return the tree behind a trunk, and where it has the nodes of each tree."""
+        """Return the tree after a trunk, and where it has the nodes of each tree."""
         key = tuple(zip(rests, trees, strict=True))  # trees are equal to themselves
         if key in self._trees:
             self._trees.move_to_end(key)
@@ -179,7 +179,7 @@ class Joiner:
 
 
 def _places(joint: TokenTree, rest: tuple[int, ...], tree: TokenTree) -> Ints:
-    """Return the node of a joint tree that each node of a tree behind `rest` is."""
+    """Return the node of a joint tree that each node of a tree after `rest` is."""
     places = np.empty(tree.n_nodes, dtype=np.int64)
     node = 0
     for token in rest:

@@ -100,7 +100,7 @@ def load_weights(
     Raises
     ------
     ModelLoadError
-        Nothing is there, it is no causal language model, or weights are missing.
+        Nothing is there, it is not a causal language model, or weights are missing.
     """
     where: dict[str, Any] = {
         "revision": revision,
@@ -126,7 +126,7 @@ def load_weights(
         raise damaged(name, f"They cannot be read: {_first_line(error)}") from error
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
-            raise _wrong_kind(name, config, "no causal language model") from error
+            raise _wrong_kind(name, config, "not a causal language model") from error
         raise _not_loaded(name, error) from error
     except (OSError, RuntimeError, ImportError, KeyError) as error:
         raise _not_loaded(name, error) from error

@@ -1,4 +1,4 @@
-"""Tracked values of a batch, computed beside vLLM's sampler, without a loop over rows.
+"""Tracked values of a batch, computed next to vLLM's sampler, without a loop over rows.
 
 This is the part that both of vLLM's model runners share. It keeps for each request (a
 *slot*) what it wants and how far it has come, as tensors on the device, and turns the

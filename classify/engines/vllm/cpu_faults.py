@@ -1,8 +1,8 @@
-"""Two faults of vLLM 0.32 on a CPU without Triton, mended in its workers.
+"""Two bugs of vLLM 0.32 on a CPU without Triton, fixed in its workers.
 
-Both concern sampled requests, and the second the greedy ones beside them too.
+Both concern sampled requests, and the second also the greedy ones in the same batch.
 
-* A prompt that is read in chunks draws a token at each chunk, which is thrown away; the
+* A prompt that is read in chunks draws a token at each chunk, which is discarded; the
   generator of a seeded request is then set back, and that of a CPU cannot be: the
   worker dies.
 * The temperatures of drafted positions are copied as integers into a copy of the array

@@ -73,10 +73,10 @@ class LabelPaths:
         self._taken[node] += 1
 
     def tail(self, node: int, most: int) -> list[int]:
-        """Return the likeliest tokens after a node, at most `most`.
+        """Return the most likely tokens after a node, at most `most`.
 
         A single child is certain. Of several the one taken most so far is the
-        likeliest; where none was taken yet there is nothing to go by.
+        most likely; where none was taken yet there is nothing to go by.
         """
         tail: list[int] = []
         while len(tail) < most and self._children[node]:
@@ -123,7 +123,7 @@ class _Followed:
         self.n_seen = len(generated)
 
     def draft(self, most: int) -> list[int]:
-        """Return the forced tokens ahead, then the likeliest tail in the tree."""
+        """Return the forced tokens ahead, then the most likely tail in the tree."""
         ahead = list(self.forced[self.n_seen : self.n_seen + most])
         node = self.node
         if self.paths is None or node is None:

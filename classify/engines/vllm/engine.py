@@ -67,7 +67,8 @@ class VllmEngine(BaseEngine):
         core = self._engine.engine_core
         announce_death(core)
         leave_to_parent_in_forks(core)
-        # At exit, too; not when this object goes, whose LLM may be somebody else's.
+        # At exit, too; not when this object is deleted, whose LLM may belong to someone
+        # else.
         self._end = finalize(llm, core.shutdown, timeout=_SECONDS_TO_END)
         self._lora_request = lora_request
         config = self._engine.vllm_config

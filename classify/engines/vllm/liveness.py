@@ -100,7 +100,7 @@ def _end_with(starter: int, core: int) -> None:
     """Wait until an engine's process is an orphan; end it and this one."""
     while (parent := _parent(core)) == starter:
         time.sleep(_POLL_SECONDS)
-    # 0: it has ended by itself.
+    # 0: it has ended on its own.
     if parent:
         # On SIGTERM it would say goodbye to the starter, for longer than anybody waits.
         with suppress(ProcessLookupError):

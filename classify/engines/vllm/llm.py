@@ -43,8 +43,9 @@ class SamplingParams(vllm.SamplingParams):  # type: ignore[misc]
     Parameters
     ----------
     track_token_ids : sequence of int or None, default=None
-        Tokens whose log-probability is wanted at every generated step, whatever their
-        rank; any number, beside any number of ``logprobs``. None tracks nothing.
+        Tokens whose log-probability to return at every generated step, whatever their
+        rank: any number, in addition to any number of ``logprobs``. None tracks
+        nothing.
     """
 
     track_token_ids: list[int] | None = None
@@ -55,9 +56,9 @@ class LLM(vllm.LLM):  # type: ignore[misc]
 
     ``completion.tracked_logprobs[t][j]`` = log p(t | prompt, token_ids[:j]) in nats,
     over the full vocabulary, before any temperature, penalty or mask; one value for
-    each token of the completion, speculated or not. It is {} where ``track_token_ids``
-    is empty, and None where it is None. Requests that track nothing are answered as
-    vLLM answers them.
+    each token of the completion, whether drafted or not. It is {} where
+    ``track_token_ids`` is empty, and None where it is None. Requests that track nothing
+    are answered as vLLM answers them.
 
     Parameters
     ----------

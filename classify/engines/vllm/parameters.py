@@ -43,7 +43,7 @@ def sampling_params(wanted: Wanted, n_tracked: int, **options: Any) -> Any:
 def ids_only() -> dict[str, Any]:
     """Return what requests have in common of which only token ids are wanted, once.
 
-    Their stops are those that they name, and vLLM need not copy what nobody changes.
+    Their stops are those that they name, and vLLM need not copy what is not changed.
     """
     require_vllm()
     from vllm.sampling_params import RequestOutputKind
@@ -74,7 +74,7 @@ def tracked_logprobs(completion: Any) -> dict[int, list[float]]:
 
 
 def top_logprobs(completion: Any) -> tuple[dict[int, float], ...]:
-    """Return the likeliest tokens of each step, likeliest first."""
+    """Return the most likely tokens of each step, most likely first."""
     likeliest = []
     for ids, values in rows_of(completion):
         top = slice(2, 2 + ids[1])

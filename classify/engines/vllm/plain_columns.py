@@ -19,7 +19,7 @@ class Sources(NamedTuple):
     sampled : Tensor of int64, shape (n_rows,)
         The token chosen at each row; anything where none was.
     top : Tensor of int64, shape (n_tracking, at most vocab_size), or None
-        The likeliest tokens of each tracking row.
+        The most likely tokens of each tracking row.
     table : Tensor of int64, shape (11, n_tracking)
         Of each tracking row: row, slot, ahead, request, number of top tokens, first
         tracked column, end of its columns, number of ids, whether children are tracked;

@@ -106,7 +106,7 @@ class PackedTree:
         ----------
         chain : Chain
         follow : bool
-            Go on after the chain to the likeliest child, and so on to a leaf.
+            Go on after the chain to the most likely child, and so on to a leaf.
         room : int
             Most tokens that may be generated.
         """
@@ -165,7 +165,7 @@ def add_edges(
         own = slice(2, 2 + len(children))
         if not np.array_equal(ids[own], tree.tokens[children.start : children.stop]):
             raise AnswerError(
-                f"vLLM answered a read of node {node} of {tree} with other tokens than "
+                f"vLLM answered a read of node {node} of {tree} with tokens other than "
                 "those of its children, so this text gets no label."
             )
         edges[children.start : children.stop] = values[own]
@@ -232,7 +232,7 @@ def _steps_to_leaf(tree: TokenTree, token_ids: tuple[int, ...]) -> tuple[int, bo
         node = tree.child_by_token(node, token)
         if node is None:
             raise AnswerError(
-                f"vLLM generated {list(token_ids)}, which leaves the allowed paths, so "
-                "this text gets no label."
+                f"vLLM generated {list(token_ids)}, which is not on the allowed "
+                "paths, so this text gets no label."
             )
     return len(token_ids), not tree.n_children[node]

@@ -30,7 +30,7 @@ def install_v2(runner: Any) -> str:
         if stock is not None:
             if type(stock) not in (Sampler, RejectionSampler):
                 raise RuntimeError(
-                    f"This model brings its own sampler, {type(stock).__qualname__}, "
+                    f"This model has its own sampler, {type(stock).__qualname__}, "
                     "whose values cannot be tracked."
                 )
             stock.tracking = state

@@ -70,7 +70,7 @@ def self_test(llm: Any) -> list[SelfTestCase]:
     return [
         _case("alone", llm, prompts[:1], [tracked], expected, tolerance),
         _case(
-            "beside requests that ask for top logprobs, both and neither",
+            "in a batch with requests that ask for top logprobs, both and neither",
             llm,
             prompts,
             [tracked, _asking(logprobs=2), beside, _asking(), none],

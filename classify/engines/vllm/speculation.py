@@ -1,4 +1,4 @@
-"""Speculative decoding as vLLM is told of it, and what it counts."""
+"""Speculative decoding: vLLM's configuration, and its counts."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args

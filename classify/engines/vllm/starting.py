@@ -166,8 +166,8 @@ def _started(model: str, options: Mapping[str, Any], given: list[str]) -> Any:
         if isinstance(error, EngineError):
             raise
         raise ModelLoadError(
-            f"vLLM did not start with the model {model!r}: {_first_line(error)} What "
-            "went wrong stands above, in its own words."
+            f"vLLM did not start with the model {model!r}: {_first_line(error)} See "
+            "its own error message above."
         ) from error
 
 

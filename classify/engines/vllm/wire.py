@@ -9,7 +9,7 @@ column                holds
 ====================  =============================================================
 0                     the generated token (vLLM's own rule)
 1                     a marker: its token id is the number k of top tokens
-2 … 1 + k             the k likeliest tokens, likeliest first
+2 … 1 + k             the k most likely tokens, most likely first
 2 + k … 1 + k + n     the n tracked tokens, in the order of the request
 ====================  =============================================================
 
@@ -42,7 +42,7 @@ class Wanted:
     token_ids : tuple of int
         Tokens tracked at every step; not used where `children` is true.
     top : int
-        How many of the likeliest tokens to report at each step.
+        How many of the most likely tokens to report at each step.
     tree : bytes or None
         A token tree, from `encode_tree`.
     node : int

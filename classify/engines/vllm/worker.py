@@ -5,7 +5,7 @@ workers (``worker_extension_cls``): it needs no plug-in that every vLLM process 
 machine would load, works on every platform's worker, and touches nothing outside the
 one ``LLM`` that asks for it. `install_tracking` turns the worker's sampler and
 rejection sampler into subclasses that run the stock code, and write the tracked values
-beside what it returns.
+in addition to what it returns.
 """
 
 from typing import Any
@@ -52,8 +52,8 @@ class TrackingExtension:
             return "v2"
         kind = f"{type(runner).__module__}.{type(runner).__qualname__}"
         raise RuntimeError(
-            f"The model runner {kind} is unknown: tracked log-probabilities need "
-            "vLLM's V1 or V2 runner."
+            f"The model runner {kind} is not supported: tracked log-probabilities "
+            "need vLLM's V1 or V2 runner."
         )
 
 

@@ -151,18 +151,16 @@ def _join(ray: Any, address: str | None) -> None:
         raise _no_cluster(address) from None
     except (RuntimeError, ray.exceptions.RayError) as error:
         whose = "of this machine" if address is None else f"at {address!r}"
-        raise ConfigError(
-            f"The cluster of Ray {whose} cannot be used: {error}"
-        ) from None
+        raise ConfigError(f"The Ray cluster {whose} cannot be used: {error}") from None
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ConfigError if nobody listens at an address, for which Ray takes minutes.
+    """Raise ConfigError if nothing listens at an address; Ray would take minutes.
 
     Parameters
     ----------
     address : str
-        ``HOST:PORT``, perhaps behind ``ray://``.
+        ``HOST:PORT``, or ``ray://HOST:PORT``.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
@@ -174,7 +172,7 @@ def _check_reachable(address: str) -> None:
 
 def _no_cluster(address: str | None) -> ConfigError:
     return ConfigError(
-        f"No cluster of Ray answers at {address!r}: begin one with `ray start --head`, "
+        f"No Ray cluster answers at {address!r}: start one with `ray start --head`, "
         "which prints its address, or use this machine alone with "
         f"{parameter('address', 'local')}."
     )

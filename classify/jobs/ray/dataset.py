@@ -38,11 +38,11 @@ def classify_dataset(
     n_workers: int | None = None,
     gpus_per_worker: float | None = None,
 ) -> "ray.data.Dataset":
-    """Return a dataset of Ray with results in further columns, made when it is read.
+    """Return a Ray dataset with results in further columns, computed when it is read.
 
     Columns, types and values are those of a Parquet file that a job writes, up to the
-    last digits where an engine's values depend on what it computes beside. Ray reads,
-    repeats what a worker that died had not finished, and writes; nothing is kept for a
+    last digits if an engine's values depend on the other texts of a batch. Ray reads,
+    repeats the unfinished work of a worker that died, and writes; nothing is kept for a
     later run. A row that cannot be classified says why in the column ``error``.
 
     Parameters

@@ -46,16 +46,16 @@ def ray_pool(
     n_workers: int | None = None,
     gpus_per_worker: float | None = None,
 ) -> OpenPool:
-    """Return what opens a pool of workers on a cluster of Ray, for a job.
+    """Return a function that opens a pool of workers on a Ray cluster, for a job.
 
     This process reads the table, keeps the job and its scores, and writes the output;
-    workers, each with an engine of its own, score texts. So the machines need no disk
-    in common, and an output is that of a job without Ray: each different text is
-    scored once, beside the same others. Its bytes are the same too, for any number of
-    workers and after any of them died, where an engine computes the same values for
-    the same texts each time: transformers does on one kind of device and with one
-    number of threads (``OMP_NUM_THREADS``, which workers on CPUs take over); vLLM and
-    a server may differ in the last digits, as they do from run to run.
+    workers, each with its own engine, score texts. So the machines need no shared disk,
+    and the output is that of a job without Ray: each distinct text is scored once, in
+    the same batch. Its bytes are the same too, for any number of workers and after any
+    of them died, where an engine computes the same values for the same texts each time:
+    transformers does on one kind of device and with one number of threads
+    (``OMP_NUM_THREADS``, which workers on CPUs take over); vLLM and a server may differ
+    in the last digits, as they do from run to run.
 
     Parameters
     ----------
@@ -139,10 +139,10 @@ class _Worker:
 class WorkerPool:
     """A pool of workers, each with an engine of its own. Use it as a context.
 
-    The texts of a chunk go to one worker, together: what is computed beside what does
-    not depend on how many workers there are, which of them dies, or where an earlier
-    run stopped. The texts of a worker that dies go to others, at once, and a new
-    worker takes its place.
+    The texts of a chunk go to one worker, together: what is computed together with what
+    does not depend on how many workers there are, which of them dies, or where an
+    earlier run stopped. The texts of a worker that dies go to others, at once, and a
+    new worker takes its place.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ class WorkerPool:
         self._hand_out()
 
     def stop(self) -> None:
-        """Forget what no worker has begun."""
+        """Forget what no worker has started."""
         self._accepts = False
         self._queue.clear()
 
@@ -248,7 +248,7 @@ class WorkerPool:
         return self._take(worker, reference, result)
 
     def _take(self, worker: _Worker, reference: Any, answer: Answer | None) -> Answer:
-        """Note that a worker has done what it was asked, and let it go on."""
+        """Note that a worker has finished its request, and give it the next."""
         if answer is None:
             worker.is_ready = True
             self._deadline = None
@@ -275,7 +275,7 @@ class WorkerPool:
         """Let others do what a worker that died has not done."""
         if getattr(error, "actor_init_failed", False):
             raise ConfigError(
-                f"A worker cannot begin: {_reason(error)}. Install classify "
+                f"A worker cannot start: {_reason(error)}. Install classify "
                 f"{self._expected.version} on every machine of the cluster."
             ) from None
         self._workers.remove(worker)
@@ -284,14 +284,15 @@ class WorkerPool:
         if not self._accepts:
             return
         _logger.warning(
-            "A worker died, and is replaced; its texts go to others. %s", _reason(error)
+            "A worker died and is being replaced; its texts go to other workers. %s",
+            _reason(error),
         )
         n_failed_starts = 0 if worker.is_ready else worker.n_failed_starts + 1
         if n_failed_starts >= _MAX_DEATHS:
             raise EngineError(
                 f"{_MAX_DEATHS} workers died while they loaded the model, the last "
-                f"one because: {_reason(error)} See whether their machines have memory "
-                "enough for it."
+                f"one because: {_reason(error)} Check whether their machines have "
+                "enough memory for it."
             ) from None
         first = next(iter(worker.calls.values()), None)
         if first is not None:
@@ -300,8 +301,8 @@ class WorkerPool:
                 raise EngineError(
                     f"{_MAX_DEATHS} workers died over the same "
                     f"{len(first.texts.keys):,} "
-                    f"texts, the last one because: {_reason(error)} See whether their "
-                    "machines have memory enough, or ask for fewer workers."
+                    f"texts, the last one because: {_reason(error)} Check whether "
+                    "their machines have enough memory, or use fewer workers."
                 ) from None
         self._queue.extendleft(reversed(worker.calls.values()))
         self._start(n_failed_starts=n_failed_starts)
@@ -352,7 +353,7 @@ def portable(scorers: Sequence[Scorer]) -> tuple[Scorer, ...]:
             "Workers load engines by name: engine must be one of "
             f"{', '.join(names)} and {last}. Got {engine!r} instead."
         )
-    # Scorers of many labels share a model, and go on to.
+    # Scorers of many labels share a model, and keep sharing it.
     copies = {id(each.model): replace(each.model) for each in scorers}
     return tuple(replace(each, model=copies[id(each.model)]) for each in scorers)
 

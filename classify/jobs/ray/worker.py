@@ -47,7 +47,7 @@ class TextWorker:
             Refers to a tuple of `Scorer`, one for each question. In a sequence, so
             that Ray does not unpack it before versions are compared.
         spelling : callable
-            How messages name parameters where the job was begun.
+            How messages name parameters where the job was started.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class TextWorker:
         if __version__ != expected.version:
             raise ConfigError(
                 f"classify {__version__} is installed on a worker, and the job "
-                f"was begun with {expected.version}: install that version on every "
+                f"was started with {expected.version}: install that version on every "
                 "machine of the cluster."
             )
         # As long as this process lives.
@@ -71,13 +71,13 @@ class TextWorker:
         if engine.name != expected.engine:
             raise ConfigError(
                 f"The engine {model.spec.engine!r} is {engine.name!r} on a worker, and "
-                f"{expected.engine!r} where the job was begun: name one of the two."
+                f"{expected.engine!r} where the job was started: name one of the two."
             )
         if score_digests(self._scorers) != expected.digests:
             raise ConfigError(
-                f"The model {model.spec.model!r} is another on a worker than "
-                "where the job was begun: put the same files there on every machine "
-                "of the cluster."
+                f"The model {model.spec.model!r} is not the same on a "
+                "worker as where the job was started: put the same files there on "
+                "every machine of the cluster."
             )
 
     def score(self, texts: Texts) -> Answer:
