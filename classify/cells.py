@@ -1,4 +1,4 @@
-"""Cells of a table: a text, a list of names, nothing, or something that is no text."""
+"""Cells of a table: a text, a list of names, empty, or not a text."""
 
 import json
 import unicodedata

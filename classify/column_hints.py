@@ -1,4 +1,4 @@
-"""What to say to who names a column that a table has not."""
+"""Hints for messages about a column that a table does not have."""
 
 import difflib
 import re

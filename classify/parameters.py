@@ -1,4 +1,4 @@
-"""The parameters of estimators and recipes: what they may be, checked in one way.
+"""The parameters of estimators and prompts: their allowed values, checked in one way.
 
 A dataclass of settings holds each of them once: the field has the default, and its
 annotation a `Setting`, with the check and the help text. Parameters of estimators, keys

@@ -1,4 +1,4 @@
-"""Chosen words at every step of a free generation: how likely each one is there.
+"""How likely chosen words are at every step of a free generation.
 
 There are no labels. A word's value is log p(the next token begins the word), in nats,
 over the full vocabulary, before any temperature: the sum over the first tokens that the

@@ -1,4 +1,4 @@
-"""A calibration as a JSON file that people can read, and back.
+"""Calibrations as readable JSON files: writing and reading.
 
 No code is in it, and nothing in it is run: plain numbers and strings, all checked.
 """

@@ -1,4 +1,4 @@
-"""What a user passes to a calibrator, checked once and turned into arrays."""
+"""Checks of a calibrator's arguments, and their conversion to arrays."""
 
 import warnings
 from collections.abc import Mapping, Sequence

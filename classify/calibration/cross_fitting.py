@@ -1,4 +1,4 @@
-"""Predictions by fits that have not seen the labels, and how good predictions are."""
+"""Cross-fitted predictions, and measures of their quality."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias

@@ -1,4 +1,4 @@
-"""From what a user passes to a calibration: which method, on what, and how it did."""
+"""Fitting a calibration: choice of the method, data, and quality of the fit."""
 
 import platform
 import warnings

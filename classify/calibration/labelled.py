@@ -1,4 +1,4 @@
-"""Texts whose label is known: what calibration is fitted on and judged by."""
+"""Labelled texts, on which calibrations are fitted and judged."""
 
 from dataclasses import dataclass
 from typing import Any

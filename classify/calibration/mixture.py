@@ -1,4 +1,4 @@
-"""`auto`: several ways to calibrate, each trusted as far as it has shown to predict."""
+"""`auto`: a mixture of methods, weighted by their cross-validated log loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

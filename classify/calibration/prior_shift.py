@@ -1,4 +1,4 @@
-"""Adapting calibrated probabilities to texts with another mix of labels."""
+"""Adapting calibrated probabilities to texts with other label shares."""
 
 import warnings
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`classify labels`: what the model will be asked, before anything is spent."""
+"""`classify labels`: shows labels, tokens and prompt before a model is loaded."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 

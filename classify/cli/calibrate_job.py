@@ -1,4 +1,4 @@
-"""What `classify calibrate` does, and what it says of the result."""
+"""`classify calibrate`, and the summary that it prints."""
 
 import math
 from collections.abc import Iterator, Mapping

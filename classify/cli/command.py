@@ -1,4 +1,4 @@
-"""From a function to a command: option groups, errors as one sentence, and its help."""
+"""Turns functions into commands: option groups, one-sentence errors, help."""
 
 import functools
 import inspect

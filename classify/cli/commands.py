@@ -1,4 +1,4 @@
-"""The commands: each the groups of its options, and what it does with them.
+"""The commands: their option groups, and what they run.
 
 What is heavy (pandas, torch, …) is imported inside commands, so that help is quick.
 """

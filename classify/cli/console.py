@@ -1,4 +1,4 @@
-"""What goes to stderr: notes, warnings, progress, and the one sentence of an error."""
+"""Output on stderr: notes, warnings, progress, and error messages."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What is decided from probabilities: the options, and the rules that they ask for."""
+"""Decisions from probabilities: their options and rules."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""`classify doctor`: what is installed, which engine runs, whether it answers right."""
+"""`classify doctor`: what is installed, which engine runs, and its self-test."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What `classify evaluate` does, and the short table that it prints."""
+"""`classify evaluate`, and the short table that it prints."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""The options of `classify calibrate`, `evaluate`, `track` and `tune` alone."""
+"""Options that only `classify calibrate`, `evaluate`, `track` and `tune` have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

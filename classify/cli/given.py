@@ -1,4 +1,4 @@
-"""What a command was given, on the command line or by the environment."""
+"""The options that a command was given, by command line or environment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

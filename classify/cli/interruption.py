@@ -1,4 +1,4 @@
-"""Ctrl-C during a job: once to finish what is being read, twice to stop at once."""
+"""Ctrl-C during a job: once to finish texts in progress, twice to stop immediately."""
 
 import signal
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How a job goes, as JSON lines for other programs."""
+"""The progress of a job as JSON lines, for other programs."""
 
 import json
 import time

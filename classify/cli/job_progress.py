@@ -1,4 +1,4 @@
-"""How a job goes, while it runs: a bar on a terminal, else a line now and then."""
+"""The progress of a running job: a bar on a terminal, or else occasional lines."""
 
 import time
 from collections.abc import Callable

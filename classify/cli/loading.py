@@ -1,4 +1,4 @@
-"""From a task to a classifier whose model is loaded, with a word on what it is."""
+"""Loads the classifier of a task, and reports which model and engine it uses."""
 
 from classify.cli.console import Notes
 from classify.cli.decisions import about

@@ -1,4 +1,4 @@
-"""Files that are already where a command writes: replaced if they are of its making.
+"""Existing output files: replaced only if the same command wrote them.
 
 A command that is run again may replace what it wrote. Anything else that it finds there
 may be someone's work, and is kept unless --overwrite is given.

@@ -1,4 +1,4 @@
-"""What a job did, on stderr, and what one will take, on stdout."""
+"""The summary of a job on stderr, and the estimate of a dry run on stdout."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What `classify track` does: a table of values for files, one on screen for a text."""
+"""`classify track`: a table of values for files, or one on screen for a text."""
 
 import sys
 from collections import Counter

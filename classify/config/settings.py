@@ -1,4 +1,4 @@
-"""Dataclasses of settings out of what files and options hold."""
+"""Dataclasses of settings, made from files and options."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""For each label a threshold of its own, chosen on labelled texts for a target."""
+"""A threshold for each label, chosen on labelled texts for a target."""
 
 import logging
 import math

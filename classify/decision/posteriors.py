@@ -1,4 +1,4 @@
-"""What decisions are made on: log-probabilities of the classes of each text."""
+"""Class log-probabilities, on which decisions are based."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""A threshold of confidence above which the risk stays below a target.
+"""A confidence threshold above which the risk stays below a target.
 
 The threshold is found by testing "the risk among accepted texts is above the target"
 for larger and larger sets of accepted texts, going on while that is rejected: fixed

@@ -1,4 +1,4 @@
-"""Whether an engine's answer can be believed: checked once, where it comes in.
+"""Checks of an engine's answers, made once, where they come in.
 
 A model computes NaN for some texts (an overflow in float16), a server leaves values
 out or sends numbers that are no log-probabilities. None of that may become a label,

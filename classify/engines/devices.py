@@ -1,4 +1,4 @@
-"""What there is to compute on."""
+"""The available devices."""
 
 import logging
 

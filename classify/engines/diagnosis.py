@@ -1,4 +1,4 @@
-"""What is installed, what an engine runs, and whether it answers right."""
+"""What is installed, what an engine runs, and the results of its self-test."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""Which files a model is made of just now, so that one saved again is noticed."""
+"""Which files a model consists of, so that a model that was saved again is detected."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Which addresses are those of this machine."""
+"""The addresses of this machine."""
 
 import ipaddress
 from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""What a kind of engine says of itself before one is loaded.
+"""What is known of a kind of engine before it is loaded.
 
 Each engine's folder has a module `kind` with one `EngineKind`, and
 `classify.engines.registry` lists the folders. Nothing else in the package knows an

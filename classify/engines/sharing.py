@@ -1,4 +1,4 @@
-"""One engine, several callers: each has a line of its own, and its own answers.
+"""One engine for several callers: each has its own queue and its own answers.
 
 Whoever asks an engine opens a line to it. Callers may be threads; they wait for each
 other for a batch or a step, never for a whole call. One that fails, is interrupted or

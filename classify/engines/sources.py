@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder or the hub; or a sentence why it does not.
+"""Where a model comes from: a folder or the hub; or why it cannot be found.
 
 Looked at before anything is loaded: what libraries say of a folder that is not there,
 of half a file or of a missing connection comes late, and means something else.

@@ -1,4 +1,4 @@
-"""Speculative decoding: the parameter `speculation`, and how well it went.
+"""Speculative decoding: the parameter `speculation`, and the acceptance figures.
 
 A drafter proposes tokens, the model verifies them all in one pass. Tokens and tracked
 values are those without speculation; only the number of passes changes.

@@ -1,4 +1,4 @@
-"""Turns at something that one thread at a time may use, and things made once.
+"""Turns for something that only one thread may use at a time, and a cache.
 
 A `threading.Lock` would do neither: whoever releases it and asks for it again straight
 away mostly gets it, so that a long job starves the others; and an interrupt that comes

@@ -1,4 +1,4 @@
-"""What scores texts without blocking an event loop: for web services of others."""
+"""Scoring texts without blocking an event loop, for async web services."""
 
 import asyncio
 from typing import Any

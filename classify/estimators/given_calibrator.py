@@ -1,4 +1,4 @@
-"""What ``ZeroShotClassifier(calibrator=…)`` may be, and what is made of it."""
+"""The allowed values of ``ZeroShotClassifier(calibrator=…)``, and their meaning."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""The scikit-learn estimator of texts that any number of labels may apply to."""
+"""The scikit-learn estimator for multi-label classification."""
 
 import os
 from collections.abc import Mapping, Sequence

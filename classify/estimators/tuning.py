@@ -1,4 +1,4 @@
-"""Which prompt suits a model and its labels: measured on some dozens of texts."""
+"""Which prompt suits a model and its labels: measured on a few dozen texts."""
 
 from collections.abc import Mapping
 from dataclasses import replace

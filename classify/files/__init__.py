@@ -1,1 +1,1 @@
-"""Files of settings and results: read with their mistakes named, written as a whole."""
+"""Files of settings and results: read with clear errors, written atomically."""

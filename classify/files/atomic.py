@@ -1,4 +1,4 @@
-"""A file that is there complete or not at all, even after a loss of power."""
+"""Atomic file writes: a file is complete or absent, even after a power cut."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What was fitted, as files of JSON."""
+"""Fitted objects as JSON files."""
 
 import json
 import os

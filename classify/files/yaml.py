@@ -1,4 +1,4 @@
-"""YAML files that people write, and their mistakes."""
+"""YAML files written by people, and messages about their mistakes."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a chunk of a table asks a model: rows, their candidate labels, their keys."""
+"""The texts of a chunk to score: rows, their candidate labels, their keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A file of SQLite that is ours: opened, checked, written in transactions.
+"""SQLite files of our own: opened, checked, written in transactions.
 
 What a job keeps and the cache of scores are both such files. Errors become sentences of
 those who keep something in them.

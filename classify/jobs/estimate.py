@@ -1,4 +1,4 @@
-"""What a job will take, measured on some of its rows."""
+"""The expected cost of a job, measured on some of its rows."""
 
 import time
 from collections import Counter

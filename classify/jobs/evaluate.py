@@ -1,4 +1,4 @@
-"""From scored, labelled texts to an evaluation with all that was decided."""
+"""From scored, labelled texts to an evaluation with its decisions."""
 
 from collections.abc import Mapping
 

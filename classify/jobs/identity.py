@@ -1,4 +1,4 @@
-"""What a job is, so that neither it nor its scores are mixed up with another's."""
+"""The identity of a job, so that jobs and their scores are never confused."""
 
 import hashlib
 import json

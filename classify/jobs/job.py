@@ -1,4 +1,4 @@
-"""What a job is, and how it is run: the values that all of `jobs` is about."""
+"""The values that define a job, and how it is run."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace

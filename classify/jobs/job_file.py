@@ -1,4 +1,4 @@
-"""The file of a job: made, found to be ours, opened by one process, deleted."""
+"""The file of a job: created, recognized, opened by one process only, deleted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A table of labelled texts, scored: what is calibrated and evaluated on."""
+"""Tables of labelled texts, scored for calibration and evaluation."""
 
 import json
 from collections import Counter

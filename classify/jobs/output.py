@@ -1,4 +1,4 @@
-"""The output of a job: checked at its start, put together from parts at its end."""
+"""The output of a job: checked at its start, assembled from parts at its end."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""Who scores texts: an engine in this process, or many elsewhere.
+"""Pools that score texts: an engine in this process, or workers elsewhere.
 
 A pool is given texts and answers with their scores, packed as a store keeps them. The
 `classify.jobs.scheduler` knows nothing else of what computes them.

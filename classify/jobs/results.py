@@ -1,4 +1,4 @@
-"""Scored chunks to the columns that a job writes, and the rows that it sets aside."""
+"""From scored chunks to the columns that a job writes, and its invalid rows."""
 
 from collections import Counter
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A table through a classifier: into a file that survives a crash, or straight out."""
+"""Runs a table through a classifier: into a crash-safe file, or as a stream."""
 
 import itertools
 import logging

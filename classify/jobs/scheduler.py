@@ -1,4 +1,4 @@
-"""Chunks of rows through a pool: scores are looked up, each other text is asked once.
+"""Chunks of rows through a pool: cached scores are reused, other texts scored once.
 
 The one loop of all jobs, whatever scores the texts.
 """

@@ -1,4 +1,4 @@
-"""What a store of scores holds: keys of texts, and scores as bytes."""
+"""The records of the score cache: keys of texts, and scores as bytes."""
 
 import json
 import zlib

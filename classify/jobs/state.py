@@ -1,4 +1,4 @@
-"""What a job keeps, so that a kill loses nothing: one file of SQLite in its folder.
+"""The state of a job, which a kill cannot lose: one SQLite file in its folder.
 
 It holds what the job is, its finished parts, and the scores of texts.
 """

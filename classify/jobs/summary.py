@@ -1,4 +1,4 @@
-"""What a job did, row by row added up."""
+"""The counts of a job, added up row by row."""
 
 from collections import Counter
 from collections.abc import Mapping

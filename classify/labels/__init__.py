@@ -1,4 +1,4 @@
-"""The classes of a task: names, meanings, words, values, and who stands below whom."""
+"""The classes of a task: names, descriptions, words, values, and parents."""
 
 from classify.labels.label import Label
 from classify.labels.label_set import Labels, LabelSet

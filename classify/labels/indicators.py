@@ -1,4 +1,4 @@
-"""The labels that apply to texts, as `Y` holds them: a column for each, 0 or 1."""
+"""The labels that apply to texts, as in `Y`: a column for each, 0 or 1."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Labels in a tree: which stands below which, and what is asked at each node."""
+"""Labels in a tree: parents and children, and what is asked at each node."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The labels of texts, as `y` holds them: plain values, none of them missing."""
+"""The labels of texts, as in `y`: plain values, without missing ones."""
 
 import logging
 from collections.abc import Mapping, Sequence

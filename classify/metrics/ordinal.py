@@ -1,4 +1,4 @@
-"""How good probabilities of ordered classes are."""
+"""Measures of probabilities for ordered classes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is gained by answering only where confidence is high."""
+"""Risk and coverage: the gain from answering only if confidence is high."""
 
 from typing import Any, NamedTuple
 

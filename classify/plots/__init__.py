@@ -1,1 +1,1 @@
-"""Curves drawn with matplotlib, and what they have in common."""
+"""Curves drawn with matplotlib, and their common code."""

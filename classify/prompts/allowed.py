@@ -1,4 +1,4 @@
-"""Which examples, template arguments and further prompts a recipe may have."""
+"""The allowed examples, template arguments and further prompts of a prompt."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Prompts that are worth a try with any model."""
+"""Prompts that are worth trying with any model."""
 
 from collections.abc import Mapping
 from dataclasses import replace

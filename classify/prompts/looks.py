@@ -1,4 +1,4 @@
-"""The prompts that a recipe comes to: on a day, and in orders and forms."""
+"""The prompts of a recipe: with a date, and in several orders and forms."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple

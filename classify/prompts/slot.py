@@ -1,4 +1,4 @@
-"""Where a chat template has the answer written, read off its own renderings.
+"""Where a chat template puts the answer, found from its own renderings.
 
 A generation prompt is not always what stands before an answer: channels, response
 marks, closed thinking blocks or a space may follow, and a thinking block may be open.

@@ -1,4 +1,4 @@
-"""What is decided from the probabilities of a question, as a task asks for it."""
+"""The decision rules of a question: thresholds, targets and sets."""
 
 import math
 from collections.abc import Mapping

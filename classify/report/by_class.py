@@ -1,4 +1,4 @@
-"""How each label fares, which are taken for which, and the surest mistakes."""
+"""Figures by label, the confusion matrix, and the most confident mistakes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

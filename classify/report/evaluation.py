@@ -1,4 +1,4 @@
-"""`Evaluation`: all that a report says, as numbers."""
+"""`Evaluation`: the contents of a report, as numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The figures of labels any number of which apply, of which pages and JSON are made."""
+"""The figures of multi-label predictions, from which pages and JSON are made."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

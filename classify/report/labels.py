@@ -1,4 +1,4 @@
-"""`LabelsEvaluation`: what a report says where any number of labels apply to a text."""
+"""`LabelsEvaluation`: the contents of a multi-label report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

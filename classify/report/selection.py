@@ -1,4 +1,4 @@
-"""What a threshold and prediction sets do to labelled texts."""
+"""The effect of a threshold and prediction sets on labelled texts."""
 
 import math
 from typing import Any, NamedTuple

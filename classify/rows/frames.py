@@ -1,4 +1,4 @@
-"""The edge to pandas: rows out of frames, results back into them."""
+"""The interface to pandas: rows from frames, results back into them."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

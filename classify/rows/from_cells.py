@@ -1,4 +1,4 @@
-"""Rows and candidate labels out of the cells that a user passed."""
+"""Rows and candidate labels from the cells that a user passed."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

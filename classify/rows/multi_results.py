@@ -1,4 +1,4 @@
-"""From yes/no reads to the columns of labels any number of which apply."""
+"""From yes/no reads to the columns of multi-label results."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any

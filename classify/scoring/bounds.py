@@ -1,4 +1,4 @@
-"""What is known of the probabilities of labels where not everything is known.
+"""Bounds on the probabilities of labels that are only partly known.
 
 A label's score z is known as an interval, and p(label | text) = e^z / sum of e^z. So a
 label has the least probability where its score is at its lower bound and those of all

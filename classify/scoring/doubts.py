@@ -1,4 +1,4 @@
-"""Signs that predictions may mean little: one label for nearly all, or little mass.
+"""Signs of unreliable predictions: one label for nearly all texts, or low label mass.
 
 They are logged as warnings, in the same words wherever texts are scored.
 """

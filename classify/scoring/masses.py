@@ -1,4 +1,4 @@
-"""Scores of one text put together: averages over several, chains down a tree.
+"""Combining scores of one text: averages over several, chains down a tree.
 
 Averaged are probabilities, not their logarithms: p(label) = 1/n * sum over i of
 p_i(label) is the probability of the label when one of n chains of thought, or prompts,

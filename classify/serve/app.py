@@ -1,4 +1,4 @@
-"""The application: its paths, and what answers them."""
+"""The application: its paths and their handlers."""
 
 import asyncio
 from collections.abc import Coroutine, Sized

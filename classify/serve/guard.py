@@ -1,4 +1,4 @@
-"""What every request passes: the key, the size, a line in the log, and a count.
+"""Checks and records of every request: key, size, log line, and counts.
 
 It is an ASGI application around another, since FastAPI would read a body of any size.
 """

@@ -1,4 +1,4 @@
-"""Requests that are not answered: the status, the sentence, and the JSON around it."""
+"""Refused requests: their status, message and JSON."""
 
 import json
 from collections.abc import Mapping, Sequence

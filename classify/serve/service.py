@@ -1,4 +1,4 @@
-"""What answers requests: a classifier whose model is loaded, and a bounded queue."""
+"""The service behind the requests: a loaded classifier and a bounded queue."""
 
 import asyncio
 import math

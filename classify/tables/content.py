@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name says."""
+"""The type of a file, recognized by its first bytes."""
 
 import codecs
 import zipfile

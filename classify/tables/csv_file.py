@@ -1,4 +1,4 @@
-"""A CSV file: its header, and below it nothing that could stop a job."""
+"""CSV files: the header, and rows that never stop a job."""
 
 import re
 from collections.abc import Iterator

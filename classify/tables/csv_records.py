@@ -1,4 +1,4 @@
-"""Lines to CSV records: every line in exactly one of them, whatever it holds.
+"""From lines to CSV records: every line is in exactly one of them.
 
 Python's own reader is used, not that of pandas, since it keeps every cell, repeated
 column names and empty rows unchanged, and knows the line that it is in.

@@ -1,4 +1,4 @@
-"""Formats of files: what their names say, and what they can hold."""
+"""File formats: their extensions, and what they can store."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Whatever holds a table, opened."""
+"""Opens tables: files, streams, DataFrames and datasets."""
 
 import glob
 import io

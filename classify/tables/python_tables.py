@@ -1,4 +1,4 @@
-"""Objects of Python as tables: a DataFrame, and a dataset that names no columns."""
+"""Python objects as tables: a DataFrame, and a dataset without column names."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The cells of some rows, as each kind of input holds them."""
+"""The cells of some rows, for each kind of input."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain

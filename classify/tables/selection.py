@@ -1,4 +1,4 @@
-"""Some of the rows of a table: the first ones, a sample, or a machine's share."""
+"""Selected rows of a table: the first ones, a sample, or a shard."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Where the bytes of a table come from: files, that can be read again, and streams."""
+"""Where the bytes of a table come from: files, which can be read again, and streams."""
 
 import codecs
 import difflib

@@ -1,4 +1,4 @@
-"""Generations: all that fit side by side, a token of each in every pass."""
+"""Generations: as many as fit run in one batch, one token of each per pass."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

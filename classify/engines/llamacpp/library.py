@@ -1,4 +1,4 @@
-"""llama.cpp's C functions, out of the library that the package xllamacpp brings.
+"""llama.cpp's C functions, from the library in the package xllamacpp.
 
 xllamacpp's own classes end at a server that answers in JSON. Its library exports
 llama.cpp's C functions as well: tokens of many sequences in, the logits of the whole

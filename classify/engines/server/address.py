@@ -1,4 +1,4 @@
-"""Where a server is, and the key that it is asked with."""
+"""The address of a server, and its API key."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What a server is asked for, and what of its answer is used.
+"""Requests to a server, and the parts of its answers that are used.
 
 Every request is one of ``/v1/completions`` with token ids as its prompt. Values are
 looked up by token id, under the keys ``token_id:…`` of vLLM's

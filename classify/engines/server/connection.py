@@ -1,4 +1,4 @@
-"""Questions to a server: many at once, tried again, from a thread of their own."""
+"""Requests to a server: concurrent, with retries, from a separate thread."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What the engine must know of a server's API: the seam between the kinds of them."""
+"""What the engine must know of a server's API: their common interface."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

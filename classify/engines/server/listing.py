@@ -1,4 +1,4 @@
-"""What a server lists of the most likely next tokens, in whatever form it does."""
+"""A server's list of the most likely next tokens, in any of the usual forms."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Which API a server speaks: named by its user, or told by what it answers."""
+"""Which API a server has: given by the user, or detected from its answers."""
 
 from collections.abc import Mapping
 from pathlib import Path

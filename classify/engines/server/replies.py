@@ -1,4 +1,4 @@
-"""What a server's reply says: its JSON, or what is wrong with it."""
+"""A server's reply: its JSON, or what is wrong with it."""
 
 import json
 import re

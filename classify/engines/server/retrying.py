@@ -1,4 +1,4 @@
-"""What of a server's failures is tried again, and for how long."""
+"""Which failures of a server are retried, and for how long."""
 
 import time
 from collections.abc import Callable

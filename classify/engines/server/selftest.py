@@ -1,4 +1,4 @@
-"""Does a server answer right? A few requests, compared with values it computes apart.
+"""Self-test of a server: a few requests, compared with separately computed values.
 
 Released versions of vLLM lose tracked values under speculative decoding, or die of
 them; other products take ``logprob_token_ids`` for a mistake and leave it out; and an

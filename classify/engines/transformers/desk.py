@@ -1,4 +1,4 @@
-"""Where one caller's requests are answered: a queue of its own before a shared model.
+"""One caller's requests: a separate queue for each caller of a shared model.
 
 What is computed depends, in its last digits, on what is in the same batch and on the
 keys and values that it is computed after. So neither is shared between callers: a

@@ -1,4 +1,4 @@
-"""The engine: a network, in this process, and a desk for each that asks it."""
+"""The engine: a network in this process, and a desk for each caller."""
 
 from pathlib import Path
 from typing import Any, Literal, Self

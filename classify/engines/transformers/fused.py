@@ -1,4 +1,4 @@
-"""The forward pass of Llama-shaped networks on a CPU, in as few operations as it takes.
+"""A fused forward pass for Llama-shaped networks on a CPU.
 
 transformers runs a layer as some forty operations, most of which do little but read and
 write all activations, and computes every layer in full at every token. Here

@@ -1,4 +1,4 @@
-"""The pool of what later reads may build on, bounded in bytes.
+"""The cache of states for later reads, bounded in bytes.
 
 Keys and values of a batch, or the network's own state after a text.
 """

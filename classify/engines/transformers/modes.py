@@ -1,4 +1,4 @@
-"""Which way of reading to take, for a model and for the length of a text.
+"""Which way of reading to use, depending on the model and the length of a text.
 
 Found out when the engine is made, on a few tokens, and again when texts get longer, at
 a length no shorter than theirs and with no fewer nodes after it: what a model does

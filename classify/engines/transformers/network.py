@@ -1,4 +1,4 @@
-"""The network itself: one call, whatever the architecture wants to be called with."""
+"""The network: one way to call it, for all architectures."""
 
 import inspect
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Reads with plain forward passes: slow, and right for whatever is causal.
+"""Reads with plain forward passes: slow, but right for every causal model.
 
 One text at a time, no padding, no mask, no cache. What the faster ways are compared
 with, and how a network is read for which none of them is right.

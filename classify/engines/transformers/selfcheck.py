@@ -1,4 +1,4 @@
-"""Whether a way of reading is right for a model: compared, not assumed.
+"""Self-checks: whether a way of reading is right for a model.
 
 A mask that a model ignores or misreads gives plausible numbers that are wrong. So the
 faster ways are compared with plain forward passes over `prompt + path`.

@@ -1,4 +1,4 @@
-"""A batch of prompts with its keys and values: what later passes build on.
+"""A batch of prompts with its KV cache, on which later passes build.
 
 Every cached key/value pair sits in a *slot*. A slot knows its position in its text and
 a *code*, which says what it holds:

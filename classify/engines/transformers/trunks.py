@@ -1,4 +1,4 @@
-"""Prompts that begin alike: what they share is computed once, as the trunk of a tree.
+"""Prompts with a common prefix, which is computed once, as the trunk of a tree.
 
 Questions about one text have prompts that share most of their tokens. Such prompts are
 read as one: the trunk is what all of them begin with, and after it stands a tree that

@@ -1,4 +1,4 @@
-"""From a folder or a hub id to a causal language model, or a sentence why not."""
+"""Loads a causal language model from a folder or hub id, or says why it cannot."""
 
 import logging
 import os

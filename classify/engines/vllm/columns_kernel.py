@@ -1,4 +1,4 @@
-"""The columns of a step in one kernel: what a host launches, it must have time for.
+"""The columns of a step in one kernel, since each launch costs the host time.
 
 Decoding with vLLM waits for its host, and torch's operations take some thirty launches
 at every step.

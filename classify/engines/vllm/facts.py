@@ -1,4 +1,4 @@
-"""What a started vLLM says of the model that it runs."""
+"""Facts about the model that a started vLLM runs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the samplers of both model runners share: what a request wants, and its columns.
+"""What the samplers of both model runners share: a request's ids and its columns.
 
 The stock columns of a step and the tracked ones travel in one tensor; a request that
 tracks finds its own in the places of the stock ones.

@@ -1,4 +1,4 @@
-"""Requests with columns of ours, and what the columns of an answer hold."""
+"""Requests with our own columns, and the contents of an answer's columns."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -1,4 +1,4 @@
-"""The columns of a step out of logits, with torch's operations alone.
+"""The columns of a step, computed from logits with torch operations only.
 
 What `classify.engines.vllm.columns_kernel` does in one kernel on a GPU.
 """

@@ -1,4 +1,4 @@
-"""Does the installed vLLM answer right? A few requests, compared with full values.
+"""Self-test of the installed vLLM: a few requests, compared with full values.
 
 Released versions of vLLM have lost tracked values, given neighbours wrong ones, and
 died on mixed batches. So nothing is taken on trust: every engine is asked a few

@@ -1,4 +1,4 @@
-"""Starting vLLM on a model, or a sentence why it does not start."""
+"""Starting vLLM on a model, and messages if it does not start."""
 
 import os
 import re

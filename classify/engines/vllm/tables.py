@@ -1,4 +1,4 @@
-"""What the requests of a worker want, as tables on the host and on its device.
+"""The tracked ids of a worker's requests, as tables on the host and on the device.
 
 Nothing here waits for the device: a copy that did would end the overlap of vLLM's
 scheduling with the model. One such copy a step cost a tenth of a prefill's time.

@@ -1,4 +1,4 @@
-"""What travels from a request to the worker, and back.
+"""The data that a request sends to the worker, and gets back.
 
 vLLM carries `SamplingParams.extra_args` to its workers untouched, and carries any
 number of (token id, log-probability) columns for each generated token back. So a

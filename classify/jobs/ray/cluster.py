@@ -1,4 +1,4 @@
-"""A cluster of Ray: how to join it, and how many workers it has room for."""
+"""Ray clusters: how to join one, and how many workers it has room for."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Results for a dataset of Ray, block by block, by its own means."""
+"""Results for a Ray dataset, computed block by block by Ray itself."""
 
 import io
 from dataclasses import replace
