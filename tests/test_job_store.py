@@ -25,7 +25,6 @@ from classify.jobs.score_records import (
     PlacedScores,
     combine_scores,
     pack_scores,
-    text_key,
     text_keys,
     unpack_scores,
 )
@@ -401,6 +400,11 @@ def test_processes_share_a_folder_and_a_kill_loses_nothing(folder):
 
 
 # Keys
+
+
+def text_key(digest, fields, candidates=None):
+    [key] = text_keys(digest, [fields], [candidates])
+    return key
 
 
 def test_a_key_is_a_digest_of_all_its_parts():

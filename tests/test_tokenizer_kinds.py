@@ -264,7 +264,7 @@ def test_paths_behind_a_text_that_merges_with_its_labels(words, text):
     joint = [tuple(own(tokenizer, f"On {text}{word}")) for word in words]
     paths = [(*prompt.token_ids, *path) for path in prompt.trie.tree.paths]
     one_begins_another = any(a != b and b[: len(a)] == a for a in joint for b in joint)
-    if one_begins_another or space.end_added:
+    if one_begins_another or space.audit().end is not None:
         joint = [(*each, tokenizer.eos_id) for each in joint]
     assert paths == joint
 

@@ -16,7 +16,6 @@ __all__ = [
     "PlacedScores",
     "combine_scores",
     "pack_scores",
-    "text_key",
     "text_keys",
     "unpack_scores",
 ]
@@ -41,53 +40,30 @@ class PlacedScores(NamedTuple):
     at: npt.NDArray[np.int64]
 
 
-def text_key(
-    fingerprint_digest: bytes,
-    fields: Sequence[str],
-    candidates: Sequence[str] | None = None,
-) -> bytes:
-    r"""Return the 16 bytes under which the scores of a text are kept.
-
-    Parameters
-    ----------
-    fingerprint_digest : bytes
-        Of everything that scores depend on besides these fields.
-    fields : sequence of str
-        What the prompt is given of the row, in a fixed order.
-    candidates : sequence of str or None
-        Labels of this row, in the order in which the prompt names them. None: those of
-        the fingerprint.
-
-    Examples
-    --------
-    >>> text_key(b"model", ["Hello"]).hex()
-    '5ac484d14c9b5ac43dfcd3731a1460a3'
-    >>> text_key(b"model", ["ab", "c"]) == text_key(b"model", ["a", "bc"])
-    False
-    """
-    return text_keys(fingerprint_digest, [fields], [candidates])[0]
-
-
 def text_keys(
     fingerprint_digest: bytes,
     rows: Iterable[Sequence[str]],
     candidates: Iterable[Sequence[str] | None] | None = None,
 ) -> list[bytes]:
-    """Return the keys of many texts; see `text_key`.
+    """Return the 16 bytes under which the scores of each text are kept.
 
     Parameters
     ----------
     fingerprint_digest : bytes
+        Of everything else that scores depend on.
     rows : iterable of sequences of str
-        The fields of each text.
+        What the prompt is given of each row, in a fixed order.
     candidates : iterable of sequences of str or None; or None
-        One for each text. None: no text has any.
+        Labels of each row, in the order in which the prompt names them. None: those of
+        the fingerprint.
 
     Examples
     --------
-    >>> keys = text_keys(b"model", [["Hello"], ["Good bye"]])
-    >>> keys[0] == text_key(b"model", ["Hello"])
-    True
+    >>> [key.hex() for key in text_keys(b"model", [["Hello"]])]
+    ['5ac484d14c9b5ac43dfcd3731a1460a3']
+    >>> one, other = text_keys(b"model", [["ab", "c"], ["a", "bc"]])
+    >>> one == other
+    False
     """
     begun = blake2b(
         len(fingerprint_digest).to_bytes(8, "little") + fingerprint_digest,

@@ -193,11 +193,6 @@ class AnswerSpace:
             )
 
     @property
-    def end_added(self) -> bool:
-        """Whether every path got an end token."""
-        return self._end is not None
-
-    @property
     def n_boundary_tokens(self) -> int:
         """How many tokens the prompt's own encoding gave up to the paths."""
         return self._joint.n_given_up
