@@ -142,7 +142,6 @@ class Layout:
         n_forced = slots.n_forced[row_slots]
         self.moves = self.in_tree or bool(n_forced.any())
         self.n_top = int(slots.n_top[row_slots].max(initial=0))
-        self.n_fixed = int(slots.n_ids[row_slots].max(initial=0))
         self.children = bool(slots.children[row_slots].any())
         first = slots.first_column[row_slots]
         end = first + slots.width[row_slots]
