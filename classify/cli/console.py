@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -13,15 +13,12 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from classify.cli.terminal import make_console
+from classify.engines.registry import is_engine_option
 from classify.errors import ClassifyError, InputError, ModelLoadError
-from classify.wording import spelled_by
+from classify.wording import NO_VALUE, spelled_by
 
 if TYPE_CHECKING:
     from rich.live import Live
-from collections.abc import Mapping
-
-from classify.engines.registry import is_engine_option
-from classify.wording import NO_VALUE
 
 __all__ = ["Notes", "Progress", "as_option", "clock", "reported_errors"]
 

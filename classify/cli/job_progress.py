@@ -1,8 +1,9 @@
 """The progress of a running job: a bar on a terminal, or else occasional lines."""
 
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from classify.cli.console import Notes, Progress, clock
 from classify.engines.speculation import SpeculationFigures
@@ -10,8 +11,6 @@ from classify.jobs import JobWatcher, Summary
 
 if TYPE_CHECKING:
     from rich.console import Group
-from collections import deque
-from typing import NamedTuple
 
 __all__ = ["JobProgress", "Pace"]
 
