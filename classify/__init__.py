@@ -3,10 +3,10 @@
 Names are loaded on first use, so that `import classify` stays fast.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from classify.distribution import VERSION
+from classify.lazy import lazy_names
 
 if TYPE_CHECKING:
     from classify.calibration import LabelCalibrator, PriorShift
@@ -55,37 +55,25 @@ __all__ = [
     "tune_prompt",
 ]
 
-_HOMES = {
-    "ClassifyError": "classify.errors",
-    "Label": "classify.labels",
-    "LabelCalibrator": "classify.calibration",
-    "LabelLogprobs": "classify.scoring",
-    "LabelSet": "classify.labels",
-    "PriorShift": "classify.calibration",
-    "PromptTemplate": "classify.prompts",
-    "Question": "classify.questions.question",
-    "ReliabilityDisplay": "classify.metrics",
-    "RiskCoverageDisplay": "classify.metrics",
-    "SelectiveClassifier": "classify.decision",
-    "SplitConformalSets": "classify.decision",
-    "TaskClassifier": "classify.task_classifier",
-    "TrackDisplay": "classify.metrics",
-    "Verbalizer": "classify.verbalizer",
-    "ZeroShotClassifier": "classify.estimators.classifier",
-    "ZeroShotMultiLabelClassifier": "classify.estimators.multi_label",
-    "calibration_error": "classify.metrics",
-    "track": "classify.word_tracking",
-    "tune_prompt": "classify.estimators.tuning",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".calibration": ["LabelCalibrator", "PriorShift"],
+        ".decision": ["SelectiveClassifier", "SplitConformalSets"],
+        ".errors": ["ClassifyError"],
+        ".estimators.classifier": ["ZeroShotClassifier"],
+        ".estimators.multi_label": ["ZeroShotMultiLabelClassifier"],
+        ".estimators.tuning": ["tune_prompt"],
+        ".labels": ["Label", "LabelSet"],
+        ".metrics": [
+            *("ReliabilityDisplay", "RiskCoverageDisplay", "TrackDisplay"),
+            "calibration_error",
+        ],
+        ".prompts": ["PromptTemplate"],
+        ".questions.question": ["Question"],
+        ".scoring": ["LabelLogprobs"],
+        ".task_classifier": ["TaskClassifier"],
+        ".verbalizer": ["Verbalizer"],
+        ".word_tracking": ["track"],
+    },
+)

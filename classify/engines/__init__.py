@@ -4,8 +4,9 @@ Importing this package loads neither numpy-heavy frameworks nor models: every na
 fetched when it is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from classify.lazy import lazy_names
 
 if TYPE_CHECKING:
     from classify.engines.choice import choose_engine
@@ -26,26 +27,13 @@ __all__ = [
     "read",
 ]
 
-_HOME = {
-    "BaseEngine": "protocol",
-    "Engine": "protocol",
-    "FakeEngine": "fake",
-    "check_request": "protocol",
-    "choose_engine": "choice",
-    "clear_engines": "loading",
-    "generate": "sharing",
-    "load_engine": "loading",
-    "read": "sharing",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".choice": ["choose_engine"],
+        ".fake": ["FakeEngine"],
+        ".loading": ["clear_engines", "load_engine"],
+        ".protocol": ["BaseEngine", "Engine", "check_request"],
+        ".sharing": ["generate", "read"],
+    },
+)

@@ -3,8 +3,9 @@
 Clients are served concurrently: their texts share one run over the engine.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from classify.lazy import lazy_names
 from classify.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -12,11 +13,5 @@ if TYPE_CHECKING:
 
 __all__ = ["ServeSettings", "make_app"]
 
-
-def __getattr__(name: str) -> Any:
-    # FastAPI takes a second to import, and is not always installed.
-    if name == "make_app":
-        from classify.serve.app import make_app
-
-        return make_app
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# FastAPI takes a second to import, and is not always installed.
+__getattr__, __dir__ = lazy_names(__name__, {".app": ["make_app"]})

@@ -2,15 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from classify.lazy import lazy_names
+
 if TYPE_CHECKING:
     from classify.engines.server.engine import ServerEngine
 
 __all__ = ["ServerEngine"]
 
-
-def __getattr__(name: str) -> object:
-    if name != "ServerEngine":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from classify.engines.server.engine import ServerEngine
-
-    return ServerEngine
+__getattr__, __dir__ = lazy_names(__name__, {".engine": ["ServerEngine"]})

@@ -6,15 +6,11 @@ loads neither: the engine is fetched when it is first used.
 
 from typing import TYPE_CHECKING
 
+from classify.lazy import lazy_names
+
 if TYPE_CHECKING:
     from classify.engines.transformers.engine import TransformersEngine
 
 __all__ = ["TransformersEngine"]
 
-
-def __getattr__(name: str) -> object:
-    if name != "TransformersEngine":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from classify.engines.transformers.engine import TransformersEngine
-
-    return TransformersEngine
+__getattr__, __dir__ = lazy_names(__name__, {".engine": ["TransformersEngine"]})
