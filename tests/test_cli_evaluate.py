@@ -91,7 +91,7 @@ def test_before_and_after(reported, calibration):
     sure = after.max(axis=1) >= artefact.selective.threshold_
     assert figures(out, "Answered") == [pytest.approx(sure.mean(), abs=6e-4)]
     wrong = scores.classes[after.argmax(axis=1)] != TRUE
-    assert figures(out, "Wrong, of these") == [
+    assert figures(out, "Wrong among these") == [
         pytest.approx(wrong[sure].mean(), abs=6e-4)
     ]
     assert "(guaranteed: at most 0.1)" in out

@@ -105,7 +105,7 @@ def test_a_bad_text_fails_alone():
         "the text is a value of type int: send a string.",
         "the text holds a value of type list, not a string: convert it first.",
         "the text contains a lone surrogate: \\ud800 to \\udfff must come in pairs.",
-        "the text has 50 characters, and this server takes 30: shorten it.",
+        "the text has 50 characters, but this server allows 30: shorten it.",
     ]
     assert {result["label"] for result in results[1:-1]} == {None}
 
@@ -274,15 +274,15 @@ def test_limits_on_a_request():
     settings = ServeSettings(max_texts=2, max_labels=2, max_text_length=40)
     app = make_app(make(), settings)
     assert refused(app, {"texts": ["a"] * 3}, 413) == (
-        "The request has 3 texts, and this server takes 2: send fewer in one request."
+        "The request has 3 texts, but this server allows 2: send fewer in one request."
     )
     labels = dict.fromkeys("abc")
     assert refused(app, {"texts": ["a"], "labels": labels}, 413) == (
-        "The request has 3 labels, and this server takes 2: send fewer in one request."
+        "The request has 3 labels, but this server allows 2: send fewer in one request."
     )
     labels = {"a": "x" * 50, "b": None}
     assert refused(app, {"texts": ["a"], "labels": labels}, 413) == (
-        "The request has 70 characters in its labels, and this server takes 40: send "
+        "The request has 70 characters in its labels, but this server allows 40: send "
         "fewer in one request."
     )
 
@@ -298,7 +298,7 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end():
             yield b"x" * 60
 
     sentence = (
-        "The request is larger than the 100 bytes that this server takes: send fewer "
+        "The request is larger than the 100 bytes that this server allows: send fewer "
         "texts in one request."
     )
     assert refused(app, None, 413, content=pieces()) == sentence
@@ -377,8 +377,7 @@ def test_more_than_may_wait_is_told_to_come_back():
     busy, figures, first, fits = asyncio.run(send())
     assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
     assert busy.json()["error"] == {
-        "message": "3 texts wait for their answers, and no more than 4 may: try again "
-        "later.",
+        "message": "3 texts are waiting, and no more than 4 may: try again later.",
         "type": "rate_limit_error",
     }
     assert 'classify_requests_total{path="/v1/classify",status="429"} 1.0' in figures

@@ -143,7 +143,7 @@ def test_system_one_has_errors_of_its_own_form():
     assert system_one_refused(noul, 503, app=app) == sentence
     app = make_app(make(), ServeSettings(max_text_length=10))
     assert system_one_refused(noul, 413, app=app) == (
-        "The request has 40 characters, and this server takes 10: send fewer in one "
+        "The request has 40 characters, but this server allows 10: send fewer in one "
         "request."
     )
 
@@ -217,8 +217,8 @@ def test_messages_with_text():
     image = {"type": "input_image", "image_url": "data:image/png;base64,"}
     body = {"input": [{"role": "user", "content": [image]}], "questions": [CHOICE]}
     assert refused(make_app(make()), body, path="/v1/decisions") == (
-        "input has a part of type 'input_image', and this server reads text: send "
-        "parts of type 'input_text'."
+        "input has a part of type 'input_image', but this server only reads text: "
+        "send parts of type 'input_text'."
     )
 
 

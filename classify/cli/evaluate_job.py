@@ -285,14 +285,14 @@ def _decisions(evaluation: Evaluation, rules: Rules) -> list[tuple[str, str]]:
         facts += [
             ("Threshold", f"{selection.threshold:.4g}"),
             ("Answered", _shown(selection.coverage)),
-            ("Wrong, of these", _shown(selection.risk) + promise),
+            ("Wrong among these", _shown(selection.risk) + promise),
         ]
     if sets is not None:
         assert rules.sets is not None, "they come from there"
         facts += [
             ("Labels in a set", f"{sets.mean_size:.2f} on average"),
             (
-                "Truth in the set",
+                "True label in set",
                 _shown(sets.coverage)
                 + f" (guaranteed: {rules.sets.confidence_level:g})",
             ),

@@ -40,8 +40,8 @@ __all__ = ["make_app"]
 _Answer = TypeVar("_Answer")
 
 _DESCRIPTION = (
-    "Texts and labels in, the probability that a language model gives to each label "
-    "out. If the server was given a key, send it as `Authorization: Bearer KEY`. "
+    "Returns the probability that a language model gives each label. If the server "
+    "requires a key, send it as `Authorization: Bearer KEY`. "
     'Errors are `{"error": {"message": …, "type": …}}`.'
 )
 

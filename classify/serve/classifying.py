@@ -34,7 +34,7 @@ EXAMPLES = {
         "value": {"texts": ["Where is my parcel?", "I was charged twice."]},
     },
     "labels": {
-        "summary": "Labels of the request's own",
+        "summary": "Labels given in the request",
         "value": {
             "texts": ["Where is my parcel?"],
             "labels": {"shipping": "parcels", "billing": "payments"},
@@ -53,7 +53,7 @@ class ClassifyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     texts: Annotated[
-        list[Any] | None, Field(description="Texts, for a prompt with {text} alone.")
+        list[Any] | None, Field(description="Texts, if the prompt has only {text}.")
     ] = None
     rows: Annotated[
         list[dict[str, Any]] | None,
@@ -62,9 +62,9 @@ class ClassifyRequest(BaseModel):
     labels: Annotated[
         list[str] | dict[str, Any] | None,
         Field(
-            description="Names: some of the server's labels. A mapping of names to "
-            "descriptions (or null, or words): labels of the request's own. Left out: "
-            "all labels of the server."
+            description="Names select some of the server's labels. A mapping of names "
+            "to descriptions (or null, or words) gives other labels. Default: all "
+            "labels of the server."
         ),
     ] = None
 
@@ -77,10 +77,10 @@ class Result(BaseModel):
     )
     probability: float | None = None
     lower: Annotated[
-        float | None, Field(description="What the probability is at least.")
+        float | None, Field(description="Lower bound of the probability.")
     ] = None
     upper: Annotated[
-        float | None, Field(description="What the probability is at most.")
+        float | None, Field(description="Upper bound of the probability.")
     ] = None
     certain: Annotated[
         bool | None, Field(description="Whether no other label can be more probable.")
@@ -97,19 +97,19 @@ class Result(BaseModel):
         bool | None, Field(description="Whether the text was cut to fit the model.")
     ] = None
     abstained: Annotated[
-        str | None, Field(description="Why there is no label, where there is a rule.")
+        str | None, Field(description="Why there is no label, if a threshold applies.")
     ] = None
     label_set: Annotated[
-        list[str] | None, Field(description="The prediction set, where asked for.")
+        list[str] | None, Field(description="The prediction set, if requested.")
     ] = None
     expected: Annotated[
         float | None, Field(description="Expected value of an ordinal question.")
     ] = None
     expected_lower: Annotated[
-        float | None, Field(description="What that value is at least.")
+        float | None, Field(description="Lower bound of that value.")
     ] = None
     expected_upper: Annotated[
-        float | None, Field(description="What that value is at most.")
+        float | None, Field(description="Upper bound of that value.")
     ] = None
     standard_deviation: Annotated[
         float | None, Field(description="Standard deviation of that value.")
@@ -132,7 +132,7 @@ class Result(BaseModel):
     ] = None
     standard_error: Annotated[
         float | None,
-        Field(description="Of the label's probability, over several chains."),
+        Field(description="Standard error of the probability, over several chains."),
     ] = None
     error: Annotated[str | None, Field(description="Why this text has no result.")] = (
         None
@@ -267,7 +267,7 @@ def _row(
     n_characters, most = sum(map(len, row.values())), service.settings.max_text_length
     if n_characters > most:
         return DataError(
-            f"the text has {n_characters:,} characters, and this server takes "
+            f"the text has {n_characters:,} characters, but this server allows "
             f"{most:,}: shorten it."
         )
     return row

@@ -160,8 +160,8 @@ def _joined(parts: _Parts, where: str) -> str:
         field = _TEXT_PARTS.get(str(part.get("type")), "")
         if field not in part:
             raise InputError(
-                f"{where} has a part of type {part.get('type')!r}, and this server "
-                "reads text: send parts of type 'input_text'."
+                f"{where} has a part of type {part.get('type')!r}, but this server "
+                "only reads text: send parts of type 'input_text'."
             )
         texts.append(as_text(part[field]))
     return "\n".join(texts)

@@ -139,7 +139,7 @@ class Guard:
             raise RefusedError(
                 413,
                 f"The request is larger than the {self._max_body_bytes:,} bytes that "
-                "this server takes: send fewer texts in one request.",
+                "this server allows: send fewer texts in one request.",
             )
 
     def _note(self, scope: "Scope", status: int, seconds: float) -> None:

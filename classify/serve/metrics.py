@@ -28,7 +28,8 @@ class Metrics:
         )
         self._seconds = Histogram(
             "classify_request_seconds",
-            "Seconds from the first byte of a request to the last of its answer.",
+            "Seconds from the first byte of a request to the last byte of its "
+            "response.",
             ["path"],
             registry=registry,
         )
@@ -36,7 +37,11 @@ class Metrics:
             "classify_texts", "Texts that were answered.", registry=registry
         )
         for name, text, value in (
-            ("waiting_texts", "Texts that wait.", lambda: float(service.n_waiting)),
+            (
+                "waiting_texts",
+                "Texts waiting to be scored.",
+                lambda: float(service.n_waiting),
+            ),
             ("ready", "1 if the engine can answer.", lambda: float(service.is_ready)),
         ):
             Gauge(f"classify_{name}", text, registry=registry).set_function(value)

@@ -115,7 +115,7 @@ class Service:
         if count > most:
             raise RefusedError(
                 413,
-                f"The request has {count:,} {what}, and this server takes {most:,}: "
+                f"The request has {count:,} {what}, but this server allows {most:,}: "
                 "send fewer in one request.",
             )
 
@@ -128,7 +128,7 @@ class Service:
         if self.n_waiting + n_texts > most:
             raise RefusedError(
                 429,
-                f"{self.n_waiting:,} texts wait for their answers, and no more than "
+                f"{self.n_waiting:,} texts are waiting, and no more than "
                 f"{most:,} may: try again later.",
                 retry_after=_RETRY_BUSY,
             )
