@@ -56,7 +56,7 @@ def is_missing(value: object) -> bool:
 
 
 def text_of(value: object) -> str:
-    r"""Return what a cell says, "" where it is missing; bytes are read as UTF-8.
+    r"""Return the text of a cell, "" if it is missing; bytes are read as UTF-8.
 
     Raises
     ------

@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Allowed(NamedTuple):
-    """What a parameter may be.
+    """The allowed values of a parameter.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Allowed(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What the annotation of a setting holds besides its type.
+    """The contents of a setting's annotation besides its type.
 
     Attributes
     ----------

@@ -170,7 +170,7 @@ class ModelSpec:
 
     @classmethod
     def of(cls, owner: Any) -> "ModelSpec":
-        """Return what an estimator has in parameters of the same names."""
+        """Return the values of an estimator's parameters of the same names."""
         values = {name: getattr(owner, name) for name in settings_of(cls)}
         return cls(owner=type(owner).__name__, **values)
 
@@ -283,7 +283,7 @@ class Scoring:
 
     @classmethod
     def of(cls, owner: Any) -> "Scoring":
-        """Return what an estimator has in parameters of the same names."""
+        """Return the values of an estimator's parameters of the same names."""
         values = {name: getattr(owner, name) for name in settings_of(cls)}
         return cls(owner=type(owner).__name__, **values)
 

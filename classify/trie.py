@@ -41,7 +41,7 @@ class WordPath(NamedTuple):
 
 
 class LabelMass(NamedTuple):
-    """What is known of the label probabilities of one text, in nats.
+    """Bounds of the label probabilities of one text, in nats.
 
     Attributes
     ----------
@@ -69,14 +69,14 @@ class LabelMass(NamedTuple):
 
 
 def unresolved_of(lower: FloatArray, upper: FloatArray, most: float) -> float:
-    """Return what is unresolved where all labels together have at most `most`."""
+    """Return the unresolved mass if all labels together have at most `most`."""
     if (lower == upper).all():
         return 0.0
     return max(0.0, most - float(np.exp(lower).sum()))
 
 
 class NodeMasses(NamedTuple):
-    """What is known of the mass of each node of a trie, in nats.
+    """Bounds of the mass of each node of a trie, in nats.
 
     Attributes
     ----------

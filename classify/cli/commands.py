@@ -92,7 +92,7 @@ def demo(
 
 
 def _interrupted(values: Mapping[str, Any]) -> str:
-    """Return what to say where a job was stopped at once."""
+    """Return the message for a job that was stopped immediately."""
     folder = f"{values['output']}.job"
     if values["output"] is None or not Path(folder).exists():
         return "Interrupted."

@@ -37,7 +37,7 @@ _setting = partial(Setting, panel="Calibration")
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What labels are compared with, and where the report goes."""
+    """Options for true labels, and for the report."""
 
     label_column: Annotated[
         str | None,
@@ -142,7 +142,7 @@ class TuneOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What is fitted to labelled texts, and where it goes."""
+    """Options for what is fitted to labelled texts, and for the output."""
 
     label_column: Annotated[
         str | None,
@@ -244,7 +244,7 @@ class FitOptions:
         return replace(self, method=method)
 
     def wishes(self, task: "Task") -> "CalibrationWishes":
-        """Return what is to be fitted, or raise ConfigError."""
+        """Return what to fit, or raise ConfigError."""
         if self.label_column is not None and self.no_label_column:
             raise ConfigError("Give --label-column or --no-label-column, not both.")
         prior = parse_prior(self.prior)

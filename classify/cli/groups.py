@@ -148,7 +148,7 @@ class Reading:
 
     @property
     def selection(self) -> Mapping[str, str]:
-        """What of it changes which rows are read, and what their cells hold."""
+        """The settings that change which rows are read, and their contents."""
         names = ("encoding", "separator", "quote_char", "escape_char")
         rows = ("limit", "sample", "shard")
         return {name: repr(getattr(self, name)) for name in (*names, *rows)}

@@ -97,7 +97,7 @@ def _check_fields(task: Task) -> None:
 def _answer(
     columns: Mapping[str, Any], task: Task, of_kind: Iterable[str]
 ) -> dict[str, Any]:
-    """Return what is printed of the answer to a question."""
+    """Return the printed form of the answer to a question."""
     row = {name: values.tolist()[0] for name, values in columns.items()}
     known = (*BOUNDS, "uncertain", "expected_lower", "expected_upper")
     decided = ("abstained", "label_set")

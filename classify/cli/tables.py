@@ -32,7 +32,7 @@ _CHANGERS = re.compile("[\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]")
 
 
 class Shown(NamedTuple):
-    """What the table shows of the answer to a question."""
+    """The table's columns for the answer to a question."""
 
     label: str
     probability: float | None  # of several labels there is no one
@@ -45,7 +45,7 @@ class Shown(NamedTuple):
 
     @property
     def remark(self) -> str:
-        """What is special: no label and why, a text that was cut, figures as bounds."""
+        """Remarks: no label and why, a text that was cut, bounds."""
         if self.error:
             return ""
         remarks = [self.abstained] if self.abstained else []
@@ -59,7 +59,7 @@ class Shown(NamedTuple):
 
 
 class ShownRow(NamedTuple):
-    """What the table shows of a row: its text, and the answers by question."""
+    """A row of the table: its text, and the answers by question."""
 
     text: str
     answers: Mapping[str, Shown]

@@ -161,7 +161,7 @@ def declared_labels(task: Task) -> LabelSet:
 
 
 def _settings(given: Given, names: Collection[str]) -> dict[str, Any]:
-    """Return what of some parameters belongs to a task, by the task's own names."""
+    """Return the parameters that belong to a task, by the task's own names."""
     if {"labels", "labels_file"} <= set(names):
         raise ConfigError("Give --labels or --labels-file, not both.")
     files = settings_of(_TaskFiles)

@@ -155,7 +155,7 @@ def _possible(scorer: Scorer) -> dict[str, PromptTemplate]:
 
 
 def _prompt_digest(scorer: Scorer, prompt: PromptTemplate) -> str | None:
-    """Return what a job's fingerprint says of a prompt; None if it cannot be used."""
+    """Return a prompt's digest in a job's fingerprint; None if it cannot be used."""
     asking = replace(scorer, model=replace(scorer.model, template=prompt))
     try:
         return asking.fingerprint()["prompt"]

@@ -205,7 +205,7 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
         return sets
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was found, of types that JSON has; see `from_dict`."""
+        """Return the fitted state in JSON types; see `from_dict`."""
         check_is_fitted(self)
         return {
             "confidence_level": self.confidence_level,

@@ -36,7 +36,7 @@ class ClassPosteriors(Protocol):
 
 
 class Calibration(Protocol):
-    """What corrects label scores, such as `LabelCalibrator`."""
+    """Corrects label scores, as `LabelCalibrator` does."""
 
     def transform(self, label_logprobs: LabelLogprobs) -> FloatArray:
         """Return calibrated log-probabilities."""
@@ -46,7 +46,7 @@ class Calibration(Protocol):
 
 
 class Known(NamedTuple):
-    """What is known of the most likely class of each text, and of its probability.
+    """Bounds of the most likely class of each text, and of its probability.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class Posteriors(NamedTuple):
         )
 
     def known(self, tolerance: float) -> Known:
-        """Return what is known; another class may be more likely by the tolerance."""
+        """Return the bounds; another class may be more likely by the tolerance."""
         n_texts = len(self.log_proba)
         if not n_texts:  # then there may be no column either
             return Known(np.empty(0), np.empty(0), np.empty(0, dtype=np.bool_))
@@ -179,7 +179,7 @@ class LabelPosteriors(NamedTuple):
         labels: Sequence[str],
         calibrations: Mapping[str, Calibration] | None = None,
     ) -> "LabelPosteriors":
-        """Return what the answers about labels say, calibrated or not.
+        """Return the probabilities from the answers about labels, calibrated or not.
 
         Parameters
         ----------

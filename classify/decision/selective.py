@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Decisions(NamedTuple):
-    """What was decided for each text.
+    """The decision for each text.
 
     Attributes
     ----------
@@ -263,7 +263,7 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         return self.decide(X).label
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was fitted, of types that JSON has; see `from_dict`."""
+        """Return the fitted state in JSON types; see `from_dict`."""
         check_is_fitted(self)
         return {
             "target_risk": self.target_risk,

@@ -14,7 +14,7 @@ SHARE = number("between 0 and 1, both excluded", lambda value: 0.0 < value < 1.0
 
 
 class StoredFields(NamedTuple):
-    """What a stored decision holds.
+    """The contents of a stored decision.
 
     Attributes
     ----------

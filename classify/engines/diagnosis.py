@@ -29,7 +29,7 @@ def environment() -> dict[str, str]:
 
 
 def describe(engine: Engine) -> dict[str, str]:
-    """Return what an engine runs and how much fits, in words, by name."""
+    """Return a description of what an engine runs and how much fits, by name."""
     described = with_defaults(engine).describe()
     return {"shows": "exact log-probabilities of every token", **described}
 

@@ -158,7 +158,7 @@ def _load(name: str, model: Any, given: Mapping[str, Any], reason: str) -> BaseE
 def _options(
     kind: EngineKind, model: Any, given: Mapping[str, Any], reason: str
 ) -> dict[str, Any]:
-    """Return what an engine's `load` gets, or raise ConfigError for what it may not."""
+    """Return the arguments of an engine's `load`, or raise ConfigError."""
     which = f"The {kind.name} engine" + (f" (auto: {reason})" if reason else "")
     options = dict(given)
     for setting, sentence in kind.refused.items():

@@ -105,7 +105,7 @@ def read(engine: Engine, requests: Sequence[ReadRequest]) -> list[EdgeLogprobs]:
 
 
 class Exchange:
-    """What the lines to one engine have in common.
+    """What the lines to one engine share.
 
     Attributes
     ----------

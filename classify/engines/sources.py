@@ -242,7 +242,7 @@ def _fault_of_weights(path: Path) -> str | None:
 
 
 def other_kind(path: Path) -> str | None:
-    """Return what a file is, if a broken download left something else."""
+    """Return what a file is, if it is not what it should be after a broken download."""
     with path.open("rb") as file:
         start = file.read(256)
     if not start:

@@ -68,7 +68,7 @@ class SpeculationFigures:
 def checked_speculation(
     speculation: str | Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
-    """Return what a user asks for as a mapping, with the defaults of its method.
+    """Return the user's setting as a mapping, with the defaults of its method.
 
     Parameters
     ----------

@@ -122,7 +122,7 @@ class Shelf(Generic[Key, Value]):
         *,
         good: Callable[[Value], bool] = lambda _: True,
     ) -> Value:
-        """Return what is kept under a key, if it is still good; else make it."""
+        """Return the cached value of a key if it is still valid; else make it."""
 
         def find() -> Value | None:
             kept = self._kept.get(key)

@@ -34,7 +34,7 @@ _SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationWishes:
-    """What is to be fitted.
+    """What to fit.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ _CACHE_KIB = 16_384
 
 
 class Problem(Enum):
-    """What can go wrong with a database."""
+    """The errors of a database."""
 
     BUSY = "busy"
     DAMAGED = "damaged"
@@ -50,7 +50,7 @@ class ForeignFileError(Exception):
 
 @dataclass(frozen=True)
 class Schema:
-    """What a database of a kind has.
+    """The schema of a kind of database.
 
     Attributes
     ----------

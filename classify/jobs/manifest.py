@@ -14,7 +14,7 @@ _NOTHING = "nothing"
 
 
 def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
-    """Return what of a job is no longer as it was, in words.
+    """Return what differs from the job as it was started, in words.
 
     Parameters
     ----------

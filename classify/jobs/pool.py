@@ -45,7 +45,7 @@ class Texts(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of some texts.
+    """The outcome for some texts.
 
     Attributes
     ----------

@@ -61,7 +61,7 @@ class ClassifiedChunk:
 
 
 def classified(job: Classification, scored: ScoredChunk) -> ClassifiedChunk:
-    """Return what the scores of a chunk say."""
+    """Return the results of a chunk's scores."""
     chunk = scored.chunk
     answers = iter(scored.answers)
     results = {

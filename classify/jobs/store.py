@@ -264,7 +264,7 @@ def _foreign(place: str, version: int | None) -> str:
 
 
 def explaining(place: str) -> Callable[[Problem, str], DataError]:
-    """Return what makes the errors of a store that is kept in a place."""
+    """Return the errors of a score cache in a place."""
 
     def explain(problem: Problem, reason: str) -> DataError:
         if problem is Problem.BUSY:

@@ -15,7 +15,7 @@ __all__ = ["LabelIndicators", "indicators_of"]
 
 
 class LabelIndicators(NamedTuple):
-    """What `Y` says.
+    """The contents of `Y`.
 
     Attributes
     ----------

@@ -85,7 +85,7 @@ class LabelUse:
 
     @classmethod
     def of(cls, owner: Any) -> "LabelUse":
-        """Return what an estimator has in parameters of the same names."""
+        """Return the values of an estimator's parameters of the same names."""
         use = cls(**{name: getattr(owner, name) for name in settings_of(cls)})
         if use.kind == "multi":
             raise ConfigError(

@@ -73,7 +73,7 @@ def label_values(y: Any, name: str = "y") -> list[LabelValue]:
 
 
 class LabelsOfY(NamedTuple):
-    """What `y` says.
+    """The contents of `y`.
 
     Attributes
     ----------

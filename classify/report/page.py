@@ -134,7 +134,7 @@ def page_html(evaluation: Figures) -> str:
 
 
 def notebook_html(evaluation: Figures) -> str:
-    """Return what a notebook shows: the body of the page and its style.
+    """Return the HTML for a notebook: the body of the page and its style.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ class Selection(NamedTuple):
 
 
 class SetFigures(NamedTuple):
-    """What prediction sets hold.
+    """Figures of prediction sets.
 
     Attributes
     ----------

@@ -143,7 +143,7 @@ def candidates_of_frame(
 
 
 def row_refusal(index: pd.Index) -> Refuse:
-    """Return what makes the exception of a frame's row, which it names."""
+    """Return a function that makes the exception of a frame's row, naming the row."""
 
     def refuse(at: int, error: RowError) -> RowError:
         kind = DataError if isinstance(error, InputError) else type(error)

@@ -18,7 +18,7 @@ __all__ = ["label_kinds", "multi_results"]
 def label_kinds(
     labels: Sequence[str], lists: ResultKind, *, probabilities: bool, bounds: bool
 ) -> dict[str, ResultKind]:
-    """Return what the columns with labels hold, and those of each label.
+    """Return the contents of the columns with labels, and of those for each label.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def multi_results(
     bounds: bool = False,
     reasoning: Iterable[str] = (),
 ) -> RowResults:
-    """Return what yes/no reads say of rows.
+    """Return the results of yes/no reads of rows.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ _keeping = Turns()
 
 @dataclass(kw_only=True)
 class PromptedModel:
-    """What turns rows into prompts of a model; loads nothing before it is needed.
+    """Turns rows into prompts of a model; loads nothing before it is needed.
 
     Two that are equal ask the same model in the same way: `files` are those that the
     model has now.
@@ -110,7 +110,7 @@ class PromptedModel:
         return wanted._kept_by(owner)
 
     def _kept_by(self, owner: Any) -> "PromptedModel":
-        """Return what an estimator made before, if it is equal, and keep this if not.
+        """Return an equal one that an estimator made before, or else keep this one.
 
         Parameters may be set, and the model saved, again at any time; what was compiled
         of others is old.
@@ -131,7 +131,7 @@ class PromptedModel:
         return made
 
     def load_engine(self) -> Engine:
-        """Return what runs the model, and load it if that has not been done.
+        """Return the engine, and load it if it has not been loaded.
 
         It stays the same, unless it is closed or this is a forked child.
 

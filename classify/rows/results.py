@@ -46,7 +46,7 @@ NO_MASS = "none of the labels has any probability (label mass 0)."
 
 
 class RowResults(NamedTuple):
-    """What is known of rows, a column a name.
+    """The results of rows, one column per name.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ def row_results(
     bounds: bool = False,
     reasoning: Iterable[str] = (),
 ) -> RowResults:
-    """Return what scores say of rows.
+    """Return the results of rows from their scores.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def columns_of(results: Mapping[str, RowResults]) -> dict[str, Column]:
 
 
 def kinds_of(questions: Sequence[Mapping[str, ResultKind]]) -> dict[str, ResultKind]:
-    """Return what the columns of all questions hold, those of the row at the end.
+    """Return the columns of all questions, those of the row at the end.
 
     Examples
     --------

@@ -232,7 +232,7 @@ class Scorer:
             )
 
     def read_strategy(self) -> Callable[[ScorablePrompt], Strategy]:
-        """Return what makes the strategy of a prompt."""
+        """Return the factory of a prompt's strategy."""
         return make_strategy(self.scoring)
 
     def score_probes(

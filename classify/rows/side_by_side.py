@@ -58,7 +58,7 @@ class Encoded(NamedTuple):
 
 
 class ScoredRows(NamedTuple):
-    """What became of rows.
+    """The outcome for rows.
 
     Attributes
     ----------

@@ -70,7 +70,7 @@ class ClassifyRequest(BaseModel):
 
 
 class Result(BaseModel):
-    """What became of one text."""
+    """The result for one text."""
 
     label: Annotated[str | None, Field(description="null: abstained, or an error.")] = (
         None
@@ -147,7 +147,7 @@ class ClassifyResponse(BaseModel):
 
 
 class Decisions(NamedTuple):
-    """What is made of scores with the labels of the server.
+    """The decisions made from scores with the labels of the server.
 
     Attributes
     ----------
@@ -252,7 +252,7 @@ def _rows(
 def _row(
     service: Service, cells: Mapping[str, Any], columns: Mapping[str, str]
 ) -> Row | InputError:
-    """Return what the prompt needs of a row, or why it cannot be asked."""
+    """Return the prompt's columns of a row, or why it cannot be used."""
     for column in columns.values():
         if column not in cells:
             return DataError(f"there is no column {column!r}, which the prompt needs.")

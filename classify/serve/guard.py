@@ -162,7 +162,7 @@ def _header(scope: "Scope", name: bytes) -> bytes:
 
 
 def _again(body: bytes, receive: "Receive") -> "Receive":
-    """Return what hands a body out that was read, and then what comes after it."""
+    """Return a function that returns a body already read, then what comes after it."""
     is_read = False
 
     async def receive_again() -> "Message":

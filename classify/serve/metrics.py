@@ -11,7 +11,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """What was answered, how fast, and how much waits.
+    """Counts and durations of requests, and the number of waiting texts.
 
     Parameters
     ----------

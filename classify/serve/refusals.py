@@ -38,7 +38,7 @@ class RefusedError(Exception):
         self.status, self.retry_after = status, retry_after
 
     def response(self, path: str) -> Response:
-        """Return what the client of a path gets."""
+        """Return the response for the client of a path."""
         seconds = self.retry_after
         headers = {} if seconds is None else {"Retry-After": str(seconds)}
         return refusal(path, self.status, str(self), headers)
@@ -79,7 +79,7 @@ def json_response(
 
 
 def validation_sentence(errors: Sequence[Mapping[str, Any]]) -> str:
-    """Return what is wrong with a request, of the first of pydantic's errors.
+    """Return what is wrong with a request, from pydantic's first error.
 
     Examples
     --------

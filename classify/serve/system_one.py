@@ -44,7 +44,7 @@ class _Form(BaseModel):
 
 
 class NoulCriteria(_Form):
-    """What yes and no mean."""
+    """The meaning of yes and no."""
 
     true: _Content | None = None
     false: _Content | None = None

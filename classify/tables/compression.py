@@ -46,7 +46,7 @@ def compression_of(start: bytes) -> Compression:
 def decompressed(
     file: "io.BufferedReader[Any]", compression: Compression
 ) -> "io.BufferedReader[Any]":
-    """Return what a compressed file holds; several frames in a row are one text.
+    """Return the contents of a compressed file; several frames are joined.
 
     Raises
     ------

@@ -99,7 +99,7 @@ class FileSource:
                 self.start = file.read(MAX_START_BYTES)
 
     def described(self, digest: "_Hash") -> Mapping[str, str | int | None]:
-        """Return what tells this file from others, of the digest of its bytes."""
+        """Return the identity of this file, given the digest of its bytes."""
         return {"path": self.path, "size": self.size, "digest": digest.hexdigest()}
 
     @contextmanager
@@ -280,7 +280,7 @@ def checked_encoding(encoding: str) -> str:
 
 
 def encoding_hint(encoding: str) -> str:
-    """Return what to do about bytes that are not in an encoding.
+    """Return a hint for bytes that are not in an encoding.
 
     Examples
     --------

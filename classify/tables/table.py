@@ -66,7 +66,7 @@ class Table:
         return isinstance(self.empty, ListRows)
 
     def inputs(self) -> list[Input]:
-        """Return what tells these inputs from others.
+        """Return the identity of these inputs.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class Table:
 
 
 def name_of_all(sources: Sequence[Source]) -> str:
-    """Return what messages call these sources together."""
+    """Return the name of these sources for messages."""
     if len(sources) == 1:
         return sources[0].name
     first, last = sources[0].name, sources[-1].name

@@ -88,7 +88,7 @@ def _table(
 
 
 def _scanned(files: Sequence[_TextFile]) -> tuple[list[Input], list[int | None]]:
-    """Return what each file is, and its number of rows, None for a stream."""
+    """Return the identity and the number of rows of each file; None for a stream."""
     inputs: list[Input] = []
     counts: list[int | None] = []
     for each in files:

@@ -157,7 +157,7 @@ def _text(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can say of a value that is none of its own."""
+    """Return a JSON form of a value of a type that JSON does not have."""
     if isinstance(value, _BYTES):
         return written_text(bytes(value))
     for method in ("isoformat", "tolist"):

@@ -68,7 +68,7 @@ class ExampleAudit(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelAudit:
-    """What the model will be asked, before anything is spent.
+    """A report on prompt and label tokens, made before a model is loaded.
 
     Attributes
     ----------

@@ -83,7 +83,7 @@ class ReasonedSpace:
         ]
 
     def audit(self) -> LabelAudit:
-        """Return what the model will be asked, for people to check."""
+        """Return a report on prompt and label tokens, for people to check."""
         tokenizer, thought = self.prompt.tokenizer, self.prompt.thought
         assert thought is not None
         row = dict.fromkeys(self.prompt.fields, "a text")

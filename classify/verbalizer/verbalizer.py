@@ -250,7 +250,7 @@ class AnswerSpace:
         return prompts
 
     def audit(self) -> LabelAudit:
-        """Return what the model will be asked, for people to check."""
+        """Return a report on prompt and label tokens, for people to check."""
         tokenizer, tree = self.prompt.tokenizer, self.trie.tree
         end = self._end or End()
         bare = self._joint.paths

@@ -136,7 +136,7 @@ class LlamaCppEngine(BaseEngine):
         return cls(network, batch_size=batch_size)
 
     def describe(self) -> dict[str, str]:
-        """Return what runs, in words, by name."""
+        """Return a description of what runs, by name."""
         self._check()
         network = self._network
         return {

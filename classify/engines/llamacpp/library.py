@@ -213,7 +213,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 class _Complaints(threading.local):
-    """What llama.cpp said of errors in this thread; its other messages are dropped."""
+    """llama.cpp's error messages in this thread; its other messages are dropped."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -236,7 +236,7 @@ _LOG = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)(_log)
 
 
 def last_error() -> str:
-    """Return what llama.cpp complained of first since this was last asked."""
+    """Return llama.cpp's first error message since the last call."""
     # "llama_model_load: error loading model: …" is said again by each caller.
     lines, _complaints.lines = _complaints.lines, []
     if not lines:

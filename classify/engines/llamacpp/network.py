@@ -125,7 +125,7 @@ class Model:
         return buffer.value.decode(errors="replace")
 
     def description(self) -> str:
-        """Return what the model is, in words."""
+        """Return a description of the model."""
         buffer = ctypes.create_string_buffer(256)
         self.library.llama_model_desc(self.handle, buffer, len(buffer))
         millions = self.library.llama_model_n_params(self.handle) / 1e6

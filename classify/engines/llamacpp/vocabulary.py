@@ -23,7 +23,7 @@ class _AddedToken(NamedTuple):
 
 
 class GgufTokenizer:
-    """What `classify.tokenizer.Tokenizer` uses of a tokenizer, over llama.cpp.
+    """The parts of a tokenizer that `Tokenizer` uses, over llama.cpp.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ _PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a server generated.
+    """The generation of a server.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ def choice_of(body: Any) -> Mapping[str, Any]:
 
 
 def completion(choice: Mapping[str, Any], ids: Sequence[int]) -> Completion:
-    """Return what was generated, with a value of every id at every step.
+    """Return a generation, with a value of every id at every step.
 
     Raises
     ------

@@ -230,7 +230,7 @@ class Connection:
     async def _try(
         self, method: str, url: str, payload: Any, understand: Callable[[Any], Any]
     ) -> tuple[Fault | None, Any]:
-        """Return what failed, or else the answer."""
+        """Return the failure, or else the answer."""
         async with self._slots:
             self.n_requests += 1
             client = self._idle.pop() if self._idle else self._new_client()
@@ -279,12 +279,12 @@ class Connection:
         return Fault(what.rstrip("."), away)
 
     def _without_key(self, said: str) -> str:
-        """Return what a server says without the key, should it repeat that."""
+        """Return a server's message, with the key removed if it repeats it."""
         key = self._headers.get("Authorization", "").removeprefix("Bearer ")
         return said.replace(key, "…") if key else said
 
     def _advice(self, status: int, response: "httpx.Response") -> str:
-        """Return what to do where no request is answered; "" if others may be."""
+        """Return advice if no request can be answered; "" if others may be."""
         if response.is_redirect:
             to = response.headers.get("location", "elsewhere")
             return (

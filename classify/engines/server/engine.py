@@ -170,7 +170,7 @@ class ServerEngine(BaseEngine):
         return f"ServerEngine({self._connection.base!r}, {self._endpoint.model!r})"
 
     def describe(self) -> dict[str, str]:
-        """Return what runs where, in words, by name."""
+        """Return a description of server and model, by name."""
         return {
             "server": f"{self._connection.base}, {self._endpoint.server}",
             "model": self._endpoint.model,

@@ -97,7 +97,7 @@ def entries_of(logprobs: Any) -> list[Entry]:
 def token_list(
     entries: Iterable[Entry], spelling: Spelling | None, *, rounding: float
 ) -> TokenList:
-    """Return what a list tells of token ids.
+    """Return what a list shows of token ids.
 
     What is written like several tokens may be any of them, and is counted to none.
 

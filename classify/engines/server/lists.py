@@ -107,7 +107,7 @@ class ListEndpoint(Endpoint):
     @staticmethod
     @abstractmethod
     def _listing_of(body: Any) -> Listing:
-        """Return what came back; ValueError as in `Connection.post`."""
+        """Return the answer; ValueError as in `Connection.post`."""
 
     async def answer(
         self, request: Request, patience: Patience | None = None
@@ -168,7 +168,7 @@ class ListEndpoint(Endpoint):
         )
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what is shown, and how prompts are sent."""
+        """Return which values are shown, and how prompts are sent."""
         sent = "token ids" if self._takes_ids else "text, whose tokens are counted"
         return {"shows": self.shows, "prompts": sent}
 
@@ -210,7 +210,7 @@ class ListEndpoint(Endpoint):
     async def _counted(
         self, token_ids: Sequence[int], n_listed: int, **how: Any
     ) -> _Listed:
-        """Return what is listed, if the server read as many tokens as were meant."""
+        """Return the list, if the server read as many tokens as were sent."""
         found = await self._listed(self._sent(token_ids), n_listed, **how)
         n_read = found.n_read
         if n_read is None and not self._takes_ids:

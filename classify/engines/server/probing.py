@@ -24,7 +24,7 @@ __all__ = ["Wanted", "connect"]
 
 
 class Wanted(NamedTuple):
-    """What a user says of a server's model.
+    """The user's settings for a server's model.
 
     Attributes
     ----------

@@ -74,7 +74,7 @@ def fault_of_status(status: int, said: str, retry_after: str | None) -> Fault | 
 
 
 def seconds_to_wait(retry_after: str | None) -> float:
-    """Return what a Retry-After header asks for, in seconds; 0 if it says nothing.
+    """Return the seconds in a Retry-After header; 0 if there are none.
 
     Examples
     --------

@@ -51,7 +51,7 @@ class VllmEndpoint(Endpoint):
 
     @property
     def needs(self) -> str:  # type: ignore[override]
-        """What a server must be."""
+        """The requirements for a server."""
         return (
             "It must be vLLM 0.26 or newer, which knows logprob_token_ids, without "
             "--speculative-config and with its default --logprobs-mode. Or use "

@@ -177,7 +177,7 @@ class TransformersEngine(BaseEngine):
         return self._shared.modes.usual
 
     def describe(self) -> dict[str, str]:
-        """Return what runs, in words, by name."""
+        """Return a description of what runs, by name."""
         self._shared.check()
         network = self._shared.network
         model = network.model

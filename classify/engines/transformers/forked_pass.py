@@ -150,7 +150,7 @@ def follow_forks(
 
 @dataclass
 class _Branches:
-    """What is to be computed after a text: the nodes below each node."""
+    """The nodes to compute after a text: those below each node."""
 
     fork: Forked
     below: dict[int, list[int]]
@@ -293,7 +293,7 @@ def _has_rows(cache: Any) -> bool:
 
 
 def _shape(cache: Any) -> object:
-    """What caches must have in common to be joined: all but the number of slots."""
+    """What caches must share to be joined: everything but the number of slots."""
     return tuple(
         (each.dtype, each.ndim, *each.shape[1:-2], *each.shape[-1:])
         if isinstance(each, torch.Tensor)

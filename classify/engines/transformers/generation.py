@@ -218,7 +218,7 @@ def _choose_freely(
 def _sample(
     logits: torch.Tensor, temperatures: list[float], uniforms: list[float | None]
 ) -> list[int]:
-    """What `pick` does, on the device. MPS has no float64, hence the host there."""
+    """`pick` on the device. MPS has no float64, so there it runs on the host."""
     device = logits.device if logits.device.type != "mps" else torch.device("cpu")
     values = logits.to(device).double()
     scale = torch.tensor(temperatures, dtype=torch.float64, device=device)[:, None]

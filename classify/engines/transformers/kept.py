@@ -84,7 +84,7 @@ def _prompts(row: Row) -> list[tuple[int, ...]]:
 
 
 class Prefixes(Generic[Prefix]):
-    """What is kept of the ids that prompts begin with; the last few of them.
+    """Cached states of the last few common prefixes of prompts.
 
     Parameters
     ----------

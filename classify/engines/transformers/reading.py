@@ -382,7 +382,7 @@ class Reader:
         prefixes: Prefixes[_Prefix],
         compute: Callable[[Network, tuple[int, ...]], _Prefix],
     ) -> _Prefix | None:
-        """Return what is kept of what all prompts begin with, if worth it."""
+        """Return the cached state of the prompts' common prefix, if worth it."""
         least, greatest = min(self._new), max(self._new)
         # Each prompt keeps a token of its own.
         n_shared = common_prefix_length([least[:-1], greatest[:-1]])

@@ -161,7 +161,7 @@ class _Trial(NamedTuple):
     compared: tuple[int, ...] | None = None  # None: all
 
     def expected(self, network: Network) -> list[EdgeLogprobs]:
-        """What plain forward passes give."""
+        """The results of plain forward passes."""
         if self.compared is None:
             return [path_read(network, prompt, self.tree) for prompt in self.prompts]
         return [

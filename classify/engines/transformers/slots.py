@@ -179,7 +179,7 @@ class Slots:
 
     @property
     def n_bytes(self) -> int:
-        """What the keys and values take."""
+        """The memory of keys and values."""
         return sum(k.nbytes + v.nbytes for k, v in self.layers)
 
 

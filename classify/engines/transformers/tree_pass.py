@@ -32,7 +32,7 @@ __all__ = ["Asked", "follow_up", "missing_nodes", "new_prompts", "prefix_slots"]
 
 @dataclass
 class Asked:
-    """What is to be read for one prompt and tree, and for whom.
+    """The nodes to read for one prompt and tree, and the caller.
 
     Of several prompts that are read as one: `members`, and for the tickets of each the
     places of its nodes; see `trunks`.

@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a step reports for its tracking rows.
+    """The values that a step reports for its tracking rows.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Columns:
 
 
 class TrackingState:
-    """What the requests of a worker want, and where in their trees they are.
+    """The tracked ids of a worker's requests, and their positions in their trees.
 
     Parameters
     ----------

@@ -177,7 +177,7 @@ class VllmEngine(BaseEngine):
         return f"VllmEngine({self._engine.vllm_config.model_config.model!r})"
 
     def describe(self) -> dict[str, str]:
-        """Return what runs, in words, by name."""
+        """Return a description of what runs, by name."""
         self._check_open()
         in_flight = f"{self.window} texts, {self._most_texts} requests at once"
         return {**described(self._llm), "in flight": in_flight}

@@ -11,7 +11,7 @@ _LONG_BLOCK = 256
 
 
 def described(llm: Any) -> dict[str, str]:
-    """Return what a `classify.engines.vllm.LLM` runs, in words, by name."""
+    """Return a description of what a `classify.engines.vllm.LLM` runs, by name."""
     config = llm.llm_engine.vllm_config
     model = config.model_config
     [runner, *_] = llm.collective_rpc("tracking_runner")
@@ -30,7 +30,7 @@ def described(llm: Any) -> dict[str, str]:
 
 
 def prefix_cache(cache: Any) -> str:
-    """Return what further requests about a text find computed, in words.
+    """Return how much of a text is cached for further requests, in words.
 
     Of models with recurrent layers, states are kept at the ends of long blocks only.
     """

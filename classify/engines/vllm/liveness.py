@@ -49,7 +49,7 @@ def announce_death(engine_core: Any) -> None:
 
 
 def dead_engine() -> type[Exception]:
-    """Return what vLLM raises when its engine's process has ended."""
+    """Return the exceptions that vLLM raises when its engine's process has ended."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     dead: type[Exception] = EngineDeadError

@@ -93,7 +93,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the user asked of a request that tracks."""
+    """The user's settings for a request that tracks."""
 
     token_ids: tuple[int, ...]
     logprobs: int | None

@@ -41,7 +41,7 @@ def sampling_params(wanted: Wanted, n_tracked: int, **options: Any) -> Any:
 
 @cache
 def ids_only() -> dict[str, Any]:
-    """Return what requests have in common of which only token ids are wanted, once.
+    """Return the shared parameters of requests that only need token ids, once.
 
     Their stops are those that they name, and vLLM need not copy what is not changed.
     """

@@ -11,7 +11,7 @@ __all__ = ["Sources", "plain_columns"]
 
 
 class Sources(NamedTuple):
-    """What columns are made of.
+    """The data from which columns are made.
 
     Attributes
     ----------

@@ -133,7 +133,7 @@ class PackedTree:
         return self._made[key]
 
     def allowed(self, token_ids: tuple[int, ...], top: int) -> Wanted:
-        """Return what a generation wants that must stay on the paths."""
+        """Return the request of a generation that must stay on the paths."""
         return Wanted(token_ids, top=top, tree=self._closed, masked=True)
 
 

@@ -43,7 +43,7 @@ def install_v1(runner: Any) -> str:
 
 
 class BatchTracking:
-    """What the requests of a V1 runner track."""
+    """The tracked ids of a V1 runner's requests."""
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner

@@ -83,7 +83,7 @@ def _tracked(
     *args: Any,
     **options: Any,
 ) -> Any:
-    """Return what a stock sampler does, with tracked values where they are wanted."""
+    """Return the stock sampler's output, with tracked values if requested."""
     step = _step(tracking, logits, input_batch)
     if step is None:
         return stock(logits, input_batch, *args, **options)

@@ -139,7 +139,7 @@ def _case(
 
 
 def _values(answer: Any) -> list[dict[int, float]]:
-    """Return what an answer says of each step, whatever was asked."""
+    """Return the values of each step of an answer."""
     likeliest = (
         [{}] * len(answer.token_ids) if answer.logprobs is None else answer.logprobs
     )

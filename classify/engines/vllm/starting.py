@@ -102,7 +102,7 @@ def start(
 
 
 def _environment(platform: str, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the environment of vLLM's processes must hold."""
+    """Return the environment variables of vLLM's processes."""
     variables = {"PYTHONWARNINGS": _warnings_of_children()}
     if str(options["dtype"]) in _FLOAT32:
         # vLLM's attention kernels for float32 multiply in TF32 otherwise, with 10 bits.

@@ -24,7 +24,7 @@ _MAX_NODES = 1 << 19
 
 
 class RequestSlots:
-    """What each request wants, in host arrays and, for those in use, on the device."""
+    """Each request's ids, in host arrays and, for those in use, on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -35,7 +35,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request wants from the worker.
+    """What a request asks of the worker.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Wanted:
 
     @classmethod
     def from_extra_args(cls, extra_args: Mapping[str, Any] | None) -> "Wanted | None":
-        """Return what a request wants, or None if it tracks nothing."""
+        """Return what a request asks for, or None if it tracks nothing."""
         packed = (extra_args or {}).get(EXTRA_ARGS_KEY)
         if packed is None:
             return None

@@ -36,7 +36,7 @@ class WorkerShape(NamedTuple):
     gpus: float
 
     def actor_options(self) -> dict[str, Any]:
-        """Return what makes an actor of Ray such a worker."""
+        """Return the factory of a Ray actor for such a worker."""
         options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
         if not self.gpus:
             # Or each worker computes with as many threads as its machine has cores.
