@@ -11,6 +11,7 @@ best of several rounds, with the ways interleaved.
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 from classify import (
     PromptTemplate,
@@ -31,7 +32,6 @@ CHOICES = {
     "urgency": ["low", "normal", "urgent"],
     "language": ["English", "German", "French"],
 }
-TEXT_FIRST = "Text: {text}\n\nWhich NAME describes it best: {labels}?"
 SENTENCE = (
     "I ordered a lamp two weeks ago and it still has not arrived, although the shop "
     "said that it would be here in three days. "
@@ -71,7 +71,7 @@ def main() -> None:
             )
         return texts
 
-    def choosing(*names: str, template: str | None) -> Callable[[list[str]], object]:
+    def choosing(*names: str, text_position: Any) -> Callable[[list[str]], object]:
         """Return what asks these questions about texts, side by side."""
         asked = [
             asked_question(
@@ -79,7 +79,7 @@ def main() -> None:
                     CHOICES[name],
                     options.model,
                     engine=engine,
-                    prompt=template and template.replace("NAME", name),
+                    prompt=PromptTemplate(text_position=text_position),
                 ),
                 name,
             )
@@ -96,9 +96,9 @@ def main() -> None:
         f"{len(LABELS)} yes/no questions": multi.predict_proba,
         "the same, labels in answers": in_answers.predict_proba,
         f"one choice of {len(LABELS)} labels": choice.predict_proba,
-        "one choice, text first": choosing("topic", template=TEXT_FIRST),
-        "four choices, text first": choosing(*CHOICES, template=TEXT_FIRST),
-        "four choices, our recipe": choosing(*CHOICES, template=None),
+        "one choice, text first": choosing("topic", text_position="first"),
+        "four choices, text first": choosing(*CHOICES, text_position="first"),
+        "four choices, text last": choosing(*CHOICES, text_position="last"),
     }
     best = dict.fromkeys(ways, float("inf"))
     for turn in range(options.rounds + 1):  # the first one warms up

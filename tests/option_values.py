@@ -109,6 +109,7 @@ def prepared(folder):
         "system": ["--system", "Answer with one of {labels}."],
         "target_risk": ["--target-risk", "0.5"],
         "template": ["--template", TEMPLATE],
+        "text_position": ["--text-position", "first"],
         "text": ["--text", "Where is my parcel?"],
         "threshold": ["--threshold", "0.5"],
         "tree_scoring": ["--tree-scoring", "paths"],

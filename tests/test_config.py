@@ -159,8 +159,8 @@ def test_a_string_is_a_template():
                 "Unknown key 'prompt.optons' in the settings. Did you mean 'options'? "
                 "Allowed: template, system, examples, n_examples, example_choice, "
                 "example_seed, max_example_tokens, example_text_column, "
-                "example_label_column, chat, options, answer_prefix, answer, n_orders, "
-                "too_long, template_arguments, ensemble."
+                "example_label_column, chat, options, text_position, answer_prefix, "
+                "answer, n_orders, too_long, template_arguments, ensemble."
             ),
         ),
         (

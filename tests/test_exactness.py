@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from classify import (
     PromptTemplate,
+    TaskClassifier,
     Verbalizer,
     ZeroShotClassifier,
     ZeroShotMultiLabelClassifier,
@@ -180,6 +181,45 @@ def test_yes_and_no_are_those_of_the_joint_text(reference):
     np.testing.assert_allclose(scores.values, expected, rtol=0, atol=1e-4)
     proba = np.exp(expected[:, 1] - np.logaddexp(*expected.T)).reshape(4, 3)
     np.testing.assert_allclose(clf.predict_proba(TEXTS[:4]), proba, rtol=0, atol=1e-4)
+
+
+def test_questions_of_a_task_are_those_of_the_joint_text(reference):
+    """Asked together, behind one reading of the text, which comes first."""
+    folder, tokenizer, _ = reference
+    questions = {
+        "topic": ["billing", "New York", "New", "refund request"],
+        "tone": ["calm", "angry"],
+        "tense": ["past", "present", "future"],
+    }
+    task = {
+        "questions": {name: {"labels": labels} for name, labels in questions.items()},
+        "model": str(folder),
+        "engine": "transformers",
+        "tolerance": 0.0,
+    }
+    proba = TaskClassifier(task).predict_proba(TEXTS[:4])
+    asked = (
+        "Answer with the category only. Which of these categories describes the text "
+        "best:"
+    )
+    for name, labels in questions.items():
+        for row, text in enumerate(TEXTS[:4]):
+            content = f"Text: {text}\n\n{asked} {', '.join(labels)}?"
+            before = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+            # Where one label begins another, every label is read with an end token.
+            slow = slow_label_logprobs(
+                reference, "chat", labels, text, end=name == "topic", before=before
+            )
+            np.testing.assert_allclose(
+                proba[name].iloc[row],
+                np.exp(slow - np.logaddexp.reduce(slow)),
+                rtol=0,
+                atol=1e-4,
+            )
 
 
 def test_an_attack_in_the_text_stays_text(reference):

@@ -75,6 +75,7 @@ CONFLICTS = {
         ("strategy", "reasoning"),
         ("strategy", "tolerance"),
         ("target_risk", "threshold"),
+        ("template", "text_position"),
     )
 }
 # A calibration of other labels cannot be forced.

@@ -108,6 +108,64 @@ def test_own_recipes_show_options_or_not(chat, options):
     assert "my text" in text
 
 
+def test_the_text_comes_first_where_it_is_told_to():
+    first = PromptTemplate(text_position="first")
+    prompt = first.compile(byte_level(), LABELS)
+    assert text_of(prompt, {"text": "my text"}) == (
+        "<|bos|><|user|>\nText: my text\n\nAnswer with the category only. Which of "
+        "these categories describes the text best: billing, shipping?<|end|>\n"
+        "<|assistant|>\n"
+    )
+    plain = first.compile(byte_level(chat=False), LABELS)
+    assert text_of(plain, {"text": "my text"}) == (
+        "Text: my text\n\nCategories: billing, shipping\nCategory:"
+    )
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("answer", ["text", "code"])
+@pytest.mark.parametrize("options", ["inline", "lines", "verbatim", "none"])
+def test_all_that_differs_between_questions_stands_behind_the_text(
+    chat, answer, options
+):
+    if answer == "code" and options in ("verbatim", "none"):
+        return  # there are no such prompts
+    texts = [
+        text_of(
+            PromptTemplate(
+                chat=chat, options=options, answer=answer, text_position="first"
+            ).compile(byte_level(), LabelSet.parse(labels)),
+            {"text": "my text"},
+        )
+        for labels in (["calm", "angry"], {"low": "can wait", "high": None})
+    ]
+    # What comes before the first label, or before the end where none is listed.
+    starts = {re.split(r"(A. |- )?\b(calm|low)\b|<\|end", text)[0] for text in texts}
+    assert len(starts) == 1
+    assert "my text" in starts.pop()
+
+
+def test_a_thought_is_not_told_to_be_the_category_only():
+    recipe = PromptTemplate(text_position="first")
+    prompt = recipe.compile(byte_level(), LABELS, reasons=True)
+    written = text_of(prompt, {"text": "my text"})
+    asked = "Which of these categories describes the text best: billing, shipping?"
+    assert f"Text: my text\n\n{asked}" in written
+
+
+def test_a_text_position_that_changes_nothing_is_refused():
+    with raises(
+        "text_position='first' is for our own recipe, but template has a place for the "
+        "text itself: remove one of the two."
+    ):
+        PromptTemplate("{text}", text_position="first")
+    with raises(
+        "text_position='last' cannot be used for yes/no questions, which share the "
+        "reading of the text: remove text_position, or give a template."
+    ):
+        PromptTemplate(asks="whether", text_position="last")
+
+
 def test_chat_template_is_used_when_there_is_one():
     assert PromptTemplate().compile(byte_level(), LABELS).is_chat
     assert not PromptTemplate().compile(byte_level(chat=False), LABELS).is_chat

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +59,42 @@ def test_a_question_is_asked_as_the_task_says_unless_it_says_more():
     parts = task.by_question()
     assert list(parts) == ["urgency", "tone"]
     assert parts["urgency"].prompt == PromptTemplate(
-        system="You code messages.", answer_prefix="Urgency:"
+        system="You code messages.", answer_prefix="Urgency:", text_position="first"
     )
-    assert parts["tone"].prompt == task.prompt
+    assert parts["tone"].prompt == replace(task.prompt, text_position="first")
     assert parts["tone"].labels["angry"].description == "The writer shouts."
     assert {part.verbalizer for part in parts.values()} == {
         Verbalizer(case_variants=True)
     }
     assert {part.scoring.tolerance for part in parts.values()} == {0}
     assert parts["tone"].by_question() == {"": parts["tone"]}
+
+
+def test_our_recipe_has_the_text_first_in_a_task_with_questions():
+    def positions(**settings):
+        task = Task.parse({"questions": {"a": TWO, "b": {"labels": ["x", "y"]}}})
+        parts = task.changed(settings).by_question().values()
+        return {part.prompt.text_position for part in parts}
+
+    assert positions() == {"first"}
+    assert positions(text_position="last") == {"last"}
+    assert positions(template="{text}: {labels}?") == {"auto"}
+    # Yes/no questions have no other form.
+    parts = Task.from_yaml(CODEBOOK).changed({"text_position": "last"}).by_question()
+    assert parts["topic"].prompt.text_position == "last"
+    assert parts["mentions"].prompt.text_position == "first"
+    # A template of one's own has its own place for the text.
+    assert parts["urgency"].prompt.text_position == "auto"
+    own = {**TWO, "prompt": "{text}: {labels}?"}
+    task = Task.parse({"prompt": {"text_position": "last"}, "questions": {"a": own}})
+    assert task.by_question()["a"].prompt.text_position == "auto"
+    # One question by itself or with others is asked in the same words.
+    assert task_of(a=TWO).by_question()["a"].prompt.text_position == "first"
+    assert Task.parse(TWO).by_question()[""].prompt.text_position == "auto"
+    member = PromptTemplate(chat=False)
+    several = PromptTemplate(ensemble=[member])
+    asked = task_of(a={**TWO, "prompt": several}).by_question()["a"].prompt
+    assert asked.ensemble == (replace(member, text_position="first"),)
 
 
 def test_an_option_changes_every_question():

@@ -17,6 +17,7 @@ from classify.labels.names import suggestion
 from classify.labels.use import LabelUse
 from classify.parameters import TEXT, Setting, instance_of, optional, settings_of
 from classify.prompts import PromptTemplate
+from classify.prompts.recipes import text_first
 from classify.questions.decision_rules import DecisionRules, in_place_of, is_for
 from classify.questions.question import (
     CALIBRATION,
@@ -147,7 +148,9 @@ class Task:
                 self,
                 questions=(),
                 labels=each.labels,
-                prompt=each.prompt or self.prompt,
+                prompt=text_first(
+                    each.prompt or self.prompt, always=each.use.kind == "multi"
+                ),
                 verbalizer=each.verbalizer or self.verbalizer,
                 use=each.use,
                 yes_no=each.yes_no,
@@ -235,11 +238,7 @@ class Task:
             if own:
                 asking[name] = {key: settings.pop(key) for key in own}
         questions = tuple(
-            with_settings(
-                each,
-                {key: asking[key] for key in asking if getattr(each, key)},
-                wording,
-            )
+            with_settings(each, _changes_of(each, asking), wording)
             for each in self.questions
         )
         if questions:
@@ -369,13 +368,33 @@ def _question(
     try:
         common = Question(
             name=name,
-            prompt=task.prompt,
+            prompt=_common_prompt(task.prompt, settings.get("prompt")),
             verbalizer=task.verbalizer,
             decisions=task.decisions.for_kind(settings.get("kind", "choice")),
         )
     except InputError as cause:
         raise wording.told(cause) from None
     return with_settings(common, settings, told, f"questions.{name}.")
+
+
+def _common_prompt(prompt: PromptTemplate, given: Any) -> PromptTemplate:
+    """Return the task's prompt for a question that may have a template of its own."""
+    own = given if isinstance(given, Mapping) else {"template": given}
+    if own.get("template") is None or "text_position" in own:
+        return prompt
+    return replace(prompt, text_position="auto")
+
+
+def _changes_of(
+    question: Question, asking: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the changes for a question; a template has its own `text_position`."""
+    changes = {key: asking[key] for key in asking if getattr(question, key)}
+    prompt, new = question.prompt, changes.get("prompt", {})
+    if prompt is not None and prompt.template is not None and "template" not in new:
+        kept = {key: value for key, value in new.items() if key != "text_position"}
+        changes |= {"prompt": kept} if new else {}
+    return changes
 
 
 def _deciding(

@@ -10,6 +10,7 @@ from classify.parameters import Allowed, settings_of
 from classify.prompts.example_table import is_table
 from classify.prompts.listing import check_listed
 from classify.prompts.parts import Field, parse
+from classify.prompts.recipes import check_text_position
 from classify.wording import no_effect, parameter
 
 __all__ = [
@@ -121,6 +122,7 @@ def check_recipe(recipe: Any) -> None:
             "prompt is plain: leave it out, or use "
             f"{parameter('chat', True)} and a chat model."
         )
+    check_text_position(recipe)
     _check_examples(recipe)
     _check_ensemble(recipe)
     template = None if recipe.is_auto else recipe.template

@@ -108,6 +108,7 @@ def candidate_prompts(
             bare,
             answer_prefix="",
             options="auto",
+            text_position="auto",
             answer="text",
             n_orders=1,
             template_arguments=arguments,

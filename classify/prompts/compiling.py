@@ -17,7 +17,7 @@ from classify.prompts.layout import (
 )
 from classify.prompts.listing import coded, list_options
 from classify.prompts.parts import Field, Part, fill, merge, parse, with_field
-from classify.prompts.recipes import ENDINGS
+from classify.prompts.recipes import without_ending
 from classify.tokenizer import Segment, Tokenizer
 from classify.wording import parameter
 
@@ -170,9 +170,7 @@ def _layout(
     if recipe.is_chat and reasons:
         layout = lay_out(template, lay_out_thought)
     if layout is None and reasons:
-        for ending in ENDINGS:
-            template = template.removesuffix(ending)
-        layout = lay_out(template, lay_out_in_words)
+        layout = lay_out(without_ending(template), lay_out_in_words)
     elif layout is None:
         form = lay_out_chat if recipe.is_chat else lay_out_plain
         layout = lay_out(template, form)

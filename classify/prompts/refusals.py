@@ -8,7 +8,7 @@ from classify.prompts.switches import flags_in_text
 from classify.prompts.thinking import last_thought
 from classify.wording import parameter
 
-__all__ = ["not_kept", "not_led", "not_rendered"]
+__all__ = ["not_chosen", "not_kept", "not_led", "not_rendered"]
 
 
 def not_rendered(chat: Chat, refusal: PromptError) -> PromptError:
@@ -114,3 +114,11 @@ def _way_off(chat: Chat) -> str:
 def _is_led(chat: Chat) -> bool:
     slot = find_slot(chat)
     return slot.lead is not None and bool(slot.generation_prompt)
+
+
+def not_chosen() -> PromptError:
+    """Return the error of a recipe whose template is still to be chosen."""
+    return PromptError(
+        f"No prompt has been chosen yet for {parameter('template', 'auto')}: call fit, "
+        "run classify predict on a file, or choose one with classify tune."
+    )

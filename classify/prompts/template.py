@@ -27,17 +27,14 @@ from classify.prompts.allowed import (
 from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.compiling import Resolved, check_tokenizer, compile_resolved
 from classify.prompts.example_table import Example, ExampleTable, is_table
-from classify.prompts.recipes import recipe_for
+from classify.prompts.recipes import Options, options_for, recipe_for
+from classify.prompts.refusals import not_chosen
 from classify.tokenizer import Tokenizer
-from classify.wording import parameter
 
 __all__ = ["PromptTemplate"]
 
-Options = Literal["auto", "inline", "lines", "verbatim", "none"]
 Answer = Literal["text", "code", "both"]
 ExampleChoice = Literal["balanced", "random", "nearest"]
-
-_CHAT: tuple[str | bool, ...] = (True, False, "auto")
 
 
 def _read_prompts(written: Any) -> "tuple[PromptTemplate, ...]":
@@ -112,6 +109,10 @@ class PromptTemplate:
         that its tokens are those of the answer and drafters that look them up in the
         prompt find them; or nowhere. "auto": lines if a label has a description, else
         inline.
+    text_position : {"auto", "first", "last"}, default="auto"
+        Where our recipe has the text. "first": before the labels, so that questions
+        about a text share its computation. "auto": first for a task's `questions`,
+        else last.
     answer_prefix : str, default=""
         Text at the start of the model's answer, before the label, such as
         ``"Category:"``. As after a plain template, a space separates it from the label;
@@ -214,7 +215,7 @@ class PromptTemplate:
         bool | Literal["auto"],
         Setting(
             "Use the model's chat template, or a plain prompt.",
-            one_of(*_CHAT),
+            one_of(*(True, False, "auto")),
             default="chat if the model has a template",
             option="--chat/--no-chat",
         ),
@@ -225,6 +226,14 @@ class PromptTemplate:
             f"How {{labels}} are listed: {listed(get_args(Options))}.",
             one_of(*get_args(Options)),
             metavar="HOW",
+        ),
+    ] = "auto"
+    text_position: Annotated[
+        Literal["auto", "first", "last"],
+        Setting(
+            "Where our own prompt has the text: first (before the labels) or last.",
+            one_of("auto", "first", "last"),
+            default="first for a task's questions, else last",
         ),
     ] = "auto"
     answer_prefix: Annotated[
@@ -398,18 +407,12 @@ class PromptTemplate:
         ('Categories: {labels}\n\nText: {text}\nCategory:', False, 'inline')
         """
         if self.is_auto:
-            raise PromptError(
-                f"No prompt has been chosen yet for {parameter('template', 'auto')}: "
-                "call fit, run classify predict on a file, or choose one with classify "
-                "tune."
-            )
+            raise not_chosen()
         chat = has_chat_template if self.chat == "auto" else self.chat
-        options = self.options
-        if options == "auto":
-            described = any(label.description for label in labels)
-            is_long = described or self.answer == "code"
-            options = "lines" if is_long and self.asks == "which" else "inline"
+        options = options_for(self, labels)
         template = self.template or recipe_for(
             self, is_chat=bool(chat), options=options, n_labels=len(labels)
         )
-        return replace(self, template=template, chat=chat, options=options)
+        return replace(
+            self, template=template, chat=chat, options=options, text_position="auto"
+        )
