@@ -26,6 +26,7 @@ LEFT_OUT = {
     "api_key_env",
     "question",  # of a task that has several
     "target",  # of labels any number of which apply
+    "reviewed",  # of a file with rows to review
 }
 
 
@@ -54,6 +55,8 @@ def prepared(folder):
     _write_calibration(folder / "calibration.json")
     reason = ["--strategy", "reason", "--max-reasoning-tokens", "3"]
     shown = ["--examples", folder / "more.csv"]
+    # What other pairs wrote has other columns.
+    review = ["--review", folder / "review.csv", "--overwrite"]
     return {
         **_common(folder),
         "answer": ["--answer", "code"],
@@ -100,6 +103,9 @@ def prepared(folder):
         "reasoning": ["--reasoning", *reason],
         "report": ["--report", folder / "report"],
         "restart": ["--restart"],
+        "review": review,
+        "review_random": ["--review-random", "0.5", *review],
+        "review_rows": ["--review-rows", "3", *review],
         "template_arguments": ["--template-argument", "tone=brief"],
         "sample": ["--sample", "5"],
         "sets": ["--sets", "0.8"],

@@ -237,7 +237,7 @@ def test_cells_list_labels_in_all_forms():
     cells = ["shipping|billing", "[]", '["billing"]', ["shipping"], [], "", None, "nan"]
     rows = labelled(cells)
     assert rows.labels.tolist() == [[1, 1], [0, 0], [1, 0], [0, 1], [0, 0]]
-    assert rows.n_unlabelled == 3
+    assert rows.unlabelled.total() == 3
     with raises(
         "Column 'label' of the DataFrame holds 2 values that are not labels. 'bill': 2 "
         "rows, the first is row 1. Did you mean 'billing'? '[billing': row 2. Did you "

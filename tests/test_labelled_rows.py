@@ -55,7 +55,7 @@ def test_rows_have_what_the_prompt_needs():
     assert labelled.rows[0] == {"title": "x", "text": "a"}
     assert str(labelled.rows[1]) == "there is no text: it is empty or missing."
     assert labelled.labels.tolist() == ["billing", "shipping"]
-    assert (labelled.n_unlabelled, labelled.unreadable) == (2, {})
+    assert (labelled.unlabelled.total(), labelled.unreadable) == (2, {})
     everything = read(frame, label_column=None)
     assert (len(everything.rows), everything.labels) == (4, None)
 
@@ -75,7 +75,7 @@ def test_every_format_gives_the_same_rows(tmp_path):
         labelled = read(tmp_path / name)
         assert labelled.rows == [{"text": "a"}, {"text": "c"}]
         assert labelled.labels.tolist() == ["billing", "shipping"]
-        assert labelled.n_unlabelled == 1
+        assert labelled.unlabelled.total() == 1
 
 
 def test_rows_that_cannot_be_read_are_set_aside_with_their_reason(tmp_path):
@@ -90,7 +90,7 @@ def test_rows_that_cannot_be_read_are_set_aside_with_their_reason(tmp_path):
         "example encoding='cp1252'."
     )
     assert labelled.unreadable == {width: 1, byte: 1}
-    assert (len(labelled.rows), labelled.n_unlabelled) == (2, 0)
+    assert (len(labelled.rows), labelled.unlabelled.total()) == (2, 0)
     classifier = ZeroShotClassifier(
         LABELS.names,
         engine=hashed_engine(len(byte_level())),
@@ -147,11 +147,11 @@ def test_labels_of_every_kind_of_cell():
     frame = pd.DataFrame({"body": "a", "label": pd.Series(cells, dtype=object)})
     labelled = read(frame)
     assert labelled.labels.tolist() == ["billing", "billing"]
-    assert labelled.n_unlabelled == 5
-    odd = pd.DataFrame({"body": "a", "label": [["billing"], b"\xff", "\ud83d"]})
+    assert labelled.unlabelled.total() == 5
+    odd = pd.DataFrame({"body": "a", "label": [["billing", "x"], b"\xff", "\ud83d"]})
     with pytest.raises(LabelError) as failed:
         read(odd)
-    for value in ("\"['billing']\"", "'\\\\xff'", "'\\\\ud83d'"):
+    for value in ("\"['billing', 'x']\"", "'\\\\xff'", "'\\\\ud83d'"):
         assert f"{value}: row " in str(failed.value)
 
 

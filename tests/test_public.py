@@ -45,11 +45,11 @@ PUBLIC = {
     """,
     "classify.jobs": """
         CalibrationFit CalibrationWishes Classification ClassifiedChunk ErrorLimit
-        Estimate JobRun JobWatcher LabelledRows LabelsFit Outcome RowColumns
-        ScoredTexts Summary check_output check_table estimate_job evaluate
-        evaluate_labels fit_artefact fit_labels_artefact job_folder open_table
-        output_format parse_shard read_labelled run_job saved_fingerprint
-        score_labelled select_rows selection_of stream_rows
+        Estimate JobRun JobWatcher LabelledRows LabelsFit Outcome Review
+        ReviewFile RowColumns ScoredTexts Summary check_output check_table
+        estimate_job evaluate evaluate_labels fit_artefact fit_labels_artefact
+        job_folder open_table output_format parse_shard read_labelled run_job
+        saved_fingerprint score_labelled select_rows selection_of stream_rows
     """,
     "classify.jobs.ray": """
         classify_dataset ray_pool

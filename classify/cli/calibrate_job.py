@@ -40,6 +40,7 @@ from classify.jobs import (
     fit_artefact,
     fit_labels_artefact,
 )
+from classify.jobs.review import label_column
 from classify.tables.table import Table as InputTable
 
 __all__ = ["calibrate_labels", "calibrate_tables"]
@@ -76,7 +77,13 @@ def calibrate_labels(
         )
     task = task.changed({"calibration": None})
     declared = declared_labels(task)
-    rows = checked_rows(task, table, notes, label_column=label_column)
+    rows = checked_rows(
+        task,
+        table,
+        notes,
+        label_column=label_column,
+        reviewed=options.reviewed,
+    )
     if not options.overwrite:
         check_labels_calibration(output, wishes, sorted(declared.names))
     if options.label_column is None:
@@ -171,7 +178,13 @@ def calibrate_tables(
         _check_unlabelled(options, wishes)
     # A calibration that the task names is the one that is to be made.
     task = task.changed({"calibration": None})
-    rows = checked_rows(task, table, notes, label_column=label_column)
+    rows = checked_rows(
+        task,
+        table,
+        notes,
+        label_column=label_column,
+        reviewed=options.reviewed,
+    )
     if not options.overwrite:
         names = None if labels is None else list(labels.names)
         is_labelled = label_column is not None
@@ -212,7 +225,8 @@ def _label_column(options: FitOptions, table: InputTable) -> str | None:
     """Return the column with the true labels; None for texts alone."""
     if options.no_label_column or options.label_column is not None:
         return options.label_column
-    return _LABEL_COLUMN if _LABEL_COLUMN in table.columns else None
+    column = label_column("", table.columns)
+    return column if column in table.columns else None
 
 
 def _report_column(options: FitOptions, column: str | None, notes: Notes) -> None:

@@ -191,8 +191,10 @@ def _check_job(given: Given, job: JobOptions) -> None:
             "one text is read": False,
             "the job is run": not job.dry_run,
             "a cluster scores": job.ray is not None,
+            "a review is written": job.review is not None,
             "rows are written": job.dry_run or is_written,
             "a file is written": job.dry_run or has_file,
+            "a file may be replaced": job.dry_run or has_file or job.review is not None,
         },
     )
 

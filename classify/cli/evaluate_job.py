@@ -33,6 +33,7 @@ from classify.jobs import (
     selection_of,
 )
 from classify.jobs.job import Classifier
+from classify.jobs.review import label_column
 from classify.labels import LabelSet
 from classify.report import Evaluation, LabelsEvaluation, check_matplotlib, write_report
 from classify.report.measures import Measure
@@ -70,11 +71,17 @@ def evaluate_table(
     _check_reports(reports.values(), options)
     rows = {}
     for name, part in parts.items():
-        column = _label_column(name, options)
+        column = _label_column(name, options, table)
         with about(name):
             if name:
                 table.check_column(column, "with the true labels of the question")
-            rows[name] = checked_rows(part, table, notes, label_column=column)
+            rows[name] = checked_rows(
+                part,
+                table,
+                notes,
+                label_column=column,
+                reviewed=options.reviewed,
+            )
     force = any(each.force for each in rules.values())
     classifiers = load_classifiers(task, notes, force=force)
     console = notes.results(in_files=80)
@@ -121,7 +128,7 @@ def _report_of(question: str, options: EvaluateOptions) -> Path | None:
     return options.report / question.replace("/", "_")
 
 
-def _label_column(question: str, options: EvaluateOptions) -> str:
+def _label_column(question: str, options: EvaluateOptions, table: Table) -> str:
     """Return the column with the true labels of a question."""
     if question and options.label_column is not None:
         raise ConfigError(
@@ -129,7 +136,7 @@ def _label_column(question: str, options: EvaluateOptions) -> str:
             "each with a column of the same name: drop it, or name the "
             "question with --question."
         )
-    return options.label_column or question or "label"
+    return options.label_column or label_column(question, table.columns)
 
 
 def _evaluated(

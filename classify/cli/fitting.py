@@ -33,6 +33,15 @@ _METHODS = (
 _TRUE_LABELS = "Column with the true labels; rows where it is empty are left out."
 
 _setting = partial(Setting, panel="Calibration")
+Reviewed = Annotated[
+    str | None,
+    data_setting(
+        "Of a file of classify predict --review, use the rows that were drawn at "
+        "random, or all.",
+        one_of("random", "all"),
+        default="random, if there are any",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,7 @@ class EvaluateOptions:
             default="label; of several questions, their names",
         ),
     ] = None
+    reviewed: Reviewed = None
     report: Annotated[
         Path | None,
         data_setting(
@@ -150,6 +160,7 @@ class FitOptions:
             _TRUE_LABELS, TEXT, metavar="COLUMN", default="label, if there is one"
         ),
     ] = None
+    reviewed: Reviewed = None
     no_label_column: Annotated[
         bool,
         data_setting("Ignore the labels in the file, and use only its texts.", BOOLEAN),

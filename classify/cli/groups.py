@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from classify.parameters import BOOLEAN, TEXT, Setting, at_least, one_of
+from classify.parameters import BOOLEAN, TEXT, Setting, at_least, number, one_of
 
 if TYPE_CHECKING:
     from classify.tables.table import Table
@@ -197,6 +197,29 @@ class JobOptions:
         ),
     ] = False
     output_format: OutputFormat = None
+    review: Annotated[
+        Path | None,
+        data_setting(
+            "Write the rows that a person should look at, the most useful first: a "
+            "table with an empty column for the label, or with .json tasks for Label "
+            "Studio.",
+            TEXT,
+            metavar="FILE",
+        ),
+    ] = None
+    review_rows: Annotated[
+        int,
+        data_setting("Rows to review at most.", at_least(1, whole=True), metavar="N"),
+    ] = 100
+    review_random: Annotated[
+        float,
+        data_setting(
+            "Draw this share of the rows to review at random from all rows: figures "
+            "of all rows need such rows.",
+            number("from 0 to 1", lambda value: 0.0 <= value <= 1.0),
+            metavar="SHARE",
+        ),
+    ] = 0.0
     restart: Annotated[
         bool,
         _job_setting("Start over, and discard what an earlier run finished.", BOOLEAN),

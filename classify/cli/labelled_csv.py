@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from classify.calibration import CalibrationWarning
 from classify.cli.console import Notes
@@ -19,6 +20,7 @@ from classify.jobs import (
     check_table,
     read_labelled,
 )
+from classify.jobs.answers import Reviewed
 from classify.jobs.job import Classifier
 from classify.jobs.labelled import score_together, usable_texts
 from classify.rows.encoding import candidate_sets
@@ -36,7 +38,12 @@ __all__ = [
 
 
 def checked_rows(
-    task: Task, table: Table, notes: Notes, *, label_column: str | None
+    task: Task,
+    table: Table,
+    notes: Notes,
+    *,
+    label_column: str | None,
+    reviewed: str | None = None,
 ) -> LabelledRows:
     """Return the rows of a table, or raise InputError; no model is loaded."""
     if task.labels_column is None:
@@ -50,7 +57,7 @@ def checked_rows(
     )
     if label_column is not None:
         table.check_column(label_column, "with the true labels", "label_column")
-    return read_labelled(
+    rows = read_labelled(
         table,
         task.asked_labels,
         fields=task.fields,
@@ -58,7 +65,27 @@ def checked_rows(
         labels_column=task.labels_column,
         label_column=label_column,
         any_number=task.is_multi,
+        reviewed=cast(Reviewed | None, reviewed),
     )
+    _report_sample(rows, table, notes)
+    return rows
+
+
+def _report_sample(rows: LabelledRows, table: Table, notes: Notes) -> None:
+    """Say which rows of a file to review are used, and what that means."""
+    if rows.n_left_out:
+        notes.note(
+            f"Only the rows of {file_names(table)} that were drawn at random are used. "
+            f"The {rows.n_left_out:,} others were chosen because the model is unsure "
+            "about them, so they are harder than most: --reviewed all uses them too."
+        )
+    elif rows.n_selected:
+        notes.warn(
+            f"{rows.n_selected:,} rows of {file_names(table)} were chosen because the "
+            "model is unsure about them, so they are harder than most: figures and "
+            "promises do not hold for all rows. Draw some at random with classify "
+            "predict --review-random."
+        )
 
 
 def file_names(table: Table) -> str:

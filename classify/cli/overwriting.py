@@ -13,7 +13,7 @@ from classify.errors import DataError, InputError
 from classify.questions.decision_rules import Target
 
 if TYPE_CHECKING:
-    from classify.jobs import CalibrationWishes, Classification
+    from classify.jobs import CalibrationWishes, Classification, Review
     from classify.tables.table import Table
     from classify.tables.writing import OutputFormat
 
@@ -25,11 +25,13 @@ __all__ = [
     "check_log",
     "check_place",
     "check_report",
+    "check_review_files",
     "check_rows",
     "check_tuned",
     "replacing",
 ]
 
+_CHUNK_ROWS = 8192
 # The first line of a task file that classify tune writes.
 TUNED = "# Written by classify tune."
 
@@ -62,6 +64,31 @@ def check_columns(output: Path, wanted: Sequence[str], written: "OutputFormat") 
             f"exists and has other columns ({', '.join(found)}) than this command "
             "writes",
         )
+
+
+def check_review_files(review: "Review", job: "Classification", table: "Table") -> None:
+    """Raise DataError if rows to review are there that are others, or have answers."""
+    from classify.jobs.label_studio import WRITTEN_BY
+    from classify.jobs.review_rows import answer_fields, review_kinds
+    from classify.tables.annotations import REVIEW_ROW
+    from classify.tables.writing import output_format
+
+    file = review.file
+    if review.is_tasks:
+        own = review.interface
+        if _has_content(own) and WRITTEN_BY.encode() not in _starts(own):
+            raise _refusal(own, "exists and was not written by classify predict")
+        if _has_content(file) and not _are_tasks(file):
+            raise _refusal(file, "exists and holds something else than tasks to label")
+        return
+    kinds = review_kinds(job, table.columns)
+    written = output_format(file)
+    check_columns(file, [REVIEW_ROW, *table.columns, *kinds], written)
+    if not _has_content(file):
+        return
+    answers = [field.column for field in answer_fields(job, table.columns)]
+    if _are_filled_in(file, answers, written):
+        raise _refusal(file, "exists and has answers that a person filled in")
 
 
 def check_tuned(output: Path) -> None:
@@ -219,6 +246,35 @@ def _columns(path: Path, written: "OutputFormat") -> list[str]:
         return list(open_table([str(path)], input_format=written.name).columns)
     except InputError:
         return []
+
+
+def _are_tasks(path: Path) -> bool:
+    """Return whether a file holds tasks that nobody has annotated."""
+    from classify.tables.annotations import REVIEW_ROW
+
+    try:
+        tasks = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(tasks, list) and all(
+        isinstance(each, dict)
+        and "annotations" not in each
+        and REVIEW_ROW in each.get("data", ())
+        for each in tasks
+    )
+
+
+def _are_filled_in(path: Path, columns: Sequence[str], written: "OutputFormat") -> bool:
+    from classify.cells import is_missing
+    from classify.jobs import open_table
+
+    table = open_table([str(path)], input_format=written.name)
+    return any(
+        not (is_missing(cell) or cell == "")
+        for chunk in table.chunks(_CHUNK_ROWS)
+        for column in columns
+        for cell in chunk.cells(column)
+    )
 
 
 def _refusal(path: Path, why: str) -> DataError:

@@ -24,6 +24,7 @@ from classify.cli.report import (
     report_likeliest,
     report_summary,
 )
+from classify.cli.review import report_review, review_of
 from classify.cli.tables import (
     Shown,
     ShownRow,
@@ -46,6 +47,7 @@ from classify.jobs import (
     ErrorLimit,
     JobRun,
     Outcome,
+    Review,
     RowColumns,
     check_output,
     job_folder,
@@ -100,7 +102,8 @@ def predict_table(
     )
     job.check(table)
     workers = _pool_of(options)
-    sink = _sink_of(job, table, options, notes)
+    review = review_of(options, job, table)
+    sink = _sink_of(job, table, options, notes, review)
     where = _where(options.output)
     with ExitStack() as stack:
         log = None
@@ -147,6 +150,8 @@ def predict_table(
         _report_stop(outcome, table, notes)
         raise typer.Exit(interruption.exit_code)
     _report(outcome, job, table, task, where, notes, engine)
+    if review is not None and outcome.review is not None:
+        report_review(outcome.review, review, notes)
 
 
 def _check_auto(task: Task, options: JobOptions) -> None:
@@ -174,16 +179,20 @@ def _folder_of(options: JobOptions) -> Path | None:
 
 
 def _sink_of(
-    job: Classification, table: Table, options: JobOptions, notes: Notes
+    job: Classification,
+    table: Table,
+    options: JobOptions,
+    notes: Notes,
+    review: Review | None,
 ) -> Callable[[Classification, Table, JobRun], Outcome]:
     """Return where rows go; what cannot be written to is refused before a model."""
     output = options.output
     if output is not None and is_stream(output):
-        return _Piped(output, options, table, notes)
+        return _Piped(output, options, table, notes, review)
     if output is None and (options.as_table or sys.stdout.isatty()):
-        return _ShownTable(job.columns.text, notes)
+        return _ShownTable(job.columns.text, notes, review)
     if output is None:
-        return _Piped(Path("-"), options, table, notes)
+        return _Piped(Path("-"), options, table, notes, review)
     written = output_format(output, output_format=options.output_format)
     check_output(output, written, table)
     if not options.overwrite:
@@ -196,6 +205,7 @@ def _sink_of(
         output_as=written,
         restart=options.restart,
         keep=options.keep_job,
+        review=review,
     )
 
 
@@ -281,9 +291,14 @@ class _Piped:
     """Writes rows to stdout, a pipe or a device, as they are finished."""
 
     def __init__(
-        self, output: Path, options: JobOptions, table: Table, notes: Notes
+        self,
+        output: Path,
+        options: JobOptions,
+        table: Table,
+        notes: Notes,
+        review: Review | None,
     ) -> None:
-        self._output, self._notes = output, notes
+        self._output, self._notes, self._review = output, notes, review
         self._format = output_format(output, output_format=options.output_format)
         self._format.check_columns(table.columns, table.name)
         if self._format.name == "parquet":
@@ -319,14 +334,15 @@ class _Piped:
             table,
             lambda chunk: write(self._format.encode(chunk.chunk, chunk.results, kinds)),
             run=run,
+            review=self._review,
         )
 
 
 class _ShownTable:
     """Keeps what the table shows of the first rows, and prints it at the end."""
 
-    def __init__(self, text_column: str, notes: Notes) -> None:
-        self._text_column, self._notes = text_column, notes
+    def __init__(self, text_column: str, notes: Notes, review: Review | None) -> None:
+        self._text_column, self._notes, self._review = text_column, notes, review
         self._rows: list[ShownRow] = []
         self._n_left_out = 0
 
@@ -336,7 +352,11 @@ class _ShownTable:
         questions = [each.name for each in job.questions]
         try:
             outcome = stream_rows(
-                job, table, lambda chunk: self._add(chunk, names, questions), run=run
+                job,
+                table,
+                lambda chunk: self._add(chunk, names, questions),
+                run=run,
+                review=self._review,
             )
         except EngineError:
             # What an engine finished before it failed is right, and was paid for.

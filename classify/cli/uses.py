@@ -72,12 +72,20 @@ USES: Mapping[str, Use] = {
         "--output, or drop {option}.",
     ),
     "a file is written": Use(
-        ("restart", "keep_job", "overwrite", "ray"),
+        ("restart", "keep_job", "ray"),
         "{option} is for a job with an output file: give --output, or drop {option}.",
+    ),
+    "a file may be replaced": Use(
+        ("overwrite",),
+        "{option} is for --output and --review: give one of them, or drop {option}.",
     ),
     "an output is written": Use(
         ("overwrite", "ensemble"),
         "{option} is for --output: give it, or drop {option}.",
+    ),
+    "a review is written": Use(
+        ("review_rows", "review_random"),
+        "{option} is for --review: give it, or drop {option}.",
     ),
     "a report is written": Use(
         ("overwrite",), "{option} is for --report: give it, or drop {option}."

@@ -30,6 +30,7 @@ from classify.jobs.labelled import (
 )
 from classify.jobs.output import check_output, job_folder
 from classify.jobs.results import ClassifiedChunk
+from classify.jobs.review import Review, ReviewFile
 from classify.jobs.run import run_job, stream_rows
 from classify.jobs.state import saved_fingerprint
 from classify.jobs.summary import Summary
@@ -49,6 +50,8 @@ __all__ = [
     "LabelledRows",
     "LabelsFit",
     "Outcome",
+    "Review",
+    "ReviewFile",
     "RowColumns",
     "ScoredTexts",
     "Summary",

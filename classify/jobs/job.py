@@ -15,6 +15,7 @@ from classify.estimators.asked import (
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.jobs.pool import LocalPool, OpenPool
+from classify.jobs.review import ReviewFile
 from classify.jobs.summary import Summary
 from classify.rows.encoding import Row
 from classify.rows.from_cells import rows_of_cells
@@ -344,6 +345,8 @@ class Outcome:
         The folder of the job, if it is kept.
     errors : Path or None
         The file with the rows that were set aside, if there are any.
+    review : ReviewFile or None
+        What was written for a person to look at, if it was asked for.
     """
 
     summary: Summary
@@ -352,6 +355,7 @@ class Outcome:
     is_complete: bool
     folder: Path | None = None
     errors: Path | None = None
+    review: ReviewFile | None = None
 
 
 def check_table(

@@ -18,6 +18,7 @@ from classify.cells import (
     written_text,
 )
 from classify.errors import AnswerError, DataError, InputError, LabelError
+from classify.jobs.answers import Reviewed, drawn, merged
 from classify.jobs.job import Classifier, RowColumns
 from classify.labels import LabelSet
 from classify.labels.indicators import indicators_of
@@ -30,6 +31,7 @@ from classify.rows.side_by_side import ScoredRows, score_encoded
 from classify.scoring import LabelLogprobs
 from classify.tables.chunk import Chunk, joined
 from classify.tables.table import Table
+from classify.wording import parameter
 
 __all__ = [
     "LabelledRows",
@@ -40,7 +42,6 @@ __all__ = [
     "usable_texts",
 ]
 
-_NO_LABEL = "there is no label: its cell is empty."
 _CHUNK_ROWS = 8192
 # Values that are not labels, in a message.
 _MAX_VALUES = 20
@@ -59,20 +60,24 @@ class LabelledRows:
     labels : ndarray of str, shape (n_rows,), or None
         True labels; None if they were not read. Where any number may apply, an
         ndarray of int64, shape (n_rows, n_labels): 1 for each that does, sorted.
-    n_unlabelled : int
-        Rows of the table that were left out because their label is empty.
+    unlabelled : Counter of str
+        Texts of the table that were left out because they have no label, by reason.
     unreadable : Counter of str
         Rows of the table that could not be read, by reason.
     numbers : list of int
         Which rows of the table they are.
+    n_left_out, n_selected : int
+        As in `Drawn`.
     """
 
     rows: list[Row | InputError]
     candidates: list[Sequence[str] | InputError] | None
     labels: npt.NDArray[Any] | None
-    n_unlabelled: int
+    unlabelled: Counter[str]
     unreadable: Counter[str]
     numbers: list[int]
+    n_left_out: int = 0
+    n_selected: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +117,12 @@ def read_labelled(
     label_column: str | None,
     labels_column: str | None = None,
     any_number: bool = False,
+    reviewed: Reviewed | None = None,
 ) -> LabelledRows:
     """Read a table with true labels; nothing is scored.
+
+    Rows that several people labelled (of a file that `Review` asks for, or of Label
+    Studio) are used once, and set aside where the labels differ.
 
     Parameters
     ----------
@@ -132,6 +141,9 @@ def read_labelled(
         The column with each row's candidate labels. None: all labels for every row.
     any_number : bool, default=False
         Whether cells hold lists of labels, as ``a|b``, or ``[]`` where none applies.
+    reviewed : {"random", "all"}, default=None
+        Of a file with rows to review, use those that were drawn at random, or all;
+        None: the former if there are any.
 
     Raises
     ------
@@ -140,34 +152,43 @@ def read_labelled(
     DataError
         There is no such column, or no row with a label.
     """
-    chunk = joined([table.no_rows(), *table.chunks(_CHUNK_ROWS)])
-    unreadable = Counter(each.reason for each in chunk.unreadable)
+    whole = joined([table.no_rows(), *table.chunks(_CHUNK_ROWS)])
+    unreadable = Counter(each.reason for each in whole.unreadable)
+    chunk, n_left_out, n_selected = drawn(whole, reviewed)
     n_readable = len(chunk)
     true: npt.NDArray[Any] | None = None
+    rows = RowColumns(text=text_column).rows(chunk, fields)
+    unlabelled: Counter[str] = Counter()
     if label_column is not None:
-        read = _lists_of if any_number else _label_of
-        cells = [read(cell) for cell in chunk.cells(label_column)]
-        known = [at for at, cell in enumerate(cells) if _has_label(cell, labels)]
-        chunk = chunk.take(known)
-        named = [[each] if isinstance(each := cells[at], str) else each for at in known]
-        if labels is not None:
-            _check_labels(named, chunk, label_column, table, labels)
-            named = [[labels.of_cell(name) or name for name in each] for each in named]
+        answers = _answers(table, chunk, label_column, labels, any_number=any_number)
+        found = merged(chunk, rows, answers)
+        unlabelled = found.unlabelled
+        chunk = chunk.take(found.positions)
+        rows = [found.errors.get(at, rows[at]) for at in found.positions]
+        named = [answers[at] or [] for at in found.positions]
         if any_number:
             true = indicators_of(labels, named, len(named)).values
         else:
             true = np.array([name for [name] in named], dtype=np.str_)
-    if not len(chunk):
-        raise DataError(_no_rows(table, label_column, n_readable, unreadable))
-    rows = RowColumns(text=text_column).rows(chunk, fields)
+    if not rows:
+        raise DataError(
+            _no_rows(table, label_column, n_readable, unreadable, n_left_out)
+        )
     candidates = None
     if labels_column is not None:
         candidates = candidates_of_cells(chunk.cells(labels_column), labels_column)
         if true is not None:
             rows, true = _among_candidates(rows, candidates, true, labels)
-    n_unlabelled = n_readable - len(rows)
-    numbers = chunk.numbers.tolist()
-    return LabelledRows(rows, candidates, true, n_unlabelled, unreadable, numbers)
+    return LabelledRows(
+        rows,
+        candidates,
+        true,
+        unlabelled,
+        unreadable,
+        chunk.numbers.tolist(),
+        n_left_out,
+        n_selected,
+    )
 
 
 def score_labelled(
@@ -244,8 +265,7 @@ def usable_texts(labelled: LabelledRows, scored: ScoredRows) -> ScoredTexts:
     kept = [at for at, is_silent in zip(good, silent, strict=True) if not is_silent]
     set_aside = Counter(str(error) for error in errors.values())
     set_aside[NO_MASS] += int(silent.sum())
-    set_aside[_NO_LABEL] += labelled.n_unlabelled
-    set_aside = +set_aside + labelled.unreadable
+    set_aside = +set_aside + labelled.unlabelled + labelled.unreadable
     if not kept:
         # Where it is the model that fails, the input is not to blame.
         of_model = [
@@ -260,7 +280,33 @@ def usable_texts(labelled: LabelledRows, scored: ScoredRows) -> ScoredTexts:
     return ScoredTexts(rows, true, scores[~silent.repeat(n_labels)], set_aside)
 
 
+def _answers(
+    table: Table,
+    chunk: Chunk,
+    column: str,
+    labels: LabelSet | None,
+    *,
+    any_number: bool,
+) -> list[list[str] | None]:
+    """Return the labels in the cells of a column; None where there is none."""
+    cells = [
+        _lists_of(cell, labels) if any_number else _label_of(cell)
+        for cell in chunk.cells(column)
+    ]
+    known = [at for at, cell in enumerate(cells) if _has_label(cell, labels)]
+    named = [[each] if isinstance(each := cells[at], str) else each for at in known]
+    if labels is not None:
+        _check_labels(named, chunk.take(known), column, table, labels)
+        named = [[labels.of_cell(name) or name for name in each] for each in named]
+    answers: list[list[str] | None] = [None] * len(chunk)
+    for at, names in zip(known, named, strict=True):
+        answers[at] = names
+    return answers
+
+
 def _label_of(cell: object) -> str:
+    if isinstance(cell, list) and len(cell) == 1:  # of Label Studio, or JSONL
+        [cell] = cell
     try:
         text = text_of(cell)
     except DataError:  # no label is called so; messages show what it is
@@ -268,13 +314,15 @@ def _label_of(cell: object) -> str:
     return "" if no_text(text) else text.strip()
 
 
-def _lists_of(cell: object) -> list[str] | str:
+def _lists_of(cell: object, labels: LabelSet | None) -> list[str] | str:
     """Return the labels that a cell lists; "" if it is empty; as it is if damaged."""
     if isinstance(cell, list | tuple | np.ndarray) and not is_missing(cell):
         return [_label_of(each) for each in cell]
     text = _label_of(cell)
     if not text or text.lower() == "nan":
         return ""
+    if labels is not None and labels.of_cell(text) is not None:
+        return [text]  # whose name may have a bar
     try:
         return split_names(text)
     except (DataError, json.JSONDecodeError):
@@ -350,7 +398,11 @@ def _places(rows: Sequence[int]) -> str:
 
 
 def _no_rows(
-    table: Table, label_column: str | None, n_readable: int, unreadable: Counter[str]
+    table: Table,
+    label_column: str | None,
+    n_readable: int,
+    unreadable: Counter[str],
+    n_left_out: int,
 ) -> str:
     if unreadable and not n_readable:
         return (
@@ -359,7 +411,11 @@ def _no_rows(
         )
     if label_column is None or not n_readable:
         return f"There are no rows in {table.name}."
+    which, others = "", ""
+    if n_left_out:
+        which = " of the rows drawn at random"
+        others = f", or use all rows with {parameter('reviewed', 'all')}"
     return (
         f"There are no labels in column {label_column!r} of {table.name}: fill in "
-        "those of some rows."
+        f"those of some{which or ' rows'}{others}."
     )

@@ -9,7 +9,13 @@ import numpy as np
 from classify.jobs.job import Classification
 from classify.jobs.scheduler import ScoredChunk
 from classify.jobs.summary import Summary
-from classify.rows.results import Column, columns_of, errors_of, own_names
+from classify.rows.results import (
+    Column,
+    RowResults,
+    columns_of,
+    errors_of,
+    own_names,
+)
 from classify.tables.chunk import Chunk
 from classify.tables.text_output import csv_bytes
 
@@ -32,6 +38,8 @@ class ClassifiedChunk:
     errors : dict of int to str
         Positions of readable rows that have no label, and why.
     summary : Summary
+    of_questions : dict of str to RowResults
+        What is known of the readable rows, by question.
     """
 
     index: int
@@ -39,6 +47,7 @@ class ClassifiedChunk:
     results: dict[str, list[Any]]
     errors: dict[int, str]
     summary: Summary
+    of_questions: dict[str, RowResults]
 
     def error_lines(self) -> bytes:
         """Return the lines of OUTPUT.errors.csv for the rows that were set aside.
@@ -85,6 +94,7 @@ def classified(job: Classification, scored: ScoredChunk) -> ClassifiedChunk:
         {own[name]: columns[name] for name in job.kinds(())},
         errors,
         Summary.of(results, unreadable),
+        results,
     )
 
 

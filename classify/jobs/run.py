@@ -13,6 +13,8 @@ from classify.jobs.identity import job_fingerprints, score_digests, versions
 from classify.jobs.job import Classification, JobRun, Outcome
 from classify.jobs.output import JobOutput
 from classify.jobs.results import ClassifiedChunk, classified
+from classify.jobs.review import Review
+from classify.jobs.review_rows import ReviewRows
 from classify.jobs.scheduler import Scheduler
 from classify.jobs.state import JobState
 from classify.jobs.store import ScoreStore
@@ -41,6 +43,7 @@ def run_job(
     restart: bool = False,
     keep: bool = False,
     part_rows: int | None = None,
+    review: Review | None = None,
 ) -> Outcome:
     """Classify a table into a file; resume where an earlier run was interrupted.
 
@@ -63,6 +66,8 @@ def run_job(
         Keep the folder of the job.
     part_rows : int, default=None
         Rows that are saved at a time; an earlier run's number stays.
+    review : Review, default=None
+        Also writes rows for a person to label, when all rows are finished.
 
     Returns
     -------
@@ -83,6 +88,10 @@ def run_job(
     written = output_format(output) if output_as is None else output_as
     result = JobOutput(Path(output), written, table, job)
     manifest = _manifest(job, table, written, part_rows or job.part_rows)
+    review_rows = None
+    if review is not None:
+        review_rows = ReviewRows(review, job, table, result.path)
+        manifest["review"] = review.described()
     with JobState.open(result.folder, manifest, restart=restart) as state:
         if state.finished and not table.resumable:
             raise ConfigError(
@@ -96,7 +105,7 @@ def run_job(
                 "; ".join(state.version_notes),
             )
         job = job.dated(state.dates)
-        rows = _SavedRows(job, table, result, state, run)
+        rows = _SavedRows(job, table, result, state, run, review_rows)
         rows.finish()
         outcome = rows.outcome(started=started, keep=keep)
     if outcome.is_complete:
@@ -111,6 +120,7 @@ def stream_rows(
     *,
     run: JobRun | None = None,
     part_rows: int | None = None,
+    review: Review | None = None,
 ) -> Outcome:
     """Classify a table and return each chunk as it is finished; nothing is saved.
 
@@ -123,9 +133,12 @@ def stream_rows(
     run : JobRun, default=None
     part_rows : int, default=None
         Rows of a chunk.
+    review : Review, default=None
+        As in `run_job`.
     """
     run, started = run or JobRun(), time.monotonic()
     summary = Summary()
+    review_rows = None if review is None else ReviewRows(review, job, table)
     run.watcher.begins(table.n_rows, 0)
     n_rows = 0
 
@@ -141,6 +154,8 @@ def stream_rows(
     ):
         for chunk in chunks:
             write(chunk)
+            if review_rows is not None:
+                review_rows.add(chunk)
             summary.add(chunk.summary)
             run.watcher.finished(summary)
             _check_limit(run, summary, table.n_rows)
@@ -153,6 +168,7 @@ def stream_rows(
         summary=summary,
         seconds=time.monotonic() - started,
         is_complete=is_complete,
+        review=review_rows.write() if review_rows and is_complete else None,
     )
 
 
@@ -166,12 +182,16 @@ class _SavedRows:
         output: JobOutput,
         state: JobState,
         run: JobRun,
+        review: ReviewRows | None,
     ) -> None:
         self._job, self._table, self._output = job, table, output
-        self._state, self._run = state, run
+        self._state, self._run, self._review = state, run, review
         self._summary = Summary()
         for record in state.finished.values():
             self._summary.add(Summary.of_json(record["summary"]))
+        if review is not None:
+            for place in state.finished:
+                review.restore(state.content(place, "review"))
         self._n_resumed = self._summary.n_rows
         self._n_parts: int | None = None
 
@@ -190,6 +210,7 @@ class _SavedRows:
                         self._output.encode(chunk),
                         chunk.error_lines(),
                         {"summary": chunk.summary.as_json()},
+                        review=b"" if self._review is None else self._review.add(chunk),
                     )
                     summary.add(chunk.summary)
                     run.watcher.finished(summary)
@@ -207,9 +228,11 @@ class _SavedRows:
     def outcome(self, *, started: float, keep: bool) -> Outcome:
         """Put the parts together, if they are all there."""
         state = self._state
-        errors = None
+        errors = review = None
         if self._is_complete:
             errors = self._output.assemble(state, len(state.finished))
+            if self._review is not None:
+                review = self._review.write()
             if not keep:
                 state.remove()
         return Outcome(
@@ -219,6 +242,7 @@ class _SavedRows:
             is_complete=self._is_complete,
             folder=state.folder if keep or not self._is_complete else None,
             errors=errors,
+            review=review,
         )
 
     @property

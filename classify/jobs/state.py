@@ -138,7 +138,13 @@ class JobState:
             return job
 
     def add_part(
-        self, index: int, data: bytes, errors: bytes, record: Mapping[str, Any]
+        self,
+        index: int,
+        data: bytes,
+        errors: bytes,
+        record: Mapping[str, Any],
+        *,
+        review: bytes = b"",
     ) -> None:
         """Keep a part; no crash takes it away from then on.
 
@@ -152,13 +158,20 @@ class JobState:
             The lines of its bad rows; empty if it has none.
         record : mapping
             Comes back in `finished`, also in a later run; as JSON has it.
+        review : bytes, default=b""
+            What is known of its rows that may be for a person to look at.
 
         Raises
         ------
         DataError
             The disk is full, or the file cannot be written. Earlier parts stay.
         """
-        pieces = [*_pieces(index, "rows", data), *_pieces(index, "errors", errors)]
+        contents = {"rows": data, "errors": errors, "review": review}
+        pieces = [
+            piece
+            for kind, content in contents.items()
+            for piece in _pieces(index, kind, content)
+        ]
         text = json.dumps(record, allow_nan=False)
         with self._database.turn() as connection:
             if is_synced := time.monotonic() - self._synced >= _SECONDS_BETWEEN_SYNCS:
@@ -208,7 +221,7 @@ class JobState:
         return (self.content(place, "errors") for (place,) in found)
 
     def content(self, place: int, kind: str) -> bytes:
-        """Return the ``rows`` or ``errors`` of a part."""
+        """Return the ``rows``, ``errors`` or ``review`` of a part."""
         with self._database.turn() as connection:
             pieces = connection.execute(
                 "SELECT data FROM pieces WHERE place = ? AND kind = ? ORDER BY number",

@@ -1,12 +1,14 @@
 """From yes/no reads to the columns of multi-label results."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from classify.decision.posteriors import Flags, LabelPosteriors
+from classify.rows.doubts import multi_doubts
 from classify.rows.results import RowResults, of_reasoning
 from classify.rows.scorer import ScoredRows, Scorer
 from classify.scoring import LabelLogprobs
@@ -112,6 +114,7 @@ def multi_results(
         scored,
         errors,
         names,
+        partial(multi_doubts, columns, posteriors, labels, thresholds),
         n_uncertain=int(uncertain.any(axis=1).sum()),
         n_inexact=int(inexact.sum()) * (bounds and probabilities),
         uncertain_labels=names[np.nonzero(uncertain)[1]].tolist(),

@@ -1,6 +1,7 @@
 """From the scores of rows to the columns that a user gets."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.errors import DataError
 from classify.questions.kinds import Kind
+from classify.rows.doubts import Doubts, choice_doubts
 from classify.rows.prompted_model import Refuse
 from classify.rows.scorer import ScoredRows, Scorer
 from classify.scoring import LabelLogprobs, Reasoning
@@ -60,6 +62,8 @@ class RowResults(NamedTuple):
         Positions of the other rows, and why they have none.
     classes : ndarray of str, shape (n_labels,)
         All labels.
+    doubts : callable
+        Works out which of the scored rows a person should look at, and why.
     n_uncertain : int, default=0
         Scored rows for which another label may be more likely by more than the
         tolerance, or a label may apply that is not given.
@@ -75,6 +79,7 @@ class RowResults(NamedTuple):
     scored: npt.NDArray[np.bool_]
     errors: dict[int, str]
     classes: npt.NDArray[np.str_]
+    doubts: Callable[[], Doubts]
     n_uncertain: int = 0
     n_inexact: int = 0
     uncertain_labels: Sequence[str] = ()
@@ -159,6 +164,7 @@ def row_results(
         scored,
         dict(errors),
         scores.classes,
+        partial(choice_doubts, columns, posteriors, known.certain),
         n_uncertain=int((~known.certain).sum()),
         n_inexact=int((known.upper - known.lower > tolerance).sum()) * bounds,
     )

@@ -8,7 +8,13 @@ from classify.errors import DataError
 from classify.tables.formats import FormatName
 from classify.wording import parameter
 
-__all__ = ["MAX_START_BYTES", "NO_TABLE", "check_content", "encoding_of"]
+__all__ = [
+    "MAX_START_BYTES",
+    "NO_TABLE",
+    "check_content",
+    "encoding_of",
+    "is_array",
+]
 
 # More than any signature needs; enough to see how characters are encoded.
 MAX_START_BYTES = 4096
@@ -107,7 +113,7 @@ def check_content(
     found = _kind_of(start, path)
     if found is not None:
         raise DataError(f"{name} is {found.name}. {found.remedy}")
-    if kind == "jsonl" and _is_array(start):
+    if kind == "jsonl" and is_array(start):
         raise DataError(
             f"{name} contains a JSON array, not an object on each line. Convert it, "
             "for example with: jq -c '.[]' FILE.json > FILE.jsonl"
@@ -169,7 +175,7 @@ def _in_zip(path: str) -> _Kind:
     return _ZIP
 
 
-def _is_array(start: bytes) -> bool:
+def is_array(start: bytes) -> bool:
     """Whether a JSON text is a list of objects, and not a line with a list."""
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     return text.startswith(b"[") and text[1:].lstrip()[:1] in (b"{", b"]")

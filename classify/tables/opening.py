@@ -11,8 +11,9 @@ from typing import Any, cast
 import pandas as pd
 
 from classify.errors import ConfigError, DataError
+from classify.tables.annotations import annotation_table
 from classify.tables.arrow_table import dataset_table, parquet_table
-from classify.tables.content import check_content, encoding_of
+from classify.tables.content import check_content, encoding_of, is_array
 from classify.tables.csv_file import CsvFile
 from classify.tables.csv_records import CsvDialect
 from classify.tables.formats import FileFormat, format_of
@@ -47,7 +48,8 @@ def open_table(
     source : str, Path, list of them, DataFrame, Dataset or IterableDataset
         Files of CSV, TSV, JSONL or Parquet by file extension, text files also with .gz
         or .zst; patterns with ``*``, ``?`` or ``[``; ``-`` for stdin, compressed or
-        not. Several files are one table.
+        not. Several files are one table. Also what Label Studio exports as JSON or
+        JSON-MIN.
     encoding : str, default="utf-8"
         Of text files without a byte order mark.
     separator : str, default=None
@@ -84,6 +86,8 @@ def open_table(
     paths = _paths(source)
     formats = {path: _format(path, input_format) for path in paths}
     kind = _one_format(formats)
+    if kind == "jsonl" and (annotations := _annotations(formats)) is not None:
+        return annotations
     if kind == "parquet":
         return parquet_table([_file(path, formats[path]) for path in paths])
     sources = [_source(path, formats[path]) for path in paths]
@@ -173,6 +177,16 @@ def _one_format(formats: dict[str, FileFormat]) -> str:
                 f"{formats[first].name}: files of one table must be of one format."
             )
     return formats[first].name
+
+
+def _annotations(formats: dict[str, FileFormat]) -> Table | None:
+    """Return a table of annotations; None if the files are something else."""
+    if any(path == "-" or is_stream(path) for path in formats):
+        return None
+    sources = [FileSource(path, each.compression) for path, each in formats.items()]
+    if not all(is_array(each.start) for each in sources):
+        return None
+    return annotation_table(sources)
 
 
 def _source(path: str, file_format: FileFormat) -> Source:

@@ -1,0 +1,157 @@
+"""What people answered about rows that were written for them to label."""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from classify.cells import is_missing
+from classify.errors import ConfigError, InputError, LabelError
+from classify.jobs.review import RANDOM, SAMPLE
+from classify.rows.encoding import Row
+from classify.tables.annotations import ANNOTATED, REVIEW_ROW, STATUS
+from classify.tables.chunk import Chunk
+from classify.wording import parameter
+
+__all__ = ["Drawn", "Merged", "Reviewed", "drawn", "merged"]
+
+Reviewed = Literal["random", "all"]
+
+_NO_LABEL = "there is no label: its cell is empty."
+
+
+class Drawn(NamedTuple):
+    """The rows that are used of a file with rows to review.
+
+    Attributes
+    ----------
+    chunk : Chunk
+    n_left_out : int
+        Rows that were chosen since a model is unsure about them, and are left out.
+    n_selected : int
+        Rows of that kind that are used.
+    """
+
+    chunk: Chunk
+    n_left_out: int = 0
+    n_selected: int = 0
+
+
+def drawn(chunk: Chunk, reviewed: Reviewed | None) -> Drawn:
+    """Return the rows to use.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        All rows.
+    reviewed : {"random", "all"} or None
+        None: those that were drawn at random, if there are any.
+
+    Raises
+    ------
+    ConfigError
+        There is no such choice.
+    """
+    if SAMPLE not in chunk.columns:
+        if reviewed is not None:
+            raise ConfigError(
+                f"{parameter('reviewed')} is for files with rows to review, which have "
+                f"a column {SAMPLE!r}: leave it out."
+            )
+        return Drawn(chunk)
+    is_random = [cell == RANDOM for cell in chunk.cells(SAMPLE)]
+    n_random = sum(is_random)
+    n_others = len(is_random) - n_random
+    if reviewed == "random" and not n_random:
+        raise ConfigError(
+            f"{parameter('reviewed', 'random')} needs rows that were drawn at random, "
+            f"and there are none: use {parameter('reviewed', 'all')}, and draw some "
+            f"next time with {parameter('review_random')}."
+        )
+    if reviewed == "all" or (reviewed is None and not n_random):
+        return Drawn(chunk, n_selected=n_others)
+    return Drawn(chunk.take(np.flatnonzero(is_random)), n_left_out=n_others)
+
+
+class Merged(NamedTuple):
+    """Answers of one person or several.
+
+    Attributes
+    ----------
+    positions : list of int
+        Of the rows that stand for a text: the first of those that are about the same.
+    errors : dict of int to LabelError
+        Those of which the answers differ.
+    unlabelled : Counter of str
+        Texts without an answer, by reason.
+    """
+
+    positions: list[int]
+    errors: dict[int, LabelError]
+    unlabelled: Counter[str]
+
+
+def merged(
+    chunk: Chunk,
+    rows: Sequence[Row | InputError],
+    answers: Sequence[Sequence[str] | None],
+) -> Merged:
+    """Return the answers to each text; where they differ, none counts.
+
+    Rows are about the same text if their texts and `REVIEW_ROW` are equal. Without
+    that column each is about its own.
+
+    Parameters
+    ----------
+    chunk : Chunk
+    rows : sequence of mapping or InputError
+        What is asked about each row.
+    answers : sequence of sequence of str or None
+        The labels of each row; None where there is no answer.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for at, key in enumerate(_keys(chunk, rows)):
+        places.setdefault(key, []).append(at)
+    reasons = _why_unlabelled(chunk)
+    positions, errors, unlabelled = [], {}, Counter[str]()
+    for same in places.values():
+        given = {at: answers[at] for at in same if answers[at] is not None}
+        if not given:
+            unlabelled[reasons[same[0]]] += 1
+            continue
+        first = next(iter(given))
+        positions.append(first)
+        different = dict.fromkeys(frozenset(each or ()) for each in given.values())
+        if len(different) > 1:
+            listed = ", ".join(
+                "|".join(map(repr, sorted(each))) or "no label" for each in different
+            )
+            errors[first] = LabelError(f"its annotators disagree: {listed}.")
+    return Merged(sorted(positions), errors, unlabelled)
+
+
+def _why_unlabelled(chunk: Chunk) -> list[str]:
+    """Return why rows have no label, if they have none."""
+    if STATUS not in chunk.columns:
+        return [_NO_LABEL] * len(chunk)
+    return [
+        _NO_LABEL
+        if is_missing(status) or status == ANNOTATED
+        else f"there is no label: the task is {status}."
+        for status in chunk.cells(STATUS)
+    ]
+
+
+def _keys(chunk: Chunk, rows: Sequence[Row | InputError]) -> list[Hashable]:
+    own: list[Hashable] = [*range(len(chunk))]
+    if REVIEW_ROW not in chunk.columns:
+        return own
+    return [
+        at if is_missing(number) or isinstance(row, InputError) else _key(number, row)
+        for at, number, row in zip(own, chunk.cells(REVIEW_ROW), rows, strict=True)
+    ]
+
+
+def _key(number: object, row: Row) -> Hashable:
+    return (str(number), *sorted(row.items()))

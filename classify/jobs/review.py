@@ -1,0 +1,150 @@
+"""Which rows of a job are for a person to look at, and the columns of their file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from classify.errors import ConfigError
+from classify.tables.annotations import REVIEW_ROW
+
+__all__ = [
+    "LABELS",
+    "RANDOM",
+    "REASON",
+    "SAMPLE",
+    "SELECTED",
+    "Review",
+    "ReviewFile",
+    "answer_column",
+    "label_column",
+]
+
+# Columns of such a file, besides those of the input and the results.
+LABELS, REASON, SAMPLE = "review_labels", "review_reason", "review_sample"
+RESERVED = (REVIEW_ROW, LABELS, REASON, SAMPLE)
+# How a row came into the file.
+RANDOM, SELECTED = "random", "selected"
+
+
+@dataclass(frozen=True)
+class Review:
+    """What `run_job` writes for a person who labels rows.
+
+    Parameters
+    ----------
+    path : str or Path
+        A table by its ending, .csv, .tsv, .jsonl or .parquet, with an empty column for
+        the label; or .json: tasks for Label Studio, with the labelling interface in a
+        file of the same name that ends in .xml.
+    n_rows : int, default=100
+        Rows at most, those first that are most useful to look at.
+    random : float, default=0.0
+        The share of these that is drawn at random from all rows instead. Figures of
+        all rows need such rows: those that a model is unsure about are harder.
+
+    Raises
+    ------
+    ConfigError
+        A value is not allowed.
+
+    Examples
+    --------
+    >>> Review("review.csv", n_rows=50, random=0.2).n_random
+    10
+    """
+
+    path: str | Path
+    n_rows: int = 100
+    random: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n_rows, bool) or self.n_rows < 1:
+            raise ConfigError(
+                f"The 'n_rows' of Review must be at least 1. Got {self.n_rows!r} "
+                "instead."
+            )
+        if not 0.0 <= self.random <= 1.0:
+            raise ConfigError(
+                "The 'random' of Review must be a share from 0 to 1. Got "
+                f"{self.random!r} instead."
+            )
+
+    @property
+    def file(self) -> Path:
+        """The path."""
+        return Path(self.path)
+
+    @property
+    def is_tasks(self) -> bool:
+        """Whether tasks for Label Studio are written, not a table."""
+        return self.file.suffix.lower() == ".json"
+
+    @property
+    def interface(self) -> Path:
+        """The file with the labelling interface of Label Studio."""
+        return self.file.with_suffix(".xml")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that are written."""
+        return (self.interface, self.file) if self.is_tasks else (self.file,)
+
+    @property
+    def n_random(self) -> int:
+        """Rows that are drawn at random; one at least, if any."""
+        return max(round(self.n_rows * self.random), int(self.random > 0.0))
+
+    def described(self) -> dict[str, Any]:
+        """Return what says which rows are chosen."""
+        return {"rows": self.n_rows, "random": self.random}
+
+
+class ReviewFile(NamedTuple):
+    """What was written for a person.
+
+    Attributes
+    ----------
+    path : Path
+    n_rows : int
+    n_random : int
+        Of these, the rows that were drawn at random.
+    answers : tuple of str
+        The empty column of each question.
+    """
+
+    path: Path
+    n_rows: int
+    n_random: int
+    answers: tuple[str, ...]
+
+
+def answer_column(question: str, columns: tuple[str, ...]) -> str:
+    """Return the column that holds a person's answers to a question.
+
+    Parameters
+    ----------
+    question : str
+        Its name; empty if there is only one.
+    columns : tuple of str
+        Those of the input, or of a file that was filled in.
+
+    Examples
+    --------
+    >>> answer_column("", ("text",)), answer_column("", ("text", "label"))
+    ('label', 'reviewed_label')
+    """
+    name = question or "label"
+    return f"reviewed_{name}" if name in columns else name
+
+
+def label_column(question: str, columns: tuple[str, ...]) -> str:
+    """Return the column with the labels of a question that a table is to have.
+
+    Examples
+    --------
+    >>> label_column("", ("text", "label", "reviewed_label", "review_sample"))
+    'reviewed_label'
+    """
+    name = question or "label"
+    own = f"reviewed_{name}"
+    return own if SAMPLE in columns and own in columns else name
