@@ -13,7 +13,6 @@ from classify.cli.loading import with_text_column
 from classify.cli.report import N_ASKED, report_likeliest, warn_of_rows
 from classify.cli.task import declared_labels
 from classify.config import Task
-from classify.estimators.asked import asked_question
 from classify.jobs import (
     LabelledRows,
     ScoredTexts,
@@ -123,7 +122,7 @@ def reported_texts(
     texts = usable_texts(labelled, scored)
     warn_of_rows(texts.set_aside, notes, "set aside")
     if len(texts.scores):
-        scorer = asked_question(classifier).scorers()[0]
+        scorer = classifier.scorer().each()[0]
         report_likeliest(
             scorer,
             labelled.rows[:N_ASKED],

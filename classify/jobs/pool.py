@@ -12,8 +12,9 @@ from classify.errors import InputError
 from classify.jobs.score_records import pack_scores
 from classify.labels import LabelSet
 from classify.rows.encoding import Row
-from classify.rows.scorer import Scorer, encode_together
+from classify.rows.scorer import Scorer
 from classify.scoring import Flight, LabelLogprobs, Strategy, TextScore
+from classify.verbalizer import ScorablePrompt
 
 __all__ = ["Answer", "LocalPool", "OpenPool", "Pool", "Texts", "score_texts"]
 
@@ -190,9 +191,7 @@ class LocalPool:
         for start in range(0, len(texts.keys), _ENCODED_TEXTS):
             some = slice(start, start + _ENCODED_TEXTS)
             candidates = None if texts.candidates is None else texts.candidates[some]
-            prompts = encode_together(
-                self._scorers, which[some], texts.rows[some], candidates
-            )
+            prompts = self._prompts(which[some], texts.rows[some], candidates)
             for key, question, prompt in zip(
                 texts.keys[some], which[some], prompts, strict=True
             ):
@@ -200,6 +199,22 @@ class LocalPool:
                     self._refused[key] = str(prompt)
                 else:
                     yield key, self._strategies[question](prompt)
+
+    def _prompts(
+        self,
+        which: Sequence[int],
+        rows: Sequence[Row],
+        candidates: Sequence[LabelSet] | None,
+    ) -> list[ScorablePrompt | InputError]:
+        """Encode rows, each for the scorer of this number."""
+        prompts: dict[int, ScorablePrompt | InputError] = {}
+        for one, scorer in enumerate(self._scorers):
+            at = [place for place, each in enumerate(which) if each == one]
+            if at:
+                some = None if candidates is None else [candidates[each] for each in at]
+                encoded = scorer.encode([rows[each] for each in at], some)
+                prompts |= zip(at, encoded, strict=True)
+        return [prompts[place] for place in range(len(which))]
 
 
 def score_texts(scorers: Sequence[Scorer], texts: Texts) -> Answer:

@@ -40,7 +40,7 @@ from classify.tracking import TrackedRequest
 from classify.verbalizer import ScorablePrompt
 from classify.wording import parameter
 
-__all__ = ["ScoredRows", "Scorer", "encode_together", "text_error"]
+__all__ = ["ScoredRows", "Scorer", "text_error"]
 
 # Tokens that are shown, and those of each text that their means are computed from.
 _N_LIKELIEST, _N_TOP = 5, 20
@@ -353,32 +353,6 @@ class Scorer:
                 "This ZeroShotClassifier has no labels: give `labels=[…]`, or call fit."
             )
         return self.declared
-
-
-def encode_together(
-    scorers: Sequence[Scorer],
-    which: Sequence[int],
-    rows: Sequence[Row | InputError],
-    candidates: Sequence[LabelSet | InputError] | None = None,
-) -> list[ScorablePrompt | InputError]:
-    """Encode rows for several scorers, in their order; see `Scorer.encode`.
-
-    Parameters
-    ----------
-    scorers : sequence of Scorer
-    which : sequence of int, length n_texts
-        Which of them each row is for.
-    rows, candidates
-        As in `Scorer.encode`.
-    """
-    prompts: dict[int, ScorablePrompt | InputError] = {}
-    for one, scorer in enumerate(scorers):
-        at = [place for place, each in enumerate(which) if each == one]
-        if at:
-            some = None if candidates is None else [candidates[each] for each in at]
-            encoded = scorer.encode([rows[each] for each in at], some)
-            prompts |= zip(at, encoded, strict=True)
-    return [prompts[place] for place in range(len(which))]
 
 
 def text_error(at: int, error: RowError) -> RowError:
