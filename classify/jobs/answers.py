@@ -1,20 +1,38 @@
 """What people answered about rows that were written for them to label."""
 
+import json
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from classify.cells import is_missing
-from classify.errors import ConfigError, InputError, LabelError
+from classify.cells import (
+    is_missing,
+    no_text,
+    shown,
+    split_names,
+    text_of,
+    written_text,
+)
+from classify.errors import ConfigError, DataError, InputError, LabelError
 from classify.jobs.review import RANDOM, SAMPLE
+from classify.labels import LabelSet
 from classify.rows.encoding import Row
 from classify.tables.annotations import ANNOTATED, REVIEW_ROW, STATUS
 from classify.tables.chunk import Chunk
 from classify.wording import parameter
 
-__all__ = ["Drawn", "Merged", "Reviewed", "drawn", "merged"]
+__all__ = [
+    "Drawn",
+    "Merged",
+    "Reviewed",
+    "drawn",
+    "has_label",
+    "label_of_cell",
+    "labels_of_cell",
+    "merged",
+]
 
 Reviewed = Literal["random", "all"]
 
@@ -129,6 +147,40 @@ def merged(
             )
             errors[first] = LabelError(f"its annotators disagree: {listed}.")
     return Merged(sorted(positions), errors, unlabelled)
+
+
+def label_of_cell(cell: object) -> str:
+    """Return the label in a cell; "" if it is empty."""
+    if isinstance(cell, list) and len(cell) == 1:  # of Label Studio, or JSONL
+        [cell] = cell
+    try:
+        text = text_of(cell)
+    except DataError:  # no label is called so; messages show what it is
+        text = written_text(cell) if isinstance(cell, bytes | str) else shown(cell)
+    return "" if no_text(text) else text.strip()
+
+
+def labels_of_cell(cell: object, labels: LabelSet | None) -> list[str] | str:
+    """Return the labels that a cell lists; "" if it is empty; as it is if damaged."""
+    if isinstance(cell, list | tuple | np.ndarray) and not is_missing(cell):
+        return [label_of_cell(each) for each in cell]
+    text = label_of_cell(cell)
+    if not text or text.lower() == "nan":
+        return ""
+    if labels is not None and labels.of_cell(text) is not None:
+        return [text]  # whose name may have a bar
+    try:
+        return split_names(text)
+    except (DataError, json.JSONDecodeError):
+        return text
+
+
+def has_label(cell: str | list[str], labels: LabelSet | None) -> bool:
+    """Return whether what was read from a cell is an answer."""
+    if not isinstance(cell, str):
+        return True
+    is_label = labels is not None and labels.of_cell(cell) is not None
+    return is_label or cell.lower() not in ("", "nan")
 
 
 def _why_unlabelled(chunk: Chunk) -> list[str]:

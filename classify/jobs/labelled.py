@@ -1,6 +1,5 @@
 """Tables of labelled texts, scored for calibration and evaluation."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.cells import (
-    is_missing,
-    no_text,
     shown,
-    split_names,
-    text_of,
-    written_text,
 )
 from classify.errors import AnswerError, DataError, InputError, LabelError
-from classify.jobs.answers import Reviewed, drawn, merged
+from classify.jobs.answers import (
+    Reviewed,
+    drawn,
+    has_label,
+    label_of_cell,
+    labels_of_cell,
+    merged,
+)
 from classify.jobs.job import Classifier, RowColumns
 from classify.labels import LabelSet
 from classify.labels.indicators import indicators_of
@@ -290,10 +291,10 @@ def _answers(
 ) -> list[list[str] | None]:
     """Return the labels in the cells of a column; None where there is none."""
     cells = [
-        _lists_of(cell, labels) if any_number else _label_of(cell)
+        labels_of_cell(cell, labels) if any_number else label_of_cell(cell)
         for cell in chunk.cells(column)
     ]
-    known = [at for at, cell in enumerate(cells) if _has_label(cell, labels)]
+    known = [at for at, cell in enumerate(cells) if has_label(cell, labels)]
     named = [[each] if isinstance(each := cells[at], str) else each for at in known]
     if labels is not None:
         _check_labels(named, chunk.take(known), column, table, labels)
@@ -302,38 +303,6 @@ def _answers(
     for at, names in zip(known, named, strict=True):
         answers[at] = names
     return answers
-
-
-def _label_of(cell: object) -> str:
-    if isinstance(cell, list) and len(cell) == 1:  # of Label Studio, or JSONL
-        [cell] = cell
-    try:
-        text = text_of(cell)
-    except DataError:  # no label is called so; messages show what it is
-        text = written_text(cell) if isinstance(cell, bytes | str) else shown(cell)
-    return "" if no_text(text) else text.strip()
-
-
-def _lists_of(cell: object, labels: LabelSet | None) -> list[str] | str:
-    """Return the labels that a cell lists; "" if it is empty; as it is if damaged."""
-    if isinstance(cell, list | tuple | np.ndarray) and not is_missing(cell):
-        return [_label_of(each) for each in cell]
-    text = _label_of(cell)
-    if not text or text.lower() == "nan":
-        return ""
-    if labels is not None and labels.of_cell(text) is not None:
-        return [text]  # whose name may have a bar
-    try:
-        return split_names(text)
-    except (DataError, json.JSONDecodeError):
-        return text
-
-
-def _has_label(cell: str | list[str], labels: LabelSet | None) -> bool:
-    if not isinstance(cell, str):
-        return True
-    is_label = labels is not None and labels.of_cell(cell) is not None
-    return is_label or cell.lower() not in ("", "nan")
 
 
 def _among_candidates(
