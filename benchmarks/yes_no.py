@@ -18,7 +18,8 @@ from classify import (
     ZeroShotClassifier,
     ZeroShotMultiLabelClassifier,
 )
-from classify.estimators.asked import ask, asked_question
+from classify.estimators.asked import asked_question
+from classify.estimators.asking import ask
 
 LABELS = [
     *("billing", "shipping", "refund request", "complaint", "praise", "invoice"),

@@ -1,11 +1,22 @@
-"""HTML for notebooks and reports: text that is escaped, tables, tokens."""
+"""How results look: HTML that is escaped, tables, tokens, bars."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
-__all__ = ["displayable", "escaped", "readable_piece", "table"]
+__all__ = [
+    "BAR_CELLS",
+    "Span",
+    "bar",
+    "displayable",
+    "escaped",
+    "readable_piece",
+    "table",
+]
+
+BAR_CELLS = 6
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 # Control characters are no text in HTML: shown by their pictures.
 _CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
@@ -18,6 +29,16 @@ _ALIGNED = {
     "l": ' style="text-align:left" dir="auto"',
     "r": ' style="text-align:right"',
 }
+
+
+Role = Literal["title", "figure", "bar", "dim", "token", "label"]
+
+
+class Span(NamedTuple):
+    """A part of a line, and what it is."""
+
+    text: str
+    role: Role
 
 
 def displayable(value: Any) -> Any:
@@ -82,6 +103,19 @@ def readable_piece(piece: str) -> str:
     '␣payment'
     """
     return piece.translate(_MARKS)
+
+
+def bar(share: float, n_cells: int = BAR_CELLS) -> str:
+    """Return a bar of up to `n_cells` cells for a share from 0 to 1.
+
+    Examples
+    --------
+    >>> bar(0.5, 4), bar(0.28, 4)
+    ('██  ', '█▏  ')
+    """
+    eighths = round(min(max(share, 0.0), 1.0) * n_cells * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(n_cells)
 
 
 def _row(tag: str, align: str, cells: Sequence[str]) -> Markup:

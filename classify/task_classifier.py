@@ -15,9 +15,9 @@ from classify.estimators.asked import (
     Asked,
     AskedLabels,
     AskedQuestion,
-    ask,
     asked_question,
 )
+from classify.estimators.asking import ask
 from classify.parameters import check_parameters, instance_of
 from classify.rows.encoding import Row
 from classify.rows.frames import (

@@ -28,6 +28,7 @@ __all__ = [
     "TrackedGeneration",
     "TrackedRequest",
     "common_prefix_length",
+    "logprobs_of",
     "updated",
 ]
 
@@ -270,6 +271,11 @@ class EdgeBounds(NamedTuple):
                     values[child] = min(even, most)
                     lower[child], upper[child] = -np.inf, most
         return cls(values, lower, upper, rest)
+
+
+def logprobs_of(edges: EdgeLogprobs | EdgeBounds) -> EdgeLogprobs:
+    """Return the log-probability of each edge, an estimate where it is not known."""
+    return edges.values if isinstance(edges, EdgeBounds) else edges
 
 
 def updated(

@@ -24,6 +24,7 @@ __all__ = [
     "LabelMass",
     "LabelTrie",
     "NodeMasses",
+    "PathMasses",
     "WordPath",
     "begin_another",
     "unresolved_of",
@@ -93,6 +94,20 @@ class NodeMasses(NamedTuple):
     bounds: EdgeBounds | None
 
 
+class PathMasses(NamedTuple):
+    """What is known of the mass of each path of a trie, in nats.
+
+    Attributes
+    ----------
+    estimate, upper : ndarray of float64, shape (n_paths,)
+        In the order of `LabelTrie.leaves`. The mass of an unread node is divided evenly
+        among the paths below it, and each of them may have all of it.
+    """
+
+    estimate: FloatArray
+    upper: FloatArray
+
+
 class LabelTrie:
     """Token paths of all label words, and which label each leaf belongs to.
 
@@ -108,6 +123,14 @@ class LabelTrie:
     LabelError
         Two labels share a path, a label has none, or a path is a proper prefix of
         another (every path needs an end token then).
+
+    Attributes
+    ----------
+    tree : TokenTree
+    leaves, leaf_labels : ndarray of int64, shape (n_paths,)
+        The leaf at which each path ends, and its label; sorted by label.
+    n_leaves : ndarray of int64, shape (n_nodes,)
+        How many paths lead through each node.
     """
 
     def __init__(self, paths: Sequence[WordPath], labels: LabelSet) -> None:
@@ -137,8 +160,9 @@ class LabelTrie:
         leaf_labels = np.array([path.label for path in owner.values()], dtype=np.int64)
         # Leaves sorted by label, so that sums over the words of a label are slices.
         order = np.argsort(leaf_labels, kind="stable")
-        self._leaves = self.tree.leaves[order]
-        self._starts = np.searchsorted(leaf_labels[order], np.arange(self.n_labels))
+        self.leaves = self.tree.leaves[order]
+        self.leaf_labels = leaf_labels[order]
+        self._starts = np.searchsorted(self.leaf_labels, np.arange(self.n_labels))
         depths = self.tree.depths
         edges = np.searchsorted(depths, np.arange(1, int(depths[-1]) + 2))
         self._levels = [slice(int(start), int(stop)) for start, stop in pairwise(edges)]
@@ -146,6 +170,7 @@ class LabelTrie:
         n_leaves[self.tree.leaves] = 1
         for node in range(self.tree.n_nodes - 1, 0, -1):
             n_leaves[self.tree.parents[node]] += n_leaves[node]
+        self.n_leaves = n_leaves
         self._log_n_leaves = np.log(n_leaves)
         self._chains: dict[int, tuple[int, ...]] = {}
         for node in self.tree.inner_nodes[::-1].tolist():
@@ -178,10 +203,10 @@ class LabelTrie:
     def labels_of_tokens(self) -> dict[int, tuple[str, ...]]:
         """Return the tokens of all words, sorted, and the labels that use each."""
         owners: dict[int, set[int]] = {}
-        labels = np.searchsorted(self._starts, np.arange(len(self._leaves)), "right")
-        for leaf, label in zip(self._leaves.tolist(), labels - 1, strict=True):
+        pairs = zip(self.leaves.tolist(), self.leaf_labels.tolist(), strict=True)
+        for leaf, label in pairs:
             for token in self.tree.path(leaf):
-                owners.setdefault(token, set()).add(int(label))
+                owners.setdefault(token, set()).add(label)
         names = self.labels.names
         return {
             token: tuple(names[at] for at in sorted(owners[token]))
@@ -190,8 +215,8 @@ class LabelTrie:
 
     def known_leaves(self, masses: NodeMasses) -> npt.NDArray[np.int64]:
         """Return the leaves whose way was read."""
-        leaves: npt.NDArray[np.int64] = self._leaves[
-            ~np.isnan(masses.lower[self._leaves])
+        leaves: npt.NDArray[np.int64] = self.leaves[
+            ~np.isnan(masses.lower[self.leaves])
         ]
         return leaves
 
@@ -207,8 +232,8 @@ class LabelTrie:
 
     def label_mass(self, masses: NodeMasses) -> LabelMass:
         """Add the leaves up into labels, with bounds for what is not known."""
-        leaf_known = ~np.isnan(masses.lower[self._leaves])
-        resolved = np.where(leaf_known, masses.lower[self._leaves], -np.inf)
+        leaf_known = ~np.isnan(masses.lower[self.leaves])
+        resolved = np.where(leaf_known, masses.lower[self.leaves], -np.inf)
         lower = np.logaddexp.reduceat(resolved, self._starts)
         frontier = self.frontier(masses)
         if masses.bounds is None:
@@ -217,15 +242,20 @@ class LabelTrie:
             unresolved = max(0.0, self._most(masses.bounds) - np.exp(resolved).sum())
         if not frontier.size and masses.bounds is None:
             return LabelMass(lower, lower, lower, 0.0)
-        share = self._from_above(masses.estimate - self._log_n_leaves)
-        above = self._from_above(masses.upper)
-        estimate = np.logaddexp.reduceat(share[self._leaves], self._starts)
-        upper = np.logaddexp.reduceat(above[self._leaves], self._starts)
+        paths = self.path_masses(masses)
+        estimate = np.logaddexp.reduceat(paths.estimate, self._starts)
+        upper = np.logaddexp.reduceat(paths.upper, self._starts)
         # Two words below one unread node cannot both have all of its mass.
         touched = upper > lower
         limit = np.logaddexp(lower, np.log(unresolved)) if unresolved > 0 else lower
         upper = np.where(touched, np.minimum(upper, limit), upper)
         return LabelMass(np.minimum(estimate, upper), lower, upper, float(unresolved))
+
+    def path_masses(self, masses: NodeMasses) -> PathMasses:
+        """Return what is known of the mass of each path."""
+        share = self._from_above(masses.estimate - self._log_n_leaves)
+        above = self._from_above(masses.upper)
+        return PathMasses(share[self.leaves], above[self.leaves])
 
     def _from_above(self, values: FloatArray) -> FloatArray:
         """Give each node below an unread one the value of that."""

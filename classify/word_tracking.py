@@ -19,8 +19,8 @@ from classify.prompts.free import compile_free
 from classify.rows.encoding import Row
 from classify.rows.prompted_model import Progress, PromptedModel, Refuse
 from classify.scoring.driver import drive
-from classify.scoring.result import TextScore
 from classify.scoring.strategies import Strategy
+from classify.scoring.text_score import TextScore
 from classify.spec import Generation, ModelSpec
 from classify.tokenizer import Tokenizer
 from classify.tracking import TrackedGeneration, TrackedRequest, common_prefix_length

@@ -62,6 +62,7 @@ def prepared(folder):
         "answer": ["--answer", "code"],
         "answer_prefix": ["--answer-prefix", "Topic:"],
         "as_json": ["--json"],
+        "explain": ["--explain"],
         "as_table": ["--table"],
         "cache": ["--cache", folder / "cache"],
         "calibration": ["--calibration", folder / "calibration.json"],

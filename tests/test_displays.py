@@ -99,6 +99,17 @@ def test_reliability_points_are_the_bins(predictions):
     ]
 
 
+def test_reliability_points_are_as_large_as_their_bins_are_full(predictions):
+    display = ReliabilityDisplay.from_predictions(*predictions, n_bins=5)
+    points = display.ax_.collections[-1]
+    n_texts, bins = display.bins.n_texts, display.bins
+    np.testing.assert_allclose(
+        points.get_offsets(), np.column_stack([bins.confidence, bins.accuracy])
+    )
+    sizes = points.get_sizes()
+    np.testing.assert_allclose(sizes / sizes.max(), n_texts / n_texts.max())
+
+
 def test_wilson_intervals_are_scipys():
     n_right, n = np.array([0, 3, 9, 10]), np.array([10, 10, 10, 10])
     low, high = wilson_interval(n_right, n)

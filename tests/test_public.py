@@ -71,7 +71,7 @@ PUBLIC = {
     """,
     "classify.tracking": """
         EdgeBounds EdgeLogprobs ReadRequest TokenList TokenTree TrackedGeneration
-        TrackedRequest common_prefix_length updated
+        TrackedRequest common_prefix_length logprobs_of updated
     """,
 }
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]

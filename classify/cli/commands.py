@@ -160,7 +160,7 @@ def predict(
     if not sources:
         from classify.cli.single_text import predict_text
 
-        predict_text(task, rules, one.text, notes, as_json=one.as_json)
+        predict_text(task, rules, one, notes)
         return
     refuse_unused(given, reading.facts(sources))
     from classify.cli.table_job import predict_table

@@ -299,6 +299,14 @@ class OneText:
             option="--json",
         ),
     ] = False
+    explain: Annotated[
+        bool,
+        data_setting(
+            "Show which label tokens were read, and how the probabilities come of "
+            "that.",
+            BOOLEAN,
+        ),
+    ] = False
 
 
 def is_stream(output: Path) -> bool:

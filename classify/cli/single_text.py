@@ -10,14 +10,17 @@ from rich.text import Text
 from classify.cells import is_missing, join_names, need_json, no_text, text_of
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
+from classify.cli.groups import OneText
 from classify.cli.loading import load_classifiers
 from classify.cli.report import report_likeliest
-from classify.cli.tables import bars, joined_labels
+from classify.cli.tables import bars, explained_line, joined_labels
 from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
-from classify.errors import ConfigError, DataError
-from classify.estimators.asked import Asked, AskedQuestion, ask, asked_question
+from classify.errors import ConfigError, DataError, RowError
+from classify.estimators.asked import Asked, AskedQuestion, asked_question
+from classify.estimators.asking import answers_of, score_questions
+from classify.rows.explanation import Explanation
 from classify.rows.results import BOUNDS, reasoning_kinds
 
 __all__ = ["predict_text"]
@@ -26,12 +29,11 @@ __all__ = ["predict_text"]
 def predict_text(
     task: Task,
     rules: Mapping[str, Rules],
-    text: str | None,
+    one: OneText,
     notes: Notes,
-    *,
-    as_json: bool,
 ) -> None:
     """Classify a text, or stdin, and print its probabilities."""
+    text = one.text
     parts = task.by_question()
     for part in parts.values():
         declared_labels(part)
@@ -50,13 +52,16 @@ def predict_text(
         for name, classifier in classifiers.items()
     ]
     rows = [{"text": text}]
+
     # There is one text: no row to name, and no other row to continue with.
-    results = ask(
-        questions,
-        [rows] * len(questions),
-        refuse=lambda _, error: type(error)(str(error)),
-        probabilities=True,
-        reasoning=True,
+    def refuse(_: int, error: RowError) -> RowError:
+        return type(error)(str(error))
+
+    scored = score_questions(
+        questions, [rows] * len(questions), refuse=refuse, return_steps=one.explain
+    )
+    results = answers_of(
+        questions, scored, 1, refuse=refuse, probabilities=True, reasoning=True
     )
     of_kind = {
         each.name: each.columns_of_kind(bounds=False)
@@ -68,7 +73,14 @@ def predict_text(
         name: _answer(each.columns, parts[name], of_kind[name])
         for name, each in results.items()
     }
-    if as_json or not sys.stdout.isatty():
+    explanations = {
+        question.name: question.explanation(some)
+        for question, some in zip(questions, scored, strict=True)
+        if one.explain
+    }
+    if one.as_json or not (sys.stdout.isatty() or one.explain):
+        for name, explanation in explanations.items():
+            answers[name]["explanation"] = explanation.to_dict()
         named = answers if "" not in answers else {}
         print_json(
             {"text": text}
@@ -79,7 +91,7 @@ def predict_text(
         for name, answer in answers.items():
             if name:
                 notes.results().print(Text(name, style="bold"))
-            _show(answer, notes, of_kind[name])
+            _show(answer, notes, of_kind[name], explanations.get(name))
     for question in questions:
         mass = answers[question.name]["label_mass"]
         report_likeliest(question.scorers()[0], rows, mass, notes)
@@ -128,13 +140,22 @@ def _likeliest(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show(result: Mapping[str, Any], notes: Notes, of_kind: Iterable[str]) -> None:
+def _show(
+    result: Mapping[str, Any],
+    notes: Notes,
+    of_kind: Iterable[str],
+    explanation: Explanation | None,
+) -> None:
     """Show a result for people, with a bar for each label."""
-    console = notes.results()
+    console = notes.results(in_files=80)
     if "reasoning" in result:
         ended = " … (cut)" if result["cut"] else ""
         notes.note(f"The model thought: {result['reasoning']}{ended}")
-    console.print(bars(result["probabilities"], console))
+    if explanation is None:
+        console.print(bars(result["probabilities"], console))
+    else:
+        for line in explanation.lines():
+            console.print(explained_line(line), no_wrap=True, overflow="ellipsis")
     for name in of_kind:
         value = result[name]
         shown = f"{value:.3f}" if isinstance(value, float) else value or "–"

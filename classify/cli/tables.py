@@ -10,11 +10,13 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from classify.markup import BAR_CELLS, Span, bar
+
 __all__ = [
     "Shown",
     "ShownRow",
-    "bar",
     "bars",
+    "explained_line",
     "facts_table",
     "figures_table",
     "joined_labels",
@@ -22,11 +24,17 @@ __all__ = [
     "results_table",
 ]
 
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
-_BAR_CELLS = 6
 # Less than this is not worth a reader's eye.
 _SEEN_UNRESOLVED = 0.01
 _MAX_CHARACTERS = 200
+_STYLES = {
+    "title": "bold",
+    "figure": "",
+    "bar": "green",
+    "dim": "dim",
+    "token": "cyan",
+    "label": "bold",
+}
 # Variation selectors, and skin tones.
 _CHANGERS = re.compile("[\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]")
 
@@ -93,19 +101,6 @@ def joined_labels(names: Sequence[str]) -> str:
     return ", ".join(names) or "(none)"
 
 
-def bar(share: float, n_cells: int = _BAR_CELLS) -> str:
-    """Return a bar of up to `n_cells` cells for a share from 0 to 1.
-
-    Examples
-    --------
-    >>> bar(0.5, 4), bar(0.28, 4)
-    ('██  ', '█▏  ')
-    """
-    eighths = round(min(max(share, 0.0), 1.0) * n_cells * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(n_cells)
-
-
 def results_table(rows: Sequence[ShownRow], width: int) -> Table:
     """Return the table of classified rows, to fit `width` cells."""
     answers = [each for row in rows for each in row.answers.values()]
@@ -128,7 +123,7 @@ def results_table(rows: Sequence[ShownRow], width: int) -> Table:
         min_width=5,
         max_width=min(max(longest, 5), max(width // 4, 10)),
     )
-    table.add_column("probability", no_wrap=True, min_width=_BAR_CELLS + 5)
+    table.add_column("probability", no_wrap=True, min_width=BAR_CELLS + 5)
     table.add_column("mass", justify="right", no_wrap=True)
     if has_remarks:
         table.add_column("", style="yellow", no_wrap=True)
@@ -178,6 +173,11 @@ def bars(probabilities: Mapping[str, float], console: Console) -> Table:
             f"{probability:.4f}",
         )
     return table
+
+
+def explained_line(spans: Iterable[Span]) -> Text:
+    """Return a line of an explanation with its colours."""
+    return Text.assemble(*((span.text, _STYLES[span.role]) for span in spans))
 
 
 def figures_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -7,12 +7,11 @@ from typing import Any, Protocol, Self
 
 from classify.cells import need_json
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.errors import InputError
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.given_yes_no import checked_fits
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.prompts.looks import dated
-from classify.rows.encoding import Row
+from classify.rows.explanation import Explanation
 from classify.rows.multi_results import label_kinds, multi_results
 from classify.rows.prompted_model import Refuse
 from classify.rows.results import (
@@ -23,14 +22,13 @@ from classify.rows.results import (
     row_results,
 )
 from classify.rows.scorer import ScoredRows, Scorer
-from classify.rows.side_by_side import interleaved, refuse_for, score_encoded
+from classify.rows.side_by_side import interleaved, refuse_for
 from classify.tables import ResultKind
 
 __all__ = [
     "Asked",
     "AskedLabels",
     "AskedQuestion",
-    "ask",
     "asked_question",
     "dated_question",
 ]
@@ -94,6 +92,10 @@ class Asked(Protocol):
         reasoning: bool = False,
     ) -> RowResults:
         """Return what the scores of each scorer say of rows; see `row_results`."""
+        ...
+
+    def explanation(self, scored: Sequence[ScoredRows]) -> Explanation:
+        """Return that of the scores of one row, whose reads were kept."""
         ...
 
 
@@ -172,6 +174,11 @@ class AskedQuestion:
             bounds=bounds,
             reasoning=reasoning_kinds(scorer.scoring, with_text=reasoning),
         )
+
+    def explanation(self, scored: Sequence[ScoredRows]) -> Explanation:
+        """Return that of the scores of one row, whose reads were kept."""
+        together = self.classifier.scorer().together(1, scored)
+        return self.classifier.explanation_of(together.scores)
 
     def kinds(
         self, *, probabilities: bool, bounds: bool, reasoning: bool
@@ -273,6 +280,11 @@ class AskedLabels:
             reasoning=reasoning_kinds(scorer.scoring, with_text=False),
         )
 
+    def explanation(self, scored: Sequence[ScoredRows]) -> Explanation:
+        """Return that of the scores of one row, whose reads were kept."""
+        together = self.classifier.scorer().together(1, scored)
+        return self.classifier.explanation_of(together.scores)
+
     def kinds(
         self,
         *,
@@ -313,48 +325,6 @@ def dated_question(question: Asked, date: str) -> Asked:
         return question
     classifier = copy.copy(question.classifier)  # with what was fitted
     return question.asking(classifier.set_params(prompt=dated(template, date)))
-
-
-def ask(
-    questions: Sequence[Asked],
-    rows: Sequence[Sequence[Row | InputError]],
-    *,
-    refuse: Refuse | None = None,
-    probabilities: bool = False,
-    bounds: bool = False,
-    reasoning: bool = False,
-) -> dict[str, RowResults]:
-    """Return the answers to questions about the same rows, by name.
-
-    Parameters
-    ----------
-    questions : sequence of Asked
-        Over one model.
-    rows : sequence of sequences of mapping or InputError
-        For each question, what its prompt needs of each row.
-    refuse : callable, default=None
-        Makes the exception that a row with an error raises. None: it is set aside.
-    probabilities, bounds, reasoning : bool, default=False
-        As in `Asked.kinds`.
-    """
-    scorers = [each.scorers() for each in questions]
-    encoded = [
-        scorer.encoded(some)
-        for own, some in zip(scorers, rows, strict=True)
-        for scorer in own
-    ]
-    scored = iter(score_encoded(encoded, refuse=refuse))
-    return {
-        question.name: question.results(
-            len(some),
-            [next(scored) for _ in own],
-            refuse=refuse,
-            probabilities=probabilities,
-            bounds=bounds,
-            reasoning=reasoning,
-        )
-        for question, own, some in zip(questions, scorers, rows, strict=True)
-    }
 
 
 def _lists_of(names: Sequence[str]) -> ResultKind:

@@ -15,6 +15,7 @@ from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.engines import Engine
 from classify.estimators.async_prediction import AsyncPrediction
+from classify.estimators.explaining import ExplainsAnswer
 from classify.estimators.given_calibrator import (
     checked_calibrator,
     fit_calibrator,
@@ -48,7 +49,7 @@ from classify.verbalizer.audit import LabelAudit
 __all__ = ["ZeroShotClassifier"]
 
 
-class ZeroShotClassifier(TextClassifier, AsyncPrediction):
+class ZeroShotClassifier(TextClassifier, AsyncPrediction, ExplainsAnswer):
     """Classifies texts by the probability that a language model gives each label text.
 
     Usable without `fit` when `labels` are given, unless a calibrator has to be fitted.
@@ -289,14 +290,13 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction):
         """
         scorer = self.scorer()
         rows, listed = rows_and_candidates(X, labels, scorer.fields)
-        scored = scorer.score(
-            rows,
-            listed,
+        return scorer.score(
+            *(rows, listed),
             refuse=text_error,
             progress=progress,
             return_steps=return_steps,
-        )
-        return scored.scores
+            track=return_steps,
+        ).scores
 
     def classify_frame(
         self,

@@ -17,6 +17,7 @@ from classify.decision import LabelThresholds, fit_thresholds
 from classify.decision.posteriors import LabelPosteriors
 from classify.engines import Engine
 from classify.errors import LabelError
+from classify.estimators.explaining import ExplainsLabels
 from classify.estimators.given_yes_no import (
     CheckedFits,
     checked_fits,
@@ -53,7 +54,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-class ZeroShotMultiLabelClassifier(TextClassifier):
+class ZeroShotMultiLabelClassifier(TextClassifier, ExplainsLabels):
     """Decides which labels apply to a text: any number of them, or none.
 
     For each label the model is asked whether it applies, and the probability of the

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["ReliabilityDisplay", "wilson_interval"]
 
 _COUNTS = "texts per bin"
+# Of the point of the bin with the most texts, in square points.
+_MAX_AREA = 90.0
 _STRATEGY_WORDS = {"uniform": "equal-width", "quantile": "equal-mass"}
 
 
@@ -165,12 +167,20 @@ class ReliabilityDisplay:
             color=style.color,
             linestyle=style.line,
             marker=style.marker,
-            markersize=5,
-            linewidth=1.4,
+            markersize=3,
+            linewidth=1.0,
             elinewidth=0.8,
             capsize=2,
         )
         points.set_gid(CURVE)
+        # A bin of few texts says little, and must not look as if it said much.
+        self.ax_.scatter(
+            self.bins.confidence,
+            accuracy,
+            s=_MAX_AREA * n_texts / n_texts.max(),
+            color=style.color,
+            marker=style.marker,
+        )
 
     def _draw_counts(self, style: CurveStyle) -> None:
         counts_ax = self.counts_ax_

@@ -31,8 +31,10 @@ _STYLES = (
 )
 
 
-def axes_for_curves(ax: "Axes | None") -> "Axes":
-    """Return the axes given, or new ones.
+def axes_for_curves(
+    ax: "Axes | None", size: tuple[float, float] | None = None
+) -> "Axes":
+    """Return the axes given, or new ones; `size` in inches.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def axes_for_curves(ax: "Axes | None") -> "Axes":
         raise missing_dependency(
             "Displays are drawn with matplotlib", "plots"
         ) from error
-    return plt.subplots(layout="constrained")[1]
+    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def next_style(ax: "Axes") -> CurveStyle:

@@ -108,6 +108,7 @@ class Scorer:
         refuse: Refuse | None = None,
         progress: Progress | None = None,
         return_steps: bool = False,
+        track: bool = False,
     ) -> ScoredRows:
         """Score rows, each with the labels that it may get.
 
@@ -124,6 +125,8 @@ class Scorer:
             Called with the number of rows finished since the last call.
         return_steps : bool, default=False
             Keep the per-step values that were read.
+        track : bool, default=False
+            Track label tokens while the model thinks.
 
         Returns
         -------
@@ -132,13 +135,11 @@ class Scorer:
         """
         candidates = candidate_sets(listed, self.declared)
         scored = score_encoded(
-            [
-                each.encoded(rows, candidates, track=return_steps)
-                for each in self.each()
-            ],
+            [each.encoded(rows, candidates, track=track) for each in self.each()],
             refuse=refuse,
             progress=progress,
             return_steps=return_steps,
+            track=track,
         )
         return self.together(len(rows), scored, refuse=refuse)
 

@@ -78,6 +78,7 @@ def score_encoded(
     refuse: Refuse | None = None,
     progress: Progress | None = None,
     return_steps: bool = False,
+    track: bool = False,
 ) -> list[ScoredRows]:
     """Return log p(label | prompt), shape (n_texts, n_labels), of each.
 
@@ -96,6 +97,8 @@ def score_encoded(
         call.
     return_steps : bool, default=False
         Keep the per-step values that were read.
+    track : bool, default=False
+        Track label tokens while the model thinks.
     """
     if progress is not None and len(encoded) > 1:
         progress = _RowProgress(len(encoded), progress)
@@ -121,7 +124,7 @@ def score_encoded(
     if places:  # else the engine need not be loaded
         found = score_prompts(
             [prompts[which][0][at] for at, which in places],
-            make_strategy(encoded[0].scoring, track=return_steps),
+            make_strategy(encoded[0].scoring, track=track),
             encoded[0].model.load_engine(),
             refuse=refuse and refused,
             progress=progress,

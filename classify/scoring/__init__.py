@@ -9,7 +9,7 @@ from classify.scoring.driver import Flight, drive, score_prompts
 from classify.scoring.live import LiveRun
 from classify.scoring.masses import average_masses, log_mean_exp
 from classify.scoring.reasoning import Chain, Reasoning, Trajectory
-from classify.scoring.result import LabelLogprobs, NodeRead, TextScore
+from classify.scoring.result import LabelLogprobs
 from classify.scoring.strategies import (
     Strategy,
     exact,
@@ -17,6 +17,7 @@ from classify.scoring.strategies import (
     make_strategy,
     reason,
 )
+from classify.scoring.text_score import NodeRead, TextScore
 
 __all__ = [
     "Chain",

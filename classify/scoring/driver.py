@@ -14,8 +14,8 @@ from classify.engines import Engine
 from classify.engines.answers import Answer, Request, checked_answer
 from classify.engines.sharing import open_line
 from classify.errors import AnswerError, InputError, RowError
-from classify.scoring.result import TextScore
 from classify.scoring.strategies import Strategy
+from classify.scoring.text_score import TextScore
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["Flight", "drive", "equal_prompts", "for_each", "score_prompts"]

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from classify.engines import Engine
 from classify.errors import RowError
 from classify.scoring.driver import Flight, equal_prompts, for_each
-from classify.scoring.result import TextScore
 from classify.scoring.strategies import Strategy
+from classify.scoring.text_score import TextScore
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["LiveRun"]

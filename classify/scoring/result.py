@@ -1,175 +1,29 @@
-"""What scoring returns: for one text, and for many."""
+"""What scoring returns."""
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from classify.errors import InputError
-from classify.labels import LabelSet
 from classify.markup import table
 from classify.scoring.bounds import LabelBounds
-from classify.scoring.masses import (
-    agreement,
-    average_masses,
-    average_shares,
-    chained_mass,
-)
 from classify.scoring.reasoning import Reasoning
-from classify.tracking import EdgeBounds, EdgeLogprobs
-from classify.trie import LabelMass
-from classify.verbalizer import ScorablePrompt
+from classify.scoring.text_score import NodeRead, TextScore
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LabelLogprobs", "NodeRead", "TextScore"]
+__all__ = ["LabelLogprobs"]
 
 FloatArray = npt.NDArray[np.float64]
 
 # What a notebook shows: enough to see whether scores make sense.
 _N_SHOWN_TEXTS = 10
 _N_SHOWN_LABELS = 3
-
-
-class NodeRead(NamedTuple):
-    """What one read told.
-
-    Attributes
-    ----------
-    prefix : tuple of int
-        The tokens of the label words so far; empty at the first step.
-    logprobs : dict of int to float
-        log p(token | prompt, prefix) in nats of each token that goes on.
-    """
-
-    prefix: tuple[int, ...]
-    logprobs: dict[int, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TextScore:
-    """The score of one text.
-
-    Attributes
-    ----------
-    prompt : ScorablePrompt
-    edges : ndarray of float64, shape (n_nodes,)
-        log p(token | prompt, path) of each trie node in nats; NaN where not read. An
-        estimate where the engine does not show the token; see `EdgeBounds.values`.
-    mass : LabelMass
-    n_reads : int
-        Nodes read.
-    n_rounds : int
-        Requests sent one after the other.
-    reasoning : Reasoning or None
-        The model's thoughts before its answer, if any. `edges` are those after the
-        first chain, and `mass` is the average over all.
-    looks : tuple of TextScore
-        The scores of several prompts about the text; `mass` is their average, and
-        `edges` are those of the first. Empty for a single prompt.
-    """
-
-    prompt: ScorablePrompt
-    edges: EdgeLogprobs
-    mass: LabelMass
-    n_reads: int
-    n_rounds: int
-    reasoning: Reasoning | None = None
-    looks: tuple["TextScore", ...] = ()
-
-    @classmethod
-    def average(cls, scores: Sequence["TextScore"]) -> "TextScore":
-        """Return the average of the scores of all prompts about a text."""
-        first = scores[0]
-        return cls(
-            first.prompt._replace(
-                others=tuple(score.prompt for score in scores[1:]),
-                truncated=any(score.prompt.truncated for score in scores),
-            ),
-            first.edges,
-            average_masses([score.mass for score in scores]),
-            sum(score.n_reads for score in scores),
-            sum(score.n_rounds for score in scores),
-            looks=tuple(scores),
-        )
-
-    @classmethod
-    def of_ensemble(cls, scores: Sequence["TextScore"]) -> "TextScore":
-        """Return the average of the probabilities that prompts give the labels."""
-        first = scores[0]
-        return replace(
-            cls.average(scores),
-            prompt=first.prompt._replace(
-                ensemble=tuple(score.prompt for score in scores[1:]),
-                truncated=any(score.prompt.truncated for score in scores),
-            ),
-            mass=average_shares([score.mass for score in scores]),
-            looks=tuple(look for score in scores for look in score.looks or (score,)),
-        )
-
-    @classmethod
-    def chained(
-        cls, scores: Sequence["TextScore"], prompt: ScorablePrompt
-    ) -> "TextScore":
-        """Return the score of a tree's leaves, from those on each of its levels."""
-        assert prompt.levels is not None, "asked level by level"
-        return cls(
-            prompt,
-            scores[0].edges,
-            chained_mass([score.mass for score in scores], prompt.levels.tree),
-            sum(score.n_reads for score in scores),
-            sum(score.n_rounds for score in scores),
-            looks=tuple(scores),
-        )
-
-    @property
-    def labels(self) -> LabelSet:
-        """The labels of `mass`, in its order."""
-        return self.prompt.levels or self.prompt.trie.labels
-
-    @property
-    def agreement(self) -> float:
-        """Share of the prompts whose most likely label is that of their average."""
-        if not self.looks or self.prompt.levels is not None:
-            return 1.0
-        return agreement([look.mass.estimate for look in self.looks])
-
-    @classmethod
-    def of(
-        cls, prompt: ScorablePrompt, edges: EdgeLogprobs | EdgeBounds, *, n_rounds: int
-    ) -> "TextScore":
-        """Add the edges of a trie up into label masses."""
-        trie = prompt.trie
-        values = edges.values if isinstance(edges, EdgeBounds) else edges
-        inner = trie.tree.inner_nodes
-        n_reads = int((~np.isnan(values[trie.tree.first_child[inner]])).sum())
-        mass = trie.label_mass(trie.log_masses(edges))
-        return cls(prompt, values, mass, n_reads, n_rounds)
-
-    def for_prompt(self, prompt: ScorablePrompt) -> "TextScore":
-        """Return this score as that of another text with the same prompt."""
-        return self if prompt is self.prompt else replace(self, prompt=prompt)
-
-    def steps(self) -> tuple[NodeRead, ...]:
-        """Return the reads, parents before children, prompt by prompt."""
-        if self.looks:
-            return tuple(step for look in self.looks for step in look.steps())
-        tree = self.prompt.trie.tree
-        return tuple(
-            NodeRead(
-                tree.path(int(node)),
-                {
-                    int(tree.tokens[child]): float(self.edges[child])
-                    for child in tree.children(int(node))
-                },
-            )
-            for node in tree.inner_nodes
-            if not np.isnan(self.edges[tree.first_child[node]])
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +49,8 @@ class LabelLogprobs:
         Whether the text was cut to fit the model.
     n_reads : ndarray of int64, shape (n_texts,)
         Trie nodes read.
-    steps : tuple of tuple of NodeRead, length n_texts, or None
-        The reads of each text, if they were asked for; after the first of several
-        chains of thought.
+    text_scores : tuple of TextScore, length n_texts, or None
+        What was read for each text, if it was asked for.
     reasoning : tuple of Reasoning, length n_texts, or None
         The model's thoughts about each text before its answer, if any. Labels are in
         the order of `classes`.
@@ -214,7 +67,7 @@ class LabelLogprobs:
     unresolved: FloatArray
     truncated: npt.NDArray[np.bool_]
     n_reads: npt.NDArray[np.int64]
-    steps: tuple[tuple[NodeRead, ...], ...] | None = None
+    text_scores: tuple[TextScore, ...] | None = None
     reasoning: tuple[Reasoning, ...] | None = None
     agreement: FloatArray | None = None
 
@@ -251,7 +104,7 @@ class LabelLogprobs:
             unresolved=np.array([s.mass.unresolved for s in scores], dtype=np.float64),
             truncated=np.array([s.prompt.truncated for s in scores], dtype=np.bool_),
             n_reads=np.array([s.n_reads for s in scores], dtype=np.int64),
-            steps=tuple(score.steps() for score in scores) if return_steps else None,
+            text_scores=tuple(scores) if return_steps else None,
             reasoning=tuple(reasoning) if reasoning else None,
             agreement=np.array([s.agreement for s in scores], dtype=np.float64),
         )
@@ -272,7 +125,7 @@ class LabelLogprobs:
         return cls(
             *(joined("values"), parts[0].classes, joined("lower"), joined("upper")),
             *(joined("unresolved"), joined("truncated"), joined("n_reads")),
-            steps=listed("steps"),
+            text_scores=listed("text_scores"),
             reasoning=listed("reasoning"),
             agreement=None
             if any(each.agreement is None for each in parts)
@@ -293,7 +146,7 @@ class LabelLogprobs:
             self.unresolved[chosen],
             self.truncated[chosen],
             self.n_reads[chosen],
-            None if self.steps is None else tuple(self.steps[at] for at in chosen),
+            self.text_scores and tuple(self.text_scores[at] for at in chosen),
             self.reasoning and tuple(self.reasoning[at] for at in chosen),
             None if self.agreement is None else self.agreement[chosen],
         )
@@ -359,6 +212,17 @@ class LabelLogprobs:
             if values[column] > -np.inf
         ]
         return ", ".join(named) or "none has any probability"
+
+    @property
+    def steps(self) -> tuple[tuple[NodeRead, ...], ...] | None:
+        """The reads of each text, length n_texts, if they were asked for.
+
+        Parents come before children, one prompt after the other where there are
+        several, and one chain of thought after the other.
+        """
+        if self.text_scores is None:
+            return None
+        return tuple(score.steps() for score in self.text_scores)
 
     @property
     def is_certain(self) -> npt.NDArray[np.bool_]:

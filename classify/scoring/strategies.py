@@ -16,7 +16,7 @@ from classify.engines.answers import Request
 from classify.errors import AnswerError
 from classify.scoring.masses import average_masses
 from classify.scoring.reasoning import Chain, Reasoning
-from classify.scoring.result import TextScore
+from classify.scoring.text_score import TextScore
 from classify.spec import Scoring
 from classify.tracking import ReadRequest, TrackedGeneration, TrackedRequest, updated
 from classify.verbalizer import ScorablePrompt
@@ -175,11 +175,12 @@ def reason(
     read = list(scores.values())
     return TextScore(
         prompt,
-        edges=read[0].edges,
+        edges=read[0].edges,  # those behind the first thought
         mass=average_masses(masses),
         n_reads=sum(score.n_reads for score in read),
         n_rounds=1 + max(score.n_rounds for score in read),
         reasoning=Reasoning(chains),
+        looks=tuple(scores[slot] for slot in behind),
     )
 
 
