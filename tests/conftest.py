@@ -13,6 +13,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 # What `classify` does for the processes of a vLLM on a CPU, for vLLM in this process.
 os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+# Ray would let its workers wait for all other programs, for minutes on busy cores, and
+# kill them when others take nearly all of the memory.
+os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker has one core: threads that share it wait for each other. numba and vLLM
     # set other numbers of threads, for all that computes in their processes.
@@ -130,9 +134,7 @@ def scope_of(nodeid):
     forked = ("test_terminal.py", "test_cli_predict.py")
     if file.endswith((*forked, "test_job_server.py", "test_job_kills.py")):
         return "terminals"
-    # Engines in the worker's own process: of the demo model, and the tiny ones.
-    if any(f"vllm {name}" in nodeid for name in ("demo", "apart", "eval-lm")):
-        return "vllm demo"
+    # With engines in the worker's own process, which imports vLLM for a while.
     return "vllm" if "vllm" in nodeid else file
 
 

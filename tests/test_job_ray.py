@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,8 @@ from classify.errors import EngineError, ModelLoadError
 from classify.estimators.asked import AskedQuestion
 from classify.jobs import Classification, JobWatcher, open_table
 from classify.jobs.ray import classify_dataset, ray_pool
-from classify.jobs.ray.cluster import joined_cluster
+from classify.jobs.ray.cluster import joined_cluster, ray_module
+from tests.interrupting import not_for_ever
 from tests.toy_jobs import csv_of, job_of, run
 
 pytest.importorskip("ray")
@@ -33,7 +35,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`.*` is deprecated::ray.data.context"),
 ]
 
-PART_ROWS = 15
+PART_ROWS, N_ROWS = 5, 79
 WORKER = b"ray::TextWorker"
 
 
@@ -62,15 +64,15 @@ def source(tmp_path_factory):
     rng = random.Random(7)
     words = "parcel invoice refund password account late paid twice my where"
     words = words.split()
-    texts = [" ".join(rng.choices(words, k=rng.randint(1, 25))) for _ in range(150)]
-    texts += [rng.choice(texts) for _ in range(40)] + ["", "new text", " "]
+    texts = [" ".join(rng.choices(words, k=rng.randint(1, 25))) for _ in range(60)]
+    texts += [rng.choice(texts) for _ in range(15)] + ["", "new text", " "]
     path = csv_of(
         tmp_path_factory.mktemp("job") / "in.csv",
         list(enumerate(texts)),
         ("id", "text"),
     )
     lines = path.read_text().splitlines()
-    lines.insert(100, "1,2,3")
+    lines.insert(40, "1,2,3")
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -85,10 +87,15 @@ def whole(source):
 
 @pytest.fixture(scope="module")
 def cluster():
+    ray_module()  # sets what a cluster that is started here inherits
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
+    # Each process that is not started saves seconds.
+    lean = {"num_cpus": 1, "no_monitor": True, "include_log_monitor": False}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**lean, "include_dashboard": False}
+    )
+    cluster.add_node(**lean)
     yield cluster
     cluster.shutdown()
 
@@ -126,21 +133,29 @@ class Watcher(JobWatcher):
             self._does()
 
 
-# One worker answers several questions below. Each takes seconds to start.
+# A worker takes many seconds to import what it needs: there are few below.
 def test_the_output_is_that_of_a_job_without_ray(cluster, source, whole, tmp_path):
-    nodes = set()
-    outcome = run(
-        source,
-        tmp_path / "out.csv",
-        job(),
-        part_rows=PART_ROWS,
-        pool=ray_pool(address=cluster.address, n_workers=3),
-        watcher=Watcher(lambda: nodes.update(processes_of(cluster).values())),
-    )
+    workers = {}
+
+    def look():
+        workers.update(processes_of(cluster))
+        while len(workers) < 2:  # the slower one may still be about to begin
+            time.sleep(0.1)
+            workers.update(processes_of(cluster))
+
+    with not_for_ever(600):
+        outcome = run(
+            source,
+            tmp_path / "out.csv",
+            job(),
+            part_rows=PART_ROWS,
+            pool=ray_pool(address=cluster.address, n_workers=2),
+            watcher=Watcher(look),
+        )
     assert contents(tmp_path / "out.csv") == whole
     assert outcome.is_complete
-    assert outcome.summary.n_rows == 194
-    assert len(nodes) == 2
+    assert outcome.summary.n_rows == N_ROWS
+    assert len(workers) == len(set(workers.values())) == 2
 
 
 def test_several_questions(cluster, source, tmp_path):
@@ -191,14 +206,14 @@ def test_a_worker_that_is_killed_changes_nothing(cluster, source, whole, tmp_pat
     outcome = run(source, output, job(), pool=pool, **watched)
     assert len(killed) == 1
     assert contents(output) == whole
-    assert outcome.summary.n_rows == 194
+    assert outcome.summary.n_rows == N_ROWS
 
 
 def test_workers_that_die_again_and_again_end_the_job(cluster, source, tmp_path):
     ended = threading.Event()
 
     def kill_all():
-        while not ended.wait(0.05):
+        while not ended.wait(0.25):  # to look takes a while itself
             for worker in processes_of(cluster):
                 os.kill(worker, signal.SIGKILL)
 
@@ -242,7 +257,7 @@ def test_a_dataset_of_ray(cluster, source, tmp_path):
     frame = pd.DataFrame(chunk.dicts())
     run(source, tmp_path / "local.parquet", job())
     with joined_cluster(cluster.address):
-        dataset = ray.data.from_pandas([frame[:100], frame[100:]])
+        dataset = ray.data.from_pandas([frame[:40], frame[40:]])
         labelled = classify_dataset(job(), dataset, n_workers=2)
         labelled.write_parquet(str(tmp_path / "spread"))
     spread, local = rows(tmp_path / "spread"), rows(tmp_path / "local.parquet")
@@ -252,7 +267,7 @@ def test_a_dataset_of_ray(cluster, source, tmp_path):
 # The first Ctrl-C on a terminal goes to all processes of the group.
 INTERRUPTED = """
 import os, signal, sys
-from tests.test_job_ray import PART_ROWS, Watcher, job, run
+from tests.test_job_ray import N_ROWS, PART_ROWS, Watcher, job, run
 from classify.jobs.ray import ray_pool
 
 if __name__ == "__main__":
@@ -276,7 +291,7 @@ if __name__ == "__main__":
         watcher=Watcher(interrupt),
         stopping=lambda: bool(stopped),
     )
-    print(sorted(stopped), outcome.is_complete, 0 < outcome.summary.n_rows < 194)
+    print(sorted(stopped), outcome.is_complete, 0 < outcome.summary.n_rows < N_ROWS)
 """
 
 
