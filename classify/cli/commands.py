@@ -230,9 +230,9 @@ def labels(
 $ classify tune tickets.csv --task tickets.yaml -o tuned.yaml
 
 Compare prompts on a few dozen texts, and find the one that suits the
-model: without labels, the one whose predictions tell most about the text; with
---label-column, the one with the lowest cross-validated log loss. --output
-writes it to a task file. (classify demo --files writes the example's files.)
+model: without labels, the one whose predictions tell most about the text;
+with --label-column, the one with the lowest cross-validated log loss.
+--output writes it to a task file. (classify demo --files writes the example's files.)
 """,
     *_LABELS,
     *_QUESTION,
@@ -268,9 +268,9 @@ $ classify calibrate labelled.csv --task tickets.yaml --target-risk 0.1
 Learn from labelled texts how far the probabilities of a model can be trusted:
 a calibration and, on request, a threshold that limits the error rate
 (--target-risk) and prediction sets with a guaranteed coverage (--sets), both
-fitted on held-out rows. Use the same labels, prompt and model as with classify
-predict --calibration, which refuses others. (classify demo --files writes both
-files.)
+fitted on held-out rows. Use the same labels, prompt and model as with
+classify predict --calibration, which refuses others. (classify demo --files
+writes both files.)
 
 The true labels are in the column label, or that of --label-column. Without
 them, the calibration only corrects the model's preference for some labels
@@ -358,8 +358,8 @@ def evaluate(
 
 $ classify doctor
 
-Show versions and devices, load the model, report how it runs and how much fits
-into memory, and compare its results with reference values. Exit code 0: they
+Show versions and devices, load the model, report how it runs and how much
+fits into memory, and compare its results with reference values. Exit code 0: they
 agree; 1: they differ, or the engine does not start.
 Another model: classify doctor --model Qwen/Qwen3-0.6B --engine vllm
 How much bfloat16 rounds: classify doctor --dtype bfloat16 --rounding
