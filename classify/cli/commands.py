@@ -232,7 +232,8 @@ $ classify tune tickets.csv --task tickets.yaml -o tuned.yaml
 Compare prompts on a few dozen texts, and find the one that suits the
 model: without labels, the one whose predictions tell most about the text;
 with --label-column, the one with the lowest cross-validated log loss.
---output writes it to a task file. (classify demo --files writes the example's files.)
+--output writes it to a task file. (classify demo --files writes the example's
+files.)
 """,
     *_LABELS,
     *_QUESTION,
@@ -359,8 +360,8 @@ def evaluate(
 $ classify doctor
 
 Show versions and devices, load the model, report how it runs and how much
-fits into memory, and compare its results with reference values. Exit code 0: they
-agree; 1: they differ, or the engine does not start.
+fits into memory, and compare its results with reference values. Exit code 0:
+they agree; 1: they differ, or the engine does not start.
 Another model: classify doctor --model Qwen/Qwen3-0.6B --engine vllm
 How much bfloat16 rounds: classify doctor --dtype bfloat16 --rounding
 """,
