@@ -44,6 +44,8 @@ REFUSED = {
 NOWHERE = {"revision", "speculation"}
 # In one run: most of those that go together.
 MAX_OPTIONS = 50
+# Refused for what their values need, in `test_cli_review.py` for themselves.
+GIVEN_WITH_OTHERS = {"as_table", "output", "review", "review_random", "review_rows"}
 # The mode itself.
 GIVEN = {"output", "as_table", "text"}
 CONFLICTS = {
@@ -136,7 +138,7 @@ def test_every_option_has_a_value(values):
 def test_what_has_no_effect_is_refused(mode, values):
     source = [] if mode == "one text" else [values["output"][1].parent / "rows.csv"]
     out = values["output"][1]
-    for name in sorted((REFUSED[mode] | NOWHERE) - {"as_table", "output"}):
+    for name in sorted((REFUSED[mode] | NOWHERE) - GIVEN_WITH_OTHERS):
         where = [str(out) if each == "OUT" else each for each in MODES[mode]]
         engine = ["--engine", "transformers", "--labels", LABELS]
         result = run("predict", *source, *where, *engine, *typed([name], values))
