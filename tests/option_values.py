@@ -104,6 +104,7 @@ def prepared(folder):
         "reasoning": ["--reasoning", *reason],
         "report": ["--report", folder / "report"],
         "restart": ["--restart"],
+        "rounding": ["--rounding"],
         "review": review,
         "review_random": ["--review-random", "0.5", *review],
         "review_rows": ["--review-rows", "3", *review],
