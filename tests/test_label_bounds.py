@@ -371,7 +371,9 @@ def test_a_task_tells_of_each_question_what_is_not_certain(caplog):
             "no_words": ["a2", "b2"],
         },
     }
-    clf = TaskClassifier({"strategy": "generate", "questions": questions})
+    # After a text that stands last, the model is less sure of its answer.
+    settings = {"strategy": "generate", "prompt": {"text_position": "last"}}
+    clf = TaskClassifier({**settings, "questions": questions})
     with caplog.at_level(logging.WARNING, "classify.scoring.doubts"):
         clf.predict(["Hi."])
     topic, about = doubts(caplog)

@@ -192,7 +192,7 @@ def test_pairs_of_predict_that_do_not_go_together(mode, values):
     source, out = values["output"][1].parent / "rows.csv", values["output"][1]
     conflicts = CONFLICTS | CONFLICTS_OF_CALIBRATION
     pairs = [pair for pair in conflicts if pair <= set(PREDICT)]
-    assert len(pairs) == 24
+    assert len(pairs) == 25
     for pair in pairs:
         where = [str(out) if each == "OUT" else each for each in MODES[mode]]
         arguments = [*where, *labelled(pair), *typed(sorted(pair), values)]

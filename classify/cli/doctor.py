@@ -16,7 +16,7 @@ from classify.config import Task
 from classify.engines.choice import choose_engine
 from classify.engines.diagnosis import describe, environment, findings
 from classify.engines.protocol import Engine
-from classify.engines.registry import kind_of
+from classify.engines.registry import fallback, kind_of
 from classify.errors import ClassifyError
 
 __all__ = ["diagnose"]
@@ -92,7 +92,7 @@ def _slot(task: Task) -> list[tuple[str, Any]]:
 def _rounding(task: Task, loaded: Engine) -> str:
     """Return how far an engine's answers are from float32, or why it is not known."""
     float32: dict[str, Any] = dict.fromkeys(("engine_options", "speculation"))
-    float32 |= {"engine": "transformers", "device": "cpu", "dtype": "float32"}
+    float32 |= {"engine": fallback().name, "device": "cpu", "dtype": "float32"}
     asked = {"labels": ["yes", "no"], "strategy": "exact", "tolerance": 0.0}
     task = Task(model=task.model, prompt=task.prompt)
     # Whether the model would give these labels does not matter here.
