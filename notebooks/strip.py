@@ -1,5 +1,7 @@
 """Strip notebooks for git: no outputs, no counts, no traces of an editor.
 
+The alternative text of pictures stays: the site reads it from the metadata of a cell.
+
 python notebooks/strip.py notebooks/*.ipynb
 """
 
@@ -16,6 +18,7 @@ METADATA = {
     },
     "language_info": {"name": "python"},
 }
+KEPT = ("mystnb",)
 
 
 def strip(path: Path) -> None:
@@ -24,7 +27,9 @@ def strip(path: Path) -> None:
     notebook = nbformat.reads(before, as_version=4)
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
-        cell.metadata = nbformat.NotebookNode()
+        cell.metadata = nbformat.from_dict(
+            {key: cell.metadata[key] for key in KEPT if key in cell.metadata}
+        )
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     after = nbformat.writes(notebook) + "\n"

@@ -22,6 +22,15 @@ def stripped(path):
     return path.read_bytes()
 
 
+def alternative_text(metadata):
+    """Return what a screen reader says in place of the pictures of a cell."""
+    return metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+
+
+def shows_picture(cell):
+    return any("image/png" in each.get("data", {}) for each in cell.get("outputs", ()))
+
+
 def test_there_are_notebooks():
     assert [path.name for path in NOTEBOOKS] == [
         "01_quickstart.ipynb",
@@ -40,7 +49,11 @@ def test_is_valid_and_stripped(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code
     assert {cell.id for cell in code if cell.outputs or cell.execution_count} == set()
-    assert {cell.id for cell in notebook.cells if cell.metadata} == set()
+    metadata = [cell.metadata for cell in notebook.cells if cell.metadata]
+    assert all(alternative_text(each) for each in metadata)
+    assert metadata == [
+        {"mystnb": {"image": {"alt": alternative_text(each)}}} for each in metadata
+    ]
 
 
 @pytest.mark.slow
@@ -59,7 +72,9 @@ def test_runs_from_top_to_bottom(path, tmp_path):
     # One thread: two that share busy cores wait for each other, many times as long.
     client.execute(env={**os.environ, "OMP_NUM_THREADS": "1"})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    pictures = [cell for cell in notebook.cells if shows_picture(cell)]
+    assert pictures
+    assert [cell.id for cell in pictures if not alternative_text(cell.metadata)] == []
     # Shown in red, as if something had failed.
     assert [each.text for each in outputs if each.get("name") == "stderr"] == []
 
