@@ -112,6 +112,7 @@ def prepared(folder):
         "sample": ["--sample", "5"],
         "sets": ["--sets", "0.8"],
         "shard": ["--shard", "1/2"],
+        "shortlist": ["--shortlist", "3"],
         "speculation": ["--speculation", "ngram"],
         "strategy": ["--strategy", "generate"],
         "system": ["--system", "Answer with one of {labels}."],

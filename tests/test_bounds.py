@@ -269,7 +269,7 @@ def test_a_fit_to_scores_that_are_not_known_says_so():
         r"^{} is fitted to estimates: for 2 of the 2 texts, more than 1% of the label "
         r"mass is unknown\. The guarantees of thresholds and sets still hold, but "
         r"probabilities may be worse than the figures say\. Use an engine that "
-        r"shows every token, and strategy='exact'\.$"
+        r"shows every token, strategy='exact' and no shortlist\.$"
     )
     with pytest.warns(CalibrationWarning, match=sentence.format("The calibration")):
         LabelCalibrator("batch").fit(scores)
@@ -326,9 +326,9 @@ def test_a_job_counts_the_rows_that_are_not_certain(tmp_path):
 
 def test_predictions_that_may_be_others_are_told_of(caplog):
     told = (
-        "12 of 12 texts may have another label: the engine or the strategy leaves more "
-        "than the tolerance of 0.001 unknown, and their labels and probabilities are "
-        "estimates. classify_frame gives the bounds of each text."
+        "12 of 12 texts may have another label: the engine, the strategy or the "
+        "shortlist leaves more than the tolerance of 0.001 unknown, and their labels "
+        "and probabilities are estimates. classify_frame gives the bounds of each text."
     )
     with caplog.at_level(logging.WARNING, "classify.scoring.doubts"):
         classifier(1).predict(TEXTS)

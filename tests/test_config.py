@@ -160,7 +160,8 @@ def test_a_string_is_a_template():
                 "Allowed: template, system, examples, n_examples, example_choice, "
                 "example_seed, max_example_tokens, example_text_column, "
                 "example_label_column, chat, options, text_position, answer_prefix, "
-                "answer, n_orders, too_long, template_arguments, ensemble."
+                "answer, n_orders, shortlist, too_long, template_arguments, "
+                "ensemble."
             ),
         ),
         (

@@ -48,6 +48,8 @@ MAX_OPTIONS = 50
 GIVEN_WITH_OTHERS = {"as_table", "output", "review", "review_random", "review_rows"}
 # The mode itself.
 GIVEN = {"output", "as_table", "text"}
+EXAMPLES = ("examples", "n_examples", "max_example_tokens", "example_choice")
+EXAMPLES += ("example_seed", "example_text_column", "example_label_column")
 CONFLICTS = {
     frozenset(pair)
     for pair in (
@@ -70,6 +72,15 @@ CONFLICTS = {
         ("no_label_column", "method"),
         ("no_label_column", "sets"),
         ("no_label_column", "target_risk"),
+        *(("shortlist", name) for name in EXAMPLES),
+        ("shortlist", "chain_seed"),
+        ("shortlist", "chain_temperature"),
+        ("shortlist", "escape"),
+        ("shortlist", "max_reasoning_tokens"),
+        ("shortlist", "n_chains"),
+        ("shortlist", "reasoning"),
+        ("shortlist", "strategy"),
+        ("shortlist", "system"),  # which lists the labels
         ("strategy", "chain_seed"),
         ("strategy", "chain_temperature"),
         ("strategy", "max_reasoning_tokens"),
@@ -192,7 +203,7 @@ def test_pairs_of_predict_that_do_not_go_together(mode, values):
     source, out = values["output"][1].parent / "rows.csv", values["output"][1]
     conflicts = CONFLICTS | CONFLICTS_OF_CALIBRATION
     pairs = [pair for pair in conflicts if pair <= set(PREDICT)]
-    assert len(pairs) == 25
+    assert len(pairs) == 40
     for pair in pairs:
         where = [str(out) if each == "OUT" else each for each in MODES[mode]]
         arguments = [*where, *labelled(pair), *typed(sorted(pair), values)]

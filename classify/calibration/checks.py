@@ -325,7 +325,7 @@ def warn_of_bounds(values: Any, what: str, *, stacklevel: int) -> None:
             f"{len(values)} texts, more than {MAX_UNRESOLVED:.0%} of the label mass is "
             "unknown. The guarantees of thresholds and sets still hold, but "
             "probabilities may be worse than the figures say. Use an engine that shows "
-            f"every token, and {parameter('strategy', 'exact')}.",
+            f"every token, {parameter('strategy', 'exact')} and no shortlist.",
             CalibrationWarning,
             stacklevel=stacklevel + 1,
         )

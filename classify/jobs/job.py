@@ -90,8 +90,8 @@ class Classification:
         A column ``p(<label>)`` for each class.
     bounds : bool
         The columns ``lower``, ``upper`` and ``certain``, or ``uncertain`` where any
-        number of labels apply. They are always written if the engine or the strategy
-        gives bounds only.
+        number of labels apply. They are always written if the engine, the strategy or
+        a shortlist gives bounds only.
     reasoning : bool
         A column ``reasoning`` with what the model thought first.
     reading : mapping of str to str

@@ -8,7 +8,7 @@ from typing import Any
 from classify.errors import PromptError
 from classify.parameters import Allowed, settings_of
 from classify.prompts.example_table import is_table
-from classify.prompts.listing import check_listed
+from classify.prompts.listing import check_listed, orders
 from classify.prompts.parts import Field, parse
 from classify.prompts.recipes import check_text_position
 from classify.wording import no_effect, parameter
@@ -125,6 +125,7 @@ def check_recipe(recipe: Any) -> None:
     check_text_position(recipe)
     _check_examples(recipe)
     _check_ensemble(recipe)
+    _check_shortlist(recipe)
     template = None if recipe.is_auto else recipe.template
     system = parse(recipe.system or "")
     shown = [*parse(template or "{labels}"), *system]
@@ -178,3 +179,26 @@ def _check_ensemble(recipe: Any) -> None:
                     f"A prompt in {parameter('ensemble')} shows the column {name!r}, "
                     "and the first prompt does not: all must show the same columns."
                 )
+
+
+def _check_shortlist(recipe: Any) -> None:
+    """Raise PromptError for settings that cannot be combined with a shortlist."""
+    if recipe.shortlist is None:
+        return
+    what = parameter("shortlist", recipe.shortlist)
+    orders(recipe.shortlist, recipe.n_orders)  # refuses more than there are
+    if recipe.asks == "whether":
+        raise PromptError(
+            f"{what} chooses labels to list, and yes/no questions are about one label "
+            f"each: leave {parameter('shortlist')} out."
+        )
+    if recipe.examples:
+        raise PromptError(
+            f"{what} cannot be combined with {parameter('examples')}, whose labels may "
+            "be among those left out: remove one of the two."
+        )
+    if Field("labels") in parse(recipe.system or ""):
+        raise PromptError(
+            f"{what} asks first without a list, but the system prompt has one: put "
+            "{labels} into the template instead."
+        )

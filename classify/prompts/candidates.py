@@ -111,6 +111,7 @@ def candidate_prompts(
             text_position="auto",
             answer="text",
             n_orders=1,
+            shortlist=None,
             template_arguments=arguments,
         )
         prompt = replace(

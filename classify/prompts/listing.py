@@ -12,7 +12,14 @@ from classify.errors import PromptError
 from classify.labels import Label, LabelSet
 from classify.wording import parameter
 
-__all__ = ["check_listed", "coded", "codes", "list_options", "orders"]
+__all__ = [
+    "answer_settings",
+    "check_listed",
+    "coded",
+    "codes",
+    "list_options",
+    "orders",
+]
 
 
 def codes(n_labels: int) -> list[str]:
@@ -108,9 +115,23 @@ def list_options(labels: Sequence[Label], *, as_lines: bool, as_codes: bool) -> 
     )
 
 
+def answer_settings(prompt: Any) -> dict[str, Any]:
+    """Return those settings of a PromptTemplate that need a list, if not the default.
+
+    Examples
+    --------
+    >>> from classify import PromptTemplate
+    >>> answer_settings(PromptTemplate(answer="code", n_orders=1))
+    {'answer': 'code'}
+    """
+    usual = {"answer": "text", "n_orders": 1, "shortlist": None}
+    given = {name: getattr(prompt, name) for name in usual}
+    return {name: given[name] for name in usual if given[name] != usual[name]}
+
+
 def check_listed(prompt: Any, *, has_list: bool) -> None:
     """Raise PromptError where a PromptTemplate needs a list of options and has none."""
-    for name, value in prompt.answer_settings.items():
+    for name, value in answer_settings(prompt).items():
         what = parameter(name, value)
         if prompt.options == "none":
             raise PromptError(

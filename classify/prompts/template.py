@@ -128,6 +128,10 @@ class PromptTemplate:
         probabilities are averaged. The declared order comes first. Models favour some
         positions in a list, and some letters even more. With a multiple of the number
         of labels, each label is in each position equally often.
+    shortlist : int, default=None
+        With more labels than this, list only so many: those that are most likely after
+        a prompt of ours that lists none. What that gives the others is reported as
+        unresolved.
     too_long : {"truncate", "error"}, default="truncate"
         What to do with a text that does not fit the model: cut the end of the *text*
         and report it, or refuse.
@@ -261,6 +265,14 @@ class PromptTemplate:
             metavar="N",
         ),
     ] = 1
+    shortlist: Annotated[
+        int | None,
+        Setting(
+            "List only the N labels that are most likely without a list.",
+            optional(at_least(2, whole=True)),
+            metavar="N",
+        ),
+    ] = None
     too_long: Annotated[
         Literal["truncate", "error"],
         Setting(
@@ -329,18 +341,6 @@ class PromptTemplate:
         return self.examples.examples(
             self.fields, self.example_text_column, self.example_label_column
         )
-
-    @property
-    def asks_repeatedly(self) -> bool:
-        """Whether each text gets several prompts."""
-        return self.answer == "both" or self.n_orders > 1 or len(self.ensemble) > 0
-
-    @property
-    def answer_settings(self) -> dict[str, Any]:
-        """Those of `answer` and `n_orders` that are not the default."""
-        usual = {"answer": "text", "n_orders": 1}
-        given = {name: getattr(self, name) for name in usual}
-        return {name: given[name] for name in usual if given[name] != usual[name]}
 
     def compile(
         self,

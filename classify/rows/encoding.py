@@ -23,6 +23,8 @@ from classify.prompts.compiling import with_examples
 from classify.prompts.example_table import Example
 from classify.prompts.few_shot import ExampleChooser
 from classify.prompts.looks import Look, looks
+from classify.prompts.shortlist import first_prompt, is_shortened
+from classify.rows.shortlists import with_shortlists
 from classify.tokenizer import Tokenizer
 from classify.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
 from classify.verbalizer.audit import ExampleAudit, LabelAudit
@@ -155,9 +157,12 @@ class RowEncoder:
         return self._spaces.get((labels, shown), compile_spaces)
 
     def _looks(self, labels: LabelSet) -> list[Look]:
-        """Return the forms of the prompt; of levels, one for each choice."""
+        """Return the forms of the prompt; of levels, one for each choice.
+
+        With more labels than are listed, that of the prompt which is asked first.
+        """
         if not isinstance(labels, LevelLabels):
-            return list(looks(self.template, labels))
+            return list(looks(self._first(labels), labels))
         levels = parameter("tree_scoring", "levels")
         if self.max_thought_tokens:
             reasons = parameter("strategy", "reason")
@@ -172,12 +177,20 @@ class RowEncoder:
             )
         below = labels.tree.questions.values()
         found = [look for each in below for look in looks(self.template, each)]
-        if len(found) > len(below) or self.template.ensemble:
+        template = self.template
+        if len(found) > len(below) or template.ensemble or template.shortlist:
             raise PromptError(
                 f"{levels} needs one prompt for each level: leave out the settings "
                 "that ask several times, such as n_orders."
             )
         return found
+
+    def _first(self, labels: LabelSet) -> PromptTemplate:
+        if not is_shortened(self.template, labels):
+            return self.template
+        looks(self.template, labels)  # refuses what the second prompt cannot ask
+        has_chat = self.tokenizer.has_chat_template
+        return first_prompt(self.template, labels, has_chat_template=has_chat)
 
     def _compiled(self, look: Look, n_examples: int) -> Space:
         most = self.max_thought_tokens
@@ -272,6 +285,16 @@ class RowEncoder:
             crowded = [at for at in fitting if n_examples < len(examples[at])]
         if isinstance(labels, LevelLabels):
             return [_of_levels(each, labels) for each in found]
+        if is_shortened(self.template, labels):
+            return with_shortlists(
+                found,
+                rows,
+                labels,
+                lambda some, chosen: self._encode_together(
+                    some, chosen, context_length
+                ),
+                size=self.template.shortlist or len(labels),
+            )
         return found
 
     def _encode_with(

@@ -117,15 +117,21 @@ def prompts_of(
     score: TextScore, pieces: Pieces, about: str = ""
 ) -> Iterator[PromptReads]:
     """Yield the prompts about a text; `about` names what they ask."""
-    looks = score.looks or (score,)
-    titles = _titles(score, len(looks))
-    for look, title in zip(looks, titles, strict=True):
+    titles = _titles(score, len(score.parts))
+    for part, title in zip(score.parts, titles, strict=True):
         both = ": ".join(each for each in (about, title) if each)
-        yield PromptReads(both, look, pieces)
+        yield PromptReads(both, part, pieces)
 
 
 def _titles(score: TextScore, n_looks: int) -> list[str]:
     """Name the prompts about a text."""
+    if score.stages:
+        n_listing = n_looks - 1
+        if n_listing == 1:
+            return ["Without a list", "With the shortlist"]
+        listing = range(1, n_listing + 1)
+        own = [f"With the shortlist, prompt {at} of {n_listing}" for at in listing]
+        return ["Without a list", *own]
     if score.reasoning is not None:
         if n_looks == 1:
             return ["After the thought"]

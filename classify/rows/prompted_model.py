@@ -19,6 +19,8 @@ from classify.parameters import (
     settings_of,
 )
 from classify.prompts import PromptTemplate
+from classify.prompts.listing import answer_settings
+from classify.prompts.shortlist import check_escape
 from classify.rows.encoding import Row, RowEncoder, Space
 from classify.scoring import LabelLogprobs, LiveRun
 from classify.scoring.doubts import doubt_label_mass, doubt_one_label
@@ -74,7 +76,7 @@ class PromptedModel:
         if self.max_thought_tokens:
             settings = {
                 name: parameter(name, value)
-                for name, value in self.template.answer_settings.items()
+                for name, value in answer_settings(self.template).items()
             }
             if self.template.ensemble:
                 settings["ensemble"] = parameter("ensemble")
@@ -99,6 +101,7 @@ class PromptedModel:
         cls, owner: Any, template: PromptTemplate, scoring: Scoring
     ) -> "PromptedModel":
         """Return that of an estimator's parameters, made before if nothing changed."""
+        check_escape(template, getattr(owner, "escape", None))
         wanted = cls(
             template=template,
             verbalizer=Verbalizer() if owner.verbalizer is None else owner.verbalizer,

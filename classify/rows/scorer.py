@@ -24,6 +24,7 @@ from classify.prompts.probes import (
     premise_texts,
     probe_rows,
 )
+from classify.prompts.shortlist import refuse_shortlist, shortlist_of
 from classify.questions.yes_no import LABEL, asked
 from classify.rows.encoding import Row, candidate_sets, columns_of
 from classify.rows.prompted_model import Progress, PromptedModel, Refuse
@@ -73,6 +74,12 @@ class Scorer:
     def __post_init__(self) -> None:
         if self.declared is not None:
             check_examples(self.model.template, self.declared)
+        if self.scoring.strategy == "generate":
+            refuse_shortlist(
+                self.model.template,
+                f"{parameter('strategy', 'generate')}, which reads one of them: use "
+                f"{parameter('strategy', 'exact')}.",
+            )
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -88,12 +95,21 @@ class Scorer:
     @property
     def gives_bounds(self) -> bool:
         """Whether more than the tolerance may stay unknown; nothing is loaded."""
-        return self.scoring.strategy == "generate" or self.model.spec.may_list
+        return (
+            self.scoring.strategy == "generate"
+            or self.model.spec.may_list
+            or shortlist_of(self.model.template) is not None
+        )
 
     @property
     def asks_repeatedly(self) -> bool:
         """Whether several prompts are averaged, which may not agree."""
-        return self.model.template.asks_repeatedly
+        template = self.model.template
+        return (
+            template.answer == "both"
+            or template.n_orders > 1
+            or bool(template.ensemble)
+        )
 
     def each(self) -> "tuple[Scorer, ...]":
         """Return what asks rows once: this, or one for each label that it is about."""
@@ -257,6 +273,12 @@ class Scorer:
         probes = _probe_texts(method, texts)
         if not probes:
             return None
+        refuse_shortlist(
+            self.model.template,
+            f"{parameter('method', method)}, whose texts would get other lists than "
+            f"yours: use a method that takes your texts, such as "
+            f"{parameter('method', 'prior_matching')}.",
+        )
         [(scores, _)] = score_encoded(
             [self.encoded(probe_rows(probes, self.fields))],
             refuse=lambda at, error: type(error)(f"Probe {probes[at]!r}: {error}"),

@@ -123,9 +123,9 @@ def doubt_labels(
     n_uncertain = len(certain) - sum(map(bool, certain))
     if n_uncertain:
         logger.warning(
-            "%s%d of %d texts may have another label: the engine or the strategy "
-            "leaves more than the tolerance of %g unknown, and their labels and "
-            "probabilities are estimates. classify_frame gives the bounds of each "
+            "%s%d of %d texts may have another label: the engine, the strategy or the "
+            "shortlist leaves more than the tolerance of %g unknown, and their labels "
+            "and probabilities are estimates. classify_frame gives the bounds of each "
             "text.",
             _about(question),
             n_uncertain,

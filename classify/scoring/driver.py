@@ -8,7 +8,7 @@ others.
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from classify.engines import Engine
 from classify.engines.answers import Answer, Request, checked_answer
@@ -267,9 +267,13 @@ def score_prompts(
 
 def equal_prompts(prompts: Sequence[ScorablePrompt]) -> list[list[int]]:
     """Return the positions of each different prompt, which is asked once."""
-    same: dict[tuple[tuple[tuple[int, ...], int], ...], list[int]] = {}
+    same: dict[Any, list[int]] = {}
     for at, prompt in enumerate(prompts):
-        key = tuple((each.token_ids, id(each.trie)) for each in prompt.all)
+        # Of texts that are cut to one prompt, one that is still to come may show more.
+        key = tuple(
+            (each.token_ids, id(each.trie), each.shortlist and each.shortlist.row)
+            for each in prompt.all
+        )
         same.setdefault(key, []).append(at)
     return list(same.values())
 

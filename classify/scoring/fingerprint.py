@@ -20,7 +20,9 @@ from classify.labels import LabelSet
 from classify.labels.tree import LevelLabels
 from classify.prompts import CompiledPrompt, PromptTemplate
 from classify.prompts.few_shot import example_settings
+from classify.prompts.listing import answer_settings
 from classify.prompts.parts import Field
+from classify.prompts.shortlist import first_prompt
 from classify.tokenizer import Segment, Tokenizer
 from classify.verbalizer import Verbalizer
 from classify.wording import parameter
@@ -282,7 +284,7 @@ def _prompt(
     if arguments and recipe.chat:
         digested.append(arguments)
     digested += _new_in_slot(real)
-    answered = recipe.answer_settings
+    answered = answer_settings(recipe)
     if answered:
         digested.append(answered)
     if real.closing:
@@ -291,6 +293,11 @@ def _prompt(
         digested.append(real.thought._asdict())
     if recipe.chooses_examples:
         digested.append(example_settings(recipe))
+    if recipe.shortlist is not None:
+        has_chat = tokenizer.has_chat_template
+        first = first_prompt(recipe, labels, has_chat_template=has_chat)
+        asked = _prompt(first, tokenizer, labels, reasons=reasons)
+        digested.append(["first", asked["prompt"]])
     ensemble = [
         _prompt(each, tokenizer, labels, reasons=reasons) for each in recipe.ensemble
     ]

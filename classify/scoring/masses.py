@@ -1,4 +1,4 @@
-"""Combining scores of one text: averages over several, chains down a tree.
+"""Scores of one text put together: averages, chains down a tree, shortlists.
 
 Averaged are probabilities, not their logarithms: p(label) = 1/n * sum over i of
 p_i(label) is the probability of the label when one of n chains of thought, or prompts,
@@ -27,6 +27,7 @@ __all__ = [
     "average_shares",
     "chained_mass",
     "log_mean_exp",
+    "shortlisted_mass",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -164,6 +165,68 @@ def chained_mass(masses: Sequence[LabelMass], tree: LabelTree) -> LabelMass:
     estimate, lower, upper = leaves
     unresolved = unresolved_of(lower, upper, masses[0].most)
     return LabelMass(estimate, lower, upper, unresolved)
+
+
+def shortlisted_mass(
+    first: LabelMass, second: LabelMass, columns: Sequence[int]
+) -> LabelMass:
+    """Return what is known of all labels where some of them, S, were listed.
+
+    With p1 of the first prompt, which lists none and chooses S, p2 of the second, which
+    lists S, and r the share that the first prompt gives to the labels left out:
+
+        r    = sum over l not in S of p1(l | x) / sum over all l of p1(l | x)
+        m2   = sum over l in S of p2(l | x, S)
+        p(l) = (1 - r) p2(l | x, S)                              for l in S
+        p(l) = m2 p1(l | x) / sum over all l of p1(l | x)        for other l
+
+    So p(l) / m2 is p1(S) p2(l | S) for a listed label and p1(l) for another, each
+    normalised. r is another prompt's opinion of labels that the second was not asked
+    about, and no chance that the right label was left out. Bounds hold for any share
+    from 0 to r that the labels left out may have together, divided in any way:
+
+        (1 - r) p2(l | x, S) <= p(l) <= p2(l | x, S)             for l in S
+        0                    <= p(l) <= r m2                     for other l
+
+    `unresolved` is r m2. Where not all was read, r, m2 and p2 are bounds themselves.
+
+    Parameters
+    ----------
+    first : LabelMass
+        Of all labels.
+    second : LabelMass
+        Of those that were listed.
+    columns : sequence of int
+        Where these are among all.
+
+    Examples
+    --------
+    >>> first, second = np.log([0.6, 0.2, 0.2]), np.log([0.1, 0.8])
+    >>> found = shortlisted_mass(
+    ...     LabelMass(first, first, first, 0.0),
+    ...     LabelMass(second, second, second, 0.0),
+    ...     [0, 2],
+    ... )
+    >>> np.exp(found.estimate).round(3).tolist()
+    [0.08, 0.18, 0.64]
+    >>> np.exp(found.lower).round(3).tolist(), np.exp(found.upper).round(3).tolist()
+    ([0.08, 0.0, 0.64], [0.1, 0.18, 0.8])
+    """
+    listed = np.array(columns, dtype=np.int64)
+    others = np.delete(np.arange(len(first.estimate)), listed)
+    share = first.estimate - np.logaddexp.reduce(first.estimate)
+    known = LabelBounds.of_mass(first)
+    estimate = share + np.logaddexp.reduce(second.estimate)
+    estimate[listed] = np.logaddexp.reduce(share[listed]) + second.estimate
+    lower = np.full(len(share), -np.inf)
+    lower[listed] = known.sum_of(listed).lower[0] + second.lower
+    with np.errstate(divide="ignore"):  # the second may give nothing
+        left_out = known.sum_of(others).upper[0] + np.log(second.most)
+    upper = np.full(len(share), left_out)
+    upper[listed] = second.upper
+    # Where everything was read they differ by rounding alone.
+    lower, upper = np.minimum(lower, estimate), np.maximum(upper, estimate)
+    return LabelMass(estimate, lower, upper, unresolved_of(lower, upper, second.most))
 
 
 def _given_parent(mass: LabelMass, tree: LabelTree, node: int) -> FloatArray:

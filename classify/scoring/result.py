@@ -37,14 +37,16 @@ class LabelLogprobs:
         over their tokens of p(token | prompt, tokens before), in nats, full
         vocabulary. -inf where a label is not a candidate for a text. The mass of unread
         nodes is divided evenly among the leaves below; if the engine shows only the
-        most likely tokens, the remaining mass is divided evenly among the others.
+        most likely tokens, the remaining mass is divided evenly among the others. A
+        label that a shortlist leaves out has the share that the first prompt gives it.
     classes : ndarray of str, shape (n_labels,)
         The label of each column, sorted.
     lower, upper : ndarray of float64, shape (n_texts, n_labels)
         Bounds of `values`; equal to it where everything was read.
     unresolved : ndarray of float64, shape (n_texts,)
         Maximum label mass minus the resolved label mass. If the engine shows every
-        token: p(unread nodes | prompt).
+        token: p(unread nodes | prompt). With a shortlist, the label mass times the
+        share that the first prompt gives to all labels left out.
     truncated : ndarray of bool, shape (n_texts,)
         Whether the text was cut to fit the model.
     n_reads : ndarray of int64, shape (n_texts,)

@@ -207,7 +207,8 @@ def averaged(
     """Score every prompt about a text, and average, or chain, the probabilities.
 
     Those of the forms of one prompt are averaged as they are, those of the prompts of
-    an ensemble as shares of the label mass, which may differ by magnitudes.
+    an ensemble as shares of the label mass, which may differ by magnitudes. A prompt
+    with a shortlist chooses the labels that the next one lists.
 
     Returns
     -------
@@ -220,6 +221,11 @@ def averaged(
     if prompt.levels is not None:
         return TextScore.chained(scores, prompt)
     members = [TextScore.average(scores) if prompt.others else scores[0]]
+    if prompt.shortlist is not None:
+        chosen = members[0].most_likely(prompt.shortlist.size)
+        listing = prompt.shortlist.listing(chosen)
+        score = yield from averaged(listing, strategy=strategy)
+        members = [TextScore.shortlisted(members[0], score)]
     for member in prompt.ensemble:
         score = yield from averaged(member, strategy=strategy)
         members.append(score)

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from classify.errors import AnswerError
 from classify.labels import LabelSet
 from classify.scoring.masses import (
     agreement,
     average_masses,
     average_shares,
     chained_mass,
+    shortlisted_mass,
 )
 from classify.scoring.reasoning import Reasoning
 from classify.tracking import EdgeBounds, EdgeLogprobs, logprobs_of
@@ -56,6 +58,9 @@ class TextScore:
         The scores of several prompts about the text, or behind each of its thoughts;
         `mass` is their average, and `edges` are those of the first. Empty for a single
         prompt.
+    stages : tuple of TextScore
+        With a shortlist: the score of the prompt that chose it, which `prompt` and
+        `edges` are of, and that of the prompt that lists it. Else empty.
     """
 
     prompt: ScorablePrompt
@@ -65,6 +70,7 @@ class TextScore:
     n_rounds: int
     reasoning: Reasoning | None = None
     looks: tuple["TextScore", ...] = ()
+    stages: tuple["TextScore", ...] = ()
 
     @classmethod
     def average(cls, scores: Sequence["TextScore"]) -> "TextScore":
@@ -111,6 +117,45 @@ class TextScore:
             looks=tuple(scores),
         )
 
+    @classmethod
+    def shortlisted(cls, first: "TextScore", second: "TextScore") -> "TextScore":
+        """Return the score of all labels, from that of the ones that were listed."""
+        columns = [first.labels.names.index(name) for name in second.labels.names]
+        asked = first.prompt._replace(shortlist=None)  # is asked now, and no data
+        return cls(
+            asked._replace(
+                others=second.prompt.all,
+                truncated=asked.truncated or second.prompt.truncated,
+            ),
+            first.edges,
+            shortlisted_mass(first.mass, second.mass, columns),
+            first.n_reads + second.n_reads,
+            first.n_rounds + second.n_rounds,
+            stages=(replace(first, prompt=asked), second),
+        )
+
+    def most_likely(self, n_labels: int) -> LabelSet:
+        """Return the most likely labels; of equally likely ones those declared first.
+
+        Raises
+        ------
+        AnswerError
+            No label has any probability.
+        """
+        if not np.isfinite(self.mass.estimate).any():
+            raise AnswerError(
+                "The prompt without a list gives none of the labels any probability, "
+                "so that no shortlist can be chosen."
+            )
+        order = np.argsort(-self.mass.estimate, kind="stable")[:n_labels]
+        return self.labels.subset([self.labels.names[at] for at in order])
+
+    @property
+    def parts(self) -> tuple["TextScore", ...]:
+        """The scores of single prompts that it was made of, in the order asked."""
+        made_of = self.stages or self.looks
+        return tuple(part for each in made_of for part in each.parts) or (self,)
+
     @property
     def labels(self) -> LabelSet:
         """The labels of `mass`, in its order."""
@@ -118,7 +163,9 @@ class TextScore:
 
     @property
     def agreement(self) -> float:
-        """Share of the prompts whose likeliest label is that of their average."""
+        """Share of the prompts whose most likely label is that of their average."""
+        if self.stages:
+            return self.stages[-1].agreement
         if not self.looks or self.reasoning or self.prompt.levels is not None:
             return 1.0
         return agreement([look.mass.estimate for look in self.looks])
@@ -136,12 +183,15 @@ class TextScore:
 
     def for_prompt(self, prompt: ScorablePrompt) -> "TextScore":
         """Return this score as that of another text with the same prompt."""
-        return self if prompt is self.prompt else replace(self, prompt=prompt)
+        # Rows that share a shortlist are equal, and so were cut alike.
+        if prompt is self.prompt or any(each.shortlist for each in prompt.all):
+            return self
+        return replace(self, prompt=prompt)
 
     def steps(self) -> tuple[NodeRead, ...]:
         """Return the reads, parents before children, prompt by prompt."""
-        if self.looks:
-            return tuple(step for look in self.looks for step in look.steps())
+        if self.stages or self.looks:
+            return tuple(step for part in self.parts for step in part.steps())
         tree, logprobs = self.prompt.trie.tree, logprobs_of(self.edges)
         return tuple(
             NodeRead(

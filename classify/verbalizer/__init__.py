@@ -1,5 +1,10 @@
 """Label words as token paths in the context of the prompt that they answer."""
 
-from classify.verbalizer.verbalizer import AnswerSpace, ScorablePrompt, Verbalizer
+from classify.verbalizer.verbalizer import (
+    AnswerSpace,
+    ScorablePrompt,
+    Shortlist,
+    Verbalizer,
+)
 
-__all__ = ["AnswerSpace", "ScorablePrompt", "Verbalizer"]
+__all__ = ["AnswerSpace", "ScorablePrompt", "Shortlist", "Verbalizer"]

@@ -10,7 +10,7 @@ with any token that begins with what closes them, such as the one for `"}`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple
@@ -27,7 +27,7 @@ from classify.trie import LabelTrie, WordPath, begin_another
 from classify.verbalizer.answer_end import End, choose_end
 from classify.verbalizer.audit import LabelAudit, WordAudit
 
-__all__ = ["AnswerSpace", "ScorablePrompt", "Verbalizer"]
+__all__ = ["AnswerSpace", "ScorablePrompt", "Shortlist", "Verbalizer"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ class ScorablePrompt(NamedTuple):
     Where the model thinks first: how its thoughts end, and the most tokens of one.
     `others` are further forms of the prompt: their probabilities are averaged. So are
     the shares of their label mass that the prompts of an `ensemble` give each label.
-    With `levels`, each form is about the labels below a node of their tree.
+    With `levels`, each form is about the labels below a node of their tree. With a
+    `shortlist`, this prompt chooses the labels that the next one lists.
     """
 
     token_ids: tuple[int, ...]
@@ -53,6 +54,7 @@ class ScorablePrompt(NamedTuple):
     others: tuple["ScorablePrompt", ...] = ()
     ensemble: tuple["ScorablePrompt", ...] = ()
     levels: LevelLabels | None = None
+    shortlist: "Shortlist | None" = None
 
     @property
     def all(self) -> tuple["ScorablePrompt", ...]:
@@ -62,8 +64,31 @@ class ScorablePrompt(NamedTuple):
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all prompts about the text."""
-        return sum(len(each.token_ids) for each in self.all)
+        """Tokens of all prompts about the text, with an estimate of one to come."""
+        to_come = 0 if self.shortlist is None else self.shortlist.n_tokens
+        return sum(len(each.token_ids) for each in self.all) + to_come
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """What makes the prompt that lists the labels chosen by the one before.
+
+    Attributes
+    ----------
+    size : int
+        How many labels it lists.
+    row : tuple of (str, str)
+        What it shows.
+    listing : callable
+        Makes it of the labels; raises InputError where that is not possible.
+    n_tokens : int
+        Tokens that it has, about.
+    """
+
+    size: int
+    row: tuple[tuple[str, str], ...]
+    listing: Callable[[LabelSet], ScorablePrompt]
+    n_tokens: int
 
 
 @dataclass(frozen=True)

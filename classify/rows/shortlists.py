@@ -1,0 +1,67 @@
+"""Rows of which each is shown some labels, chosen by a prompt that lists none."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+from classify.errors import InputError
+from classify.labels import LabelSet
+from classify.verbalizer import ScorablePrompt, Shortlist
+
+__all__ = ["with_shortlists"]
+
+_Row = Mapping[str, str]
+_Encode = Callable[[Sequence[_Row], LabelSet], list[ScorablePrompt | InputError]]
+
+
+def with_shortlists(
+    first: Sequence[ScorablePrompt | InputError],
+    rows: Sequence[_Row],
+    labels: LabelSet,
+    encode: _Encode,
+    *,
+    size: int,
+) -> list[ScorablePrompt | InputError]:
+    """Return first prompts with what makes the second one about each row.
+
+    One that lists the first labels is made at once: what cannot be asked is mostly
+    found before the model is called, and its tokens are counted.
+
+    Parameters
+    ----------
+    first : sequence of ScorablePrompt or InputError, length n_texts
+        Without a list of the labels.
+    rows : sequence of mapping, length n_texts
+    labels : LabelSet
+    encode : callable
+        Encodes rows with a list of all the labels that it is given.
+    size : int
+        How many labels are listed.
+    """
+    tried = encode(rows, labels.subset(labels.names[:size]))
+    return [
+        _joined(asked, row, typical, encode, size)
+        for asked, row, typical in zip(first, rows, tried, strict=True)
+    ]
+
+
+def _joined(
+    asked: ScorablePrompt | InputError,
+    row: _Row,
+    typical: ScorablePrompt | InputError,
+    encode: _Encode,
+    size: int,
+) -> ScorablePrompt | InputError:
+    if isinstance(asked, InputError):
+        return asked
+    if isinstance(typical, InputError):
+        return typical
+    listing = functools.partial(_listing, row, encode)
+    shortlist = Shortlist(size, tuple(row.items()), listing, typical.n_tokens)
+    return asked._replace(shortlist=shortlist)
+
+
+def _listing(row: _Row, encode: _Encode, chosen: LabelSet) -> ScorablePrompt:
+    [prompt] = encode([row], chosen)
+    if isinstance(prompt, InputError):
+        raise prompt
+    return prompt
