@@ -564,10 +564,21 @@ def test_a_server_finishes_its_requests_when_it_is_told_to_stop(tmp_path):
 def test_the_example_of_help_and_the_request_of_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(tickets_yaml(), tmp_path)
-    port = free_port()
-    *arguments, _ = example_of("serve")
+    *arguments, port_option, _ = example_of("serve")
+    assert port_option == "--port"
     page = (Path(__file__).parents[1] / "docs" / "server.md").read_text("utf-8")
     body = re.search(r"curl [^`]*/v1/classify[^`]*-d '([^']*)'", page)[1]
+    answer, said = answer_of_command(arguments, body)
+    assert [each["label"] for each in answer.json()["results"]] == ["shipping"]
+    url = re.escape(str(answer.url).removesuffix("/v1/classify"))
+    assert re.search(f"Listening on {url}; documentation", said)
+    assert re.search(r"POST /v1/classify 200 1 texts \d+ ms\n", said)
+    assert said.splitlines()[-1] == "Stopped."
+
+
+def answer_of_command(arguments, body):
+    """Run a server until it has answered one request; return that, and its notes."""
+    port = free_port()
     answers = []
 
     def use():
@@ -583,15 +594,11 @@ def test_the_example_of_help_and_the_request_of_the_page(tmp_path, monkeypatch):
 
     using = threading.Thread(target=use)
     using.start()
-    result = CliRunner().invoke(cli, [*arguments, str(port)])
+    result = CliRunner().invoke(cli, [*arguments, "--port", str(port)])
     using.join(60)
     assert result.exit_code == 0, result.output
     [answer] = answers
-    assert [each["label"] for each in answer.json()["results"]] == ["shipping"]
-    lines = result.stderr.splitlines()
-    assert f"Listening on http://127.0.0.1:{port}; documentation" in result.stderr
-    assert re.search(r"POST /v1/classify 200 1 texts \d+ ms\n", result.stderr)
-    assert lines[-1] == "Stopped."
+    return answer, result.stderr
 
 
 def free_port():

@@ -1,15 +1,23 @@
 """Loads the classifier of a task, and reports which model and engine it uses."""
 
+from collections.abc import Mapping
+
 from classify.cli.console import Notes
-from classify.cli.decisions import about
+from classify.cli.decisions import Rules, about
 from classify.config import Task
 from classify.estimators.artefact import Artefact
+from classify.estimators.asked import Asked, asked_question
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.given_yes_no import checked_fits
 from classify.jobs.job import Classifier
 from classify.tables.table import Table
 
-__all__ = ["load_classifier", "load_classifiers", "with_text_column"]
+__all__ = [
+    "asked_questions",
+    "load_classifier",
+    "load_classifiers",
+    "with_text_column",
+]
 
 
 def with_text_column(
@@ -84,6 +92,18 @@ def load_classifiers(
         f"{engine.context_length} tokens."
     )
     return classifiers
+
+
+def asked_questions(
+    classifiers: Mapping[str, Classifier], rules: Mapping[str, Rules]
+) -> list[Asked]:
+    """Return what is asked, by name, and what is decided from the scores."""
+    return [
+        asked_question(
+            each, name, selective=rules[name].selective, sets=rules[name].sets
+        )
+        for name, each in classifiers.items()
+    ]
 
 
 def _checked_classifier(task: Task, *, force: bool) -> Classifier:

@@ -2,13 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
-from classify.cli.loading import load_classifier
+from classify.cli.loading import asked_questions, load_classifiers
 from classify.config import Task
 from classify.engines.hosts import is_loopback
 from classify.errors import missing_dependency
@@ -20,7 +20,9 @@ _PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 compared with, not listened on
 
 
-def serve_task(task: Task, rules: Rules, settings: ServeSettings, notes: Notes) -> None:
+def serve_task(
+    task: Task, rules: Mapping[str, Rules], settings: ServeSettings, notes: Notes
+) -> None:
     """Load the model, and answer requests until SIGTERM or Ctrl-C."""
     if any(find_spec(name) is None for name in _PACKAGES):
         raise missing_dependency(
@@ -35,13 +37,13 @@ def serve_task(task: Task, rules: Rules, settings: ServeSettings, notes: Notes) 
             "model: require a key with --client-key-env."
         )
     listening = listen(settings.host, settings.port)
-    classifier = load_classifier(task, notes, force=rules.force)
-    engine = classifier.load_engine()  # later it would load one that died again
+    force = any(each.force for each in rules.values())
+    classifiers = load_classifiers(task, notes, force=force)
+    # Later it would load one that died again.
+    engine = next(iter(classifiers.values())).load_engine()
     app = make_app(
-        classifier,
-        settings,
-        selective=rules.selective,
-        sets=rules.sets,
+        settings=settings,
+        questions=asked_questions(classifiers, rules),
         text_column=task.text_column,
         labels_column=task.labels_column,
     )

@@ -11,14 +11,14 @@ from classify.cells import is_missing, join_names, need_json, no_text, text_of
 from classify.cli.console import Notes
 from classify.cli.decisions import Rules
 from classify.cli.groups import OneText
-from classify.cli.loading import load_classifiers
+from classify.cli.loading import asked_questions, load_classifiers
 from classify.cli.report import report_likeliest
 from classify.cli.tables import bars, explained_line, joined_labels
 from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
 from classify.errors import ConfigError, DataError, RowError
-from classify.estimators.asked import Asked, AskedQuestion, asked_question
+from classify.estimators.asked import AskedQuestion
 from classify.estimators.asking import answers_of, score_questions
 from classify.rows.explanation import Explanation
 from classify.rows.results import BOUNDS, reasoning_kinds
@@ -45,12 +45,7 @@ def predict_text(
     text = _checked(text)
     force = any(each.force for each in rules.values())
     classifiers = load_classifiers(task, notes, force=force)
-    questions: list[Asked] = [
-        asked_question(
-            classifier, name, selective=rules[name].selective, sets=rules[name].sets
-        )
-        for name, classifier in classifiers.items()
-    ]
+    questions = asked_questions(classifiers, rules)
     rows = [{"text": text}]
 
     # There is one text: no row to name, and no other row to continue with.

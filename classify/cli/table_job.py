@@ -16,7 +16,7 @@ from classify.cli.groups import JobOptions, Reading, is_stream
 from classify.cli.interruption import graceful_interruption
 from classify.cli.job_log import JobLog, Watchers
 from classify.cli.job_progress import JobProgress
-from classify.cli.loading import load_classifiers, with_text_column
+from classify.cli.loading import asked_questions, load_classifiers, with_text_column
 from classify.cli.overwriting import check_log, check_rows, replacing
 from classify.cli.report import (
     N_ASKED,
@@ -40,7 +40,6 @@ from classify.engines import Engine
 from classify.engines.protocol import with_defaults
 from classify.engines.speculation import SpeculationFigures
 from classify.errors import ConfigError, EngineError, InputError
-from classify.estimators.asked import Asked, asked_question
 from classify.jobs import (
     Classification,
     ClassifiedChunk,
@@ -83,15 +82,9 @@ def predict_table(
         _check_auto(task, options)
         task = replace(task, prompt=task.prompt.without_auto())
     task = with_text_column(task, table, notes)
-    questions: list[Asked] = [
-        asked_question(
-            part.classifier(),
-            name,
-            selective=rules[name].selective,
-            sets=rules[name].sets,
-        )
-        for name, part in task.by_question().items()
-    ]
+    questions = asked_questions(
+        {name: part.classifier() for name, part in task.by_question().items()}, rules
+    )
     job = Classification(
         questions=tuple(questions),
         columns=RowColumns(text=task.text_column, labels=task.labels_column),

@@ -1,5 +1,6 @@
 """Questions about the same rows, asked side by side."""
 
+import asyncio
 from collections.abc import Sequence
 
 from classify.errors import InputError
@@ -7,9 +8,14 @@ from classify.estimators.asked import Asked
 from classify.rows.encoding import Row
 from classify.rows.prompted_model import Refuse
 from classify.rows.results import RowResults
-from classify.rows.side_by_side import ScoredRows, score_encoded
+from classify.rows.side_by_side import (
+    Encoded,
+    ScoredRows,
+    ascore_encoded,
+    score_encoded,
+)
 
-__all__ = ["answers_of", "ask", "score_questions"]
+__all__ = ["answers_of", "ascore_questions", "ask", "score_questions"]
 
 
 def ask(
@@ -61,14 +67,28 @@ def score_questions(
     return_steps : bool, default=False
         Keep the per-step values that were read.
     """
-    scorers = [each.scorers() for each in questions]
-    encoded = [
-        scorer.encoded(some)
-        for own, some in zip(scorers, rows, strict=True)
-        for scorer in own
+    encoded = _encoded(questions, rows)
+    flat = [each for own in encoded for each in own]
+    scored = iter(score_encoded(flat, refuse=refuse, return_steps=return_steps))
+    return [[next(scored) for _ in own] for own in encoded]
+
+
+async def ascore_questions(
+    questions: Sequence[Asked], rows: Sequence[Sequence[Row | InputError]]
+) -> list[list[ScoredRows]]:
+    """Await `score_questions`, batched with the rows of other callers."""
+    encoded = await asyncio.to_thread(_encoded, questions, rows)
+    scored = iter(await ascore_encoded([each for own in encoded for each in own]))
+    return [[next(scored) for _ in own] for own in encoded]
+
+
+def _encoded(
+    questions: Sequence[Asked], rows: Sequence[Sequence[Row | InputError]]
+) -> list[list[Encoded]]:
+    return [
+        [scorer.encoded(some) for scorer in each.scorers()]
+        for each, some in zip(questions, rows, strict=True)
     ]
-    scored = iter(score_encoded(encoded, refuse=refuse, return_steps=return_steps))
-    return [[next(scored) for _ in own] for own in scorers]
 
 
 def answers_of(

@@ -180,8 +180,11 @@ class Scorer:
     ) -> ScoredRows:
         """Await `score`, batched with the rows of other callers, without blocking."""
         candidates = candidate_sets(listed, self.declared)
-        encoded = await asyncio.to_thread(self.encoded, rows, candidates)
-        return await ascore_encoded(encoded, refuse=refuse)
+        encoded = await asyncio.to_thread(
+            lambda: [each.encoded(rows, candidates) for each in self.each()]
+        )
+        scored = await ascore_encoded(encoded, refuse=refuse)
+        return self.together(len(rows), scored, refuse=refuse)
 
     def encoded(
         self,

@@ -102,56 +102,35 @@ def score_encoded(
     """
     if progress is not None and len(encoded) > 1:
         progress = _RowProgress(len(encoded), progress)
-    refusals = [refuse_for(refuse, each.question) for each in encoded]
-    prompts = [
-        _sorted_out(each.prompts, refusal)
-        for each, refusal in zip(encoded, refusals, strict=True)
-    ]
-    n_errors = sum(len(errors) for _, errors in prompts)
-    if n_errors and progress is not None:
-        progress(n_errors)
-    places = sorted(
-        ((at, which) for which, (good, _) in enumerate(prompts) for at in good),
-        key=lambda place: (encoded[place[1]].number(place[0]), place[1]),
-    )
-
-    def refused(one: int, error: RowError) -> Exception:
-        at, which = places[one]
-        refusal = refusals[which]
-        return error if refusal is None else refusal(at, error)
-
+    asking = _Asking(encoded, refuse)
+    if asking.n_errors and progress is not None:
+        progress(asking.n_errors)
     found: Sequence[TextScore | RowError] = ()
-    if places:  # else the engine need not be loaded
+    if asking.prompts:  # else the engine need not be loaded
         found = score_prompts(
-            [prompts[which][0][at] for at, which in places],
+            asking.prompts,
             make_strategy(encoded[0].scoring, track=track),
             encoded[0].model.load_engine(),
-            refuse=refuse and refused,
+            refuse=refuse and asking.refused,
             progress=progress,
         )
-    scored: list[list[tuple[int, TextScore | RowError]]] = [[] for _ in encoded]
-    for (at, which), score in zip(places, found, strict=True):
-        scored[which].append((at, score))
-    return [
-        _scored_rows(each, some, errors, return_steps=return_steps)
-        for each, some, (_, errors) in zip(encoded, scored, prompts, strict=True)
-    ]
+    return asking.scored_rows(found, return_steps=return_steps)
 
 
 async def ascore_encoded(
-    encoded: Encoded, *, refuse: Refuse | None = None
-) -> ScoredRows:
-    """Await scores: prompts join those of other callers that are being scored."""
-    good, errors = _sorted_out(encoded.prompts, refuse)
-    scored: list[TextScore | RowError] = []
-    if good:  # else the engine need not be loaded
-        run = await asyncio.to_thread(encoded.model.live_run)
-        future = run.submit(list(good.values()), make_strategy(encoded.scoring))
-        scored = await asyncio.wrap_future(future)
-    for at, score in zip(good, scored, strict=True):
+    encoded: Sequence[Encoded], *, refuse: Refuse | None = None
+) -> list[ScoredRows]:
+    """Await `score_encoded`: prompts join those of callers that are being scored."""
+    asking = _Asking(encoded, refuse)
+    found: list[TextScore | RowError] = []
+    if asking.prompts:  # else the engine need not be loaded
+        run = await asyncio.to_thread(encoded[0].model.live_run)
+        future = run.submit(asking.prompts, make_strategy(encoded[0].scoring))
+        found = await asyncio.wrap_future(future)
+    for one, score in enumerate(found):
         if not isinstance(score, TextScore) and refuse is not None:
-            raise refuse(at, score) from score
-    return _scored_rows(encoded, zip(good, scored, strict=True), errors)
+            raise asking.refused(one, score) from score
+    return asking.scored_rows(found)
 
 
 def interleaved(
@@ -210,6 +189,55 @@ def refuse_for(refuse: Refuse | None, question: str) -> Refuse | None:
     if refuse is None or not question:
         return refuse
     return lambda at, error: refuse(at, type(error)(f"{question}: {error}"))
+
+
+class _Asking:
+    """Prompts in the order in which they are asked: all about a row, then the next.
+
+    Attributes
+    ----------
+    prompts : list of ScorablePrompt
+        Without those that cannot be asked.
+    n_errors : int
+        How many these are.
+    """
+
+    def __init__(self, encoded: Sequence[Encoded], refuse: Refuse | None) -> None:
+        self._encoded = encoded
+        self._refusals = [refuse_for(refuse, each.question) for each in encoded]
+        sorted_out = [
+            _sorted_out(each.prompts, refusal)
+            for each, refusal in zip(encoded, self._refusals, strict=True)
+        ]
+        self._errors = [errors for _, errors in sorted_out]
+        self._places = sorted(
+            ((at, which) for which, (good, _) in enumerate(sorted_out) for at in good),
+            key=lambda place: (encoded[place[1]].number(place[0]), place[1]),
+        )
+        self.prompts = [sorted_out[which][0][at] for at, which in self._places]
+        self.n_errors = sum(map(len, self._errors))
+
+    def refused(self, one: int, error: RowError) -> Exception:
+        """Return the exception that one of the prompts raises."""
+        at, which = self._places[one]
+        refusal = self._refusals[which]
+        return error if refusal is None else refusal(at, error)
+
+    def scored_rows(
+        self, found: Sequence[TextScore | RowError], *, return_steps: bool = False
+    ) -> list[ScoredRows]:
+        """Return the outcome for the rows of each, by the scores of all prompts."""
+        scored: list[list[tuple[int, TextScore | RowError]]] = [
+            [] for _ in self._encoded
+        ]
+        for (at, which), score in zip(self._places, found, strict=True):
+            scored[which].append((at, score))
+        return [
+            _scored_rows(each, some, errors, return_steps=return_steps)
+            for each, some, errors in zip(
+                self._encoded, scored, self._errors, strict=True
+            )
+        ]
 
 
 def _sorted_out(

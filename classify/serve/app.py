@@ -1,8 +1,8 @@
 """The application: its paths and their handlers."""
 
 import asyncio
-from collections.abc import Coroutine, Sized
-from typing import Annotated, Any, TypeVar
+from collections.abc import Coroutine, Sequence, Sized
+from typing import Annotated, Any, TypeGuard, TypeVar
 
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -10,9 +10,12 @@ from starlette.exceptions import HTTPException
 
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.distribution import VERSION
-from classify.errors import InputError
+from classify.errors import ConfigError, InputError
+from classify.estimators.asked import Asked, AskedQuestion, asked_question
 from classify.estimators.classifier import ZeroShotClassifier
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.serve import decisions, system_one
+from classify.serve.answers import served_questions
 from classify.serve.classifying import (
     EXAMPLES,
     ClassifyRequest,
@@ -34,6 +37,7 @@ from classify.serve.refusals import (
 from classify.serve.service import Service
 from classify.serve.settings import ServeSettings
 from classify.serve.system_one import SystemOneRequest
+from classify.wording import parameter
 
 __all__ = ["make_app"]
 
@@ -47,9 +51,10 @@ _DESCRIPTION = (
 
 
 def make_app(
-    classifier: ZeroShotClassifier,
+    classifier: ZeroShotClassifier | ZeroShotMultiLabelClassifier | None = None,
     settings: ServeSettings | None = None,
     *,
+    questions: Sequence[Asked] = (),
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
     text_column: str = "text",
@@ -59,9 +64,12 @@ def make_app(
 
     Parameters
     ----------
-    classifier : ZeroShotClassifier
+    classifier : ZeroShotClassifier or ZeroShotMultiLabelClassifier, default=None
         Without labels, every request must give its own.
     settings : ServeSettings, default=None
+    questions : sequence of Asked, default=()
+        In place of `classifier`: questions that are asked about each text, over one
+        model.
     selective : SelectiveClassifier, default=None
         Fitted: withholds labels, as in `ZeroShotClassifier.classify_frame`.
     sets : SplitConformalSets, default=None
@@ -69,7 +77,8 @@ def make_app(
     text_column : str, default="text"
         The column of a request's rows that holds the text.
     labels_column : str, default=None
-        The column that holds each row's candidates.
+        The column that holds each row's candidates, if there is one question, with
+        one answer.
 
     Examples
     --------
@@ -79,9 +88,28 @@ def make_app(
     'classify'
     """
     settings = settings or ServeSettings()
-    service = Service(classifier, settings)
+    if (classifier is None) == (not questions):
+        raise ConfigError(
+            "A server has one question, given as classifier=, or several, given as "
+            "questions=: give one of the two."
+        )
+    if classifier is not None:
+        questions = [asked_question(classifier, selective=selective, sets=sets)]
+    service = Service(questions[0].classifier, settings)
     metrics = Metrics(service)
-    rules = Decisions(classifier.fitted_calibrator(), selective, sets)
+    rules, served = Decisions(), list[Asked]()
+    if _is_choice(questions):
+        [only] = questions
+        calibrator = only.classifier.fitted_calibrator()
+        rules = Decisions(calibrator, only.selective, only.sets)
+    elif labels_column is not None:
+        raise ConfigError(
+            f"{parameter('labels_column', labels_column)} gives each row its own "
+            "labels, which is for a single question, without a name, that has one "
+            "answer: leave it out."
+        )
+    else:
+        served = served_questions(service, questions)
     app = FastAPI(
         title="classify", version=VERSION, description=_DESCRIPTION, redoc_url=None
     )
@@ -96,6 +124,7 @@ def make_app(
             service,
             body,
             rules,
+            questions=served,
             text_column=text_column,
             labels_column=labels_column,
         )
@@ -116,6 +145,12 @@ def make_app(
         timeout=settings.timeout,
     )
     return app
+
+
+def _is_choice(questions: Sequence[Asked]) -> TypeGuard[Sequence[AskedQuestion]]:
+    """Return whether there is a single question, without a name, with one answer."""
+    first, *others = questions
+    return isinstance(first, AskedQuestion) and not first.name and not others
 
 
 def _add_decisions(app: FastAPI, service: Service) -> None:

@@ -1,23 +1,24 @@
 """`/v1/classify`: texts or rows in, a result for each of them out."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.decision.posteriors import Posteriors
 from classify.errors import DataError, InputError, LabelError
+from classify.estimators.asked import Asked
 from classify.labels import LabelSet
+from classify.labels.names import suggestion
 from classify.rows.encoding import Row
 from classify.rows.from_cells import candidates_of_cells, rows_of_cells
-from classify.rows.results import RowResults, reasoning_kinds, row_results
+from classify.rows.results import reasoning_kinds, row_results
 from classify.rows.scorer import Scorer
+from classify.serve.answers import answer, listed_results
 from classify.serve.service import Service
 
 __all__ = [
@@ -67,20 +68,39 @@ class ClassifyRequest(BaseModel):
             "labels of the server."
         ),
     ] = None
+    questions: Annotated[
+        list[str] | None,
+        Field(
+            description="Names of questions to answer, if the server has several. "
+            "Default: all."
+        ),
+    ] = None
 
 
 class Result(BaseModel):
-    """The result for one text."""
+    """The result for one text, or for a question about it."""
 
     label: Annotated[str | None, Field(description="null: abstained, or an error.")] = (
         None
     )
+    labels: Annotated[
+        list[str] | None,
+        Field(description="The labels that apply, if any number of them may."),
+    ] = None
+    uncertain: Annotated[
+        list[str] | None, Field(description="Further labels that may apply.")
+    ] = None
     probability: float | None = None
     lower: Annotated[
-        float | None, Field(description="Lower bound of the probability.")
+        float | dict[str, float] | None,
+        Field(
+            description="Lower bound of the probability, or of each label's if any "
+            "number of labels may apply."
+        ),
     ] = None
     upper: Annotated[
-        float | None, Field(description="Upper bound of the probability.")
+        float | dict[str, float] | None,
+        Field(description="Upper bound, likewise."),
     ] = None
     certain: Annotated[
         bool | None, Field(description="Whether no other label can be more probable.")
@@ -134,6 +154,10 @@ class Result(BaseModel):
         float | None,
         Field(description="Standard error of the probability, over several chains."),
     ] = None
+    questions: Annotated[
+        "dict[str, Result] | None",
+        Field(description="The result for each question, if the server has several."),
+    ] = None
     error: Annotated[str | None, Field(description="Why this text has no result.")] = (
         None
     )
@@ -174,10 +198,14 @@ async def classify_rows(
     request: ClassifyRequest,
     decisions: Decisions,
     *,
+    questions: Sequence[Asked] = (),
     text_column: str,
     labels_column: str | None,
 ) -> list[dict[str, Any]]:
     """Return a result for each text of a request; a bad text has its error.
+
+    With `questions`, these are answered. Without, the question is that of the service,
+    which has one answer, and the request may have labels of its own.
 
     Raises
     ------
@@ -188,6 +216,17 @@ async def classify_rows(
     if given is None or (request.texts is not None and request.rows is not None):
         raise InputError("Give texts or rows, and not both.")
     service.check_count(len(given), "texts", service.settings.max_texts)
+    if questions:
+        chosen = _chosen(questions, request)
+        return await answer(
+            service,
+            chosen,
+            [
+                _rows(service, request, text_column, each.scorers()[0].fields)
+                for each in chosen
+            ],
+        )
+    _check_unnamed(request.questions)
     asked = _asked(service, request.labels, len(given), decisions)
     if request.rows is not None and request.labels is None and labels_column:
         cells = [row.get(labels_column) for row in request.rows]
@@ -197,8 +236,42 @@ async def classify_rows(
             "There are no labels: give labels, a mapping of names to descriptions or "
             "null."
         )
-    rows = _rows(service, request, text_column)
+    rows = _rows(service, request, text_column, service.scorer.fields)
     return await _results(service, asked, rows)
+
+
+def _chosen(questions: Sequence[Asked], request: ClassifyRequest) -> Sequence[Asked]:
+    """Return the questions that a request names, or all."""
+    if request.labels is not None:
+        raise InputError(
+            "A request can have labels if the server has a single question, without a "
+            "name, that has one answer: leave labels out."
+        )
+    by_name = {each.name: each for each in questions}
+    if "" in by_name:
+        _check_unnamed(request.questions)
+    if request.questions is None:
+        return questions
+    known = list(by_name)
+    for name in request.questions:
+        if name not in by_name:
+            raise InputError(
+                f"There is no question {name!r}.{suggestion(name, known)} The "
+                f"questions are {', '.join(known)}."
+            )
+    if not request.questions:
+        raise InputError(
+            "There are no questions: name some, or leave questions out to get the "
+            "answers to all."
+        )
+    return [by_name[name] for name in dict.fromkeys(request.questions)]
+
+
+def _check_unnamed(names: Sequence[str] | None) -> None:
+    if names is not None:
+        raise InputError(
+            "This server has a single question, without a name: leave questions out."
+        )
 
 
 def _asked(
@@ -234,9 +307,11 @@ def _asked(
 
 
 def _rows(
-    service: Service, request: ClassifyRequest, text_column: str
+    service: Service,
+    request: ClassifyRequest,
+    text_column: str,
+    fields: Sequence[str],
 ) -> list[Row | InputError]:
-    fields = service.scorer.fields
     if request.rows is None:
         if tuple(fields) != ("text",):
             named = ", ".join(repr(text_column if f == "text" else f) for f in fields)
@@ -293,33 +368,4 @@ async def _results(
     names = asked.listed
     if names is None:
         names = [scorer.known_labels().names] * len(rows)
-    return _listed(results, names, scorer.declared)
-
-
-def _listed(
-    results: RowResults,
-    names: Sequence[Sequence[str] | InputError],
-    declared: LabelSet | None,
-) -> list[dict[str, Any]]:
-    """Return a result for each row, as JSON has it."""
-    shares = {f"p({name})" for name in results.classes.tolist()}
-    others = [name for name in results.columns if name not in shares]
-    place = np.cumsum(results.scored) - 1
-    listed: list[dict[str, Any]] = []
-    for at, candidates in enumerate(names):
-        if at in results.errors or isinstance(candidates, InputError):
-            listed.append({"label": None, "error": results.errors[at]})
-            continue
-        row = {name: _plain(results.columns[name][place[at]]) for name in others}
-        row["probabilities"] = {
-            name: _plain(results.columns[f"p({name})"][place[at]])
-            # Unicode has several spellings of a name; columns have the declared one.
-            for name in (map(declared.find, candidates) if declared else candidates)
-        }
-        listed.append({**row, "error": None})
-    return listed
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return listed_results(results, names, scorer.declared)

@@ -117,7 +117,10 @@ class Decider:
             template_arguments=own.template_arguments if is_chat else None,
         )
         self._scorer = replace(
-            service.scorer, model=replace(model, template=template), declared=None
+            service.scorer,
+            model=replace(model, template=template),
+            declared=None,
+            about=(),
         )
 
     async def decide(self, text: str, questions: Sequence[Question]) -> Decided:
@@ -147,7 +150,8 @@ class Decider:
                 if isinstance(prompt, InputError):
                     raise type(prompt)(f"{question.where}: {prompt}")
                 prompts.append(prompt)
-            return await ascore_encoded(encoded)
+            [scored] = await ascore_encoded([encoded])
+            return scored
 
         scores, errors = await service.scored(len(questions), scoring)
         silent = np.flatnonzero(np.isneginf(scores.log_label_mass)).tolist()

@@ -6,15 +6,18 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from classify.engines.protocol import with_defaults
 from classify.errors import EngineError
 from classify.estimators.classifier import ZeroShotClassifier
-from classify.rows.scorer import ScoredRows
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.serve.refusals import RefusedError
 from classify.serve.settings import ServeSettings
 
 __all__ = ["Service"]
+
+_Scored = TypeVar("_Scored")
 
 # Seconds after which a client, or a load balancer, should try again.
 _RETRY_BUSY, _RETRY_FAILED = 1, 10
@@ -25,7 +28,8 @@ class Service:
 
     Parameters
     ----------
-    classifier : ZeroShotClassifier
+    classifier : ZeroShotClassifier or ZeroShotMultiLabelClassifier
+        That of the first question.
     settings : ServeSettings
 
     Attributes
@@ -39,9 +43,15 @@ class Service:
         Texts that wait for their answers.
     """
 
-    def __init__(self, classifier: ZeroShotClassifier, settings: ServeSettings) -> None:
+    def __init__(
+        self,
+        classifier: ZeroShotClassifier | ZeroShotMultiLabelClassifier,
+        settings: ServeSettings,
+    ) -> None:
         self.settings = settings
-        self.kind = classifier.question_kind()
+        self.kind = None
+        if isinstance(classifier, ZeroShotClassifier):
+            self.kind = classifier.question_kind()
         scorer = classifier.scorer()
         engine = classifier.load_engine()
         model = scorer.model
@@ -69,8 +79,8 @@ class Service:
         return is_sound and not self._engine.closed
 
     async def scored(
-        self, n_texts: int, scoring: Callable[[], Awaitable[ScoredRows]]
-    ) -> ScoredRows:
+        self, n_texts: int, scoring: Callable[[], Awaitable[_Scored]]
+    ) -> _Scored:
         """Await scores, while texts of other clients are scored too.
 
         Parameters
