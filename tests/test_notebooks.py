@@ -36,6 +36,7 @@ def test_there_are_notebooks():
         "01_quickstart.ipynb",
         "02_what_the_model_sees.ipynb",
         "03_calibration_and_thresholds.ipynb",
+        "04_a_codebook_over_a_table.ipynb",
     ]
 
 
