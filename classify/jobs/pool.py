@@ -240,11 +240,11 @@ def _packed(landed: Sequence[tuple[bytes, TextScore]]) -> dict[bytes, bytes]:
     """Return scores as a store keeps them, each with the labels of its own."""
     groups: dict[int, list[tuple[bytes, TextScore]]] = {}
     for key, score in landed:
-        groups.setdefault(id(score.prompt.trie.labels), []).append((key, score))
+        groups.setdefault(id(score.labels), []).append((key, score))
     packed: dict[bytes, bytes] = {}
     for group in groups.values():
         keys, scores = zip(*group, strict=True)
-        classes = sorted(scores[0].prompt.trie.labels.names)
+        classes = sorted(scores[0].labels.names)
         records = pack_scores(LabelLogprobs.of(scores, classes))
         packed.update(zip(keys, records, strict=True))
     return packed
