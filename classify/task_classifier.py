@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from classify.config import Task
+from classify.config.decisions import about, rules_of
 from classify.errors import InputError
 from classify.estimators.asked import (
     Asked,
@@ -39,7 +40,8 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
     """Answers all questions of a task about each text, over one model.
 
     Usable without `fit`. Each answer is what a `ZeroShotClassifier` with the question's
-    labels, prompt and calibration gives.
+    labels, prompt and calibration gives. Where the question has a threshold or a target
+    risk that its calibration was fitted for, labels below it are None.
 
     Parameters
     ----------
@@ -201,10 +203,18 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
         task = self._task()
         # Its classifiers keep what they compiled, as long as the task is the same.
         if made is None or made[0] != task:
-            questions: list[Asked] = [
-                asked_question(part.classifier(), name)
-                for name, part in task.by_question().items()
-            ]
+            questions: list[Asked] = []
+            for name, part in task.by_question().items():
+                with about(name):
+                    rules = rules_of(part)
+                questions.append(
+                    asked_question(
+                        part.classifier(),
+                        name,
+                        selective=rules.selective,
+                        sets=rules.sets,
+                    )
+                )
             made = self._made = (task, questions)
         for each in made[1]:
             each.rules()  # checks what they were fitted on

@@ -459,3 +459,32 @@ def test_options_are_for_the_questions_that_can_have_them():
     assert found["urgency"].sets == 0.9
     fixed = task.changed({"threshold": 0.7}).by_question()["mentions"].decisions
     assert (fixed.threshold, fixed.target) == (0.7, None)
+
+
+def test_a_task_decides_in_python_as_predict_does(tmp_path):
+    texts = ["My parcel is late.", "Hm.", "I was charged twice."]
+    settings = {
+        "questions": {
+            "topic": {"labels": ["billing", "shipping"], "threshold": 0.9},
+            "tone": {"labels": ["calm", "angry"]},
+        }
+    }
+    task = tmp_path / "task.yaml"
+    task.write_text(json.dumps(settings))
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    frame = pd.DataFrame({"text": texts})
+    frame.to_csv(source, index=False)
+    arguments = ["predict", str(source), "--task", str(task), "--output", str(out)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+
+    clf = TaskClassifier(settings)
+    found = clf.classify_frame(frame)
+    expected = pd.read_csv(out, keep_default_na=False)
+    assert found["topic.abstained"].tolist() == expected["topic.abstained"].tolist()
+    assert found["topic"].fillna("").tolist() == expected["topic"].tolist()
+    assert {"", "low probability"} == {*expected["topic.abstained"]}
+    assert "tone.abstained" not in found
+    missing = {"questions": {"topic": {"labels": ["a", "b"], "target_risk": 0.1}}}
+    with pytest.raises(ConfigError, match="Question 'topic': target_risk needs label"):
+        TaskClassifier(missing).predict(texts)

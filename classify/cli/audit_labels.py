@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from classify.cli.console import Notes
-from classify.cli.decisions import about
 from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
+from classify.config.decisions import about
 from classify.markup import readable_piece
 from classify.tracking import common_prefix_length
 

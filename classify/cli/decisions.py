@@ -1,41 +1,16 @@
-"""Decisions from probabilities: their options and rules."""
+"""Decisions from probabilities: their options."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from classify.errors import ConfigError, InputError
+from classify.config.decisions import Rules, about, rules_of
+from classify.errors import ConfigError
 from classify.parameters import BOOLEAN, Setting
-from classify.wording import parameter
 
 if TYPE_CHECKING:
     from classify.config import Task
-    from classify.decision import SelectiveClassifier, SplitConformalSets
-    from classify.estimators.artefact import Artefact
 
-__all__ = ["DecisionOptions", "Rules", "about"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What is decided from probabilities.
-
-    Attributes
-    ----------
-    selective : SelectiveClassifier or None
-        The threshold that a calibration was fitted with, or one as given.
-    is_promised : bool
-        Whether the threshold keeps a risk that was fitted.
-    sets : SplitConformalSets or None
-    force : bool
-        Use the calibration whatever it was fitted on.
-    """
-
-    selective: "SelectiveClassifier | None" = None
-    is_promised: bool = False
-    sets: "SplitConformalSets | None" = None
-    force: bool = False
+__all__ = ["DecisionOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +27,7 @@ class DecisionOptions:
     ] = False
 
     def rules_of(self, task: "Task") -> dict[str, Rules]:
-        """Return what is to be decided for each question; see `rules`."""
+        """Return what is to be decided for each question; see `rules_of`."""
         parts = task.by_question()
         if self.force and all(part.is_multi for part in parts.values()):
             raise ConfigError(
@@ -62,115 +37,5 @@ class DecisionOptions:
         rules = {}
         for name, part in parts.items():
             with about(name):
-                rules[name] = self.rules(part)
+                rules[name] = rules_of(part, force=self.force)
         return rules
-
-    def rules(self, task: "Task") -> Rules:
-        """Return what is to be decided, or raise ConfigError; no model is loaded."""
-        _check_calibrated(task)
-        if task.is_multi:
-            _check_labels_artefact(task)
-            return Rules()
-        wanted = task.decisions
-        artefact = None if task.calibration is None else _loaded(task.calibration)
-        if artefact is not None:
-            _check_any_labels(artefact, task)
-            if self.force:  # else the calibration is compared with all that is asked
-                _check_labels(artefact, task)
-        selective = sets = None
-        if wanted.threshold is not None:
-            assert not isinstance(wanted.threshold, Mapping), "checked"
-            selective = _fixed(wanted.threshold, task)
-        elif artefact is not None and wanted.target_risk is not None:
-            selective = artefact.selective_for(wanted.target_risk)
-        if artefact is not None and wanted.sets is not None:
-            sets = artefact.sets_for(wanted.sets)
-        return Rules(
-            selective=selective,
-            is_promised=wanted.target_risk is not None,
-            sets=sets,
-            force=self.force,
-        )
-
-
-def _check_calibrated(task: "Task") -> None:
-    if task.calibration is not None:
-        return
-    for name in ("target_risk", "sets", "target"):
-        value = getattr(task.decisions, name)
-        if value is not None:
-            option = parameter(name)
-            shown = value if isinstance(value, str) else f"{value:g}"
-            raise ConfigError(
-                f"{option} needs labelled texts: fit it with classify calibrate … "
-                f"{option} {shown}, and give the file as --calibration."
-            )
-
-
-def _check_labels_artefact(task: "Task") -> None:
-    """Raise InputError if the file of a calibration cannot serve several labels."""
-    from classify.estimators.artefact import LabelsArtefact
-
-    if task.calibration is None:
-        return
-    artefact, target = (
-        LabelsArtefact.load(task.calibration),
-        task.decisions.label_target,
-    )
-    if target is not None:
-        artefact.thresholds_for(target)
-
-
-@contextmanager
-def about(question: str) -> Iterator[None]:
-    """Name the question that an error is about, if it has a name."""
-    try:
-        yield
-    except InputError as error:
-        if not question:
-            raise
-        raise type(error)(f"Question {question!r}: {error}") from error
-
-
-def _loaded(path: str) -> "Artefact":
-    from classify.estimators.artefact import Artefact
-
-    return Artefact.load(path)
-
-
-def _check_any_labels(artefact: "Artefact", task: "Task") -> None:
-    """Raise ConfigError unless a calibration holds for labels that are not known."""
-    from classify.calibration.methods import BY_COUNT
-
-    if task.labels is not None:
-        return
-    if task.labels_column is None or artefact.calibrator.method_ != BY_COUNT:
-        raise ConfigError(
-            "A calibration belongs to labels: give --labels, --labels-file, or a "
-            "--task that has them."
-        )
-
-
-def _check_labels(artefact: "Artefact", task: "Task") -> None:
-    """Raise ConfigError where a calibration is forced upon other labels."""
-    from classify.calibration.checks import listed
-    from classify.calibration.methods import BY_COUNT
-
-    labels, calibrator = task.asked_labels, artefact.calibrator
-    if labels is None or calibrator.method_ == BY_COUNT:
-        return
-    if calibrator.classes_.tolist() != sorted(labels.names):
-        raise ConfigError(
-            f"The calibration {task.calibration!r} is for other labels: "
-            f"{listed(calibrator.classes_)}. Those of this task are "
-            f"{listed(sorted(labels.names))}. Fit another one."
-        )
-
-
-def _fixed(threshold: float, task: "Task") -> "SelectiveClassifier":
-    """Return the rule that accepts a probability from `threshold` on."""
-    from classify.decision import SelectiveClassifier
-
-    labels = task.asked_labels
-    classes = "any" if labels is None else sorted(labels.names)
-    return SelectiveClassifier.at(threshold, classes)

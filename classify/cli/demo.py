@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from classify.cli.console import Notes
-from classify.cli.decisions import Rules
 from classify.cli.groups import JobOptions, Reading
 from classify.cli.table_job import predict_table
 from classify.config import Task
+from classify.config.decisions import Rules
 from classify.demo import (
     TICKET_LABELS,
     fresh_csv,

@@ -11,7 +11,6 @@ from rich.console import Console
 from classify import __version__
 from classify.calibration import LabelCalibrator
 from classify.cli.console import Notes
-from classify.cli.decisions import Rules, about
 from classify.cli.fitting import EvaluateOptions
 from classify.cli.labelled_csv import (
     checked_rows,
@@ -23,6 +22,7 @@ from classify.cli.loading import load_classifiers
 from classify.cli.overwriting import check_report, replacing
 from classify.cli.tables import facts_table, figures_table
 from classify.config import Task
+from classify.config.decisions import Rules, about
 from classify.errors import ConfigError, DataError
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier

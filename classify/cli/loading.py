@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from classify.cli.console import Notes
-from classify.cli.decisions import Rules, about
 from classify.config import Task
+from classify.config.decisions import Rules, about
 from classify.estimators.artefact import Artefact
 from classify.estimators.asked import Asked, asked_question
 from classify.estimators.classifier import ZeroShotClassifier

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from classify.cli.console import Notes
-from classify.cli.decisions import Rules
 from classify.cli.loading import asked_questions, load_classifiers
 from classify.config import Task
+from classify.config.decisions import Rules
 from classify.engines.hosts import is_loopback
 from classify.errors import missing_dependency
 from classify.serve import ServeSettings

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from classify.cells import is_missing, join_names, need_json, no_text, text_of
 from classify.cli.console import Notes
-from classify.cli.decisions import Rules
 from classify.cli.groups import OneText
 from classify.cli.loading import asked_questions, load_classifiers
 from classify.cli.report import report_likeliest
@@ -17,6 +16,7 @@ from classify.cli.tables import bars, explained_line, joined_labels
 from classify.cli.task import declared_labels
 from classify.cli.terminal import print_json
 from classify.config import Task
+from classify.config.decisions import Rules
 from classify.errors import ConfigError, DataError, RowError
 from classify.estimators.asked import AskedQuestion
 from classify.estimators.asking import answers_of, score_questions

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 import typer
 
 from classify.cli.console import Notes, Progress
-from classify.cli.decisions import Rules
 from classify.cli.groups import JobOptions, Reading, is_stream
 from classify.cli.interruption import graceful_interruption
 from classify.cli.job_log import JobLog, Watchers
@@ -36,6 +35,7 @@ from classify.cli.task import declared_labels
 from classify.cli.terminal import streams_elsewhere, visible
 from classify.cli.tune_job import choose_prompt
 from classify.config import Task
+from classify.config.decisions import Rules
 from classify.engines import Engine
 from classify.engines.protocol import with_defaults
 from classify.engines.speculation import SpeculationFigures

@@ -158,13 +158,12 @@ class Decider:
         wrong = {**errors, **({silent[0]: DataError(NO_MASS)} if silent else {})}
         for at, error in wrong.items():
             raise RefusedError(503, f"{questions[at].where} has no answer: {error}")
-        asked = [each for prompt in prompts for each in (prompt, *prompt.others)]
         return Decided(
             [
                 _answered(scores[at], each, scorer.scoring.tolerance)
                 for at, each in enumerate(labels)
             ],
-            sum(prompt.n_tokens for prompt in asked),
+            sum(prompt.n_tokens for prompt in prompts),
             sum(each.n_tokens for each in scores.reasoning or ()),
         )
 
