@@ -1,11 +1,14 @@
 """Trees that are asked level by level, against the chain rule written out."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from classify import Label, LabelSet, PromptTemplate
+from classify import Label, LabelSet, PromptTemplate, ZeroShotClassifier
+from classify.cli import app
 from classify.errors import AnswerError, PromptError
 from classify.labels.tree import LabelTree
 from classify.scoring.masses import chained_mass
@@ -110,3 +113,29 @@ def test_what_does_not_go_with_levels(options, message):
     clf = make(TREE, kind="tree", tree_scoring="levels", **options)
     with raises(message, PromptError):
         clf.predict(TEXTS)
+
+
+def test_a_job_over_a_file_keeps_what_each_level_says(tmp_path):
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    texts = ["I was charged twice.", "Where is my parcel?"]
+    pd.DataFrame({"text": texts}).to_csv(source, index=False)
+    labels = ["money/billing", "money/refund", "shipping"]
+    arguments = [
+        *("predict", source, "--labels", ",".join(labels), "--kind", "tree"),
+        *("--tree-scoring", "levels", "--tolerance", "0", "--engine", "transformers"),
+        *("--device", "cpu", "--cache", tmp_path / "cache", "--probabilities"),
+        *("--output", out, "--overwrite"),
+    ]
+    written = []
+    for _ in range(2):  # the second time from the cache
+        result = CliRunner().invoke(app, [str(each) for each in arguments])
+        assert result.exit_code == 0, result.stderr
+        written.append(out.read_bytes())
+    assert written[0] == written[1]
+    clf = ZeroShotClassifier(
+        labels, kind="tree", tree_scoring="levels", tolerance=0.0, device="cpu"
+    )
+    found = pd.read_csv(out)
+    expected = clf.predict_proba(texts)
+    for at, name in enumerate(clf.classes_):
+        np.testing.assert_allclose(found[f"p({name})"], expected[:, at], atol=1e-6)
