@@ -35,8 +35,8 @@ def test_from_rows_to_review_to_figures(folder):
     said = run(*command, *options).stderr
     assert "20 rows to review, 10 of them drawn at random: r.csv.\n" in said
     assert (
-        "Fill in the column 'label', as far as you get: the most useful rows come "
-        "first. classify evaluate and calibrate read the file.\n"
+        "Fill in the column 'label' for as many rows as you like: the most useful rows "
+        "come first. classify evaluate and calibrate read the file.\n"
     ) in said
     run(*command, *options)  # nobody has filled anything in
     true = dict(pd.read_csv(fresh_csv())[["text", "label"]].itertuples(index=False))
@@ -74,7 +74,7 @@ def test_tasks_for_label_studio(folder):
     assert len(tasks) == 5
     (folder / "r.json").write_text(json.dumps([{**tasks[0], "annotations": []}]))
     assert run(*command, code=2).stderr == (
-        f"Error: 'r.json' exists and holds something else than tasks to label. {HOW}\n"
+        f"Error: 'r.json' exists and does not contain tasks to label. {HOW}\n"
     )
     run(*command, "--overwrite")
     (folder / "r.xml").write_text("<View/>")

@@ -18,7 +18,7 @@ def test_label_logprobs_show_the_likeliest_labels_of_the_first_texts():
     ((header, *rows),) = page.tables
     assert header == [
         "text",
-        "likeliest labels",
+        "most likely labels",
         "label mass",
         "unresolved",
         "truncated",

@@ -493,8 +493,8 @@ def test_an_input_with_labels_gets_a_column_of_its_own(tmp_path):
     assert found.iloc[0][["label", "reviewed_label"]].tolist() == ["old", ""]
     with pytest.raises(
         ConfigError,
-        match="has a column 'review_row' already, which a file with rows to review "
-        "adds: rename the column",
+        match="already has a column 'review_row', which is needed for the rows to "
+        "review: rename the column",
     ):
         reviewed(written.path, tmp_path, name="again.csv")
 

@@ -36,8 +36,8 @@ _setting = partial(Setting, panel="Calibration")
 Reviewed = Annotated[
     str | None,
     data_setting(
-        "Of a file of classify predict --review, use the rows that were drawn at "
-        "random, or all.",
+        "For a file written by classify predict --review: use only the rows drawn at "
+        "random, or all rows.",
         one_of("random", "all"),
         default="random, if there are any",
     ),

@@ -200,22 +200,24 @@ class JobOptions:
     review: Annotated[
         Path | None,
         data_setting(
-            "Write the rows that a person should look at, the most useful first: a "
-            "table with an empty column for the label, or with .json tasks for Label "
-            "Studio.",
+            "Write the rows that a person should look at, most useful first: a table "
+            "with an empty column for the label, or, if FILE ends in .json, tasks for "
+            "Label Studio.",
             TEXT,
             metavar="FILE",
         ),
     ] = None
     review_rows: Annotated[
         int,
-        data_setting("Rows to review at most.", at_least(1, whole=True), metavar="N"),
+        data_setting(
+            "Maximum number of rows to review.", at_least(1, whole=True), metavar="N"
+        ),
     ] = 100
     review_random: Annotated[
         float,
         data_setting(
-            "Draw this share of the rows to review at random from all rows: figures "
-            "of all rows need such rows.",
+            "Share of the rows to review that is drawn at random from all rows. Only "
+            "these rows give figures that hold for all rows.",
             number("from 0 to 1", lambda value: 0.0 <= value <= 1.0),
             metavar="SHARE",
         ),
@@ -302,8 +304,8 @@ class OneText:
     explain: Annotated[
         bool,
         data_setting(
-            "Show which label tokens were read, and how the probabilities come of "
-            "that.",
+            "Show which label tokens were read, and how the probabilities result from "
+            "them.",
             BOOLEAN,
         ),
     ] = False

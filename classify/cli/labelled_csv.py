@@ -82,7 +82,7 @@ def _report_sample(rows: LabelledRows, table: Table, notes: Notes) -> None:
         notes.warn(
             f"{rows.n_selected:,} rows of {file_names(table)} were chosen because the "
             "model is unsure about them, so they are harder than most: figures and "
-            "promises do not hold for all rows. Draw some at random with classify "
+            "guarantees do not hold for all rows. Draw some at random with classify "
             "predict --review-random."
         )
 

@@ -67,7 +67,7 @@ def check_columns(output: Path, wanted: Sequence[str], written: "OutputFormat") 
 
 
 def check_review_files(review: "Review", job: "Classification", table: "Table") -> None:
-    """Raise DataError if rows to review are there that are others, or have answers."""
+    """Raise DataError if files with other rows, or with answers, would be replaced."""
     from classify.jobs.label_studio import WRITTEN_BY
     from classify.jobs.review_rows import answer_fields, review_kinds
     from classify.tables.annotations import REVIEW_ROW
@@ -79,7 +79,7 @@ def check_review_files(review: "Review", job: "Classification", table: "Table") 
         if _has_content(own) and WRITTEN_BY.encode() not in _starts(own):
             raise _refusal(own, "exists and was not written by classify predict")
         if _has_content(file) and not _are_tasks(file):
-            raise _refusal(file, "exists and holds something else than tasks to label")
+            raise _refusal(file, "exists and does not contain tasks to label")
         return
     kinds = review_kinds(job, table.columns)
     written = output_format(file)

@@ -22,7 +22,7 @@ def review_of(options: JobOptions, job: Classification, table: Table) -> Review 
 
 
 def report_review(written: ReviewFile, review: Review, notes: Notes) -> None:
-    """Say what was written for a person, and what it is good for."""
+    """Say what was written for a person, and how to go on."""
     drawn = ""
     if written.n_random:
         drawn = f", {written.n_random:,} of them drawn at random"
@@ -30,18 +30,18 @@ def report_review(written: ReviewFile, review: Review, notes: Notes) -> None:
     columns = " and ".join(map(repr, written.answers))
     if review.is_tasks:
         notes.note(
-            f"Import it into a Label Studio project with the labeling interface of "
+            "Import it into a Label Studio project with the labeling interface of "
             f"{review.interface}. classify evaluate and calibrate read the export "
             "(JSON or JSON-MIN)."
         )
     else:
         which = "columns" if len(written.answers) > 1 else "column"
         notes.note(
-            f"Fill in the {which} {columns}, as far as you get: the most useful rows "
-            "come first. classify evaluate and calibrate read the file."
+            f"Fill in the {which} {columns} for as many rows as you like: the most "
+            "useful rows come first. classify evaluate and calibrate read the file."
         )
     if not written.n_random and written.n_rows:
         notes.note(
-            "These rows are harder than most. For figures of all rows, draw some at "
-            "random with --review-random."
+            "These rows are harder than most. To get figures that hold for all rows, "
+            "draw some at random with --review-random."
         )

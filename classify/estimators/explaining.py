@@ -24,7 +24,7 @@ class ExplainsAnswer:
         *,
         labels: Sequence[str] | None = None,
     ) -> Explanation:
-        """Return what is read for a text, and how its probabilities come of that.
+        """Explain how the probabilities of a text come about.
 
         Parameters
         ----------
@@ -36,8 +36,8 @@ class ExplainsAnswer:
         Returns
         -------
         Explanation
-            Printed, or shown in a notebook, it is a picture. Its figures are those that
-            `predict_proba` is made of.
+            Printed, or shown in a notebook, it is a picture. It has the values from
+            which `predict_proba` is computed.
 
         Examples
         --------
@@ -80,7 +80,7 @@ class ExplainsLabels:
     """Explains which of the labels apply."""
 
     def explain(self, text: str | Mapping[str, str]) -> Explanation:
-        """Return what is read for a text, and how its probabilities come of that.
+        """Explain how the probabilities of a text come about.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class ExplainsLabels:
         Returns
         -------
         Explanation
-            Behind the question about each label, the answers yes and no.
+            The answers yes and no to the question about each label.
         """
         scorer = self.scorer()
         rows, _ = rows_and_candidates(_one(text), None, scorer.fields)

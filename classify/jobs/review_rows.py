@@ -278,14 +278,14 @@ class ReviewRows:
 def check_review(
     review: Review, job: Classification, table: Table, output: Path | None
 ) -> None:
-    """Raise InputError if what is to be reviewed cannot be written."""
+    """Raise InputError if the rows to review cannot be written."""
     fields = answer_fields(job, table.columns)
     added = [*RESERVED, *(field.column for field in fields)]
     for name in added:
         if name in table.columns:
             raise ConfigError(
-                f"{table.name} has a column {name!r} already, which a file with rows "
-                "to review adds: rename the column."
+                f"{table.name} already has a column {name!r}, which is needed for the "
+                "rows to review: rename the column."
             )
     written: OutputFormat = JsonlOutput("")
     if not review.is_tasks:
@@ -294,7 +294,7 @@ def check_review(
         check_output(path, written, table)
         if output is not None and path.resolve() == output.resolve():
             raise DataError(
-                f"{str(path)!r} is the output: give the file with rows to review "
+                f"{str(path)!r} is the output: give the file with the rows to review "
                 "another name."
             )
 

@@ -23,12 +23,12 @@ class Doubts(NamedTuple):
     rank : ndarray of int64, shape (n_scored,)
         Position in `DOUBTS` of the first that holds.
     margin : ndarray of float64, shape (n_scored,)
-        By how much the likeliest label is ahead of the second; of labels any number of
-        which apply, the least distance between a probability and its threshold.
+        By how much the most likely label is ahead of the second; if any number of
+        labels may apply, the smallest distance between a probability and its threshold.
     probability : ndarray of float64, shape (n_scored,)
-        Of the likeliest label, or that the least certain label is decided rightly.
+        Of the most likely label, or that the least certain label is decided rightly.
     answers : callable
-        From a position to the likeliest label, or to the labels that apply.
+        From a position to the most likely label, or to the labels that apply.
     reasons : callable
         From a position to why the row is worth a look, in words.
     """
@@ -52,7 +52,7 @@ def choice_doubts(
     posteriors : Posteriors
         Of the same rows, with classes.
     certain : ndarray of bool
-        Whether no other label can be likelier.
+        Whether no other label can be more likely.
     """
     classes, n_rows = posteriors.classes, len(posteriors.log_proba)
     assert classes is not None, "scores have classes"
@@ -76,7 +76,7 @@ def choice_doubts(
             f"abstained ({abstained[at]})",
             f"{n_labels} in the set",
             f"label mass {mass[at]:.2f}",
-            "another label may be likelier",
+            "another label may be more likely",
         ]
         close = f"{classes[best[at]]} {first[at]:.2f}"
         if rest.shape[1] > 1:

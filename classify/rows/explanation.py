@@ -1,4 +1,4 @@
-"""What was read for one text, and how its labels' probabilities come of that."""
+"""What was read for one text, and how the probabilities of its labels result."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,13 +39,13 @@ class Explanation:
     prompts : tuple of PromptReads
         What was read behind each prompt about the text.
     labels : tuple of LabelFigures
-        Likeliest first.
+        The most probable first.
     n_rounds : int
         Requests sent one after the other.
     label_mass : float
-        As in `LabelLogprobs`; of yes/no questions the least of all.
+        As in `LabelLogprobs`; for yes/no questions, the lowest.
     unresolved : float
-        Likewise; the greatest of all.
+        Likewise; for yes/no questions, the highest.
     is_calibrated : bool
         Whether probabilities were corrected.
 
@@ -146,7 +146,7 @@ class Explanation:
 
     @property
     def n_reads(self) -> int:
-        """How many nodes were read, behind all prompts."""
+        """The number of nodes read, over all prompts."""
         return sum(each.score.n_reads for each in self.prompts)
 
     def lines(self) -> list[list[Span]]:

@@ -170,7 +170,7 @@ class LabelLogprobs:
             ]
             for at in range(len(shown))
         ]
-        header = ["text", "likeliest labels", "label mass", "unresolved", "truncated"]
+        header = ["text", "most likely labels", "label mass", "unresolved", "truncated"]
         of_which = f", the first {len(shown)}" if len(shown) < len(self) else ""
         return f"{table('rlrrl', header, rows)}\n<p>{self!r}{of_which}</p>"
 

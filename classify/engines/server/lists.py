@@ -160,7 +160,7 @@ class ListEndpoint(Endpoint):
             return _difference(map(self._known, found), map(self._known, lists))
 
         return await run_cases(
-            ("lists of the likeliest tokens", listed),
+            ("lists of the most likely tokens", listed),
             ("tokens by their names", named),
             ("lists of one token", lambda: compare(n_listed=1)),
             ("lists of sampled answers", lambda: compare(sampling=_SAMPLED)),
