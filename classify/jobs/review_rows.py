@@ -294,7 +294,7 @@ def check_review(
         check_output(path, written, table)
         if output is not None and path.resolve() == output.resolve():
             raise DataError(
-                f"{str(path)!r} is the output: give the file with the rows to review "
+                f"{str(path)!r} is the output: give the file with rows to review "
                 "another name."
             )
 
