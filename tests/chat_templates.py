@@ -49,28 +49,32 @@ _IM_E = (
     "<|im_start|>user\nE<|im_end|>\n<|im_start|>assistant\nbilling<|im_end|>\n" + _IM_Q
 )
 
-STYLES = {
-    "chatml": Style(
-        _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}"),
-        _CHATML,
-        asked=_IM_Q,
+
+def _chatml(
+    template: str, block: str = "", controls: tuple[str, ...] = _CHATML
+) -> Style:
+    """Return a style with the turns of ChatML, and this behind the prompt."""
+    return Style(
+        template,
+        controls,
+        asked=_IM_Q + block,
         end="<|im_end|>",
-        thinking="none",
-        shown=_IM_E,
-    ),
+        thinking="closed" if block else "none",
+        shown=_IM_E + block,
+    )
+
+
+STYLES = {
+    "chatml": _chatml(_turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}")),
     # Thinks unless told not to; the block is then written closed.
-    "switched": Style(
+    "switched": _chatml(
         _turns(
             _IM_USER,
             _IM_ANSWER,
             r"{{ '<|im_start|>assistant\n<think>\n' }}"
             r"{% if enable_thinking is false %}{{ '\n</think>\n\n' }}{% endif %}",
         ),
-        _CHATML,
-        asked=_IM_Q + "<think>\n\n</think>\n\n",
-        end="<|im_end|>",
-        thinking="closed",
-        shown=_IM_E + "<think>\n\n</think>\n\n",
+        "<think>\n\n</think>\n\n",
     ),
     # Another name of the switch, and the answer has a tag of its own.
     "switched otherwise": Style(
@@ -88,7 +92,7 @@ STYLES = {
         "<answer>billing</answer><|im_end|>\n" + _IM_Q + "<answer>",
     ),
     # Always opens a block, and shows how it is closed behind a thought.
-    "forced, shown": Style(
+    "forced, shown": _chatml(
         _turns(
             _IM_USER,
             r"'<|im_start|>assistant\n' + (('<think>\n' + m.reasoning_content + "
@@ -96,11 +100,7 @@ STYLES = {
             r"'<|im_end|>\n'",
             r"{{ '<|im_start|>assistant\n<think>\n' }}",
         ),
-        _CHATML,
-        asked=_IM_Q + "<think>\n\n</think>\n\n",
-        end="<|im_end|>",
-        thinking="closed",
-        shown=_IM_E + "<think>\n\n</think>\n\n",
+        "<think>\n\n</think>\n\n",
     ),
     "channels": Style(
         _turns(
@@ -226,23 +226,11 @@ STYLES = {
         shown="[INST] E [/INST] billing<eos>[INST] Q [/INST] ",
     ),
     # The header of the answer is missing from the generation prompt.
-    "no generation prompt": Style(
-        _turns(_IM_USER, _IM_ANSWER, ""),
-        _CHATML,
-        asked=_IM_Q,
-        end="<|im_end|>",
-        thinking="none",
-        shown=_IM_E,
-    ),
+    "no generation prompt": _chatml(_turns(_IM_USER, _IM_ANSWER, "")),
     # The generation prompt is written whatever is asked, behind an answer too.
-    "always a generation prompt": Style(
+    "always a generation prompt": _chatml(
         _turns(_IM_USER, _IM_ANSWER, "").removesuffix("{% endif %}")
-        + r"{% endif %}{{ '<|im_start|>assistant\n' }}",
-        _CHATML,
-        asked=_IM_Q,
-        end="<|im_end|>",
-        thinking="none",
-        shown=_IM_E,
+        + r"{% endif %}{{ '<|im_start|>assistant\n' }}"
     ),
     # Only a history holds the answer: the last one is lost.
     "loses the last answer": Style(
@@ -267,15 +255,9 @@ STYLES = {
         shown="<|user|>E<|end|><|assistant|>billing<|end|><|user|>Q<|end|><|assistant|>",
     ),
     # A template that refuses one of our switches is asked without it.
-    "refuses the switch": Style(
+    "refuses the switch": _chatml(
         "{% if enable_thinking is defined %}{{ raise_exception('no switch') }}"
-        "{% endif %}"
-        + _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}"),
-        _CHATML,
-        asked=_IM_Q,
-        end="<|im_end|>",
-        thinking="none",
-        shown=_IM_E,
+        "{% endif %}" + _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}")
     ),
     # A block with a name behind a tag of its own.
     "named channel": Style(
@@ -308,58 +290,43 @@ STYLES = {
         shown="[INST]E[/INST]billing<eos>[INST]Q[/INST]",
     ),
     # A switch that only this template has, with values of its own.
-    "a switch of its own": Style(
+    "a switch of its own": _chatml(
         _turns(
             _IM_USER,
             _IM_ANSWER,
             r"{{ '<|im_start|>assistant\n<think>' }}"
             "{% if thinking_mode == 'no_think' %}{{ '</think>' }}{% endif %}",
         ),
-        _CHATML,
-        asked=_IM_Q + "<think></think>",
-        end="<|im_end|>",
-        thinking="closed",
-        shown=_IM_E + "<think></think>",
+        "<think></think>",
     ),
-    "a budget for thinking": Style(
+    "a budget for thinking": _chatml(
         _turns(
             _IM_USER,
             _IM_ANSWER,
             r"{{ '<|im_start|>assistant\n<think>\n' }}"
             r"{% if thinking_budget == 0 %}{{ '\n</think>\n' }}{% endif %}",
         ),
-        _CHATML,
-        asked=_IM_Q + "<think>\n\n</think>\n",
-        end="<|im_end|>",
-        thinking="closed",
-        shown=_IM_E + "<think>\n\n</think>\n",
+        "<think>\n\n</think>\n",
     ),
     # Leaves thinking to the model unless it is told not to.
-    "a switch that closes": Style(
+    "a switch that closes": _chatml(
         _turns(
             _IM_USER,
             _IM_ANSWER,
             r"{{ '<|im_start|>assistant\n' }}"
             r"{{ '<think></think>' if disable_thinking }}",
         ),
-        _CHATML,
-        asked=_IM_Q + "<think></think>",
-        end="<|im_end|>",
-        thinking="closed",
-        shown=_IM_E + "<think></think>",
+        "<think></think>",
     ),
-    "a token for no thinking": Style(
+    "a token for no thinking": _chatml(
         _turns(
             _IM_USER,
             _IM_ANSWER,
             r"{{ '<|im_start|>assistant\n' }}{{ '<|think_off|>' if thinking is false "
             "else '<|think_on|>' }}",
         ),
-        (*_CHATML, "<|think_on|>", "<|think_off|>"),
-        asked=_IM_Q + "<|think_off|>",
-        end="<|im_end|>",
-        thinking="closed",
-        shown=_IM_E + "<|think_off|>",
+        "<|think_off|>",
+        controls=(*_CHATML, "<|think_on|>", "<|think_off|>"),
     ),
     # The last text is followed by something that earlier ones are not.
     "a reminder": Style(
@@ -377,27 +344,18 @@ STYLES = {
         shown=_IM_E.replace("Q", "Q /brief") + "<think>\n\n</think>\n\n",
     ),
     # A list that is there only when tools are in use.
-    "goes through tools": Style(
+    "goes through tools": _chatml(
         "{% for tool in tools %}{{ tool.name }}{% endfor %}"
-        + _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}"),
-        _CHATML,
-        asked=_IM_Q,
-        end="<|im_end|>",
-        thinking="none",
-        shown=_IM_E,
+        + _turns(_IM_USER, _IM_ANSWER, r"{{ '<|im_start|>assistant\n' }}")
     ),
-    "written by a macro": Style(
+    "written by a macro": _chatml(
         "{% macro turn(role, content) %}{{ '<|im_start|>' + role + '\n' + content + "
         "'<|im_end|>\n' }}{% endmacro %}{% for m in messages %}"
         "{% if m.role == 'assistant' %}{% generation %}{{ turn(m.role, m.content) }}"
         "{% endgeneration %}{% else %}{{ turn(m.role, m.content) }}{% endif %}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
         "{{ '<think></think>' if skip_thinking }}{% endif %}",
-        _CHATML,
-        asked=_IM_Q + "<think></think>",
-        end="<|im_end|>",
-        thinking="closed",
-        shown=_IM_E + "<think></think>",
+        "<think></think>",
     ),
     # Texts of users, but parts of answers.
     "answers in parts": Style(
