@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from classify import PromptTemplate
 from classify.engines import FakeEngine
 from classify.errors import ConfigError, EngineError
-from classify.jobs import open_table
+from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
+from classify.jobs import Classification, open_table
 from classify.jobs.score_records import pack_scores, unpack_scores
 from classify.scoring import Chain, LabelLogprobs, Reasoning
 from tests.tiny_tokenizers import byte_level
@@ -64,6 +66,27 @@ def test_every_format_has_what_a_frame_has(source, tmp_path):
         assert record["cut"] is bool(parquet["cut"][at]) is bool(row["cut"])
         for name in ("agreement", "standard_error"):
             assert float(cell[name]) == record[name] == parquet[name][at] == row[name]
+
+
+def test_a_frame_of_many_labels_says_how_each_was_thought_of(source, tmp_path):
+    clf = ZeroShotMultiLabelClassifier(
+        ["shipping", "billing"],
+        engine=hashed_engine(len(byte_level())),
+        tokenizer=byte_level(),
+        prompt=PromptTemplate("{text}\nTopic: {label}?", chat=False),
+        **THOUGHTS,
+    )
+    found = clf.classify_frame(pd.DataFrame({"text": TEXTS}), on_error="set_aside")
+    added = ["cut", "agreement", "standard_error", "error"]
+    assert list(found.columns[-5:]) == ["truncated", *added]
+    job = Classification(classifier=clf)
+    run(source, tmp_path / "out.parquet", job)
+    written = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(written.columns) == list(found.columns)
+    for name in ("cut", "agreement", "standard_error"):
+        assert written[name].tolist() == found[name].tolist()
+    assert (found["standard_error"] > 0.0).all()
+    assert found["cut"].all()
 
 
 def test_one_chain_has_no_error_and_thoughts_are_left_out_unless_asked_for(

@@ -172,7 +172,7 @@ class AskedQuestion:
             kind=self.classifier.question_kind(),
             probabilities=probabilities,
             bounds=bounds,
-            reasoning=reasoning_kinds(scorer.scoring, with_text=reasoning),
+            reasoning=reasoning,
         )
 
     def explanation(self, scored: Sequence[ScoredRows]) -> Explanation:
@@ -277,7 +277,6 @@ class AskedLabels:
             thresholds=checked_fits(self.classifier).thresholds,
             probabilities=probabilities,
             bounds=bounds,
-            reasoning=reasoning_kinds(scorer.scoring, with_text=False),
         )
 
     def explanation(self, scored: Sequence[ScoredRows]) -> Explanation:

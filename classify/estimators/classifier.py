@@ -37,7 +37,7 @@ from classify.rows.frames import (
     rows_of_frame,
 )
 from classify.rows.prompted_model import Progress, PromptedModel
-from classify.rows.results import reasoning_kinds, row_results
+from classify.rows.results import row_results
 from classify.rows.scorer import Scorer, text_error
 from classify.scoring import LabelLogprobs
 from classify.scoring.doubts import doubt_labels
@@ -360,7 +360,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction, ExplainsAnswer):
             kind=self.question_kind(),
             probabilities=probabilities,
             bounds=bounds,
-            reasoning=reasoning_kinds(scorer.scoring, with_text=True),
+            reasoning=True,
         )
         scorer.model.warn_of_one_label(results.columns["label"].tolist())
         return add_results(frame, {"": results}, with_errors=on_error == "set_aside")

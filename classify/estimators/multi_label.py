@@ -325,8 +325,9 @@ class ZeroShotMultiLabelClassifier(TextClassifier, ExplainsLabels):
         DataFrame
             The input's columns, then ``labels``, as ``a|b`` (``[]``: none applies; a
             JSON list where names hold a ``|``), bounds, ``p(…)``, ``label_mass`` (the
-            least of the mass of yes and no), ``unresolved``, ``agreement`` (of several
-            prompts), ``truncated``, ``error``. Names taken: ``predicted_…``.
+            least of the mass of yes and no), ``unresolved``; ``agreement`` (several
+            prompts); ``truncated``; with "reason" ``cut``, and with several chains
+            ``agreement``, ``standard_error``; ``error``. Names taken: ``predicted_…``.
         """
         frame = frame_of(frame)
         refuse = row_refusal(frame.index) if on_error == "raise" else None

@@ -1,6 +1,6 @@
 """From yes/no reads to the columns of multi-label results."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from classify.decision.posteriors import Flags, LabelPosteriors
 from classify.rows.doubts import multi_doubts
-from classify.rows.results import RowResults, of_reasoning
+from classify.rows.results import RowResults, of_reasoning, reasoning_kinds
 from classify.rows.scorer import ScoredRows, Scorer
 from classify.scoring import LabelLogprobs
 from classify.tables import ResultKind
@@ -45,7 +45,6 @@ def multi_results(
     thresholds: npt.NDArray[np.float64],
     probabilities: bool = False,
     bounds: bool = False,
-    reasoning: Iterable[str] = (),
 ) -> RowResults:
     """Return the results of yes/no reads of rows.
 
@@ -66,8 +65,6 @@ def multi_results(
     bounds : bool, default=False
         Whether to add the labels that may apply, and bounds of probabilities, even
         if the scorer leaves no more than its tolerance unknown.
-    reasoning : iterable of str, default=()
-        Columns of `reasoning_kinds` to add, but thoughts.
 
     Returns
     -------
@@ -103,7 +100,7 @@ def multi_results(
     columns["truncated"] = np.asarray(scores.truncated.reshape(shape).any(axis=1))
     # Of two answers, what the first has less the second has more.
     first = np.zeros(len(scores), dtype=np.int64)
-    for name in reasoning:
+    for name in reasoning_kinds(scorer.scoring, with_text=False):
         values = of_reasoning(name, scores.reasoning or (), first).reshape(shape)
         least = name == "agreement"
         columns[name] = values.min(axis=1) if least else values.max(axis=1)

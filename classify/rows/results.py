@@ -97,7 +97,7 @@ def row_results(
     kind: Kind | None = None,
     probabilities: bool = False,
     bounds: bool = False,
-    reasoning: Iterable[str] = (),
+    reasoning: bool = False,
 ) -> RowResults:
     """Return the results of rows from their scores.
 
@@ -123,8 +123,8 @@ def row_results(
     bounds : bool, default=False
         Whether to add the columns of `BOUNDS`, and those of the kind that are alike,
         even if the scorer leaves no more than its tolerance unknown.
-    reasoning : iterable of str, default=()
-        Columns of `reasoning_kinds` to add.
+    reasoning : bool, default=False
+        Whether to add the thoughts to the other columns of `reasoning_kinds`.
     """
     scores, tolerance = scored_rows.scores, scorer.scoring.tolerance
     errors = {at: str(error) for at, error in scored_rows.errors.items()}
@@ -157,7 +157,7 @@ def row_results(
         columns["agreement"] = scores.agreement
     columns["truncated"] = scores.truncated
     best = posteriors.best if len(scores) else np.empty(0, dtype=np.int64)
-    for name in reasoning:
+    for name in reasoning_kinds(scorer.scoring, with_text=reasoning):
         columns[name] = of_reasoning(name, scores.reasoning or (), best)
     return RowResults(
         columns,

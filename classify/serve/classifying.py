@@ -16,7 +16,7 @@ from classify.labels import LabelSet
 from classify.labels.names import suggestion
 from classify.rows.encoding import Row
 from classify.rows.from_cells import candidates_of_cells, rows_of_cells
-from classify.rows.results import reasoning_kinds, row_results
+from classify.rows.results import row_results
 from classify.rows.scorer import Scorer
 from classify.serve.answers import answer, listed_results
 from classify.serve.service import Service
@@ -363,7 +363,6 @@ async def _results(
         kind=service.kind if scorer is service.scorer else None,
         probabilities=True,
         bounds=True,
-        reasoning=reasoning_kinds(scorer.scoring, with_text=False),
     )
     names = asked.listed
     if names is None:
