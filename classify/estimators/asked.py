@@ -1,9 +1,10 @@
 """A question as it is asked: what scores rows, and what is decided from the scores."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from classify.cells import need_json
 from classify.decision import SelectiveClassifier, SplitConformalSets
@@ -22,7 +23,7 @@ from classify.rows.results import (
     row_results,
 )
 from classify.rows.scorer import ScoredRows, Scorer
-from classify.rows.side_by_side import interleaved, refuse_for
+from classify.rows.side_by_side import refuse_for
 from classify.tables import ResultKind
 
 __all__ = [
@@ -34,53 +35,48 @@ __all__ = [
 ]
 
 
-class Asked(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Asked(ABC):
     """A question about each row.
 
     Attributes
     ----------
-    name : str
+    name : str, default=""
         What its columns begin with; empty if it is the only one, whose columns are
         called ``label``, ``probability`` and so on.
     classifier : ZeroShotClassifier or ZeroShotMultiLabelClassifier
     """
 
-    @property
-    def name(self) -> str:
-        """What its columns begin with."""
-        ...
-
-    @property
-    def classifier(self) -> ZeroShotClassifier | ZeroShotMultiLabelClassifier:
-        """What is asked, and how."""
-        ...
+    name: str = ""
+    classifier: ZeroShotClassifier | ZeroShotMultiLabelClassifier
 
     def scorers(self) -> tuple[Scorer, ...]:
         """Return what scores rows, one or several; nothing is loaded."""
-        ...
+        return replace(self.classifier.scorer(), question=self.name).each()
 
     def fingerprint(self) -> dict[str, str]:
         """Return what the scores depend on; loads the tokenizer only."""
-        ...
+        return self.classifier.scorer().fingerprint()
 
+    @abstractmethod
     def rules(self) -> dict[str, dict[str, Any] | None]:
         """Return what decides, as JSON has it, checked against what is scored."""
-        ...
 
     def asking(self, classifier: Any) -> Self:
         """Return the same question with another classifier."""
-        ...
+        return replace(self, classifier=classifier)
 
+    @abstractmethod
     def without_files(self) -> Self:
         """Return the same question with what was fitted in place of its files."""
-        ...
 
+    @abstractmethod
     def kinds(
         self, *, probabilities: bool, bounds: bool, reasoning: bool
     ) -> dict[str, ResultKind]:
         """Return what each column of results holds."""
-        ...
 
+    @abstractmethod
     def results(
         self,
         n_rows: int,
@@ -92,15 +88,15 @@ class Asked(Protocol):
         reasoning: bool = False,
     ) -> RowResults:
         """Return what the scores of each scorer say of rows; see `row_results`."""
-        ...
 
     def explanation(self, scored: Sequence[ScoredRows]) -> Explanation:
-        """Return that of the scores of one row, whose reads were kept."""
-        ...
+        """Return the explanation of one row, scored with ``return_steps``."""
+        together = self.classifier.scorer().together(1, scored)
+        return self.classifier.explanation_of(together.scores)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedQuestion:
+class AskedQuestion(Asked):
     """A question about each row that has one answer.
 
     Attributes
@@ -113,18 +109,9 @@ class AskedQuestion:
         Fitted: the column ``label_set``, of lists; in CSV as `join_names` has them.
     """
 
-    name: str = ""
     classifier: ZeroShotClassifier
     selective: SelectiveClassifier | None = None
     sets: SplitConformalSets | None = None
-
-    def scorers(self) -> tuple[Scorer, ...]:
-        """Return what scores rows."""
-        return (replace(self.classifier.scorer(), question=self.name),)
-
-    def fingerprint(self) -> dict[str, str]:
-        """Return what the scores depend on."""
-        return self.scorers()[0].fingerprint()
 
     def rules(self) -> dict[str, dict[str, Any] | None]:
         """Return what decides, as JSON has it."""
@@ -137,10 +124,6 @@ class AskedQuestion:
         return {name: each and each.to_dict() for name, each in rules.items()} | (
             {} if kind is None else {"kind": kind.to_dict()}
         )
-
-    def asking(self, classifier: ZeroShotClassifier) -> Self:
-        """Return the same question with another classifier."""
-        return replace(self, classifier=classifier)
 
     def without_files(self) -> Self:
         """Return the same question with what was fitted in place of its file."""
@@ -175,11 +158,6 @@ class AskedQuestion:
             reasoning=reasoning,
         )
 
-    def explanation(self, scored: Sequence[ScoredRows]) -> Explanation:
-        """Return that of the scores of one row, whose reads were kept."""
-        together = self.classifier.scorer().together(1, scored)
-        return self.classifier.explanation_of(together.scores)
-
     def kinds(
         self, *, probabilities: bool, bounds: bool, reasoning: bool
     ) -> dict[str, ResultKind]:
@@ -207,7 +185,7 @@ class AskedQuestion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedLabels:
+class AskedLabels(Asked):
     """A question about each row to which any number of labels are the answer.
 
     Attributes
@@ -216,16 +194,7 @@ class AskedLabels:
         As in `Asked`. The classifier has the thresholds.
     """
 
-    name: str = ""
     classifier: ZeroShotMultiLabelClassifier
-
-    def scorers(self) -> tuple[Scorer, ...]:
-        """Return what asks rows about one label, for each in sorted order."""
-        return replace(self.classifier.scorer(), question=self.name).each()
-
-    def fingerprint(self) -> dict[str, str]:
-        """Return what the scores depend on."""
-        return self.classifier.scorer().fingerprint()
 
     def rules(self) -> dict[str, dict[str, Any] | None]:
         """Return what decides, as JSON has it."""
@@ -237,10 +206,6 @@ class AskedLabels:
             else fits.calibration.to_dict(),
             "thresholds": dict(zip(names, fits.thresholds.tolist(), strict=True)),
         }
-
-    def asking(self, classifier: ZeroShotMultiLabelClassifier) -> Self:
-        """Return the same question with another classifier."""
-        return replace(self, classifier=classifier)
 
     def without_files(self) -> Self:
         """Return the same question with what was fitted in place of its files."""
@@ -266,23 +231,16 @@ class AskedLabels:
         There is no column for thoughts: each label has its own.
         """
         scorer = self.classifier.scorer()
-        together = interleaved(
-            n_rows, scored, scorer.names, refuse=refuse_for(refuse, self.name)
-        )
+        refuse = refuse_for(refuse, self.name)
         return multi_results(
             scorer,
             n_rows,
-            together,
+            scorer.together(n_rows, scored, refuse=refuse),
             posteriors_of=self.classifier.posteriors_of,
             thresholds=checked_fits(self.classifier).thresholds,
             probabilities=probabilities,
             bounds=bounds,
         )
-
-    def explanation(self, scored: Sequence[ScoredRows]) -> Explanation:
-        """Return that of the scores of one row, whose reads were kept."""
-        together = self.classifier.scorer().together(1, scored)
-        return self.classifier.explanation_of(together.scores)
 
     def kinds(
         self,
@@ -308,7 +266,7 @@ def asked_question(
     *,
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
-) -> AskedQuestion | AskedLabels:
+) -> Asked:
     """Return the question of an estimator; see `AskedQuestion` for the parameters."""
     if isinstance(classifier, ZeroShotMultiLabelClassifier):
         return AskedLabels(name=name, classifier=classifier)
