@@ -301,7 +301,7 @@ class _Scored(NamedTuple):
     ) -> "_Scored":
         encoded = scorer.encode(rows, None)
         asked = [each for each in encoded if not isinstance(each, InputError)]
-        # Not `PromptedModel.score`, which would warn of each prompt's label mass.
+        # Not `score_encoded`, which would warn of each prompt's label mass.
         answers = iter(
             score_prompts(
                 asked,

@@ -1,4 +1,4 @@
-"""What was read behind each prompt about a text, and what became of its labels."""
+"""The reads after each prompt about a text, and the figures of its labels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class LabelFigures(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PromptReads:
-    """What was read behind one prompt.
+    """The reads after one prompt.
 
     Attributes
     ----------
@@ -117,8 +117,8 @@ def prompts_of(
     score: TextScore, pieces: Pieces, about: str = ""
 ) -> Iterator[PromptReads]:
     """Yield the prompts about a text; `about` names what they ask."""
-    titles = _titles(score, len(score.parts))
-    for part, title in zip(score.parts, titles, strict=True):
+    parts = score.parts
+    for part, title in zip(parts, _titles(score, len(parts)), strict=True):
         both = ": ".join(each for each in (about, title) if each)
         yield PromptReads(both, part, pieces)
 
@@ -141,12 +141,7 @@ def _titles(score: TextScore, n_looks: int) -> list[str]:
         if n_looks == 1:
             return [""]
         return [f"Prompt {at} of {n_looks}" for at in range(1, n_looks + 1)]
-    names = ["top", *levels.tree.names]
-    titles = [
-        f"Below {names[node + 1]}" if node >= 0 else "Top level"
+    return [
+        f"Below {levels.tree.names[node]}" if node >= 0 else "Top level"
         for node in levels.tree.questions
     ]
-    n_members = n_looks // len(titles)
-    if n_members == 1:
-        return titles
-    return [f"Prompt {at}: {each}" for at in range(1, n_members + 1) for each in titles]

@@ -15,10 +15,10 @@ from classify.scoring.paths import PathLine
 
 __all__ = ["html_picture", "line_text", "text_picture"]
 
-# Of so many prompts about a text, or labels, the first are shown.
+# How many prompts, labels and paths are shown.
 MAX_PROMPTS = 4
 MAX_LABELS = 12
-_MAX_PATHS = 12  # behind a single prompt
+_MAX_PATHS = 12  # after a single prompt
 _MAX_PATHS_OF_SEVERAL = 5
 _MAX_NAMED = 3  # of the labels that several paths lead to
 _MAX_CHARACTERS = 40
@@ -152,15 +152,15 @@ def _prompt_html(prompt: PromptReads, max_paths: int) -> Markup:
 
 
 def _path_html(prompt: PromptReads, line: PathLine) -> Markup:
-    """Return what a line is about, indented as deep as it hangs."""
+    """Return the tokens and labels of a line, indented by its depth."""
     if line.is_folded:
         inner = Markup("<em>{}</em>").format(escaped(_folded(line)))
     else:
         code = Markup("<code>{}</code>")
         pieces = [code.format(escaped(x)) for x in prompt.readable(line.token_ids)]
         inner = Markup(" ").join(pieces)
-    for label in line.labels[: not line.is_folded]:
-        inner += Markup(" → <strong>{}</strong>").format(escaped(label))
+        for label in line.labels:
+            inner += Markup(" → <strong>{}</strong>").format(escaped(label))
     indent = Markup(
         '<div style="margin-left:{}em;padding-left:0.5em;text-align:left;'
         'border-left:2px solid rgba(128,128,128,0.4)">{}</div>'

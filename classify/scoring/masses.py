@@ -231,10 +231,8 @@ def shortlisted_mass(
 
 def _given_parent(mass: LabelMass, tree: LabelTree, node: int) -> FloatArray:
     """Return the estimate and bounds of log p(child | parent)."""
-    total = np.logaddexp.reduce(mass.estimate)
-    if np.isneginf(total):
+    if not np.isfinite(mass.estimate).any():
         raise AnswerError(
             f"None of the labels below {tree.names[node]!r} has any probability."
         )
-    lower, upper = LabelBounds.of_mass(mass).log_proba()
-    return np.array([mass.estimate - total, lower[0], upper[0]])
+    return np.array(_shares(mass))

@@ -16,9 +16,7 @@ from classify.tracking import EdgeBounds, logprobs_of
 
 __all__ = ["PathLine", "path_lines"]
 
-# So many paths are shown one by one, as long as they hold more than this share of the
-# label mass.
-MAX_PATHS = 12
+# A path is shown by itself only if it has at least this share of the label mass.
 MIN_SHARE = 1e-3
 
 
@@ -67,7 +65,7 @@ class PathLine(NamedTuple):
         return not self.token_ids
 
 
-def path_lines(score: TextScore, *, max_paths: int = MAX_PATHS) -> tuple[PathLine, ...]:
+def path_lines(score: TextScore, *, max_paths: int) -> tuple[PathLine, ...]:
     """Return the lines of one prompt's trie, heavier ones first.
 
     Parameters
