@@ -37,7 +37,7 @@ class Explanation:
     Attributes
     ----------
     prompts : tuple of PromptReads
-        What was read behind each prompt about the text.
+        The reads after each prompt about the text.
     labels : tuple of LabelFigures
         The most probable first.
     n_rounds : int
@@ -205,7 +205,7 @@ class Explanation:
     def plot(
         self, *, prompt: int = 0, max_paths: int = 12, ax: "Axes | None" = None
     ) -> TrieDisplay:
-        """Draw the tree of tokens behind one prompt.
+        """Draw the tree of label tokens after one prompt.
 
         Parameters
         ----------

@@ -55,7 +55,7 @@ class TextScore:
     reasoning : Reasoning or None
         The model's thoughts before its answer, if any.
     looks : tuple of TextScore
-        The scores of several prompts about the text, or behind each of its thoughts;
+        The scores of several prompts about the text, or after each of its thoughts;
         `mass` is their average, and `edges` are those of the first. Empty for a single
         prompt.
     stages : tuple of TextScore
