@@ -352,6 +352,17 @@ def test_what_a_server_can_be_made_of():
         make_app()
     with says(one_of_two):
         make_app(make(), ServeSettings(), questions=[asked_question(make(), "topic")])
+    selective = SelectiveClassifier.at(0.999, ["billing", "shipping"])
+    with says(
+        "selective= and sets= belong to the question of classifier=: give each of "
+        "questions= its own."
+    ):
+        two_questions(selective=selective)
+    with says(
+        "selective= and sets= are for questions with one answer: for a "
+        "ZeroShotMultiLabelClassifier, set its thresholds."
+    ):
+        make_app(multi(hashed_engine(len(byte_level()))), selective=selective)
     with says(
         "labels_column='which' gives each row its own labels, which is for a single "
         "question, without a name, that has one answer: leave it out."

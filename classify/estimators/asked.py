@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from classify.cells import need_json
 from classify.decision import SelectiveClassifier, SplitConformalSets
+from classify.errors import ConfigError
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.given_yes_no import checked_fits
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
@@ -32,6 +33,7 @@ __all__ = [
     "AskedQuestion",
     "asked_question",
     "dated_question",
+    "given_questions",
 ]
 
 
@@ -267,12 +269,55 @@ def asked_question(
     selective: SelectiveClassifier | None = None,
     sets: SplitConformalSets | None = None,
 ) -> Asked:
-    """Return the question of an estimator; see `AskedQuestion` for the parameters."""
+    """Return the question of an estimator; see `AskedQuestion` for the parameters.
+
+    Raises
+    ------
+    ConfigError
+        `selective` or `sets` is given where any number of labels apply.
+    """
     if isinstance(classifier, ZeroShotMultiLabelClassifier):
+        if selective is not None or sets is not None:
+            raise ConfigError(
+                "selective= and sets= are for questions with one answer: for a "
+                "ZeroShotMultiLabelClassifier, set its thresholds."
+            )
         return AskedLabels(name=name, classifier=classifier)
     return AskedQuestion(
         name=name, classifier=classifier, selective=selective, sets=sets
     )
+
+
+def given_questions(
+    who_asks: str,
+    classifier: ZeroShotClassifier | ZeroShotMultiLabelClassifier | None,
+    questions: Sequence[Asked],
+    *,
+    selective: SelectiveClassifier | None,
+    sets: SplitConformalSets | None,
+) -> tuple[Asked, ...]:
+    """Return the question of a classifier, or the questions given in its place.
+
+    `who_asks` begins the error: "A job asks".
+
+    Raises
+    ------
+    ConfigError
+        Neither or both are given, or `selective` or `sets` without a classifier.
+    """
+    if (classifier is None) == (not questions):
+        raise ConfigError(
+            f"{who_asks} one question, given as classifier=, or several, given as "
+            "questions=: give one of the two."
+        )
+    if classifier is not None:
+        return (asked_question(classifier, selective=selective, sets=sets),)
+    if selective is not None or sets is not None:
+        raise ConfigError(
+            "selective= and sets= belong to the question of classifier=: give each "
+            "of questions= its own."
+        )
+    return tuple(questions)
 
 
 def dated_question(question: Asked, date: str) -> Asked:

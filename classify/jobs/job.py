@@ -9,8 +9,8 @@ from classify.errors import ConfigError, InputError, TooManyErrorsError
 from classify.estimators.asked import (
     Asked,
     AskedQuestion,
-    asked_question,
     dated_question,
+    given_questions,
 )
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
@@ -115,19 +115,10 @@ class Classification:
         selective: SelectiveClassifier | None,
         sets: SplitConformalSets | None,
     ) -> None:
-        if (classifier is None) == (not self.questions):
-            raise ConfigError(
-                "A job asks one question, given as classifier=, or several, given as "
-                "questions=: give one of the two."
-            )
-        if classifier is not None:
-            asked = asked_question(classifier, selective=selective, sets=sets)
-            object.__setattr__(self, "questions", (asked,))
-        elif selective is not None or sets is not None:
-            raise ConfigError(
-                "selective= and sets= belong to the question of classifier=: give each "
-                "of questions= its own."
-            )
+        questions = given_questions(
+            "A job asks", classifier, self.questions, selective=selective, sets=sets
+        )
+        object.__setattr__(self, "questions", questions)
 
     @property
     def part_rows(self) -> int:

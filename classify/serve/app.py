@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.distribution import VERSION
 from classify.errors import ConfigError, InputError
-from classify.estimators.asked import Asked, AskedQuestion, asked_question
+from classify.estimators.asked import Asked, AskedQuestion, given_questions
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
 from classify.serve import decisions, system_one
@@ -88,13 +88,9 @@ def make_app(
     'classify'
     """
     settings = settings or ServeSettings()
-    if (classifier is None) == (not questions):
-        raise ConfigError(
-            "A server has one question, given as classifier=, or several, given as "
-            "questions=: give one of the two."
-        )
-    if classifier is not None:
-        questions = [asked_question(classifier, selective=selective, sets=sets)]
+    questions = given_questions(
+        "A server has", classifier, questions, selective=selective, sets=sets
+    )
     service = Service(questions[0].classifier, settings)
     metrics = Metrics(service)
     rules, served = Decisions(), list[Asked]()
