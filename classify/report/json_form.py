@@ -20,8 +20,6 @@ __all__ = ["FORMATS", "as_json", "labels_json"]
 
 _FORMAT, _FORMAT_OF_LABELS = "classify-report/1", "classify-label-report/1"
 FORMATS = (_FORMAT, _FORMAT_OF_LABELS)
-
-
 _INTERVALS = {
     "confidence_level": CONFIDENCE_LEVEL,
     "shares": "Wilson",
@@ -90,7 +88,10 @@ def _label_assessment(assessed: LabelsAssessment) -> dict[str, Any]:
     }
 
 
-def _plain(figures: LabelsAssessment | LabelFigures) -> dict[str, Any]:
+def _plain(
+    figures: LabelsAssessment | LabelFigures | Quality | Selection,
+) -> dict[str, Any]:
+    """Return the fields of figures, as JSON has them."""
     return {
         name: _measure(value)
         if isinstance(value, Measure)
@@ -103,17 +104,10 @@ def _plain(figures: LabelsAssessment | LabelFigures) -> dict[str, Any]:
 
 def _assessment(assessed: Assessment) -> dict[str, Any]:
     return {
-        **_quality(assessed.quality),
+        **_plain(assessed.quality),
         **{each.name: _measure(each.measure) for each in assessed.of_kind},
         "aurc": assessed.aurc,
         "reliability": _bins(assessed.bins),
-    }
-
-
-def _quality(quality: Quality) -> dict[str, Any]:
-    return {
-        name: _measure(value) if isinstance(value, Measure) else value
-        for name, value in quality._asdict().items()
     }
 
 
@@ -143,12 +137,8 @@ def _label_mass(evaluation: Figures) -> dict[str, Any]:
 
 
 def _selection(selection: Selection) -> dict[str, Any]:
-    fields = selection._asdict()
-    del fields["decisions"]
-    return fields | {
-        "threshold": _finite(selection.threshold),
-        "coverage": _measure(selection.coverage),
-        "risk": _measure(selection.risk),
+    return {
+        name: each for name, each in _plain(selection).items() if name != "decisions"
     }
 
 
