@@ -224,10 +224,9 @@ def smooth_calibration_error(
 ) -> float:
     """Smooth calibration error of the most likely label, smECE.
 
-    With f the confidence of a text, and r = (1 if its most likely label is true, else
-    0)
-    - f, the residual is smoothed over confidence with a Gaussian of width s that is
-    reflected at 0 and 1::
+    With f the confidence of a text, and c = 1 if its most likely label is true, else 0,
+    the residual r = c - f is smoothed over confidence with a Gaussian of width s that
+    is reflected at 0 and 1::
 
         E(s)  = integral from 0 to 1 of |mean over texts of K_s(t, f) * r| dt
         smECE = the s with E(s) = s

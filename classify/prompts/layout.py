@@ -91,8 +91,7 @@ def lay_out_thought(
     template_arguments: Mapping[str, Any],
 ) -> Layout | None:
     """Render the chat template up to where the model thinks; None if it cannot."""
-    at = _end_of_tags(tokenizer, answer_prefix)
-    prefix = _Prefix(answer_prefix[:at], answer_prefix[at:])
+    prefix = _split(tokenizer, answer_prefix)
     messages, held = _written(system, examples, body, prefix)
     source, given = tokenizer.chat_source, _dated(template_arguments)
     for arguments in thinking_attempts(source, given):
@@ -136,8 +135,7 @@ def lay_out_chat(
     PromptError
         The template refuses the roles, drops a part, or does not lead to an answer.
     """
-    at = _end_of_tags(tokenizer, answer_prefix)
-    prefix = _Prefix(answer_prefix[:at], answer_prefix[at:])
+    prefix = _split(tokenizer, answer_prefix)
     messages, held = _written(system, examples, body, prefix)
     best = _best_draft(tokenizer, messages, len(held), prefix, template_arguments)
     if best.lead is None:
@@ -381,8 +379,8 @@ def _closed_with(
     return thought and thought._replace(closing=thought.closing + head)
 
 
-def _end_of_tags(tokenizer: Tokenizer, prefix: str) -> int:
-    """Return where an answer prefix goes on from what a template writes to words."""
+def _split(tokenizer: Tokenizer, prefix: str) -> _Prefix:
+    """Split an answer prefix into what a template writes and the words after it."""
     source = tokenizer.chat_source
     ends = [end for _, end, _ in tokenizer.find_controls(prefix)]
     ends += [
@@ -391,4 +389,5 @@ def _end_of_tags(tokenizer: Tokenizer, prefix: str) -> int:
         if tag.group() in source or last_thought(tag.group()) is not None
     ]
     end = max(ends, default=0)
-    return len(prefix) - len(prefix[end:].lstrip()) if end else 0
+    words = prefix[end:].lstrip() if end else prefix
+    return _Prefix(prefix.removesuffix(words), words)
