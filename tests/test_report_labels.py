@@ -73,6 +73,14 @@ def test_files_hold_the_same(tmp_path):
     assert [float(row["p(C|C++)"]) for row in rows] == FINAL[:, 1].tolist()
 
 
+def test_missing_values_and_intervals_have_their_reason():
+    nothing = LabelsEvaluation.of(["a", "b"], [[0], [0]], ["x"], [[0.1], [0.2]])
+    assert (
+        "Micro-F1, Macro-F1: not defined, since no text has a label, or is given one."
+        in Page(nothing._repr_html_()).text
+    )
+
+
 def test_a_probability_of_the_wrong_shape_is_refused():
     with pytest.raises(InputError, match=r"must have the shape of Y, \(40, 3\)"):
         evaluated(calibrated=FINAL[:, :2])

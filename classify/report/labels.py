@@ -18,6 +18,7 @@ from classify.report.label_figures import (
 from classify.report.measures import (
     FloatArray,
     Measure,
+    macro_f1,
     share_of,
     with_doubts,
     with_interval,
@@ -201,9 +202,7 @@ def _micro_f1(true: Flags, given: Flags) -> float:
 
 def _macro_f1(true: Flags, given: Flags) -> float:
     marginals = true.sum(axis=0) + given.sum(axis=0)
-    met = marginals > 0
-    hits = (true & given).sum(axis=0)
-    return float((2.0 * hits[met] / marginals[met]).mean()) if met.any() else 1.0
+    return macro_f1((true & given).sum(axis=0), marginals) if marginals.any() else 1.0
 
 
 def _figures(

@@ -148,7 +148,7 @@ def quality_of(codes: IntArray, log_proba: FloatArray) -> Quality:
     def resampled_f1(codes: IntArray, predicted: IntArray) -> float:
         count = partial(np.bincount, minlength=n_labels)
         marginals = count(codes) + count(predicted)
-        return _macro_f1(count(codes[codes == predicted]), marginals)
+        return macro_f1(count(codes[codes == predicted]), marginals)
 
     return Quality(
         log_loss=(
@@ -188,7 +188,7 @@ def confusion_counts(
     return cells.reshape(n_labels, n_labels)
 
 
-def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
+def macro_f1(hits: npt.NDArray[Any], marginals: npt.NDArray[Any]) -> float:
     """Mean over labels of F1, each label counting the same.
 
     With n the texts of a label, m the texts predicted as it, and r those in both::
@@ -199,7 +199,8 @@ def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
 
     Parameters
     ----------
-    confusion : ndarray of int64, shape (n_labels, n_labels)
+    hits, marginals : ndarray of int64, shape (n_labels,)
+        r and n + m.
 
     Returns
     -------
@@ -207,14 +208,9 @@ def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
 
     Examples
     --------
-    >>> round(macro_f1(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]])), 3)
+    >>> round(macro_f1(np.array([1, 1, 0]), np.array([3, 3, 0])), 3)
     0.667
     """
-    marginals = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return _macro_f1(confusion.diagonal(), marginals)
-
-
-def _macro_f1(hits: npt.NDArray[Any], marginals: npt.NDArray[Any]) -> float:
     met = marginals > 0
     return float((2 * hits[met] / marginals[met]).mean())
 

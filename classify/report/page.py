@@ -1,18 +1,26 @@
 """A report as HTML: a page that needs nothing else, or what a notebook shows."""
 
 import math
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from classify.errors import MissingDependencyError
 from classify.markup import displayable
 from classify.report.by_class import most_confused
-from classify.report.figures import Figures
-from classify.report.label_figures import LabelsFigures
-from classify.report.measures import CONFIDENCE_LEVEL, N_BINS, N_RESAMPLES, Measure
+from classify.report.figures import Assessment, Figures
+from classify.report.label_figures import LabelsAssessment, LabelsFigures
+from classify.report.measures import (
+    CONFIDENCE_LEVEL,
+    N_BINS,
+    N_RESAMPLES,
+    BeforeAfter,
+    Measure,
+    Quality,
+)
 from classify.report.pictures import draw_pictures
 
 __all__ = [
@@ -25,6 +33,8 @@ __all__ = [
     "percent_with_interval",
     "plural",
 ]
+
+_Assessment = TypeVar("_Assessment")
 
 # A matrix with more columns than this cannot be read.
 MAX_MATRIX_LABELS = 30
@@ -158,19 +168,8 @@ def labels_html(evaluation: LabelsFigures, *, is_page: bool = False) -> str:
         report=evaluation,
         is_page=is_page,
         measures=_LABEL_MEASURES,
-        notes=_label_notes(evaluation),
+        notes=_notes(evaluation, partial(_titled, _LABEL_MEASURES)),
     )
-
-
-def _label_notes(evaluation: LabelsFigures) -> list[str]:
-    notes = []
-    for name, assessed in evaluation.assessments.items():
-        when = "" if evaluation.after is None else f" {name} calibration"
-        for described in _LABEL_MEASURES:
-            measure: Measure = getattr(assessed, described.name)
-            if measure.reason:
-                notes.append(f"{described.title}{when}: {_lack(measure)}.")
-    return notes
 
 
 def _rendered(evaluation: Figures, *, is_page: bool = False, **further: Any) -> str:
@@ -180,7 +179,7 @@ def _rendered(evaluation: Figures, *, is_page: bool = False, **further: Any) -> 
         is_page=is_page,
         measures=_MEASURES,
         of_kind=evaluation.before.of_kind,
-        notes=_notes(evaluation),
+        notes=_notes(evaluation, _titled_of_choice),
         pairs=pairs,
         **further,
     )
@@ -215,19 +214,29 @@ def _template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def _notes(evaluation: Figures) -> list[str]:
+def _titled(
+    described: Sequence[_Described], figures: Quality | LabelsAssessment
+) -> list[tuple[str, Measure]]:
+    return [(each.title, getattr(figures, each.name)) for each in described]
+
+
+def _titled_of_choice(assessed: Assessment) -> list[tuple[str, Measure]]:
+    of_kind = [(each.title, each.measure) for each in assessed.of_kind]
+    return _titled(_MEASURES, assessed.quality) + of_kind
+
+
+def _notes(
+    evaluation: BeforeAfter[_Assessment],
+    titled: Callable[[_Assessment], list[tuple[str, Measure]]],
+) -> list[str]:
     """Say why values or intervals are missing."""
     notes = []
     for name, assessed in evaluation.assessments.items():
         when = "" if evaluation.after is None else f" {name} calibration"
         titles: dict[str, list[str]] = {}
-        for described in _MEASURES:
-            measure: Measure = getattr(assessed.quality, described.name)
+        for title, measure in titled(assessed):
             if measure.reason:
-                titles.setdefault(_lack(measure), []).append(described.title)
-        for each in assessed.of_kind:
-            if each.measure.reason:
-                titles.setdefault(_lack(each.measure), []).append(each.title)
+                titles.setdefault(_lack(measure), []).append(title)
         notes += [
             f"{', '.join(listed)}{when}: {lack}." for lack, listed in titles.items()
         ]
