@@ -1,9 +1,9 @@
-"""What a shortlist is worth with many labels, against listing all and listing none.
+"""Compare a shortlist of many labels with listing all of them, and listing none.
 
     python benchmarks/shortlist.py MODEL --data FOLDER --sets banking77 clinc150
 
 MODEL is a folder or an id. Every way is asked about the same texts of each test set,
-with the answer prefix 'Category:', uncalibrated. A shortlist is made of the likeliest
+with the answer prefix 'Category:', uncalibrated. A shortlist has the most likely
 labels of "none listed", which is scored once for all sizes; its figures include that
 first prompt. Times are processor time of the scoring, in one thread:
 OMP_NUM_THREADS=1. With --cache, an interrupted run goes on.

@@ -1,4 +1,4 @@
-"""What it costs in accuracy that a prompt has the text before the labels.
+"""Compare the accuracy of prompts with the text first and with the labels first.
 
     python benchmarks/text_first.py MODEL --data FOLDER
 
