@@ -82,8 +82,7 @@ def evaluate_table(
                 label_column=column,
                 reviewed=options.reviewed,
             )
-    force = any(each.force for each in rules.values())
-    classifiers = load_classifiers(task, notes, force=force)
+    classifiers = load_classifiers(task, notes, rules)
     console = notes.results(in_files=80)
     scored = scored_together(
         [classifiers[name] for name in parts], [rows[name] for name in parts], notes

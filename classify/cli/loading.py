@@ -45,17 +45,19 @@ def with_text_column(
     return task.changed({"text_column": column})
 
 
-def load_classifier(
-    task: Task, notes: Notes, *, force: bool = False
-) -> ZeroShotClassifier:
+def load_classifier(task: Task, notes: Notes) -> ZeroShotClassifier:
     """Load the classifier of a task with one answer; see `load_classifiers`."""
-    classifier = load_classifiers(task, notes, force=force)[""]
+    classifier = load_classifiers(task, notes)[""]
     assert isinstance(classifier, ZeroShotClassifier), "it has one answer"
     return classifier
 
 
 def load_classifiers(
-    task: Task, notes: Notes, *, force: bool = False, with_engine: bool = True
+    task: Task,
+    notes: Notes,
+    rules: Mapping[str, Rules] | None = None,
+    *,
+    with_engine: bool = True,
 ) -> dict[str, Classifier]:
     """Check labels and calibrations against the tokenizer, then load the model.
 
@@ -63,8 +65,8 @@ def load_classifiers(
     ----------
     task : Task
     notes : Notes
-    force : bool, default=False
-        Take a calibration that was fitted on something else.
+    rules : mapping of str to Rules, default=None
+        Of each question. None: a calibration must fit the model and the prompt.
     with_engine : bool, default=True
         Load the model here; False where others do.
 
@@ -82,6 +84,7 @@ def load_classifiers(
     with notes.waiting("Loading the tokenizer …"):
         for name, part in task.by_question().items():
             with about(name):
+                force = rules is not None and rules[name].force
                 classifiers[name] = _checked_classifier(part, force=force)
     if not with_engine:
         return classifiers

@@ -37,8 +37,7 @@ def serve_task(
             "model: require a key with --client-key-env."
         )
     listening = listen(settings.host, settings.port)
-    force = any(each.force for each in rules.values())
-    classifiers = load_classifiers(task, notes, force=force)
+    classifiers = load_classifiers(task, notes, rules)
     # Later it would load one that died again.
     engine = next(iter(classifiers.values())).load_engine()
     app = make_app(

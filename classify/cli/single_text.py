@@ -43,8 +43,7 @@ def predict_text(
             notes.note("Reading one text from the keyboard; end it with Ctrl-D.")
         text = _stdin_text()
     text = _checked(text)
-    force = any(each.force for each in rules.values())
-    classifiers = load_classifiers(task, notes, force=force)
+    classifiers = load_classifiers(task, notes, rules)
     questions = asked_questions(classifiers, rules)
     rows = [{"text": text}]
 

@@ -104,10 +104,7 @@ def predict_table(
             check_log(options.log_json)
             log = stack.enter_context(JobLog(options.log_json))
         classifiers = load_classifiers(
-            task,
-            notes,
-            force=any(each.force for each in rules.values()),
-            with_engine=options.ray is None,
+            task, notes, rules, with_engine=options.ray is None
         )
         if is_auto:
             folder = _folder_of(options)
