@@ -155,6 +155,17 @@ def test_labels_of_every_kind_of_cell():
         assert f"{value}: row " in str(failed.value)
 
 
+def test_a_label_may_be_called_nan():
+    labels = LabelSet.parse(["nan", "a|b"])
+    frame = pd.DataFrame({"body": "a", "label": ["nan", "a|b", '["nan", "a|b"]', ""]})
+    options = {"fields": ("text",), "text_column": "body", "label_column": "label"}
+    several = read_labelled(open_table(frame), labels, any_number=True, **options)
+    assert several.labels.tolist() == [[0, 1], [1, 0], [1, 1]]
+    one = read_labelled(open_table(frame[:2]), labels, **options)
+    assert one.labels.tolist() == ["nan", "a|b"]
+    assert several.unlabelled.total() == 1
+
+
 def test_tables_without_rows_to_use(tmp_path):
     empty = write(tmp_path / "empty.csv", "body,label\n")
     for column in ("label", None):

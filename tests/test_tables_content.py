@@ -209,6 +209,13 @@ def test_a_json_array_is_told(tmp_path, name, indent):
     assert (cells(listed), listed.n_rows) == (["b"], 2)
 
 
+def test_a_json_array_that_cannot_be_read(tmp_path):
+    for content in ('[{"text": ', '[{"text": ' + "[" * 200_000):
+        path = write(tmp_path / "in.json", content)
+        with pytest.raises(DataError, match=r"in\.json' cannot be read as JSON: .+\."):
+            open_table(path)
+
+
 def test_folders(tmp_path):
     with raises(f"'{tmp_path}' is a folder, not a file."):
         open_table(tmp_path)

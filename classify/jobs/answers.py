@@ -1,4 +1,4 @@
-"""What people answered about rows that were written for them to label."""
+"""The labels that people gave to rows which were written for review."""
 
 import json
 from collections import Counter
@@ -46,9 +46,9 @@ class Drawn(NamedTuple):
     ----------
     chunk : Chunk
     n_left_out : int
-        Rows that were chosen since a model is unsure about them, and are left out.
+        Rows left out because they were chosen for the model's uncertainty.
     n_selected : int
-        Rows of that kind that are used.
+        Rows of that kind which are used.
     """
 
     chunk: Chunk
@@ -93,14 +93,14 @@ def drawn(chunk: Chunk, reviewed: Reviewed | None) -> Drawn:
 
 
 class Merged(NamedTuple):
-    """Answers of one person or several.
+    """The answers of one or more people.
 
     Attributes
     ----------
     positions : list of int
-        Of the rows that stand for a text: the first of those that are about the same.
+        The row used for each text: the first of those about the same text.
     errors : dict of int to LabelError
-        Those of which the answers differ.
+        The rows among these whose answers differ.
     unlabelled : Counter of str
         Texts without an answer, by reason.
     """
@@ -115,7 +115,7 @@ def merged(
     rows: Sequence[Row | InputError],
     answers: Sequence[Sequence[str] | None],
 ) -> Merged:
-    """Return the answers to each text; where they differ, none counts.
+    """Return the answers to each text; if they differ, the text is an error.
 
     Rows are about the same text if their texts and `REVIEW_ROW` are equal. Without
     that column each is about its own.
@@ -124,7 +124,7 @@ def merged(
     ----------
     chunk : Chunk
     rows : sequence of mapping or InputError
-        What is asked about each row.
+        The prompt's columns of each row.
     answers : sequence of sequence of str or None
         The labels of each row; None where there is no answer.
     """
@@ -165,7 +165,7 @@ def labels_of_cell(cell: object, labels: LabelSet | None) -> list[str] | str:
     if isinstance(cell, list | tuple | np.ndarray) and not is_missing(cell):
         return [label_of_cell(each) for each in cell]
     text = label_of_cell(cell)
-    if not text or text.lower() == "nan":
+    if not has_label(text, labels):
         return ""
     if labels is not None and labels.of_cell(text) is not None:
         return [text]  # whose name may have a bar

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classify.cells import (
-    shown,
-)
+from classify.cells import shown
 from classify.errors import AnswerError, DataError, InputError, LabelError
 from classify.jobs.answers import (
     Reviewed,

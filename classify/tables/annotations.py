@@ -28,11 +28,11 @@ _Item = dict[str, Any]
 
 
 def annotation_table(sources: Sequence[FileSource]) -> Table | None:
-    """Return the annotations of exports, JSON or JSON-MIN; None if they are others.
+    """Return the annotations of JSON or JSON-MIN exports; None for other files.
 
-    Answers are lists of labels, by the names of the controls. What was skipped, or has
-    no annotation yet, is a row without answers. Where a task has an annotation that is
-    marked as ground truth, the others are left out.
+    Answers are lists of labels, by the names of the controls. A task that was skipped,
+    or has no annotation yet, is a row without answers. If a task has annotations that
+    are marked as ground truth, the others are left out.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _items(source: FileSource, digest: "hashlib._Hash") -> list[_Item] | None:
         content = file.read()
     try:
         items = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source.name} cannot be read as JSON: {error}.") from None
     if not isinstance(items, list) or not items:
         return None
@@ -138,5 +138,5 @@ def _names(value: Any) -> list[str] | None:
 
 
 def _labels(names: list[str]) -> list[str]:
-    """Return what was chosen; without the choice of none, if it is the only one."""
+    """Return the chosen labels; none if the only choice is that none applies."""
     return [] if names == [NO_LABELS] else names
