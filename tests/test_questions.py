@@ -486,5 +486,9 @@ def test_a_task_decides_in_python_as_predict_does(tmp_path):
     assert {"", "low probability"} == {*expected["topic.abstained"]}
     assert "tone.abstained" not in found
     missing = {"questions": {"topic": {"labels": ["a", "b"], "target_risk": 0.1}}}
-    with pytest.raises(ConfigError, match="Question 'topic': target_risk needs label"):
+    sentence = (
+        "Question 'topic': target_risk needs labelled texts: fit it with classify "
+        "calibrate … --target-risk 0.1, and give the file as calibration."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         TaskClassifier(missing).predict(texts)

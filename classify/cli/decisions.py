@@ -15,7 +15,7 @@ __all__ = ["DecisionOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionOptions:
-    """How calibrations are taken, and what a task asks to decide with them."""
+    """The options for calibrations and the decisions that use them."""
 
     force: Annotated[
         bool,
@@ -27,7 +27,7 @@ class DecisionOptions:
     ] = False
 
     def rules_of(self, task: "Task") -> dict[str, Rules]:
-        """Return what is to be decided for each question; see `rules_of`."""
+        """Return the decision rules of each question; see `rules_of`."""
         parts = task.by_question()
         if self.force and all(part.is_multi for part in parts.values()):
             raise ConfigError(

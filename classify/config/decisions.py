@@ -1,4 +1,4 @@
-"""What a task decides from probabilities, with the calibration that it names."""
+"""The decision rules of a task: its threshold, risk and prediction sets."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,17 +18,17 @@ __all__ = ["Rules", "about", "rules_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What is decided from probabilities.
+    """The rules by which a question decides from probabilities.
 
     Attributes
     ----------
     selective : SelectiveClassifier or None
         The threshold that a calibration was fitted with, or one as given.
     is_promised : bool
-        Whether the threshold keeps a risk that was fitted.
+        Whether the threshold was fitted, and guarantees a risk.
     sets : SplitConformalSets or None
     force : bool
-        Use the calibration whatever it was fitted on.
+        Use the calibration even if it was fitted on another model or prompt.
     """
 
     selective: "SelectiveClassifier | None" = None
@@ -38,18 +38,18 @@ class Rules:
 
 
 def rules_of(task: "Task", *, force: bool = False) -> Rules:
-    """Return what a task of one question decides; no model is loaded.
+    """Return the decision rules of a task with one question; loads no model.
 
     Parameters
     ----------
     task : Task
     force : bool, default=False
-        Use the calibration whatever it was fitted on.
+        Use the calibration even if it was fitted on another model or prompt.
 
     Raises
     ------
     ConfigError
-        It decides by what no calibration of the task was fitted for.
+        Its decisions need a calibration that was fitted for them.
     InputError
         The calibration's file cannot be used.
     """
@@ -85,11 +85,12 @@ def _check_calibrated(task: "Task") -> None:
     for name in ("target_risk", "sets", "target"):
         value = getattr(task.decisions, name)
         if value is not None:
-            option = parameter(name)
+            option = name.replace("_", "-")
             shown = value if isinstance(value, str) else f"{value:g}"
             raise ConfigError(
-                f"{option} needs labelled texts: fit it with classify calibrate … "
-                f"{option} {shown}, and give the file as --calibration."
+                f"{parameter(name)} needs labelled texts: fit it with classify "
+                f"calibrate … --{option} {shown}, and give the file as "
+                f"{parameter('calibration')}."
             )
 
 
@@ -99,10 +100,8 @@ def _check_labels_artefact(task: "Task") -> None:
 
     if task.calibration is None:
         return
-    artefact, target = (
-        LabelsArtefact.load(task.calibration),
-        task.decisions.label_target,
-    )
+    artefact = LabelsArtefact.load(task.calibration)
+    target = task.decisions.label_target
     if target is not None:
         artefact.thresholds_for(target)
 
