@@ -45,7 +45,7 @@ def test_from_rows_to_review_to_figures(folder):
     frame.to_csv("r.csv", index=False)
     refused = run(*command, *options, code=2).stderr
     assert refused == (
-        f"Error: 'r.csv' exists and has answers that a person filled in. {HOW}\n"
+        f"Error: 'r.csv' exists and contains answers that were filled in. {HOW}\n"
     )
     found = run("evaluate", "r.csv", *TASK)
     assert "10 texts; in brackets 95 % intervals." in found.stdout

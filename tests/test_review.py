@@ -503,6 +503,10 @@ def test_files_that_cannot_be_written_are_refused(source, tmp_path):
     table = open_table(source)
     for path, sentence in (
         (tmp_path / "out.csv", "is the output: give the file with rows to review"),
+        (
+            tmp_path / "out.csv.errors.csv",
+            "is the output's list of invalid rows: give the file with rows to review",
+        ),
         (tmp_path / "no" / "r.csv", "There is no folder"),
         (source, "is the input: give it another name"),
         (tmp_path / "r.txt", "does not show the format of the file"),

@@ -23,7 +23,6 @@ from classify.cli.loading import load_classifier, load_classifiers
 from classify.cli.overwriting import (
     check_calibration,
     check_labels_calibration,
-    check_place,
     replacing,
 )
 from classify.cli.tables import facts_table, figures_table
@@ -40,6 +39,7 @@ from classify.jobs import (
     fit_artefact,
     fit_labels_artefact,
 )
+from classify.jobs.output import check_place
 from classify.jobs.review import label_column
 from classify.tables.table import Table as InputTable
 

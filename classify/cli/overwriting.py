@@ -23,7 +23,6 @@ __all__ = [
     "check_columns",
     "check_labels_calibration",
     "check_log",
-    "check_place",
     "check_report",
     "check_review_files",
     "check_rows",
@@ -39,7 +38,7 @@ TUNED = "# Written by classify tune."
 def check_rows(
     output: Path, job: "Classification", table: "Table", written: "OutputFormat"
 ) -> None:
-    """Raise DataError if an output is there with other columns than it would get."""
+    """Raise DataError if an output exists with columns other than it would get."""
     from classify.jobs.output import errors_path
     from classify.jobs.results import ERRORS_HEADER
 
@@ -88,7 +87,7 @@ def check_review_files(review: "Review", job: "Classification", table: "Table") 
         return
     answers = [field.column for field in answer_fields(job, table.columns)]
     if _are_filled_in(file, answers, written):
-        raise _refusal(file, "exists and has answers that a person filled in")
+        raise _refusal(file, "exists and contains answers that were filled in")
 
 
 def check_tuned(output: Path) -> None:
@@ -196,23 +195,6 @@ def check_log(path: Path) -> None:
         )
 
 
-def check_place(output: Path, *inputs: "Table | None") -> None:
-    """Refuse a place that cannot be written to before a model is loaded."""
-    target = output.resolve()
-    if target.is_dir():
-        raise DataError(f"The output {str(output)!r} is a folder: name a file in it.")
-    if not target.parent.is_dir():
-        raise DataError(
-            f"There is no folder {str(output.parent)!r} for the output: create it "
-            "first."
-        )
-    read = [each["path"] for table in inputs if table for each in table.inputs()]
-    if any(Path(str(path)).resolve() == target for path in read):
-        raise DataError(
-            f"The output {str(output)!r} is the input: give it another name."
-        )
-
-
 def replacing(path: Path, earlier: str) -> str:
     """Name a file before it is written, and what it takes the place of."""
     return f"{path}, in place of {earlier}" if _has_content(path) else str(path)
@@ -249,7 +231,7 @@ def _columns(path: Path, written: "OutputFormat") -> list[str]:
 
 
 def _are_tasks(path: Path) -> bool:
-    """Return whether a file holds tasks that nobody has annotated."""
+    """Return whether a file contains only tasks without annotations."""
     from classify.tables.annotations import REVIEW_ROW
 
     try:

@@ -13,13 +13,14 @@ from classify.cli.fitting import TrackOptions
 from classify.cli.groups import is_stream
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import load_classifier, with_text_column
-from classify.cli.overwriting import check_columns, check_place
+from classify.cli.overwriting import check_columns
 from classify.cli.report import warn_of_rows
 from classify.cli.tables import figures_table, on_one_line
 from classify.config import Task
 from classify.errors import AnswerError, DataError, InputError
 from classify.files.atomic import atomic_file
 from classify.jobs import RowColumns
+from classify.jobs.output import check_place
 from classify.rows.encoding import Row
 from classify.rows.from_cells import rows_of_texts
 from classify.rows.prompted_model import PromptedModel

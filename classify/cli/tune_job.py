@@ -10,7 +10,7 @@ from classify.cli.fitting import TuneOptions
 from classify.cli.job_progress import JobProgress
 from classify.cli.labelled_csv import checked_rows
 from classify.cli.loading import load_classifier
-from classify.cli.overwriting import TUNED, check_place, check_tuned, replacing
+from classify.cli.overwriting import TUNED, check_tuned, replacing
 from classify.cli.tables import figures_table
 from classify.cli.task import declared_labels
 from classify.config import Task, task_yaml
@@ -19,6 +19,7 @@ from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.prompt_choice import N_TEXTS, PromptTuning, tune_rows
 from classify.files.atomic import atomic_file
 from classify.jobs import RowColumns, saved_fingerprint
+from classify.jobs.output import check_place
 from classify.prompts import PromptTemplate
 from classify.prompts.candidates import CURRENT, candidate_prompts, few_shot_prompts
 from classify.rows.scorer import Scorer

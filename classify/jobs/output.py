@@ -12,7 +12,7 @@ from classify.jobs.state import JobState
 from classify.tables.table import Table
 from classify.tables.writing import OutputFormat
 
-__all__ = ["JobOutput", "check_output", "job_folder"]
+__all__ = ["JobOutput", "check_output", "check_place", "errors_path", "job_folder"]
 
 
 class JobOutput:
@@ -104,23 +104,32 @@ def check_output(path: Path, written: OutputFormat, table: Table) -> None:
     The folder is missing, the path is a folder or an input, or the format cannot store
     the columns.
     """
-    target = path.resolve()
-    if target.is_dir():
-        raise DataError(f"The output {str(path)!r} is a folder: name a file in it.")
-    inputs = [Path(str(each["path"])).resolve() for each in table.inputs()]
-    if target in inputs:
-        raise DataError(f"The output {str(path)!r} is the input: give it another name.")
+    check_place(path, table)
     errors = errors_path(path)
-    if errors.resolve() in inputs:
+    if _is_input(errors, table):
         raise DataError(
             f"The input {str(errors)!r} is where the output {str(path)!r} lists its "
             "invalid rows: give the output another name."
         )
+    written.check_columns(table.columns, table.name)
+
+
+def check_place(path: Path, *inputs: Table | None) -> None:
+    """Raise DataError if nothing can be written to a path, or if it is an input."""
+    target = path.resolve()
+    if target.is_dir():
+        raise DataError(f"The output {str(path)!r} is a folder: name a file in it.")
     if not target.parent.is_dir():
         raise DataError(
             f"There is no folder {str(path.parent)!r} for the output: create it first."
         )
-    written.check_columns(table.columns, table.name)
+    if any(_is_input(path, table) for table in inputs if table is not None):
+        raise DataError(f"The output {str(path)!r} is the input: give it another name.")
+
+
+def _is_input(path: Path, table: Table) -> bool:
+    inputs = [Path(str(each["path"])).resolve() for each in table.inputs()]
+    return path.resolve() in inputs
 
 
 def _remove_unfinished(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rows that a person should look at: found chunk by chunk, written at the end."""
+"""The rows for a person to review: found chunk by chunk, written at the end."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from classify.jobs.label_studio import (
     task,
     tasks_bytes,
 )
-from classify.jobs.output import check_output
+from classify.jobs.output import check_place, errors_path
 from classify.jobs.results import ClassifiedChunk
 from classify.jobs.review import (
     LABELS,
@@ -62,15 +62,15 @@ class _Row(NamedTuple):
     number : int
         In the input, from 0.
     worth : float
-        Rows with less are more useful to look at.
+        Rows with lower values are more useful to review.
     key : int
-        Rows with the least of these are the random ones.
+        The rows with the lowest keys are the random ones.
     cells : list
         Of the input, in the order of its columns.
     results : list
         In the order of `Classification.kinds`.
     answers : dict of str to [list of str, float]
-        The labels that each question with a score would give, and how sure it is.
+        For each question with a score, the predicted labels and their probability.
     reason : str
     """
 
@@ -84,7 +84,7 @@ class _Row(NamedTuple):
 
 
 class ReviewRows:
-    """Keeps the rows of a job that are most useful to look at.
+    """Keeps the rows of a job that are most useful to review.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class ReviewRows:
     table : Table
         The input.
     output : Path, default=None
-        What the job writes besides.
+        The output of the job.
 
     Raises
     ------
@@ -113,13 +113,11 @@ class ReviewRows:
         self._rows: list[_Row] = []
 
     def add(self, classified: ClassifiedChunk) -> bytes:
-        """Take a chunk in, and return what `restore` needs of it."""
+        """Add the rows of a chunk, and return the bytes that `restore` needs."""
         chunk = classified.chunk
-        doubts = {name: each.doubts() for name, each in classified.of_questions.items()}
-        scored = {
-            name: np.flatnonzero(each.scored)
-            for name, each in classified.of_questions.items()
-        }
+        of_questions = classified.of_questions
+        doubts = {name: each.doubts() for name, each in of_questions.items()}
+        scored = {name: each.scored for name, each in of_questions.items()}
         worth = np.full(len(chunk), np.inf)
         for name, each in doubts.items():
             # A margin is at most 1.
@@ -145,7 +143,7 @@ class ReviewRows:
         return lines
 
     def restore(self, lines: bytes) -> None:
-        """Take in what `add` returned, in this run or an earlier one."""
+        """Add the rows that `add` returned, in this run or an earlier one."""
         rows = [*self._rows, *(_Row(*json.loads(line)) for line in lines.splitlines())]
         self._rows = sorted(rows, key=lambda row: (row.worth, row.number))
         drawn = self._drawn()
@@ -290,26 +288,31 @@ def check_review(
     written: OutputFormat = JsonlOutput("")
     if not review.is_tasks:
         written = output_format(review.file)
+    written.check_columns(table.columns, table.name)
+    taken = {}
+    if output is not None:
+        taken[output.resolve()] = "the output"
+        taken[errors_path(output).resolve()] = "the output's list of invalid rows"
     for path in review.files:
-        check_output(path, written, table)
-        if output is not None and path.resolve() == output.resolve():
+        check_place(path, table)
+        if what := taken.get(path.resolve()):
             raise DataError(
-                f"{str(path)!r} is the output: give the file with rows to review "
-                "another name."
+                f"{str(path)!r} is {what}: give the file with rows to review another "
+                "name."
             )
 
 
 def answer_fields(
     job: Classification, columns: tuple[str, ...]
 ) -> tuple[AnswerField, ...]:
-    """Return what a person is asked about each row."""
+    """Return the questions that a person answers about each row."""
     return tuple(_field(each, columns) for each in job.questions)
 
 
 def review_kinds(
     job: Classification, columns: tuple[str, ...]
 ) -> dict[str, ResultKind]:
-    """Return what the columns behind those of the input hold."""
+    """Return the kinds of the columns after those of the input."""
     fields = answer_fields(job, columns)
     kinds: dict[str, ResultKind] = {field.column: "str" for field in fields}
     results = job.kinds(())
@@ -339,14 +342,14 @@ def _rows(columns: tuple[str, ...], cells: list[list[Any]]) -> Rows:
 
 
 def _told(
-    at: int, doubts: Mapping[str, Doubts], scored: Mapping[str, npt.NDArray[np.int64]]
+    at: int, doubts: Mapping[str, Doubts], scored: Mapping[str, npt.NDArray[np.bool_]]
 ) -> tuple[dict[str, tuple[list[str], float]], str]:
-    """Return the answers to all questions about a row, and why it is worth a look."""
+    """Return the answers to all questions about a row, and why to review it."""
     answers, reasons = {}, []
     for question, each in doubts.items():
-        place = int(np.searchsorted(scored[question], at))
-        if scored[question][place : place + 1].tolist() != [at]:
+        if not scored[question][at]:
             continue
+        place = int(scored[question][:at].sum())
         answers[question] = (each.answers(place), float(each.probability[place]))
         about = f"{question}: " if question else ""
         reasons.append(about + "; ".join(each.reasons(place)))
