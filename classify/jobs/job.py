@@ -337,7 +337,7 @@ class Outcome:
     errors : Path or None
         The file with the rows that were set aside, if there are any.
     review : ReviewFile or None
-        What was written for a person to look at, if it was asked for.
+        The file with rows to review, if it was requested.
     """
 
     summary: Summary

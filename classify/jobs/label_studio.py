@@ -32,14 +32,14 @@ _OWN_LABELS = "$review_labels"
 
 
 class AnswerField(NamedTuple):
-    """What a person is asked about each row.
+    """A question that a person answers about each row.
 
     Attributes
     ----------
     question : str
         The name of the question; empty if it is the only one.
     column : str
-        What the answers are called.
+        The column with the answers.
     labels : tuple of Label
         What may be answered; empty where each row has labels of its own.
     is_multi : bool
@@ -56,7 +56,7 @@ class AnswerField(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a model answers.
+    """The model's answer to a question.
 
     Attributes
     ----------
@@ -82,12 +82,12 @@ def task(
     Parameters
     ----------
     data : mapping
-        What comes back with the annotations.
+        Columns that are exported with the annotations.
     texts : mapping of str to str
         What is shown, by column.
     predictions : sequence of Prediction
     model : str
-        Its version, as Label Studio shows it.
+        The version of the model, as Label Studio shows it.
     """
     [*shown] = texts.values()
     if len(texts) > 1:
@@ -105,7 +105,7 @@ def task(
 
 
 def tasks_bytes(tasks: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return tasks as JSON, one a line."""
+    """Return tasks as JSON, one per line."""
     lines = ",\n".join(map(json_text, tasks))
     return f"[\n{lines}\n]\n".encode()
 
@@ -164,7 +164,7 @@ def _result(prediction: Prediction) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """Return a value without numbers that JSON has not."""
+    """Return a value with NaN and infinities replaced, which JSON lacks."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Which rows of a job are for a person to look at, and the columns of their file."""
+"""Rows that a job writes for review: their choice, and the columns of their file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ RANDOM, SELECTED = "random", "selected"
 
 @dataclass(frozen=True)
 class Review:
-    """What `run_job` writes for a person who labels rows.
+    """The rows that `run_job` writes for a person to label.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class Review:
         the label; or .json: tasks for Label Studio, with the labelling interface in a
         file of the same name that ends in .xml.
     n_rows : int, default=100
-        Rows at most, those first that are most useful to look at.
+        Maximum number of rows; the most useful ones come first.
     random : float, default=0.0
-        The share of these that is drawn at random from all rows instead. Figures of
+        The share of these that is drawn at random from all rows instead. Metrics for
         all rows need such rows: those that a model is unsure about are harder.
 
     Raises
@@ -95,21 +95,21 @@ class Review:
         return max(round(self.n_rows * self.random), int(self.random > 0.0))
 
     def described(self) -> dict[str, Any]:
-        """Return what says which rows are chosen."""
+        """Return the settings that determine the choice of rows."""
         return {"rows": self.n_rows, "random": self.random}
 
 
 class ReviewFile(NamedTuple):
-    """What was written for a person.
+    """The file that was written for review.
 
     Attributes
     ----------
     path : Path
     n_rows : int
     n_random : int
-        Of these, the rows that were drawn at random.
+        How many of these were drawn at random.
     answers : tuple of str
-        The empty column of each question.
+        The empty column for each question.
     """
 
     path: Path
@@ -138,7 +138,7 @@ def answer_column(question: str, columns: tuple[str, ...]) -> str:
 
 
 def label_column(question: str, columns: tuple[str, ...]) -> str:
-    """Return the column with the labels of a question that a table is to have.
+    """Return the column in which a table should have the labels of a question.
 
     Examples
     --------

@@ -159,7 +159,7 @@ class JobState:
         record : mapping
             Comes back in `finished`, also in a later run; as JSON has it.
         review : bytes, default=b""
-            What is known of its rows that may be for a person to look at.
+            Its rows that may be written for review; see `ReviewRows.add`.
 
         Raises
         ------

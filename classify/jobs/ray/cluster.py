@@ -58,8 +58,8 @@ def ray_module() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # What Ray will do to workers without GPUs; it warns of doing something else.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-    # A cluster that is started here starts an idle process for each CPU otherwise: ours
-    # have variables of their own, and are none of those.
+    # Otherwise a cluster that is started here starts an idle process for each CPU; our
+    # workers cannot use them, since they have their own environment variables.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     try:
         import ray
