@@ -82,7 +82,7 @@ class Artefact:
         Raises
         ------
         DataError
-            The file is missing, or no such file.
+            The file is missing, or not a calibration.
         ConfigError
             It was fitted on something else; the sentence names what differs.
         """
@@ -175,12 +175,12 @@ class LabelsArtefact:
         Raises
         ------
         DataError
-            The file is missing, or no such file.
+            The file is missing, or not a calibration.
         """
         shown = os.fspath(path)
         content = read_json(path, writer=_WRITER)
         if not isinstance(content, dict) or content.get("format") != _FORMAT_OF_LABELS:
-            # A calibration alone, or nothing of ours, of which it says so.
+            # A calibration alone; anything else is refused there.
             return cls(YesNoCalibration.from_dict(content, shown))
         thresholds = content.get("thresholds")
         try:
@@ -223,7 +223,7 @@ def _read(path: str | os.PathLike[str]) -> Artefact:
             "question has one answer: fit another."
         )
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        # A calibration alone, or nothing of ours, of which it says so.
+        # A calibration alone; anything else is refused there.
         return Artefact(LabelCalibrator.from_dict(content, shown))
     if set(content) != _KEYS:
         wrong = ", ".join(map(repr, sorted(set(content) ^ _KEYS)))

@@ -233,7 +233,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction, ExplainsAnswer):
         """Return p(label | text), shape (n_texts, n_labels); rows sum to 1.
 
         Entry (i, l) = p(l | prompt_i) / sum over labels k of p(k | prompt_i), corrected
-        by the calibrator; 0 where a label is no candidate. Columns follow `classes_`.
+        by the calibrator; 0 if a label is not a candidate. Columns follow `classes_`.
         """
         return np.exp(self.predict_log_proba(X, labels=labels))
 

@@ -38,7 +38,7 @@ def read_label_table(path: str | Path) -> list[Label]:
     Raises
     ------
     LabelError
-        A column is unknown, a row has no name, a value is no number.
+        A column is unknown, a row has no name, a value is not a number.
     DataError
         The file cannot be read, or a row of it.
     """

@@ -9,19 +9,17 @@ import numpy.typing as npt
 from classify.decision.posteriors import Flags, LabelPosteriors, Posteriors
 from classify.scoring.doubts import MAX_DOUBTFUL_MASS
 
-__all__ = ["DOUBTS", "Doubts", "choice_doubts", "multi_doubts"]
-
-# What a person should look at, the most useful first; all rows have the last.
-DOUBTS = ("abstained", "set", "label mass", "uncertain", "margin")
+__all__ = ["Doubts", "choice_doubts", "multi_doubts"]
 
 
 class Doubts(NamedTuple):
-    """What speaks for a look at the rows that have a score.
+    """The reasons to review rows that have a score.
 
     Attributes
     ----------
     rank : ndarray of int64, shape (n_scored,)
-        Position in `DOUBTS` of the first that holds.
+        The first reason that applies. 0: abstained; 1: not one label in the set;
+        2: low label mass; 3: uncertain; 4: none of these, only the margin.
     margin : ndarray of float64, shape (n_scored,)
         By how much the most likely label is ahead of the second; if any number of
         labels may apply, the smallest distance between a probability and its threshold.

@@ -33,7 +33,7 @@ def rows_of_texts(texts: Any, fields: Sequence[str]) -> list[Row | InputError]:
     ------
     InputError
         `texts` is a single string, has more than one dimension, or holds something
-        that is no string; or the prompt needs further columns.
+        that is not a string; or the prompt needs further columns.
     """
     values = texts_list(texts)
     if tuple(fields) != ("text",):

@@ -354,7 +354,7 @@ def _label_columns(
         columns["label"] = decisions.label
         columns["abstained"] = decisions.reason
     if sets is not None:
-        # A full set holds all labels, but not those that are no candidates.
+        # A full set holds all labels, but not those that are not candidates.
         member = sets.predict_set(posteriors) & ~np.isneginf(log_proba)
         columns["label_set"] = np.fromiter(
             (classes[row].tolist() for row in member), dtype=object, count=n_texts

@@ -1,4 +1,4 @@
-"""Rows of which each is shown some labels, chosen by a prompt that lists none."""
+"""Prompts with a shortlist, which a prompt without a list chooses for each row."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +21,10 @@ def with_shortlists(
     *,
     size: int,
 ) -> list[ScorablePrompt | InputError]:
-    """Return first prompts with what makes the second one about each row.
+    """Return first prompts that can make the second prompt about the same row.
 
-    One that lists the first labels is made at once: what cannot be asked is mostly
-    found before the model is called, and its tokens are counted.
+    A second prompt with the first labels is made at once, so that most rows which
+    cannot be asked are found before the model is called, and to count its tokens.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ __all__ = ["MAX_UNRESOLVED", "Interval", "LabelBounds", "is_exact", "is_open"]
 
 FloatArray = npt.NDArray[np.float64]
 
-# Of scores that were read in full, equal ones are no doubt.
+# Smaller differences are rounding: a tie of scores read in full is not a doubt.
 _ROUNDING = 1e-9
 
 # As a share of what is resolved; above, scores are estimates.
@@ -27,15 +27,15 @@ MAX_UNRESOLVED = 0.01
 
 
 def is_exact(known: Any) -> npt.NDArray[np.bool_]:
-    """Return of which texts all scores are known, but for rounding, (n_texts,)."""
+    """Return which texts have all scores known, up to rounding, (n_texts,)."""
     reached = known.lower + _ROUNDING >= known.upper
     return np.asarray(reached.all(axis=1))
 
 
 def is_open(scores: Any) -> npt.NDArray[np.bool_]:
-    """Return whether too much of a text's label mass is not resolved, (n_texts,).
+    """Return which texts have too much unresolved label mass, (n_texts,).
 
-    Below, scores are taken as they are: decisions need no more than a tolerance says.
+    The scores of the others are used as they are.
     """
     return np.asarray(scores.unresolved > MAX_UNRESOLVED * scores.resolved_mass)
 
@@ -61,8 +61,8 @@ class LabelBounds:
     lower, upper : ndarray of float64, shape (n_texts, n_labels)
         Of each label's score, in nats; both -inf where it is impossible.
     least, most : ndarray of float64, shape (n_texts,)
-        Bounds of log sum over labels of e^score. Scores that cannot all be at their
-        upper bounds at once are worth less doubt.
+        Bounds of log sum over labels of e^score. `most` is below that
+        sum of the upper bounds where not all scores can reach theirs at once.
 
     Examples
     --------

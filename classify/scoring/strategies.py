@@ -2,8 +2,8 @@
 
 Each is a generator: it yields a request, receives the result, which the driver has
 checked, and returns a `TextScore`; or it yields a list of requests, to be answered side
-by side, and receives the list of their results. None knows which engine answers, or
-what runs at the same time.
+by side, and receives the list of their results. Strategies do not know which engine
+answers, or what runs at the same time.
 """
 
 import functools

@@ -71,18 +71,18 @@ class ScorablePrompt(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Shortlist:
-    """What makes the prompt that lists the labels chosen by the one before.
+    """How to make the prompt with the shortlist that the first prompt chooses.
 
     Attributes
     ----------
     size : int
         How many labels it lists.
     row : tuple of (str, str)
-        What it shows.
+        The columns of the text and their values.
     listing : callable
-        Makes it of the labels; raises InputError where that is not possible.
+        From the chosen labels to the prompt; raises InputError if it cannot be made.
     n_tokens : int
-        Tokens that it has, about.
+        Estimated length of the prompt.
     """
 
     size: int
