@@ -116,13 +116,13 @@ def test_the_report(reported, folder, labelled):
     assert (facts["Model"], facts["Scoring"]) == ("demo", "exact, tolerance 0.001")
 
 
-def test_a_threshold_of_ones_own_promises_nothing(labelled):
+def test_a_threshold_of_ones_own_guarantees_nothing(labelled):
     out = run("evaluate", labelled, *WITH_LABELS, "--threshold", 0.9).stdout
     clf = ZeroShotClassifier(NAMES)
     proba = clf.predict_proba(TEXTS)
     sure = proba.max(axis=1) >= 0.9
     assert figures(out, "Answered") == [pytest.approx(sure.mean(), abs=6e-4)]
-    assert "promised" not in out
+    assert "guaranteed" not in out
 
 
 def test_unknown_labels_are_listed_with_their_rows(folder):

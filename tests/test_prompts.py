@@ -158,8 +158,8 @@ def test_a_thought_is_not_told_to_be_the_category_only():
 
 def test_a_text_position_that_changes_nothing_is_refused():
     with raises(
-        "text_position='first' is for our own recipe, but template has a place for the "
-        "text itself: remove one of the two."
+        "text_position='first' is for the default template, but template has its own "
+        "place for the text: remove one of the two."
     ):
         PromptTemplate("{text}", text_position="first")
     with raises(

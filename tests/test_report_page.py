@@ -230,7 +230,7 @@ def test_a_threshold_that_nothing_reaches_is_described(caplog):
     assert caplog.text
     evaluation = Evaluation.of(["x"] * 60, drawn.y, scores, selective=chosen)
     text = Page(page_html(evaluation)).text
-    assert "No threshold keeps this promise, so no text is answered." in text
+    assert "No threshold can guarantee this, so no text is answered." in text
     assert "inf" not in text
 
 

@@ -161,8 +161,8 @@ def check_text_position(prompt: Any) -> None:
         return
     if prompt.template is not None and not prompt.is_auto:
         raise PromptError(
-            f"{what} is for our own recipe, but {parameter('template')} has a place "
-            "for the text itself: remove one of the two."
+            f"{what} is for the default template, but {parameter('template')} has its "
+            "own place for the text: remove one of the two."
         )
     if prompt.text_position == "last" and prompt.asks == "whether":
         raise PromptError(

@@ -110,9 +110,9 @@ class PromptTemplate:
         prompt find them; or nowhere. "auto": lines if a label has a description, else
         inline.
     text_position : {"auto", "first", "last"}, default="auto"
-        Where our recipe has the text. "first": before the labels, so that questions
-        about a text share its computation. "auto": first for a task's `questions`,
-        else last.
+        Place of the text in the default template. "first": before the labels, so that
+        questions about a text share its computation. "auto": first for a task's
+        `questions`, else last.
     answer_prefix : str, default=""
         Text at the start of the model's answer, before the label, such as
         ``"Category:"``. As after a plain template, a space separates it from the label;
@@ -235,7 +235,7 @@ class PromptTemplate:
     text_position: Annotated[
         Literal["auto", "first", "last"],
         Setting(
-            "Where our own prompt has the text: first (before the labels) or last.",
+            "Text position in the default template: first (before the labels) or last.",
             one_of("auto", "first", "last"),
             default="first for a task's questions, else last",
         ),
@@ -268,7 +268,7 @@ class PromptTemplate:
     shortlist: Annotated[
         int | None,
         Setting(
-            "List only the N labels that are most likely without a list.",
+            "List only the N labels that are most likely after a prompt with no list.",
             optional(at_least(2, whole=True)),
             metavar="N",
         ),
