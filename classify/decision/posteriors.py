@@ -123,8 +123,8 @@ class Posteriors(NamedTuple):
         """Bounds of `log_proba` to decide by, which lies between them.
 
         They are equal to it for texts that are not open. A calibration may widen the
-        bounds of scores that are known well enough, and keeping answers back for that
-        would not help: the threshold was fitted to scores that are as good.
+        bounds of scores that are known well enough, and withholding answers because of
+        that would not help: the threshold was fitted to scores that are as good.
         """
         if self.is_open is None or not self.is_open.any():
             return Interval(self.log_proba, self.log_proba)
@@ -154,7 +154,7 @@ class Posteriors(NamedTuple):
 
 
 class LabelPosteriors(NamedTuple):
-    """p(label applies) of labels any number of which apply, and what is known of it.
+    """p(label applies) for each label, and its bounds.
 
     Attributes
     ----------
@@ -209,11 +209,11 @@ class LabelPosteriors(NamedTuple):
         return cls(proba, proba, proba, proba, proba)
 
     def given(self, thresholds: FloatArray) -> Flags:
-        """Return which labels reach their thresholds for certain."""
+        """Return which labels certainly reach their thresholds."""
         return np.asarray(self.least >= thresholds)
 
     def uncertain(self, thresholds: FloatArray) -> Flags:
-        """Return of which labels it is not known whether they do."""
+        """Return which labels may reach their thresholds, but not certainly."""
         return np.asarray(self.most >= thresholds) & ~self.given(thresholds)
 
 

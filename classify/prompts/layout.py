@@ -43,7 +43,7 @@ Examples = Sequence[tuple[Sequence[Part], str | Field]]
 
 
 class Layout(NamedTuple):
-    """The parts of a prompt in order, and what the chat template says of answers.
+    """The parts of a prompt in order, and how the chat template writes answers.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ def lay_out_turn(
 
 @dataclass(frozen=True)
 class _Prefix:
-    """What is put in the model's mouth: what leads to an answer, and the answer's."""
+    """The start of the model's answer: what a template writes, and the words after."""
 
     head: str
     words: str

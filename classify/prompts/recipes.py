@@ -5,7 +5,7 @@ asks about one label, of which {labels} are the answers.
 
 With the labels first, all texts have the beginning of the prompt in common; with the
 text first, all questions about a text have it in common, and as little as possible
-stands behind the labels.
+comes after the labels.
 """
 
 from collections.abc import Mapping
@@ -138,7 +138,7 @@ def without_ending(template: str) -> str:
 
 
 def text_first(prompt: Any, *, always: bool = False) -> Any:
-    """Return a PromptTemplate with the text first, if our recipe places it.
+    """Return a PromptTemplate with the text first, if no template places it.
 
     Parameters
     ----------

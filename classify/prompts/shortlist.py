@@ -36,9 +36,9 @@ def is_shortened(recipe: PromptTemplate, labels: LabelSet) -> bool:
 def first_prompt(
     recipe: PromptTemplate, labels: LabelSet, *, has_chat_template: bool
 ) -> PromptTemplate:
-    r"""Return the recipe of ours, without a list, that chooses the shortlist.
+    r"""Return the default recipe, without a list, that chooses the shortlist.
 
-    It shows the same columns as one's own, with its system prompt and answer prefix.
+    It shows the columns of the given recipe, with its system prompt and answer prefix.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def first_prompt(
 
 
 def check_escape(recipe: PromptTemplate, escape: str | None) -> None:
-    """Raise PromptError for a label that is for texts which fit none of the others."""
+    """Raise PromptError for an escape label, which a shortlist may leave out."""
     shortlist = shortlist_of(recipe)
     if shortlist is not None and escape is not None:
         raise PromptError(
@@ -73,9 +73,9 @@ def check_escape(recipe: PromptTemplate, escape: str | None) -> None:
 
 
 def refuse_shortlist(recipe: PromptTemplate, other: str) -> None:
-    """Raise ConfigError if there is one, for what does not take a text's best labels.
+    """Raise ConfigError for a shortlist where it cannot be combined with something.
 
-    `other` says what this is, and what to do.
+    `other` names this, and says what to do.
     """
     shortlist = shortlist_of(recipe)
     if shortlist is not None:

@@ -129,9 +129,9 @@ class PromptTemplate:
         positions in a list, and some letters even more. With a multiple of the number
         of labels, each label is in each position equally often.
     shortlist : int, default=None
-        With more labels than this, list only so many: those that are most likely after
-        a prompt of ours that lists none. What that gives the others is reported as
-        unresolved.
+        With more labels than this, list only this many: those that are most likely
+        after a default prompt without a list. The probability that it gives the others
+        is reported as unresolved.
     too_long : {"truncate", "error"}, default="truncate"
         What to do with a text that does not fit the model: cut the end of the *text*
         and report it, or refuse.

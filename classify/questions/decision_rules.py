@@ -38,7 +38,7 @@ class Target(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Target":
-        """Read ``f1`` or ``precision=0.9``; ValueError if it is nothing like that."""
+        """Read ``f1`` or ``precision=0.9``; ValueError for anything else."""
         name, equals, level = text.partition("=")
         name = name.strip()
         if name == "f1" and not equals:
@@ -95,7 +95,7 @@ def is_for(setting: str, kind: str) -> bool:
 
 
 def in_place_of(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return changes that take out what cannot stand next to them.
+    """Return changes, and None for settings that cannot be combined with them.
 
     Examples
     --------
@@ -175,7 +175,7 @@ class DecisionRules:
                 )
 
     def for_kind(self, kind: str) -> "DecisionRules":
-        """Return what of it is for a kind of question, where several have it."""
+        """Return the rules that are for a kind of question, without the others."""
         return replace(self, **dict.fromkeys(_others(kind)))
 
     @property
@@ -184,7 +184,7 @@ class DecisionRules:
         return None if self.target is None else Target.parse(self.target)
 
     def check(self, kind: str, labels: LabelSet | None) -> None:
-        """Raise ConfigError for what a kind of question, or its labels, rule out."""
+        """Raise ConfigError for rules that do not fit the kind or the labels."""
         if kind != "multi":
             if self.target is not None:
                 raise ConfigError(no_effect("target", parameter("kind", "multi")))

@@ -109,7 +109,7 @@ class YesNo:
         )
 
     def template(self, given: PromptTemplate | str | None) -> PromptTemplate:
-        """Return the recipe of the question, checked, as are those of its ensemble.
+        """Return the recipe of the question, checked together with its ensemble.
 
         Raises
         ------

@@ -63,7 +63,7 @@ def as_json(evaluation: Figures) -> dict[str, Any]:
 
 
 def labels_json(evaluation: LabelsFigures) -> dict[str, Any]:
-    """Return the same of labels any number of which apply."""
+    """Return the numbers of a multi-label evaluation, as `as_json` does."""
     after = evaluation.after
     return {
         "format": _FORMAT_OF_LABELS,

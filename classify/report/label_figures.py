@@ -53,7 +53,7 @@ class LabelFigures(NamedTuple):
     ----------
     label : str
     threshold : float
-        Probability from which on it is given; inf: never.
+        Minimum probability at which it is given; inf: never.
     n_texts : int
         Texts that it applies to.
     n_given : int

@@ -105,7 +105,8 @@ class LabelsEvaluation(LabelsFigures):
                 f"is {true.shape}."
             )
         limits = np.broadcast_to(np.asarray(thresholds, np.float64), len(labels))
-        # Without a calibration for them, raw probabilities meet 0.5.
+        # Thresholds are fitted to calibrated probabilities; raw ones are compared with
+        # 0.5 then.
         usual = limits if calibrated is None else np.full(len(labels), 0.5)
         before = _assessed(true, _shaped(proba, true), usual)
         after = None

@@ -163,7 +163,7 @@ def notebook_html(evaluation: Figures) -> str:
 
 
 def labels_html(evaluation: LabelsFigures, *, is_page: bool = False) -> str:
-    """Return the report of labels any number of which apply, for page or notebook."""
+    """Return a multi-label report, as a page of its own or for a notebook."""
     return _template("labels.html.j2").render(
         report=evaluation,
         is_page=is_page,

@@ -129,7 +129,7 @@ class Decider:
         Raises
         ------
         RefusedError, InputError
-            One of them cannot be answered; there are no answers in part.
+            One of them cannot be answered; then the others have no answer either.
         """
         service, settings = self._service, self._service.settings
         service.check_count(len(questions), "questions", settings.max_texts)

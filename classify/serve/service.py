@@ -37,7 +37,7 @@ class Service:
     scorer : Scorer
         Of the classifier; its engine stays the same, even if it dies.
     kind : Ordinal, Tree or None
-        What is said of a text beyond the label, of the classifier's own labels.
+        Gives further results for the classifier's own labels.
     model_name : str
     n_waiting : int
         Texts that wait for their answers.
@@ -87,7 +87,7 @@ class Service:
         ----------
         n_texts : int
         scoring : callable
-            Begins it.
+            Starts the scoring.
 
         Raises
         ------

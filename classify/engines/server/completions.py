@@ -133,8 +133,8 @@ def greedy(
 def scored_prompt(token_ids: Sequence[int], top: int) -> dict[str, Any]:
     """Return the fields that ask for the `top` most likely tokens before each token.
 
-    The server computes these apart from what it generates: nobody else's request, and
-    no speculation, changes them.
+    The server computes these apart from what it generates: requests of other clients
+    and speculation do not change them.
     """
     return {**_PLAIN, "prompt": list(token_ids), "prompt_logprobs": top}
 

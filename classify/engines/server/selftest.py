@@ -6,9 +6,9 @@ option of vLLM's turns log-probabilities into something else. So every server is
 questions whose answers can be checked, before the first text.
 
 The yardstick are log-probabilities of prompt tokens: the server computes them in
-another way than those of generated tokens, without speculation, and nobody else's
-request changes them. The alone comes before the mixed: what is known to kill a server
-in a mixed batch is found out, without harm, alone.
+another way than those of generated tokens, without speculation, and requests of other
+clients do not change them. Requests alone come before mixed batches: what is known to
+kill a server in a mixed batch is found out, without harm, alone.
 """
 
 import math

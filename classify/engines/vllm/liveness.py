@@ -1,11 +1,11 @@
 """When one of vLLM's processes is killed, the others notice.
 
 The engine's process: vLLM 0.32 sees that it was killed and marks itself as dead, but
-puts nothing into the queue from which `LLMEngine.step` takes answers: who is waiting
-there just then would wait for ever.
+puts nothing into the queue from which `LLMEngine.step` takes answers: a caller that is
+waiting there would wait forever.
 
-The process that started vLLM: its engine would run on for ever, and keep the GPU's
-memory from whatever is started in its place.
+The process that started vLLM: its engine would run forever, and hold GPU memory that
+a restarted job needs.
 """
 
 import os
@@ -102,7 +102,7 @@ def _end_with(starter: int, core: int) -> None:
         time.sleep(_POLL_SECONDS)
     # 0: it has ended on its own.
     if parent:
-        # On SIGTERM it would say goodbye to the starter, for longer than anybody waits.
+        # On SIGTERM it would try to notify the starter, which takes too long.
         with suppress(ProcessLookupError):
             os.kill(core, signal.SIGKILL)
     # vLLM ends its other processes then, unless they wait for each other.

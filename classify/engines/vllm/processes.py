@@ -96,8 +96,8 @@ def children_without_interrupts() -> Iterator[None]:
     # of their own, and most of them run no code of ours.
     # Starting the tracker, which they all share, would unblock the signal again.
     resource_tracker.ensure_running()
-    # Somebody must take what comes meanwhile, and tell the main thread: loading a large
-    # model lasts minutes.
+    # Another thread must receive the signals that arrive in the meantime, and tell the
+    # main thread: loading a large model takes minutes.
     finished = Event()
     Thread(target=finished.wait, name="classify-interrupts", daemon=True).start()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
