@@ -1,23 +1,22 @@
 """A report as HTML: a page that needs nothing else, or what a notebook shows."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from classify.errors import MissingDependencyError
 from classify.markup import displayable
 from classify.report.by_class import most_confused
-from classify.report.figures import Assessment, Figures
+from classify.report.figures import Figures
 from classify.report.label_figures import LabelsAssessment, LabelsFigures
 from classify.report.measures import (
     CONFIDENCE_LEVEL,
     N_BINS,
     N_RESAMPLES,
-    BeforeAfter,
     Measure,
     Quality,
 )
@@ -33,8 +32,6 @@ __all__ = [
     "percent_with_interval",
     "plural",
 ]
-
-_Assessment = TypeVar("_Assessment")
 
 # A matrix with more columns than this cannot be read.
 MAX_MATRIX_LABELS = 30
@@ -164,22 +161,33 @@ def notebook_html(evaluation: Figures) -> str:
 
 def labels_html(evaluation: LabelsFigures, *, is_page: bool = False) -> str:
     """Return a multi-label report, as a page of its own or for a notebook."""
+    measured = {
+        name: _titled(_LABEL_MEASURES, assessed)
+        for name, assessed in evaluation.assessments.items()
+    }
     return _template("labels.html.j2").render(
         report=evaluation,
         is_page=is_page,
         measures=_LABEL_MEASURES,
-        notes=_notes(evaluation, partial(_titled, _LABEL_MEASURES)),
+        measured=measured,
+        notes=_notes(measured),
     )
 
 
 def _rendered(evaluation: Figures, *, is_page: bool = False, **further: Any) -> str:
     pairs = most_confused(evaluation.classes, evaluation.confusion, most=_MAX_PAIRS)
+    measured = {
+        name: _titled(_MEASURES, assessed.quality)
+        + [(each.title, each.measure) for each in assessed.of_kind]
+        for name, assessed in evaluation.assessments.items()
+    }
     return _template("report.html.j2").render(
         report=evaluation,
         is_page=is_page,
         measures=_MEASURES,
         of_kind=evaluation.before.of_kind,
-        notes=_notes(evaluation, _titled_of_choice),
+        measured=measured,
+        notes=_notes(measured),
         pairs=pairs,
         **further,
     )
@@ -220,21 +228,13 @@ def _titled(
     return [(each.title, getattr(figures, each.name)) for each in described]
 
 
-def _titled_of_choice(assessed: Assessment) -> list[tuple[str, Measure]]:
-    of_kind = [(each.title, each.measure) for each in assessed.of_kind]
-    return _titled(_MEASURES, assessed.quality) + of_kind
-
-
-def _notes(
-    evaluation: BeforeAfter[_Assessment],
-    titled: Callable[[_Assessment], list[tuple[str, Measure]]],
-) -> list[str]:
+def _notes(measured: Mapping[str, list[tuple[str, Measure]]]) -> list[str]:
     """Say why values or intervals are missing."""
     notes = []
-    for name, assessed in evaluation.assessments.items():
-        when = "" if evaluation.after is None else f" {name} calibration"
+    for name, rows in measured.items():
+        when = f" {name} calibration" if len(measured) > 1 else ""
         titles: dict[str, list[str]] = {}
-        for title, measure in titled(assessed):
+        for title, measure in rows:
             if measure.reason:
                 titles.setdefault(_lack(measure), []).append(title)
         notes += [
