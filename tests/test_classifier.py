@@ -252,6 +252,17 @@ def test_as_many_candidates_as_texts():
         make().predict(TEXTS[:2], labels=[["billing", "shipping"]])
 
 
+@pytest.mark.parametrize("labels", [NAMES, None])
+@pytest.mark.parametrize("of_texts", [list, np.array, pd.Series])
+def test_a_string_is_not_a_list_of_candidates(labels, of_texts):
+    message = (
+        "The candidate labels of each text must be a list of names, such as "
+        "['billing', 'shipping']. Got the string 'spam' instead."
+    )
+    with raises(message):
+        make(labels).predict(TEXTS[:2], labels=of_texts(["spam", "hot"]))
+
+
 # ------------------------------------------------------------------------ frames
 
 

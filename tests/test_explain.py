@@ -213,6 +213,12 @@ def test_each_label_has_its_answers():
 
 
 def test_what_is_no_text_is_refused():
+    message = (
+        "The candidate labels of each text must be a list of names, such as "
+        "['billing', 'shipping']. Got the string 'billing' instead."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        make().explain("a", labels="billing")
     with pytest.raises(
         InputError,
         match=r"^explain takes one text: a string, or a mapping with the columns that "

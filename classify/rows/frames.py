@@ -66,6 +66,12 @@ def rows_and_candidates(
             f"labels must hold the candidates of each text: got {len(labels)} for "
             f"{len(rows)} texts."
         )
+    for names in labels:
+        if isinstance(names, str):  # whose letters would be the labels
+            raise InputError(
+                "The candidate labels of each text must be a list of names, such as "
+                f"['billing', 'shipping']. Got the string {str(names)!r} instead."
+            )
     return rows, list(labels)
 
 
