@@ -1,6 +1,7 @@
 """Rows that a person should look at: which, how they are written, and read back."""
 
 import json
+import math
 import re
 from xml.etree import ElementTree as ET
 
@@ -513,7 +514,15 @@ def test_files_that_cannot_be_written_are_refused(source, tmp_path):
     ):
         with pytest.raises((ConfigError, DataError), match=sentence):
             run_job(job(), table, tmp_path / "out.csv", review=Review(path))
-    with pytest.raises(ConfigError, match=r"'n_rows' of Review must be at least 1\."):
-        Review("r.csv", 0)
-    with pytest.raises(ConfigError, match=r"'random' of Review must be a share from"):
-        Review("r.csv", random=1.5)
+    for n_rows in (0, True, 2.5, "10"):
+        with pytest.raises(
+            ConfigError,
+            match=r"'n_rows' parameter of Review must be a whole number, at least 1\.",
+        ):
+            Review("r.csv", n_rows)
+    for share in (1.5, -0.1, math.nan, "0.5"):
+        with pytest.raises(
+            ConfigError,
+            match=r"'random' parameter of Review must be a number, from 0 to 1\.",
+        ):
+            Review("r.csv", random=share)

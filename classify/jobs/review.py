@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from classify.errors import ConfigError
+from classify.parameters import at_least, check_parameters, number
 from classify.tables.annotations import REVIEW_ROW
 
 __all__ = [
@@ -58,16 +58,14 @@ class Review:
     random: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_rows, bool) or self.n_rows < 1:
-            raise ConfigError(
-                f"The 'n_rows' of Review must be at least 1. Got {self.n_rows!r} "
-                "instead."
-            )
-        if not 0.0 <= self.random <= 1.0:
-            raise ConfigError(
-                "The 'random' of Review must be a share from 0 to 1. Got "
-                f"{self.random!r} instead."
-            )
+        check_parameters(
+            "Review",
+            n_rows=(self.n_rows, at_least(1, whole=True)),
+            random=(
+                self.random,
+                number("from 0 to 1", lambda value: 0.0 <= value <= 1.0),
+            ),
+        )
 
     @property
     def file(self) -> Path:
@@ -96,7 +94,7 @@ class Review:
 
     def described(self) -> dict[str, Any]:
         """Return the settings that determine the choice of rows."""
-        return {"rows": self.n_rows, "random": self.random}
+        return {"rows": int(self.n_rows), "random": float(self.random)}
 
 
 class ReviewFile(NamedTuple):
