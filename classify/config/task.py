@@ -242,15 +242,10 @@ class Task:
             for each in self.questions
         )
         if questions:
-            own = [key for key in changes if key in settings_of(DecisionRules)]
-            questions = _deciding(
-                questions, {key: changes[key] for key in own}, wording
-            )
-            settings = {
-                key: value
-                for key, value in settings.items()
-                if key not in settings_of(DecisionRules)
-            }
+            rules = settings_of(DecisionRules)
+            deciding = {key: changes[key] for key in changes if key in rules}
+            questions = _deciding(questions, deciding, wording)
+            settings = {key: settings[key] for key in settings if key not in rules}
         changed = with_settings(replace(self, questions=()), settings | asking, wording)
         given = self.given | changes.keys()
         return _asking(replace(changed, given=given), questions, wording)
@@ -272,7 +267,11 @@ class Task:
         return tuple(each for each in self.prompt.fields if each not in own)
 
     def classifier(self) -> "ZeroShotClassifier | ZeroShotMultiLabelClassifier":
-        """Return the classifier that this task describes; nothing is loaded yet."""
+        """Return the classifier that this task describes; nothing is loaded yet.
+
+        A `ZeroShotClassifier` labels every text: `TaskClassifier` and the commands also
+        apply the threshold, target risk and prediction sets of the task.
+        """
         return self.multi_classifier() if self.is_multi else self.choice_classifier()
 
     def multi_classifier(self) -> "ZeroShotMultiLabelClassifier":
