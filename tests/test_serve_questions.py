@@ -352,6 +352,9 @@ def test_what_a_server_can_be_made_of():
         make_app()
     with says(one_of_two):
         make_app(make(), ServeSettings(), questions=[asked_question(make(), "topic")])
+    for name in ("topic", ""):
+        with says(f"Several of questions= have the name {name!r}: give each its own."):
+            make_app(questions=[asked_question(make(), name)] * 2)
     selective = SelectiveClassifier.at(0.999, ["billing", "shipping"])
     with says(
         "selective= and sets= belong to the question of classifier=: give each of "

@@ -303,7 +303,8 @@ def given_questions(
     Raises
     ------
     ConfigError
-        Neither or both are given, or `selective` or `sets` without a classifier.
+        Neither or both are given, or `selective` or `sets` without a classifier, or
+        two questions have the same name.
     """
     if (classifier is None) == (not questions):
         raise ConfigError(
@@ -317,6 +318,12 @@ def given_questions(
             "selective= and sets= belong to the question of classifier=: give each "
             "of questions= its own."
         )
+    names = [each.name for each in questions]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"Several of questions= have the name {name!r}: give each its own."
+            )
     return tuple(questions)
 
 
