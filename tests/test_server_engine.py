@@ -1,5 +1,6 @@
 """The engine over a server: against a small one that fails as it is told to."""
 
+import asyncio
 import math
 import re
 import subprocess
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from classify.engines import generate, read
 from classify.engines.server import ServerEngine
+from classify.engines.server.connection import Connection
 from classify.engines.server.reading import in_parts
 from classify.engines.server.retrying import Fault, Patience, Trial, seconds_to_wait
 from classify.errors import AnswerError, EngineError, InputError
@@ -517,6 +519,26 @@ def test_an_interrupt_leaves_the_engine_usable(serve):
         engine.poll()
     # What was in flight still is, and is in nobody's way.
     assert_reads_right(engine)
+
+
+def test_a_request_broken_off_at_any_moment_keeps_no_later_one_waiting(serve):
+    server, _ = serve()
+    once = Patience(retries=0, seconds=0.0)
+
+    async def broken_off_and_asked_again(connection, n_turns):
+        task = asyncio.ensure_future(connection.get(url, patience=once))
+        for _ in range(n_turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return await connection.get(url, patience=once)
+
+    url = f"{server.url}/version"
+    for n_turns in range(40):
+        connection = Connection(f"{server.url}/v1", {}, timeout=60.0, patience=once)
+        answer = connection.start(broken_off_and_asked_again(connection, n_turns))
+        assert answer.result(120) == {"version": "0.99.0"}, n_turns
+        connection.close()
 
 
 def test_closing_waits_for_no_answer_and_leaves_no_thread(serve):

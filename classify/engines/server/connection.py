@@ -236,10 +236,14 @@ class Connection:
             client = self._idle.pop() if self._idle else self._new_client()
             try:
                 response = await client.request(method, url, json=payload)
-            except self._httpx.RequestError as error:
+            except BaseException as error:
+                # Not used again: a request that is cancelled while it connects may keep
+                # the client's only connection for good.
+                await client.aclose()
+                if not isinstance(error, self._httpx.RequestError):
+                    raise
                 return self._fault_of(error), None
-            finally:
-                self._idle.append(client)
+            self._idle.append(client)
         refusal = None
         if response.is_success:
             try:
