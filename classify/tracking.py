@@ -80,14 +80,12 @@ class TokenTree:
         tokens, parents = [-1], [-1]
         first_child, n_children = [0], [0]
         leaf_of: dict[tuple[int, ...], int] = {}
-        # One level at a time: `level` holds (node, prefix, the paths through it).
-        level: list[tuple[int, tuple[int, ...], list[tuple[int, ...]]]] = [
-            (0, (), sorted(set(self.paths)))
-        ]
+        # One level at a time: `level` holds (node, the paths through it).
+        level: list[tuple[int, list[tuple[int, ...]]]] = [(0, sorted(set(self.paths)))]
+        depth = 0
         while level:
             below = []
-            for node, prefix, through in level:
-                depth = len(prefix)
+            for node, through in level:
                 ending = [path for path in through if len(path) == depth]
                 if ending and len(through) > 1:
                     longer = next(path for path in through if len(path) > depth)
@@ -104,12 +102,13 @@ class TokenTree:
                     by_token.setdefault(path[depth], []).append(path)
                 n_children[node] = len(by_token)
                 for token, group in by_token.items():
-                    below.append((len(tokens), (*prefix, token), group))
+                    below.append((len(tokens), group))
                     tokens.append(token)
                     parents.append(node)
                     first_child.append(0)
                     n_children.append(0)
             level = below
+            depth += 1
         self.tokens = np.array(tokens, dtype=np.int64)
         self.parents = np.array(parents, dtype=np.int64)
         self.first_child = np.array(first_child, dtype=np.int64)

@@ -172,11 +172,8 @@ class LabelTrie:
             n_leaves[self.tree.parents[node]] += n_leaves[node]
         self.n_leaves = n_leaves
         self._log_n_leaves = np.log(n_leaves)
+        # Made when asked for: all those of a long word have the square of its length.
         self._chains: dict[int, tuple[int, ...]] = {}
-        for node in self.tree.inner_nodes[::-1].tolist():
-            only = int(self.tree.first_child[node])
-            goes_on = self.tree.n_children[node] == 1 and only in self._chains
-            self._chains[node] = (node, *self._chains[only]) if goes_on else (node,)
 
     def __repr__(self) -> str:
         return f"LabelTrie({self.n_labels} labels, {self.tree!r})"
@@ -198,6 +195,12 @@ class LabelTrie:
 
     def with_chain(self, node: int) -> tuple[int, ...]:
         """Return `node` and the inner nodes below it as long as there is one way on."""
+        if node not in self._chains:
+            n_children, first_child = self.tree.n_children, self.tree.first_child
+            chain = [node]
+            while n_children[chain[-1]] == 1 and n_children[first_child[chain[-1]]]:
+                chain.append(int(first_child[chain[-1]]))
+            self._chains[node] = tuple(chain)
         return self._chains[node]
 
     def labels_of_tokens(self) -> dict[int, tuple[str, ...]]:

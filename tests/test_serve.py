@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from typer.testing import CliRunner
 
 from classify import LabelCalibrator, SelectiveClassifier
@@ -333,6 +335,21 @@ def test_a_key(monkeypatch):
     monkeypatch.setenv("SOME_KEY", " ")
     with pytest.raises(ConfigError, match=r"^The environment variable SOME_KEY of "):
         make_app(make(), ServeSettings(client_key_env="SOME_KEY"))
+
+
+def test_limits_hold_where_the_application_is_mounted_in_another(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "classify.serve.requests")
+    monkeypatch.setenv("SOME_KEY", "secret")
+    settings = ServeSettings(client_key_env="SOME_KEY", max_body_bytes=100)
+    site = Starlette(routes=[Mount("/nlp", make_app(make(), settings))])
+    path, key = "/nlp/v1/classify", {"authorization": "Bearer secret"}
+    assert "The API key is missing" in refused(site, {"texts": TEXTS}, 401, path=path)
+    long = {"texts": ["long " * 30]}
+    assert "is larger than" in refused(site, long, 413, path=path, headers=key)
+    assert ask(site, {"texts": TEXTS}, path, headers=key).status_code == 200
+    assert ask(site, {}, "/nlp/v1/systemone", headers=key).json()["detail"]
+    paths = [each.args[1] for each in caplog.records if "serve" in each.name]
+    assert paths == [*["/v1/classify"] * 3, "/v1/systemone"]
 
 
 def test_paths_that_there_are_not():

@@ -207,6 +207,17 @@ def test_choices_that_are_booleans_stay_booleans():
     )
 
 
+def test_a_question_has_a_maximum_length():
+    app = make_app(make(), ServeSettings(max_text_length=40))
+    choices = [{"value": "sales"}, {"value": "billing", "description": "x" * 20}]
+    question = {"type": "choice", "instructions": "Which team?", "choices": choices}
+    body = {"input": "short", "questions": [question]}
+    assert refused(app, body, 413, path="/v1/decisions") == (
+        "The request has 43 characters in one of its questions, but this server allows "
+        "40: send fewer in one request."
+    )
+
+
 def test_messages_with_text():
     one = {"role": "user", "content": [{"type": "input_text", "text": TEXT}]}
     assert decide(CHOICE, given=[one]) == decide(CHOICE)

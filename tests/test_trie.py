@@ -1,4 +1,5 @@
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -129,6 +130,18 @@ def test_chains_are_read_together():
     trie = LabelTrie(paths, LabelSet.parse(["x", "y"]))
     assert trie.with_chain(0) == (0, 1, 2, 3)
     assert trie.with_chain(3) == (3,)
+
+
+def test_a_word_of_many_tokens_takes_no_more_than_its_length():
+    n = 4_000
+    paths = [WordPath(0, "a", tuple(range(n))), WordPath(1, "b", (1,))]
+    tracemalloc.start()
+    trie = LabelTrie(paths, LabelSet.parse(["x", "y"]))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1000 * n
+    assert len(trie.with_chain(1)) == n - 1
+    assert trie.tree.path(int(trie.leaves[0])) == tuple(range(n))
 
 
 def test_an_impossible_token_is_minus_infinity():

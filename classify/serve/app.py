@@ -25,7 +25,7 @@ from classify.serve.classifying import (
 )
 from classify.serve.deciding import Decider
 from classify.serve.decisions import DecisionRequest
-from classify.serve.guard import ClientLeftError, Guard
+from classify.serve.guard import ClientLeftError, Guard, path_of
 from classify.serve.metrics import CONTENT_TYPE, Metrics
 from classify.serve.refusals import (
     SYSTEM_ONE,
@@ -216,19 +216,19 @@ def _add_watching(app: FastAPI, service: Service, metrics: Metrics) -> None:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RefusedError)
     async def refused(request: Request, error: RefusedError) -> Response:
-        return error.response(request.url.path)
+        return error.response(path_of(request.scope))
 
     @app.exception_handler(InputError)
     async def cannot_be_used(request: Request, error: InputError) -> Response:
-        return refusal(request.url.path, 422, str(error))
+        return refusal(path_of(request.scope), 422, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> Response:
-        return refusal(request.url.path, 422, validation_sentence(error.errors()))
+        return refusal(path_of(request.scope), 422, validation_sentence(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
-        path = request.url.path
+        path = path_of(request.scope)
         return refusal(path, error.status_code, f"{error.detail}.", error.headers)
 
 

@@ -136,6 +136,11 @@ class Decider:
         service.check_count(len(text), "characters", settings.max_text_length)
         for question in questions:
             service.check_count(len(question.labels), "options", settings.max_labels)
+            n_characters = len(question.instructions) + sum(
+                len(each.name) + len(each.description or "") for each in question.labels
+            )
+            what = "characters in one of its questions"
+            service.check_count(n_characters, what, settings.max_text_length)
         scorer = self._scorer
         [first] = rows_of_cells({"text": [text]})
         if isinstance(first, InputError):

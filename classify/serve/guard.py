@@ -7,8 +7,8 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, MutableMapping
+from typing import TYPE_CHECKING, Any
 
 from classify.serve.metrics import Metrics
 from classify.serve.refusals import RefusedError, refusal
@@ -16,7 +16,7 @@ from classify.serve.refusals import RefusedError, refusal
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["CLIENT_LEFT", "REQUESTS", "ClientLeftError", "Guard"]
+__all__ = ["CLIENT_LEFT", "REQUESTS", "ClientLeftError", "Guard", "path_of"]
 
 # One line for each request, without anything that a client wrote.
 REQUESTS = logging.getLogger("classify.serve.requests")
@@ -81,23 +81,23 @@ class Guard:
             _log_unexpected(error)
             if not status:
                 said = f"Unexpected {type(error).__name__}: see the log of the server."
-                await refusal(scope["path"], 500, said)(scope, receive, noting)
+                await refusal(path_of(scope), 500, said)(scope, receive, noting)
         finally:
             self._note(scope, status, time.perf_counter() - started)
 
     async def _pass(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         try:
-            if scope["path"].startswith("/v1/"):
+            if path_of(scope).startswith("/v1/"):
                 self._check_key(scope)
                 async with asyncio.timeout(self._timeout):
                     body = await self._body(scope, receive)
                 receive = _again(body, receive)
         except TimeoutError:
             said = f"The request did not arrive within {self._timeout:g} seconds."
-            await refusal(scope["path"], 408, said)(scope, receive, send)
+            await refusal(path_of(scope), 408, said)(scope, receive, send)
             return
         except RefusedError as error:
-            response = error.response(scope["path"])
+            response = error.response(path_of(scope))
             if error.status == 401:
                 response.headers["WWW-Authenticate"] = "Bearer"
             await response(scope, receive, send)
@@ -143,7 +143,8 @@ class Guard:
             )
 
     def _note(self, scope: "Scope", status: int, seconds: float) -> None:
-        path = scope["path"] if scope["path"] in self._paths else "(unknown)"
+        path = path_of(scope)
+        path = path if path in self._paths else "(unknown)"
         n_texts = scope["classify.n_texts"]
         self._metrics.count(path, status, seconds, n_texts)
         REQUESTS.info(
@@ -154,6 +155,18 @@ class Guard:
             n_texts,
             seconds * 1000,
         )
+
+
+def path_of(scope: "MutableMapping[str, Any]") -> str:
+    """Return the path of a request here, wherever the application is mounted.
+
+    Examples
+    --------
+    >>> path_of({"path": "/nlp/v1/classify", "root_path": "/nlp"})
+    '/v1/classify'
+    """
+    path, above = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(above) if path.startswith(f"{above}/") else path
 
 
 def _header(scope: "Scope", name: bytes) -> bytes:

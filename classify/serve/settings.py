@@ -66,8 +66,8 @@ class ServeSettings:
     max_text_length: Annotated[
         int,
         _setting(
-            "Maximum length of a text, and of all labels of a request together, in "
-            "characters.",
+            "Maximum length in characters: of a text, of all labels of a request "
+            "together, and of a question with its options.",
             _COUNT,
             metavar="N",
         ),
