@@ -384,6 +384,52 @@ STYLES = {
         thinking="none",
         shown="<|user|>E<|assistant|>billing<|user|>Q<|assistant|>",
     ),
+    # The block is closed by a switch, and the mark of an answer follows at once.
+    "a mark in the prompt and before answers": Style(
+        _turns(
+            _IM_USER,
+            r"'<|im_start|>assistant\n<answer>\n' + m.content + "
+            r"'\n</answer><|im_end|>\n'",
+            r"{{ '<|im_start|>assistant\n<think>\n' }}"
+            r"{{ '</think>\n<answer>\n' if enable_thinking is false }}",
+        ),
+        (*_CHATML, "<answer>", "</answer>"),
+        asked=_IM_Q + "<think>\n</think>\n<answer>\n",
+        end="\n</answer><|im_end|>",
+        thinking="closed",
+        shown=_IM_E.replace("billing", "<answer>\nbilling\n</answer>")
+        + "<think>\n</think>\n<answer>\n",
+    ),
+    "two switches": _chatml(
+        _turns(
+            _IM_USER,
+            _IM_ANSWER,
+            r"{{ '<|im_start|>assistant\n<think>' }}"
+            "{{ '</think>' if enable_thinking is false and thinking is false }}",
+        ),
+        "<think></think>",
+    ),
+    # A text about thinking, within the user's turn, is no block.
+    "a reminder to think": Style(
+        _turns(
+            r"'<|im_start|>user\n' + m.content + ('\nThink in <think> and </think>.' "
+            r"if loop.last and enable_thinking is not false else '') + '<|im_end|>\n'",
+            _IM_ANSWER,
+            r"{{ '<|im_start|>assistant\n' }}",
+            system=_IM_USER.replace("user", "system"),
+        ),
+        _CHATML,
+        asked=_IM_Q,
+        end="<|im_end|>",
+        thinking="skipped",
+        shown=_IM_E,
+    ),
+    # The header is missing from the generation prompt, and no conversation may end
+    # with an answer.
+    "ends with a user": _chatml(
+        "{% if messages[-1].role == 'assistant' %}{{ raise_exception('no text') }}"
+        "{% endif %}" + _turns(_IM_USER, _IM_ANSWER, "<|im_start|>")
+    ),
     "an answer that is written twice": Style(
         _turns(
             _IM_USER,
@@ -408,7 +454,28 @@ CHANNELS_WITH_ANALYSIS = _turns(
     "('<|return|>' if loop.last else '<|end|>')",
     "<|start|>assistant",
 )
+# An answer needs its thought.
+THOUGHTFUL = _turns(
+    _IM_USER,
+    r"'<|im_start|>assistant\n<think>\n' + m.reasoning_content + '\n</think>\n' + "
+    r"m.content + '<|im_end|>\n'",
+    r"{{ '<|im_start|>assistant\n<think>\n' }}",
+)
+# The system prompt follows the last text, or the last answer.
+SYSTEM_LAST = (
+    "{% for m in messages | rejectattr('role', 'equalto', 'system') %}{{ "
+    r"'<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% for m in messages | selectattr('role', 'equalto', 'system') %}{{ "
+    r"'<|im_start|>system\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    r"{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 # Templates that cannot be read at an answer, or not with all that was given.
+# What an answer of a history holds is closed by itself.
+WITHIN_A_BLOCK = _turns(
+    _IM_USER,
+    r"'<|im_start|>assistant\n<ponder>\n' + m.content + '<|im_end|>\n'",
+    r"{{ '<|im_start|>assistant\n<ponder>\n' }}",
+)
 FORCED = _turns(
     _IM_USER,
     "'<|im_start|>assistant\n' + m.content.split('</think>')[-1] + '<|im_end|>\n'",
@@ -446,6 +513,7 @@ CHANGING = tuple(
         "(m.content | e | string)",
         "(m.content | lower)",
         r"(m.content | replace('\n', ' '))",
+        r"(m.content | replace('\r\n', '\n'))",
         "(m.content.split() | join(' '))",
         "(m.content | wordwrap(60))",
         "m.content[:3000]",

@@ -17,7 +17,10 @@ from tests.chat_templates import (
     STYLES,
     SWITCHED_BY_SYSTEM,
     SWITCHED_BY_THE_LAST_WORD,
+    SYSTEM_LAST,
+    THOUGHTFUL,
     TRIMMING,
+    WITHIN_A_BLOCK,
     WITHOUT_EXAMPLES,
     WITHOUT_SYSTEM,
     chat_tokenizer,
@@ -220,6 +223,41 @@ def test_reasoning_in_plain_words_is_refused():
     assert shown.endswith("<|im_start|>assistant\nHere is how I see it:\n[FINAL]\n")
 
 
+@pytest.mark.parametrize("where", ["template", "tokenizer"])
+def test_a_block_of_an_unknown_name_that_answers_close_is_refused(where):
+    template, controls = WITHIN_A_BLOCK, ["<|im_start|>", "<|im_end|>", "<ponder>"]
+    if where == "template":
+        template = "{% set end = '</ponder>' %}" + template
+    else:
+        controls.append("</ponder>")
+    with refused(
+        "The chat template of 'tiny' ends the prompt with '<ponder>', which never "
+        "comes before an answer, so that a label would be read where the model writes "
+        "something else. Give what leads to the answer as answer_prefix, turn thinking "
+        "off with a switch of the template's own (template_arguments), or use "
+        "chat=False."
+    ):
+        asked(chat_tokenizer(template, tuple(controls)))
+    shown = asked(chat_tokenizer(template), answer_prefix="</ponder>\n")
+    assert shown == STYLES["chatml"].asked + "<ponder>\n</ponder>\n"
+
+
+def test_answers_that_need_a_thought_end_as_the_template_ends_them():
+    prompt = PromptTemplate("{text}", chat=True).compile(
+        chat_tokenizer(THOUGHTFUL), LABELS
+    )
+    assert prompt.slot.lead.endswith("assistant\n<think>\n\n</think>\n")
+    assert prompt.slot.end == "<|im_end|>"
+
+
+def test_a_system_prompt_behind_the_last_answer_is_no_end():
+    prompt = PromptTemplate("{text}", chat=True, system="Be brief.").compile(
+        chat_tokenizer(SYSTEM_LAST), LABELS
+    )
+    assert prompt.slot.lead.endswith("Be brief.<|im_end|>\n<|im_start|>assistant\n")
+    assert prompt.slot.end == "<|im_end|>"
+
+
 @pytest.mark.parametrize("is_on", [True, False])
 def test_thinking_can_be_asked_for_and_is_closed_all_the_same(is_on):
     arguments = {"enable_thinking": is_on}
@@ -312,6 +350,14 @@ def test_the_date_is_todays_or_the_one_that_is_given():
     assert recipe.compile(tokenizer, LABELS).date == "2026-03-01"
     assert PromptTemplate().compile(tokenizer, LABELS).date is not None
     assert PromptTemplate().compile(tokenizer_of("chatml"), LABELS).date is None
+
+
+@pytest.mark.parametrize("form", ["%A", "%d", "%B", "%Y"])
+@pytest.mark.parametrize("day", ["1999-12-31", "2026-11-27"])
+def test_any_part_of_a_date_is_a_date(form, day):
+    tokenizer = chat_tokenizer(DATED.replace("%d %b %Y", form))
+    recipe = PromptTemplate(template_arguments={"strftime_now": day})
+    assert recipe.compile(tokenizer, LABELS).date == day
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,11 @@ __all__ = [
 _MARK = re.compile("\ue010(\\d+)\ue011")
 _INNER = "\ue016"
 _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]]+\]")
-_ANOTHER_DAY = "1999-12-31"
+# Two days that differ in every part of a date.
+_OTHER_DAYS = ("1999-12-31", "2000-01-01")
 _EMPTY: Mapping[str, Any] = {"tools": [], "documents": []}
 # What templates change if they change texts: case, white space, marks, the length.
-_CHANGEABLE = "Aa  \"'&<b>\\/{ {# \n\n\t# é你 " + "words " * 1000
+_CHANGEABLE = "Aa  \"'&<b>\\/{ {# \r\n\n\t# é你 " + "words " * 1000
 
 # Rows as shown, and the answers to them, or where these are filled in.
 Examples = Sequence[tuple[Sequence[Part], str | Field]]
@@ -115,7 +116,7 @@ def lay_out_thought(
         _placed(text, held),
         separator,
         slot,
-        _date(chat, rendered),
+        _date(chat),
         thought._replace(closing=closing),
     )
 
@@ -148,7 +149,7 @@ def lay_out_chat(
         # After what the template writes, an answer begins as the template has it.
         separator = "" if prefix.head else text[len(bare) :]
         text = text if prefix.head else bare
-    date = _date(best.chat, best.rendered)
+    date = _date(best.chat)
     return Layout(_placed(text, held), separator, best.slot, date)
 
 
@@ -173,7 +174,7 @@ def lay_out_turn(
     chat, rendered = _accepted(tokenizer, messages, arguments, len(held))
     held = _trimmed(chat, rendered, system, examples, body, prefix)
     spoken = Segment(answer_prefix, is_data=False)
-    return Layout([*_placed(rendered, held), spoken], None, None, _date(chat, rendered))
+    return Layout([*_placed(rendered, held), spoken], None, None, _date(chat))
 
 
 @dataclass(frozen=True)
@@ -360,11 +361,14 @@ def _placed(text: str, held: Sequence[Part]) -> list[Part]:
     ]
 
 
-def _date(chat: Chat, rendered: str) -> str | None:
+def _date(chat: Chat) -> str | None:
     """Return the date that the template writes, if it writes one."""
     today: str = chat.arguments["strftime_now"]
-    another = chat.render(chat.messages, generate=True, strftime_now=_ANOTHER_DAY)
-    return today if another != rendered else None
+    one, other = (
+        chat.render(chat.messages, generate=True, strftime_now=day)
+        for day in _OTHER_DAYS
+    )
+    return today if one != other else None
 
 
 def _closed_with(

@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from typing import Any, Literal, NamedTuple
 
 from classify.errors import PromptError
-from classify.prompts.thinking import is_open, last_thought
+from classify.prompts.thinking import closing_tag, is_open, last_thought
 from classify.tokenizer import Tokenizer
 
 __all__ = ["Chat", "Message", "Slot", "answer_mark", "find_slot", "shown_thought"]
@@ -101,28 +101,58 @@ class Chat(NamedTuple):
 
 def find_slot(chat: Chat) -> Slot:
     """Find where a template has the answer to a conversation written."""
-    answer: Message = {"role": "assistant", "content": _ANSWER}
-    more = {"role": "user", "content": _NEXT}
-    prompt = chat.behind(generate=True)
-    forms = (answer, _in_parts(answer))  # some want parts of answers, texts of users
-    answer = next((each for each in forms if _ANSWER in chat.behind(each)), answer)
-    before, is_kept, last = chat.behind(answer).partition(_ANSWER)
-    inner = chat.behind(answer, more).partition(_NEXT)[0].partition(_ANSWER)[2]
-    plain = before if is_kept else None
+    prompt, turn = chat.behind(generate=True), chat.behind()
+    shown = _shown_answer(chat)
     reasoned = shown_thought(chat)
-    lead = _lead(prompt, plain, reasoned)
+    lead = _lead(prompt, shown.before, reasoned)
+    if lead is not None and _is_left_open(chat.tokenizer, lead, shown):
+        lead = None
     # Whether the template always writes its generation prompt.
-    is_always = chat.behind() == prompt and (lead or prompt).strip() == prompt.strip()
-    is_cut = is_always or _ANSWER in last  # something else follows the answer
-    end = _end(chat.tokenizer, last, inner, is_cut=is_cut)
+    is_always = turn == prompt and (lead or prompt).strip() == prompt.strip()
+    is_cut = is_always or _ANSWER in shown.last  # something else follows the answer
+    end = _end(chat.tokenizer, shown.last, shown.inner, is_cut=is_cut)
     thinking: Literal["none", "skipped", "closed", "open"]
-    thought = last_thought(prompt if lead is None else lead)
+    thought = last_thought(_generated(prompt if lead is None else lead, turn))
     if thought is not None:
         thinking = "open" if thought.is_open else "closed"
     else:
         is_known = reasoned is not None or last_thought(chat.tokenizer.chat_source)
         thinking = "skipped" if is_known else "none"
     return Slot(prompt, lead, end, thinking)
+
+
+class _ShownAnswer(NamedTuple):
+    """What a template writes around an answer.
+
+    Attributes
+    ----------
+    before : str or None
+        What stands before one without a thought, if the template takes that.
+    last : str
+        What stands after one that ends the conversation.
+    inner : str
+        What stands between one and the user's next text.
+    """
+
+    before: str | None = None
+    last: str = ""
+    inner: str = ""
+
+
+def _shown_answer(chat: Chat) -> _ShownAnswer:
+    answer: Message = {"role": "assistant", "content": _ANSWER}
+    more = {"role": "user", "content": _NEXT}
+    # Some want parts of answers and texts of users; some refuse an answer without a
+    # thought, or one that ends the conversation.
+    thoughts = ({**answer, **form} for form in _THOUGHTS)
+    for form in (answer, _in_parts(answer), *thoughts):
+        of_last = chat.behind(form).partition(_ANSWER)
+        of_inner = chat.behind(form, more).partition(_NEXT)[0].partition(_ANSWER)
+        before, is_kept, _ = of_last if of_last[1] else of_inner
+        if is_kept:
+            plain = None if _THOUGHT in before else before
+            return _ShownAnswer(plain, of_last[2], of_inner[2])
+    return _ShownAnswer()
 
 
 def shown_thought(chat: Chat) -> tuple[str, str] | None:
@@ -162,13 +192,31 @@ def _lead(
     if not extra.strip():
         lead = prompt[: len(prompt) - len(extra)] + mark if mark.strip() else prompt
     elif thought is not None and not thought.is_open:
-        # The block was closed, and what stands before an answer is still missing.
-        lead = prompt + (mark if last_thought(mark) is None else "")
+        # The block was closed; what stands before an answer may still be missing.
+        lead = _joined(prompt, mark) if last_thought(mark) is None else prompt
     elif reasoned is not None and prompt.rstrip() == reasoned[0].rstrip():
         lead = prompt + reasoned[1]
     else:
         lead = None
     return None if lead is None or is_open(lead) else lead
+
+
+def _is_left_open(tokenizer: Tokenizer, lead: str, shown: _ShownAnswer) -> bool:
+    """Return whether a lead ends with a tag that is closed within answers.
+
+    It begins something like a thought then, whatever its name.
+    """
+    units = _UNIT.findall(lead.rstrip())
+    closing = closing_tag(units[-1]) if units else None
+    if closing is None or closing in shown.last + shown.inner:
+        return False
+    known = [tokenizer.chat_source, *tokenizer.control_tokens.values()]
+    return any(closing in each for each in known)
+
+
+def _generated(lead: str, turn: str) -> str:
+    """Return a lead without what ends the user's turn, where that can be told."""
+    return lead if turn == lead or is_open(turn) else lead.removeprefix(turn)
 
 
 def _end(tokenizer: Tokenizer, last: str, inner: str, *, is_cut: bool) -> str:
@@ -189,10 +237,23 @@ def _end(tokenizer: Tokenizer, last: str, inner: str, *, is_cut: bool) -> str:
             break
         ends.append(one[1])
     if ends:
+        # Text behind what both begin with is another turn's, whose header they share.
+        starts = [end for _, end, _ in of_last if end >= ends[-1]]
+        stops = [*(start for start, *_ in of_last if start >= ends[-1]), len(last)]
+        rest = [last[at:to] for at, to in zip(starts, stops, strict=True)]
+        is_cut = is_cut or bool("".join(rest).strip())
         return last[: ends[0] if is_cut else ends[-1]]
     if of_last and not is_cut:
         return last[: of_last[-1][1]]
     return inner[: of_inner[0][1]] if of_inner else ""
+
+
+def _joined(prompt: str, mark: str) -> str:
+    """Return a prompt with a mark behind it, of which it may have the start."""
+    n_there = next(
+        n for n in range(len(mark), -1, -1) if not n or prompt.endswith(mark[:n])
+    )
+    return prompt + mark[n_there if mark[:n_there].strip() else 0 :]
 
 
 def _apart(prompt: str, plain: str) -> tuple[str, str]:

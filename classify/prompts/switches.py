@@ -59,6 +59,8 @@ def attempts(source: str, given: Arguments) -> Iterator[dict[str, Any]]:
         yield {**given, **way}
         if not at:
             yield dict(given)
+    # Some templates have two switches, and think unless both are off.
+    yield {**given, **_OFF}
 
 
 def thinking_attempts(source: str, given: Arguments) -> Iterator[dict[str, Any]]:

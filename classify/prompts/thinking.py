@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 __all__ = [
     "Thought",
+    "closing_tag",
     "first_tag",
     "is_open",
     "last_thought",
@@ -58,12 +59,25 @@ class Thought(NamedTuple):
     @property
     def closing(self) -> str | None:
         """What models commonly close such a block with; None where that is unknown."""
-        tag = self.opener.rstrip()
-        for pattern, counterpart in _COUNTERPARTS.items():
-            if re.fullmatch(pattern, tag):
-                closer = re.sub(pattern, counterpart, tag)
-                return f"\n{closer}\n\n" if self.opener.endswith("\n") else closer
-        return None
+        closer = closing_tag(self.opener.rstrip())
+        if closer is None or not self.opener.endswith("\n"):
+            return closer
+        return f"\n{closer}\n\n"
+
+
+def closing_tag(tag: str) -> str | None:
+    """Return the tag that commonly closes what one opens, if there is one.
+
+    Examples
+    --------
+    >>> closing_tag("<think>"), closing_tag("<|START_THINKING|>")
+    ('</think>', '<|END_THINKING|>')
+    >>> closing_tag("<|assistant|>")
+    """
+    for pattern, counterpart in _COUNTERPARTS.items():
+        if re.fullmatch(pattern, tag):
+            return re.sub(pattern, counterpart, tag)
+    return None
 
 
 def last_thought(text: str) -> Thought | None:
