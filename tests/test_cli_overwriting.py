@@ -124,6 +124,33 @@ def test_a_log_is_not_appended_to_anything(folder):
         assert log.read_text() == content
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-o", "a.csv", "--log-json", "a.csv"), "'a.csv' is the output: give the log"),
+        (
+            ("-o", "a.csv", "--log-json", "./a.csv.errors.csv"),
+            "'a.csv.errors.csv' is the output's list of invalid rows: give the log",
+        ),
+        (
+            ("-o", "a.csv", "--cache", "a.csv.job"),
+            "'a.csv.job' is the output's job folder: give the cache",
+        ),
+        (("-o", "a.csv", "--cache", "a.csv"), "'a.csv' is the output: give the cache"),
+        (
+            ("--review", "a.json", "--log-json", "a.xml"),
+            "'a.xml' is the file with rows to review: give the log",
+        ),
+        (("--cache", "a", "--log-json", "a"), "'a' is the cache: give the log"),
+        (("--log-json", "in.csv"), "'in.csv' is the input: give the log"),
+    ],
+)
+def test_two_options_do_not_write_to_one_place(folder, options, said):
+    before = sorted(folder.iterdir())
+    assert refused("predict", "in.csv", *TASK, *options) == f"{said} another name."
+    assert sorted(folder.iterdir()) == before
+
+
 # ------------------------------------------------------------- calibrate and evaluate
 
 

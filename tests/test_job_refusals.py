@@ -243,3 +243,10 @@ def test_labels_are_needed_from_somewhere(tmp_path):
             table, make(labels=None), labels_column="options", probabilities=True
         )
     check_table(table, make(labels=None), labels_column="options")
+
+
+def test_the_cache_is_not_where_the_output_is(tmp_path):
+    source, output = csv_of(tmp_path / "in.csv", ["a"]), tmp_path / "out.csv"
+    with raises(f"{str(output)!r} is the output: give the cache another name."):
+        run(source, output, cache=output)
+    assert names(tmp_path) == ["in.csv"]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classify.cli.groups import JobOptions, is_stream
 from classify.errors import DataError, InputError
 from classify.questions.decision_rules import Target
 
@@ -23,6 +24,7 @@ __all__ = [
     "check_columns",
     "check_labels_calibration",
     "check_log",
+    "check_places",
     "check_report",
     "check_review_files",
     "check_rows",
@@ -193,6 +195,20 @@ def check_log(path: Path) -> None:
         raise DataError(
             f"{str(path)!r} exists and is not a log: give the log another name."
         )
+
+
+def check_places(options: JobOptions, table: "Table", review: "Review | None") -> None:
+    """Refuse files that two options would write, before a model is loaded."""
+    from classify.jobs.output import check_apart, job_places
+
+    output = options.output
+    if output is not None and is_stream(output):
+        output = None
+    places = job_places(output, review, options.cache)
+    if options.log_json is not None and not is_stream(options.log_json):
+        inputs = [("the input", Path(str(each["path"]))) for each in table.inputs()]
+        places = [*inputs, *places, ("the log", options.log_json)]
+    check_apart(places)
 
 
 def replacing(path: Path, earlier: str) -> str:

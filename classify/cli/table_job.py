@@ -16,7 +16,7 @@ from classify.cli.interruption import graceful_interruption
 from classify.cli.job_log import JobLog, Watchers
 from classify.cli.job_progress import JobProgress
 from classify.cli.loading import asked_questions, load_classifiers, with_text_column
-from classify.cli.overwriting import check_log, check_rows, replacing
+from classify.cli.overwriting import check_log, check_places, check_rows, replacing
 from classify.cli.report import (
     N_ASKED,
     report_estimate,
@@ -97,6 +97,7 @@ def predict_table(
     workers = _pool_of(options)
     review = review_of(options, job, table)
     sink = _sink_of(job, table, options, notes, review)
+    check_places(options, table, review)
     where = _where(options.output)
     with ExitStack() as stack:
         log = None

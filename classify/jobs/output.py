@@ -2,17 +2,27 @@
 
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from classify.errors import DataError
 from classify.files.atomic import atomic_file
 from classify.jobs.job import Classification
 from classify.jobs.results import ERRORS_HEADER, ClassifiedChunk
+from classify.jobs.review import Review
 from classify.jobs.state import JobState
 from classify.tables.table import Table
 from classify.tables.writing import OutputFormat
 
-__all__ = ["JobOutput", "check_output", "check_place", "errors_path", "job_folder"]
+__all__ = [
+    "JobOutput",
+    "check_apart",
+    "check_output",
+    "check_place",
+    "errors_path",
+    "job_folder",
+    "job_places",
+]
 
 
 class JobOutput:
@@ -125,6 +135,31 @@ def check_place(path: Path, *inputs: Table | None) -> None:
         )
     if any(_is_input(path, table) for table in inputs if table is not None):
         raise DataError(f"The output {str(path)!r} is the input: give it another name.")
+
+
+def job_places(
+    output: Path | None, review: Review | None = None, cache: Path | None = None
+) -> list[tuple[str, Path]]:
+    """Return the places that a job writes to, and how messages call them."""
+    places = []
+    if output is not None:
+        places = [
+            ("the output", output),
+            ("the output's list of invalid rows", errors_path(output)),
+            ("the output's job folder", job_folder(output)),
+        ]
+    files = () if review is None else review.files
+    places += [("the file with rows to review", each) for each in files]
+    return places if cache is None else [*places, ("the cache", Path(cache))]
+
+
+def check_apart(places: Iterable[tuple[str, Path]]) -> None:
+    """Raise DataError if two of these places, described by `job_places`, are one."""
+    taken: dict[Path, str] = {}
+    for what, path in places:
+        other = taken.setdefault(path.resolve(), what)
+        if other != what:
+            raise DataError(f"{str(path)!r} is {other}: give {what} another name.")
 
 
 def _is_input(path: Path, table: Table) -> bool:

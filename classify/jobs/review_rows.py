@@ -22,7 +22,7 @@ from classify.jobs.label_studio import (
     task,
     tasks_bytes,
 )
-from classify.jobs.output import check_place, errors_path
+from classify.jobs.output import check_apart, check_place, job_places
 from classify.jobs.results import ClassifiedChunk
 from classify.jobs.review import (
     LABELS,
@@ -289,17 +289,9 @@ def check_review(
     if not review.is_tasks:
         written = output_format(review.file)
     written.check_columns(table.columns, table.name)
-    taken = {}
-    if output is not None:
-        taken[output.resolve()] = "the output"
-        taken[errors_path(output).resolve()] = "the output's list of invalid rows"
     for path in review.files:
         check_place(path, table)
-        if what := taken.get(path.resolve()):
-            raise DataError(
-                f"{str(path)!r} is {what}: give the file with rows to review another "
-                "name."
-            )
+    check_apart(job_places(output, review))
 
 
 def answer_fields(

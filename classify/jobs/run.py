@@ -11,7 +11,7 @@ from typing import Any
 from classify.errors import ConfigError, EngineError
 from classify.jobs.identity import job_fingerprints, score_digests, versions
 from classify.jobs.job import Classification, JobRun, Outcome
-from classify.jobs.output import JobOutput
+from classify.jobs.output import JobOutput, check_apart, job_places
 from classify.jobs.results import ClassifiedChunk, classified
 from classify.jobs.review import Review
 from classify.jobs.review_rows import ReviewRows
@@ -87,6 +87,7 @@ def run_job(
     run, started = run or JobRun(), time.monotonic()
     written = output_format(output) if output_as is None else output_as
     result = JobOutput(Path(output), written, table, job)
+    check_apart(job_places(result.path, review, run.cache))
     manifest = _manifest(job, table, written, part_rows or job.part_rows)
     review_rows = None
     if review is not None:
@@ -138,6 +139,7 @@ def stream_rows(
     """
     run, started = run or JobRun(), time.monotonic()
     summary = Summary()
+    check_apart(job_places(None, review, run.cache))
     review_rows = None if review is None else ReviewRows(review, job, table)
     run.watcher.begins(table.n_rows, 0)
     n_rows = 0
