@@ -11,8 +11,12 @@ __all__ = [
     "bar",
     "displayable",
     "escaped",
+    "probability",
     "readable_piece",
+    "shortened",
     "table",
+    "token_html",
+    "with_bar",
 ]
 
 BAR_CELLS = 6
@@ -27,9 +31,11 @@ _MARKS = str.maketrans({" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"})
 # In the element, since notebooks align the cells of every table to the right.
 _ALIGNED = {
     "l": ' style="text-align:left" dir="auto"',
+    "t": ' style="text-align:left;min-width:14em" dir="auto"',
     "r": ' style="text-align:right"',
 }
-
+# A title may be longer than the numbers below it.
+_NUMBER = ' style="text-align:right;white-space:nowrap"'
 
 Role = Literal["title", "figure", "bar", "dim", "token", "label"]
 
@@ -73,8 +79,9 @@ def table(align: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> M
     Parameters
     ----------
     align : str
-        A letter for each column: "l" for text, which also takes the direction of its
-        script, "r" for numbers.
+        A letter for each column: "l" for a word or two, "t" for longer text, whose
+        column is never narrow, "r" for numbers, which stay in one line. Text takes the
+        direction of its script.
     header : sequence of str
     rows : iterable of sequence of str
 
@@ -118,8 +125,61 @@ def bar(share: float, n_cells: int = BAR_CELLS) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(n_cells)
 
 
+def probability(value: float) -> str:
+    """Return a probability with four digits, never rounded down to nothing.
+
+    Examples
+    --------
+    >>> probability(0.98765), probability(1e-9), probability(0.0)
+    ('0.9877', '1.0e-09', '0.0000')
+    """
+    return f"{value:.1e}" if 0.0 < value < 0.00005 else f"{value:.4f}"
+
+
+def with_bar(figure: str, share: float) -> Markup:
+    """Return a figure over a bar as HTML, which suits light and dark pages.
+
+    Examples
+    --------
+    >>> "90, 140, 220" in with_bar("0.5000", 0.5)
+    True
+    """
+    bar_of = Markup(
+        '<div style="background:linear-gradient(to left, rgba(90, 140, 220, 0.4) {0}%, '
+        'transparent {0}%)">{1}</div>'
+    )
+    return bar_of.format(round(100 * share, 1), figure)
+
+
+def token_html(piece: str) -> Markup:
+    """Return a token as HTML, with its white space made visible.
+
+    Examples
+    --------
+    >>> token_html(" <b>")
+    Markup('<code>␣&lt;b&gt;</code>')
+    """
+    return Markup("<code>{}</code>").format(escaped(readable_piece(piece)))
+
+
+def shortened(text: str, most: int) -> str:
+    r"""Return a text in one line, its middle left out where it is longer than `most`.
+
+    Examples
+    --------
+    >>> shortened("a text\nthat goes on and on", 16)
+    'a text t … and on'
+    """
+    text = " ".join(displayable(text).split())
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} … {text[-half + 3 :]}"
+
+
 def _row(tag: str, align: str, cells: Sequence[str]) -> Markup:
-    cell = {side: Markup(f"<{tag}{_ALIGNED[side]}>{{}}</{tag}>") for side in _ALIGNED}  # noqa: S704
+    aligned = _ALIGNED | ({"r": _NUMBER} if tag == "td" else {})
+    cell = {side: Markup(f"<{tag}{aligned[side]}>{{}}</{tag}>") for side in aligned}  # noqa: S704
     inner = [
         cell[side].format(escaped(text))
         for side, text in zip(align, cells, strict=True)

@@ -18,9 +18,11 @@ from classify.estimators.asked import (
     AskedQuestion,
     asked_question,
 )
-from classify.estimators.asking import ask
+from classify.estimators.asking import ask, score_questions
+from classify.estimators.explaining import one_text, refuse_explaining
 from classify.parameters import check_parameters, instance_of
 from classify.rows.encoding import Row
+from classify.rows.explanation import Explanations
 from classify.rows.frames import (
     add_results,
     frame_of,
@@ -176,6 +178,41 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
             questions, rows, refuse, probabilities=probabilities, bounds=bounds
         )
         return add_results(frame, results, with_errors=on_error == "set_aside")
+
+    def explain(self, text: str | Mapping[str, str]) -> Explanations:
+        """Explain how the probabilities of a text come about, for each question.
+
+        Parameters
+        ----------
+        text : str, or mapping of str to str
+            A mapping has the columns that the prompts need.
+
+        Returns
+        -------
+        Explanations
+            A dict: for each question, what the ``explain`` of its classifier returns.
+            Printed, or shown in a notebook, it is a picture of each.
+
+        Examples
+        --------
+        >>> from classify import TaskClassifier
+        >>> questions = {"topic": {"labels": ["billing", "shipping"]}}
+        >>> found = TaskClassifier({"questions": questions}).explain("Where is it?")
+        >>> len(found["topic"].labels)
+        2
+        """
+        questions, given = self._questions(), one_text(text)
+        rows = [
+            rows_and_candidates(given, None, each.scorers()[0].fields)[0]
+            for each in questions
+        ]
+        scored = score_questions(
+            questions, rows, refuse=refuse_explaining, return_steps=True
+        )
+        return Explanations(
+            (column_name(each.name, "label"), each.explanation(some))
+            for each, some in zip(questions, scored, strict=True)
+        )
 
     def _answers(self, X: Any) -> dict[str, RowResults]:
         questions = self._questions()

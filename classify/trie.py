@@ -216,6 +216,11 @@ class LabelTrie:
             for token in sorted(owners)
         }
 
+    def parting_tokens(self) -> set[int]:
+        """Return the tokens of the first step at which not all words have the same."""
+        children = self.tree.children(self.with_chain(0)[-1])
+        return set(self.tree.tokens[children.start : children.stop].tolist())
+
     def known_leaves(self, masses: NodeMasses) -> npt.NDArray[np.int64]:
         """Return the leaves whose way was read."""
         leaves: npt.NDArray[np.int64] = self.leaves[

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from classify.errors import AnswerError, InputError, RowError
+from classify.markup import escaped, shortened
 from classify.prompts import PromptTemplate
 from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.free import compile_free
@@ -22,6 +24,7 @@ from classify.scoring.driver import drive
 from classify.scoring.strategies import Strategy
 from classify.scoring.text_score import TextScore
 from classify.spec import Generation, ModelSpec
+from classify.step_table import step_table
 from classify.tokenizer import Tokenizer
 from classify.tracking import TrackedGeneration, TrackedRequest, common_prefix_length
 from classify.verbalizer import Verbalizer
@@ -75,6 +78,11 @@ class TrackedText(NamedTuple):
     finish_reason: str
 
 
+# What a notebook shows of several texts.
+_MAX_SHOWN = 3
+_MAX_CHARACTERS = 240
+
+
 @dataclass(frozen=True, eq=False)
 class TrackedWords:
     """What `track` returns.
@@ -94,6 +102,37 @@ class TrackedWords:
     generations: dict[int, tuple[TrackedText, ...]]
     errors: dict[int, RowError]
     truncated: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        n_generations = sum(map(len, self.generations.values()))
+        aside = f", {len(self.errors)} set aside" if self.errors else ""
+        return (
+            f"TrackedWords({len(self.words)} words in {n_generations} generations"
+            f"{aside})"
+        )
+
+    def _repr_html_(self) -> str:
+        names = [word.name for word in self.words]
+        title = Markup("<p><strong>Text {}{}</strong>: {}</p>\n{}")
+        generated = [
+            title.format(
+                at,
+                f", generation {number}" if len(several) > 1 else "",
+                escaped(shortened(one.text, _MAX_CHARACTERS)),
+                step_table(one.tokens, names, one.logprobs),
+            )
+            for at, several in self.generations.items()
+            for number, one in enumerate(several)
+        ]
+        aside = Markup("<p><strong>Text {}</strong>: {}</p>")
+        reasons = [
+            aside.format(at, escaped(str(error))) for at, error in self.errors.items()
+        ]
+        shown = [*generated[:_MAX_SHOWN], *reasons[:_MAX_SHOWN]]
+        n_left = len(generated) + len(reasons) - len(shown)
+        of_which = f", the first {len(shown)}" if n_left else ""
+        summary = Markup("<p>{}{}</p>").format(repr(self), of_which)
+        return "\n".join([*shown, summary])
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a table with a row for each text, step and word.

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -246,7 +247,8 @@ def test_a_trajectory_draws_the_tokens_that_come_highest():
     tokens = (" bill", " $hip", "ping", "<end>")
     labels = (("billing",), ("shipping", "shop"), ("shipping",), ("a", "b", "c"))
     logprobs = np.array([[-5.0, -1.0, -9.0, -7.0], [-6.0, -2.0, -np.inf, -0.5]])
-    trajectory = Trajectory(logprobs, tokens, labels, (" The", "\n"))
+    first = (True, True, True, True)
+    trajectory = Trajectory(logprobs, tokens, labels, first, (" The", "\n"))
     display = trajectory.plot(n_tracked=3)
     lines = [line for line in display.ax_.lines if line.get_gid()]
     for line, column in zip(lines, (0, 1, 3), strict=True):
@@ -262,6 +264,9 @@ def test_a_trajectory_draws_the_tokens_that_come_highest():
     ]
     display.figure_.set_size_inches((5.0, 4.0))
     assert_nothing_overlaps(display.figure_)
+    # What comes after the first token of a label is not drawn.
+    only = replace(trajectory, is_first=(True, False, False, True)).plot()
+    assert only.words == ("' bill': billing", "'<end>': 3 labels")
     # A thought without a token has axes, and no curve.
-    empty = Trajectory(np.empty((0, 4)), tokens, labels, ())
+    empty = Trajectory(np.empty((0, 4)), tokens, labels, first, ())
     assert empty.plot(ax=display.ax_).tokens == ()

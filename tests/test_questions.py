@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 from classify import PromptTemplate, Question, TaskClassifier
 from classify.cli import app
 from classify.config import Task
-from classify.errors import ClassifyError, ConfigError, DataError
+from classify.errors import ClassifyError, ConfigError, DataError, InputError
+from classify.rows.explanation import Explanations
 from classify.verbalizer import Verbalizer
+from tests.html_pages import Page
 
 CODEBOOK = Path(__file__).parents[1] / "configs" / "ticket_codebook.yaml"
 TEXTS = ["I was charged twice on my credit card.", "", "Where is my parcel?"]
@@ -400,6 +402,36 @@ def test_a_frame_has_the_columns_of_a_job(tickets, tmp_path):
 def test_a_task_without_questions_has_a_column_called_label():
     clf = TaskClassifier({"labels": ["billing", "shipping"]})
     assert clf.predict(["Where is my parcel?"])["label"].tolist() == ["shipping"]
+
+
+def test_an_explanation_of_each_question():
+    clf, texts = TaskClassifier(CODEBOOK), TEXTS[:1]
+    found, proba = clf.explain(TEXTS[0]), clf.predict_proba(texts)
+    assert list(found) == ["topic", "tone", "urgency", "mentions"]
+    for name, explanation in found.items():
+        shown = {each.label: each.probability for each in explanation.labels}
+        assert shown == pytest.approx(proba[name].iloc[0].to_dict(), abs=1e-5)
+        assert f"{name}\n{explanation}" in str(found)
+    alone = Task.from_yaml(CODEBOOK).question("tone").classifier().explain(TEXTS[0])
+    assert str(found["tone"]) == str(alone)
+    page = Page(found._repr_html_())
+    n_tables = [len(Page(each._repr_html_()).tables) for each in found.values()]
+    assert len(page.tables) == sum(n_tables)
+    assert list(TaskClassifier(TWO).explain("a")) == ["label"]
+    named = Explanations({"<b>": alone})
+    assert "b" not in Page(named._repr_html_()).tags()
+
+
+def test_only_one_text_is_explained():
+    clf = TaskClassifier({"questions": {"urgency": TWO}})
+    with pytest.raises(InputError, match=r"^explain takes one text: a string, or a "):
+        clf.explain(["a"])
+    with pytest.raises(
+        InputError,
+        match=r"^The text cannot be explained: urgency: there is no text: it is empty "
+        r"or missing\.$",
+    ):
+        clf.explain("")
 
 
 def test_an_error_names_its_question():

@@ -333,6 +333,9 @@ def _check_trajectory(reference, prompt, chain):
         )
         for token in tracked
     )
+    assert len({path[0] for path in paths}) > 1
+    first = {path[0] for path in paths}
+    assert trajectory.is_first == tuple(token in first for token in tracked)
     expected = given[len(prompt) - 1 : len(prompt) - 1 + chain.n_tokens][:, tracked]
     np.testing.assert_allclose(trajectory.logprobs, expected, rtol=0, atol=1e-4)
     frame = trajectory.to_frame()

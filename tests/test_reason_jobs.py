@@ -148,7 +148,7 @@ def test_thoughts_come_back_as_they_were():
     scores = LabelLogprobs(
         *(values, np.array(["a", "b"]), values, values, np.zeros(1)),
         *(np.zeros(1, dtype=bool), np.ones(1, dtype=np.int64)),
-        reasoning=(Reasoning(chains),),
+        reasoning=(Reasoning(chains, ("a", "b")),),
     )
     [found] = unpack_scores(pack_scores(scores), ["a", "b"]).scores.reasoning
     for one, other in zip(found.chains, chains, strict=True):

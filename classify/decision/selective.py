@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from classify.decision.posteriors import Posteriors, posteriors_of
 from classify.decision.risk_control import certified_threshold, n_texts_needed
 from classify.decision.stored import SHARE, from_json_number, read_stored
 from classify.errors import ConfigError, InputError
+from classify.markup import probability, table, with_bar
 from classify.metrics.labelled import check_lengths, label_codes
 from classify.parameters import check_parameters, number, one_of, optional
 
@@ -23,6 +25,9 @@ __all__ = ["Decisions", "SelectiveClassifier"]
 logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
+
+# What a notebook shows of many texts.
+_N_SHOWN = 10
 
 
 class Decisions(NamedTuple):
@@ -45,6 +50,26 @@ class Decisions(NamedTuple):
     accepted: npt.NDArray[np.bool_]
     reason: npt.NDArray[np.str_]
     confidence: FloatArray
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                str(at),
+                "–" if self.label[at] is None else str(self.label[at]),
+                with_bar(probability(self.confidence[at]), self.confidence[at]),
+                self.reason[at],
+            ]
+            for at in range(min(len(self.label), _N_SHOWN))
+        ]
+        shown = table("rlrl", ["text", "label", "confidence", "reason"], rows)
+        n_texts, n_answered = len(self.label), int(self.accepted.sum())
+        reasons = Counter(self.reason[~self.accepted].tolist()).items()
+        counted = ", ".join(f"{reason} ({n_of})" for reason, n_of in reasons)
+        why = f"; no answer: {counted}" if counted else ""
+        of_which = f", the first {len(rows)}" if len(rows) < n_texts else ""
+        return (
+            f"{shown}\n<p>{n_answered} of {n_texts} texts answered{why}{of_which}</p>"
+        )
 
 
 class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]

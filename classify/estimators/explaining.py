@@ -12,7 +12,7 @@ from classify.rows.explanation import Explanation
 from classify.rows.frames import rows_and_candidates
 from classify.scoring import LabelLogprobs
 
-__all__ = ["ExplainsAnswer", "ExplainsLabels"]
+__all__ = ["ExplainsAnswer", "ExplainsLabels", "one_text", "refuse_explaining"]
 
 
 class ExplainsAnswer:
@@ -49,9 +49,9 @@ class ExplainsAnswer:
         self.fitted_calibrator()
         scorer = self.scorer()
         rows, listed = rows_and_candidates(
-            _one(text), None if labels is None else [labels], scorer.fields
+            one_text(text), None if labels is None else [labels], scorer.fields
         )
-        scored = scorer.score(rows, listed, refuse=_refuse, return_steps=True)
+        scored = scorer.score(rows, listed, refuse=refuse_explaining, return_steps=True)
         return self.explanation_of(scored.scores)
 
     def explanation_of(self, scores: LabelLogprobs) -> Explanation:
@@ -93,8 +93,8 @@ class ExplainsLabels:
             The answers yes and no to the question about each label.
         """
         scorer = self.scorer()
-        rows, _ = rows_and_candidates(_one(text), None, scorer.fields)
-        scored = scorer.score(rows, refuse=_refuse, return_steps=True)
+        rows, _ = rows_and_candidates(one_text(text), None, scorer.fields)
+        scored = scorer.score(rows, refuse=refuse_explaining, return_steps=True)
         return self.explanation_of(scored.scores)
 
     def explanation_of(self, scores: LabelLogprobs) -> Explanation:
@@ -119,7 +119,7 @@ class ExplainsLabels:
         raise NotImplementedError
 
 
-def _one(text: str | Mapping[str, str]) -> Any:
+def one_text(text: str | Mapping[str, str]) -> Any:
     """Return one text as several are given."""
     if isinstance(text, str):
         return [text]
@@ -131,5 +131,6 @@ def _one(text: str | Mapping[str, str]) -> Any:
     )
 
 
-def _refuse(_: int, error: RowError) -> RowError:
+def refuse_explaining(_: int, error: RowError) -> RowError:
+    """Return the error of a text that cannot be explained."""
     return type(error)(f"The text cannot be explained: {error}")

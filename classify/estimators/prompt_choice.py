@@ -11,7 +11,7 @@ import pandas as pd
 
 from classify.calibration import LabelCalibrator
 from classify.errors import ConfigError, DataError, InputError, PromptError, RowError
-from classify.markup import table
+from classify.markup import escaped, table
 from classify.metrics import mutual_information
 from classify.parameters import at_least, check_parameters
 from classify.prompts import PromptTemplate
@@ -129,7 +129,8 @@ class PromptTuning:
             [str(row[0]), *(f"{value:.3g}" for value in row[1:])]
             for row in frame.itertuples(index=False)
         ]
-        return f"{table('l' + 'r' * (len(header) - 1), header, rows)}\n<p>{self!r}</p>"
+        shown = table("l" + "r" * (len(header) - 1), header, rows)
+        return f"{shown}\n<p>{escaped(repr(self))}</p>"
 
 
 def tune_rows(

@@ -152,7 +152,9 @@ def unpack_scores(values: Sequence[bytes], classes: Sequence[str]) -> PlacedScor
         unresolved=records["unresolved"].astype(np.float64),
         truncated=records["truncated"].astype(np.bool_),
         n_reads=records["n_reads"].astype(np.int64),
-        reasoning=tuple(map(Reasoning.unpacked, thoughts)) if any(thoughts) else None,
+        reasoning=tuple(Reasoning.unpacked(each, classes) for each in thoughts)
+        if any(thoughts)
+        else None,
         agreement=records["agreement"].astype(np.float64),
     )
     return PlacedScores(scores, at)
@@ -187,7 +189,7 @@ def combine_scores(
         columns = _columns(scores.classes, named)
         cells = np.ix_(at, columns)
         for one, each in zip(at.tolist(), scores.reasoning or (), strict=False):
-            reasoning[one] = each.in_columns(columns, len(named))
+            reasoning[one] = each.in_columns(columns, classes)
         values[cells], lower[cells] = scores.values, scores.lower
         upper[cells] = scores.upper
         unresolved[at] = scores.unresolved

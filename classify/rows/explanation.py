@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from classify.decision.posteriors import LabelPosteriors, Posteriors
-from classify.markup import Span
+from classify.markup import Span, escaped
 from classify.plots.trie_display import TrieDisplay
 from classify.rows.explained_prompt import (
     LabelFigures,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["Explanation"]
+__all__ = ["Explanation", "Explanations"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +240,24 @@ class Explanation:
         texts = [line_text(shown, line) for line in lines]
         display = TrieDisplay(lines, texts, shown.label_mass, title=shown.title)
         return display.plot(ax=ax)
+
+
+class Explanations(dict[str, Explanation]):
+    """The explanations of the answers to several questions about one text, by name.
+
+    Printed, and shown in a notebook, they are pictures, one below the other.
+    """
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{name}\n{each}" for name, each in self.items())
+
+    def _repr_html_(self) -> str:
+        title = Markup("<h4>{}</h4>\n{}")
+        shown = [
+            title.format(escaped(name), Markup(each._repr_html_()))  # noqa: S704
+            for name, each in self.items()
+        ]
+        return "\n".join(shown)
 
 
 def _figures(

@@ -9,7 +9,17 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from classify.markup import Span, bar, displayable, escaped, table
+from classify.markup import (
+    Span,
+    bar,
+    displayable,
+    escaped,
+    probability,
+    shortened,
+    table,
+    token_html,
+    with_bar,
+)
 from classify.rows.explained_prompt import LabelFigures, PromptReads
 from classify.scoring.paths import PathLine
 
@@ -72,10 +82,10 @@ def _prompt_lines(prompt: PromptReads, max_paths: int) -> Iterator[list[Span]]:
     header = f"{'log p':>9} {'mass':>7} {'at most' if is_open else '':>{8 * is_open}} "
     yield [Span(header, "dim"), Span(" " * 9 + _ending(prompt), "dim")]
     for line in lines:
-        most = f" {_probability(line.max_mass) if _is_open(line) else '':>7}"
+        most = f" {probability(line.max_mass) if _is_open(line) else '':>7}"
         share = line.mass / total if total else 0.0
         yield [
-            Span(f"{_logprob(line):>9} {_probability(line.mass):>7}", "figure"),
+            Span(f"{_logprob(line):>9} {probability(line.mass):>7}", "figure"),
             Span(f"{most * is_open} ", "dim"),
             Span(f" {bar(share) if line.n_paths else '':<6} ", "bar"),
             Span(" " + line.guide, "dim"),
@@ -109,17 +119,17 @@ def _label_lines(
     bounds = f" {'bounds':<15}" * is_open
     yield [Span(f"{'mass':>9} {share}{given:>11}{bounds}", "dim")]
     for each in labels[:MAX_LABELS]:
-        shown = f"{_probability(each.share):>7} " * is_calibrated
-        known = f"{_probability(each.least)} – {_probability(each.most)}"
+        shown = f"{probability(each.share):>7} " * is_calibrated
+        known = f"{probability(each.least)} – {probability(each.most)}"
         yield [
             Span(f"{_mass(each):>9} {shown}", "figure"),
-            Span(f"{_probability(each.probability):>11}", "figure"),
+            Span(f"{probability(each.probability):>11}", "figure"),
             Span(f" {known:<15}" * is_open, "dim"),
             Span(f" {bar(each.probability)} ", "bar"),
             Span(_cut(each.label), "label"),
         ]
     if rest := labels[MAX_LABELS:]:
-        total = _probability(sum(each.probability for each in rest))
+        total = probability(sum(each.probability for each in rest))
         place = " " * (10 + 8 * is_calibrated)
         more = f"{'':{8 + 16 * is_open}}… {len(rest)} more labels"
         yield [Span(f"{place}{total:>11}", "figure"), Span(more, "dim")]
@@ -130,12 +140,12 @@ def _prompt_html(prompt: PromptReads, max_paths: int) -> Markup:
     is_open = any(map(_is_open, lines))
     rows = []
     for line in lines:
-        most = [_probability(line.max_mass) if _is_open(line) else ""]
+        most = [probability(line.max_mass) if _is_open(line) else ""]
         share = line.mass / total if total and line.n_paths else 0.0
         rows.append(
             [
                 _logprob(line),
-                _with_bar(_probability(line.mass), share),
+                with_bar(probability(line.mass), share),
                 *(most * is_open),
                 _path_html(prompt, line),
             ]
@@ -156,9 +166,7 @@ def _path_html(prompt: PromptReads, line: PathLine) -> Markup:
     if line.is_folded:
         inner = Markup("<em>{}</em>").format(escaped(_folded(line)))
     else:
-        code = Markup("<code>{}</code>")
-        pieces = [code.format(escaped(x)) for x in prompt.readable(line.token_ids)]
-        inner = Markup(" ").join(pieces)
+        inner = Markup(" ").join(map(token_html, prompt.readable(line.token_ids)))
         for label in line.labels:
             inner += Markup(" → <strong>{}</strong>").format(escaped(label))
     indent = Markup(
@@ -175,30 +183,22 @@ def _labels_html(labels: Sequence[LabelFigures], *, is_calibrated: bool) -> Mark
     header += [*(["bounds"] * is_open), "label"]
     rows: list[list[str]] = []
     for each in labels[:MAX_LABELS]:
-        known = f"{_probability(each.least)} – {_probability(each.most)}"
+        known = f"{probability(each.least)} – {probability(each.most)}"
         rows.append(
             [
                 _mass(each),
-                *([_probability(each.share)] * is_calibrated),
-                _with_bar(_probability(each.probability), each.probability),
+                *([probability(each.share)] * is_calibrated),
+                with_bar(probability(each.probability), each.probability),
                 *([known] * is_open),
                 each.label,
             ]
         )
     if rest := labels[MAX_LABELS:]:
-        total = _probability(sum(each.probability for each in rest))
+        total = probability(sum(each.probability for each in rest))
         more = f"… {len(rest)} more labels"
         rows.append(["", *([""] * is_calibrated), total, *([""] * is_open), more])
     align = "r" * (len(header) - 1) + "l"
     return table(align, header, rows)
-
-
-def _with_bar(figure: str, share: float) -> Markup:
-    bar_of = Markup(
-        '<div style="background:linear-gradient(to left, rgba(90,140,220,0.4) {0}%, '
-        'transparent {0}%)">{1}</div>'
-    )
-    return bar_of.format(round(100 * share, 1), figure)
 
 
 def _reads(prompt: PromptReads) -> str:
@@ -207,7 +207,7 @@ def _reads(prompt: PromptReads) -> str:
     nodes = "node" if prompt.n_inner == 1 else "nodes"
     return (
         f"{score.n_reads} of {prompt.n_inner} {nodes} read{rounds}; label mass "
-        f"{_probability(prompt.label_mass)}, unresolved {score.mass.unresolved:.2g}"
+        f"{probability(prompt.label_mass)}, unresolved {score.mass.unresolved:.2g}"
     )
 
 
@@ -233,18 +233,7 @@ def _logprob(line: PathLine) -> str:
 
 
 def _mass(figures: LabelFigures) -> str:
-    return _probability(math.exp(figures.logprob))
-
-
-def _probability(value: float) -> str:
-    """Return a probability with four digits, never rounded down to nothing.
-
-    Examples
-    --------
-    >>> _probability(0.98765), _probability(1e-9), _probability(0.0)
-    ('0.9877', '1.0e-09', '0.0000')
-    """
-    return f"{value:.1e}" if 0.0 < value < 0.00005 else f"{value:.4f}"
+    return probability(math.exp(figures.logprob))
 
 
 def _is_open(line: PathLine) -> bool:
@@ -257,8 +246,4 @@ def _is_uncertain(figures: LabelFigures) -> bool:
 
 def _cut(text: str) -> str:
     """Return a text of a line, its middle left out where it is long."""
-    text = " ".join(displayable(text).split())
-    if len(text) <= _MAX_CHARACTERS:
-        return text
-    half = _MAX_CHARACTERS // 2
-    return f"{text[:half]} … {text[-half + 3 :]}"
+    return shortened(text, _MAX_CHARACTERS)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from classify.markup import probability, shortened, table, with_bar
 from classify.plots.track_display import TrackDisplay
 from classify.prompts.closing import ClosedThought
 from classify.scoring.masses import agreement
+from classify.step_table import highest, step_table
 from classify.tracking import TrackedGeneration
 from classify.verbalizer import ScorablePrompt
 
@@ -25,6 +27,9 @@ FloatArray = npt.NDArray[np.float64]
 
 # With more labels, a legend gives their number.
 _MAX_NAMED = 2
+# What a notebook shows of the thoughts about a text.
+_MAX_CHAINS = 10
+_MAX_CHARACTERS = 240
 # Between the thoughts of several chains, where they are one text.
 _BETWEEN = "\n\n---\n\n"
 
@@ -42,6 +47,9 @@ class Trajectory:
         The tokens of all label words.
     labels : tuple of tuple of str, length n_tracked
         The labels whose words contain each of them.
+    is_first : tuple of bool, length n_tracked
+        Whether it is the first token of a word that not all words have: where the
+        answer becomes one label or another.
     tokens : tuple of str, length n_steps
         What the model generated, step by step.
     """
@@ -49,6 +57,7 @@ class Trajectory:
     logprobs: FloatArray
     tracked: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
+    is_first: tuple[bool, ...]
     tokens: tuple[str, ...]
 
     @classmethod
@@ -61,12 +70,13 @@ class Trajectory:
         """Name the tokens of what was tracked along a thought."""
         assert prompt.thought_end is not None
         tokenizer = prompt.thought_end.prompt.tokenizer
-        owners = prompt.trie.labels_of_tokens()
+        owners, first = prompt.trie.labels_of_tokens(), prompt.trie.parting_tokens()
         rows = [tracked[token][: len(token_ids)] for token in owners]
         return cls(
             np.array(rows, dtype=np.float64).T.reshape(len(token_ids), len(owners)),
             tokenizer.pieces(list(owners)),
             tuple(owners.values()),
+            tuple(token in first for token in owners),
             tokenizer.pieces(token_ids),
         )
 
@@ -80,12 +90,13 @@ class Trajectory:
         return frame
 
     def plot(self, *, n_tracked: int = 8, ax: "Axes | None" = None) -> TrackDisplay:
-        """Draw the log-probability of the tracked tokens at every step.
+        """Draw the log-probability of the labels' first tokens at every step.
 
         Parameters
         ----------
         n_tracked : int, default=8
-            How many curves to draw at most: those that come highest.
+            How many curves to draw at most: those that come highest. Further tokens of
+            label words are not drawn: they mean nothing before the first one.
         ax : matplotlib Axes, default=None
             Where to draw. None: new axes.
 
@@ -106,15 +117,36 @@ class Trajectory:
         ...     np.log([[0.2, 0.1], [0.7, 0.2]]),
         ...     tracked=(" bill", " parcel"),
         ...     labels=(("billing",), ("shipping",)),
+        ...     is_first=(True, True),
         ...     tokens=(" The", " invoice"),
         ... )
         >>> trajectory.plot().words
         ("' bill': billing", "' parcel': shipping")
         """
-        highest = np.argsort(-self.logprobs.max(axis=0, initial=-np.inf), kind="stable")
-        shown = sorted(highest[:n_tracked].tolist())
-        names = [_named(self.tracked[at], self.labels[at]) for at in shown]
-        return TrackDisplay(names, self.tokens, self.logprobs[:, shown]).plot(ax=ax)
+        names, logprobs = self._first()
+        shown = highest(logprobs, n_tracked)
+        named = [names[at] for at in shown]
+        return TrackDisplay(named, self.tokens, logprobs[:, shown]).plot(ax=ax)
+
+    def __repr__(self) -> str:
+        return f"Trajectory({len(self.tokens)} steps, {len(self.tracked)} label tokens)"
+
+    def _repr_html_(self) -> str:
+        names, logprobs = self._first()
+        any_label = np.logaddexp.reduce(logprobs, axis=1, initial=-np.inf)
+        shown = step_table(
+            self.tokens,
+            ["any label", *names],
+            np.column_stack([any_label, logprobs]),
+        )
+        what = "At each step: the probability that a label's first token comes next."
+        return f"{shown}\n<p>{what}</p>"
+
+    def _first(self) -> tuple[list[str], FloatArray]:
+        """Return the names and values of the labels' first tokens."""
+        first = [at for at, is_first in enumerate(self.is_first) if is_first]
+        names = [_named(self.tracked[at], self.labels[at]) for at in first]
+        return names, self.logprobs[:, first]
 
 
 def _named(token: str, labels: tuple[str, ...]) -> str:
@@ -183,9 +215,12 @@ class Reasoning:
     Attributes
     ----------
     chains : tuple of Chain
+    classes : tuple of str, length n_labels
+        The label of each column of `Chain.logprobs`.
     """
 
     chains: tuple[Chain, ...]
+    classes: tuple[str, ...]
 
     @property
     def text(self) -> str:
@@ -235,14 +270,15 @@ class Reasoning:
         return zlib.compress(text.encode("utf-8", "surrogatepass"))
 
     @classmethod
-    def unpacked(cls, value: bytes) -> "Reasoning":
-        """Return what was packed."""
+    def unpacked(cls, value: bytes, classes: Sequence[str]) -> "Reasoning":
+        """Return what was packed, with these labels."""
         text = zlib.decompress(value).decode("utf-8", "surrogatepass")
         return cls(
             tuple(
                 Chain(thought, (), (), n_tokens, cut, np.array(logprobs))
                 for thought, n_tokens, cut, logprobs in json.loads(text)
-            )
+            ),
+            tuple(classes),
         )
 
     @property
@@ -251,11 +287,38 @@ class Reasoning:
             [chain.logprobs for chain in self.chains]
         )  # (n_chains, n_labels)
 
-    def in_columns(self, columns: npt.NDArray[np.int64], n_columns: int) -> "Reasoning":
+    def in_columns(
+        self, columns: npt.NDArray[np.int64], classes: Sequence[str]
+    ) -> "Reasoning":
         """Return these with labels in other columns, and -inf where there is none."""
         chains = []
         for chain in self.chains:
-            logprobs = np.full(n_columns, -np.inf)
+            logprobs = np.full(len(classes), -np.inf)
             logprobs[columns] = chain.logprobs
             chains.append(replace(chain, logprobs=logprobs))
-        return Reasoning(tuple(chains))
+        return Reasoning(tuple(chains), tuple(classes))
+
+    def __repr__(self) -> str:
+        chains = f"{len(self.chains)} thought{'s' * (len(self.chains) != 1)}"
+        cut = sum(chain.cut for chain in self.chains)
+        return f"Reasoning({chains} of {self.n_tokens} tokens, {cut} cut)"
+
+    def _repr_html_(self) -> str:
+        rows: list[list[str]] = []
+        for number, chain in enumerate(self.chains[:_MAX_CHAINS], 1):
+            best, mass = int(chain.logprobs.argmax()), np.exp(chain.logprobs).sum()
+            share = float(np.exp(chain.logprobs[best])) / mass if mass else 0.0
+            rows.append(
+                [
+                    str(number),
+                    shortened(chain.text, _MAX_CHARACTERS),
+                    f"{chain.n_tokens}{' (cut)' * chain.cut}",
+                    self.classes[best] if mass else "none has any probability",
+                    with_bar(probability(share), share),
+                    probability(mass),
+                ]
+            )
+        header = ["chain", "thought", "tokens", "label", "probability", "label mass"]
+        n_left = len(self.chains) - len(rows)
+        of_which = f", the first {len(rows)}" if n_left else ""
+        return f"{table('rtrlrr', header, rows)}\n<p>{self!r}{of_which}</p>"

@@ -97,7 +97,7 @@ class LabelLogprobs:
             lower[at, columns] = score.mass.lower
             upper[at, columns] = score.mass.upper
             if score.reasoning is not None:
-                reasoning.append(score.reasoning.in_columns(columns, len(classes)))
+                reasoning.append(score.reasoning.in_columns(columns, classes))
         return cls(
             values=values,
             classes=np.array(classes, dtype=np.str_),
@@ -172,7 +172,7 @@ class LabelLogprobs:
         ]
         header = ["text", "most likely labels", "label mass", "unresolved", "truncated"]
         of_which = f", the first {len(shown)}" if len(shown) < len(self) else ""
-        return f"{table('rlrrl', header, rows)}\n<p>{self!r}{of_which}</p>"
+        return f"{table('rtrrl', header, rows)}\n<p>{self!r}{of_which}</p>"
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row for each text: its most likely label, and all probabilities.

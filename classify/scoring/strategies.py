@@ -179,7 +179,7 @@ def reason(
         mass=average_masses(masses),
         n_reads=sum(score.n_reads for score in read),
         n_rounds=1 + max(score.n_rounds for score in read),
-        reasoning=Reasoning(chains),
+        reasoning=Reasoning(chains, prompt.trie.labels.names),
         looks=tuple(scores[slot] for slot in behind),
     )
 

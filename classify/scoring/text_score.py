@@ -8,6 +8,7 @@ import numpy as np
 
 from classify.errors import AnswerError
 from classify.labels import LabelSet
+from classify.markup import probability, table, with_bar
 from classify.scoring.masses import (
     agreement,
     average_masses,
@@ -21,6 +22,11 @@ from classify.trie import LabelMass
 from classify.verbalizer import ScorablePrompt
 
 __all__ = ["NodeRead", "TextScore"]
+
+
+# How many labels are named in a line, and in a table.
+_N_NAMED = 3
+_N_SHOWN = 12
 
 
 class NodeRead(NamedTuple):
@@ -71,6 +77,29 @@ class TextScore:
     reasoning: Reasoning | None = None
     looks: tuple["TextScore", ...] = ()
     stages: tuple["TextScore", ...] = ()
+
+    def __repr__(self) -> str:
+        n_left = len(self._likeliest()) - _N_NAMED
+        named = [f"{name} {probability(p)}" for name, p in self._likeliest()[:_N_NAMED]]
+        return f"TextScore({', '.join(named)}{f', … {n_left} more' * (n_left > 0)})"
+
+    def _repr_html_(self) -> str:
+        likeliest = self._likeliest()
+        rows = [[with_bar(probability(p), p), name] for name, p in likeliest[:_N_SHOWN]]
+        n_left = len(likeliest) - len(rows)
+        more = f", {n_left} more labels" if n_left else ""
+        mass = sum(p for _, p in likeliest)
+        return (
+            f"{table('rl', ['p(label | prompt)', 'label'], rows)}\n<p>Label mass "
+            f"{probability(mass)}, unresolved {self.mass.unresolved:.2g}, "
+            f"{self.n_reads} nodes read{more}</p>"
+        )
+
+    def _likeliest(self) -> list[tuple[str, float]]:
+        """Return labels and p(label | prompt), the most likely first."""
+        order = np.argsort(-self.mass.estimate, kind="stable").tolist()
+        p = np.exp(self.mass.estimate).tolist()
+        return [(self.labels.names[at], p[at]) for at in order]
 
     @classmethod
     def average(cls, scores: Sequence["TextScore"]) -> "TextScore":

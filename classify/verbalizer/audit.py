@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from classify.markup import escaped, readable_piece, table
+from classify.markup import table, token_html
 
 __all__ = ["ExampleAudit", "LabelAudit", "ThoughtAudit", "WordAudit"]
 
@@ -152,7 +152,4 @@ class LabelAudit:
 
 
 def _pieces_html(pieces: Sequence[str]) -> Markup:
-    code = Markup("<code>{}</code>")
-    return Markup(" ").join(
-        [code.format(escaped(readable_piece(piece))) for piece in pieces]
-    )
+    return Markup(" ").join(map(token_html, pieces))
