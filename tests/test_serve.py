@@ -262,14 +262,37 @@ def test_a_request_that_cannot_be_read(body, sentence):
 
 
 @pytest.mark.parametrize(
-    ("content", "status"), [("{", 422), ("\xff", 422), ("[" * 100_000, 422)]
+    ("content", "said"),
+    [
+        (b"{", "Expecting property name enclosed in double quotes"),
+        *(
+            (
+                content,
+                "it is not UTF-8, is nested too deeply, or has too long a number",
+            )
+            for content in (b'"\xff"', b"[" * 100_000, b"9" * 5000)
+        ),
+    ],
 )
-def test_a_body_that_is_no_json(content, status):
+def test_a_body_that_is_no_json(content, said):
     headers = {"content-type": "application/json"}
-    content = content.encode("latin-1")
-    response = ask(make_app(make()), content=content, headers=headers)
-    assert 400 <= response.status_code <= status
-    assert response.json()["error"]["type"] == "invalid_request_error"
+    sentence = refused(make_app(make()), None, content=content, headers=headers)
+    assert sentence == f"The request is not JSON: {said}."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"texts": ["one"], "texts": ["two"]}',
+        b'{"texts": ["one"], "labels": {"texts": "a", "b": null, "texts": "c"}}',
+    ],
+)
+def test_a_key_that_a_body_has_twice(content):
+    headers = {"content-type": "application/json"}
+    assert refused(make_app(make()), None, content=content, headers=headers) == (
+        "The request has the key 'texts' twice in one JSON object: remove or rename "
+        "one of them."
+    )
 
 
 def test_limits_on_a_request():

@@ -194,6 +194,23 @@ def test_the_client_of_openai_can_read_it():
     assert [each.type for each in found.answers] == ["predicate", "choice", "score"]
 
 
+def test_the_bounds_of_a_statement_are_those_of_its_being_true():
+    # With a tolerance, bounds are apart; hashed values make some yes, some no.
+    app = make_app(make(tolerance=0.5))
+    statements = [f"It is number {n}." for n in range(12)]
+    questions = [{"type": "predicate", "instructions": each} for each in statements]
+    body = {"input": TEXT, "questions": questions}
+    answers = ask(app, body, path="/v1/decisions").json()["answers"]
+    nouls = {each: {"type": "noul", "instructions": each} for each in statements}
+    body = {"state": TEXT, "questions": nouls}
+    found = ask(app, body, path="/v1/systemone").json()["answers"].values()
+    pairs = [(each, each["probability"]) for each in answers]
+    pairs += [(each, each["noul"]) for each in found]
+    assert {probability > 0.5 for _, probability in pairs} == {True, False}
+    for each, probability in pairs:
+        assert each["lower"] <= probability <= each["upper"]
+
+
 def test_choices_that_are_booleans_stay_booleans():
     choices = [{"value": True}, {"value": False}]
     [answer] = decide({**CHOICE, "choices": choices})["answers"]

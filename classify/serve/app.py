@@ -1,11 +1,13 @@
 """The application: its paths and their handlers."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence, Sized
+import json
+from collections.abc import Callable, Coroutine, Sequence, Sized
 from typing import Annotated, Any, TypeGuard, TypeVar
 
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from classify.decision import SelectiveClassifier, SplitConformalSets
@@ -109,6 +111,7 @@ def make_app(
     app = FastAPI(
         title="classify", version=VERSION, description=_DESCRIPTION, redoc_url=None
     )
+    app.router.route_class = _Route
 
     @app.post("/v1/classify", responses={200: {"model": ClassifyResponse}})
     async def classify(
@@ -149,6 +152,44 @@ def _is_choice(questions: Sequence[Asked]) -> TypeGuard[Sequence[AskedQuestion]]
     return isinstance(first, AskedQuestion) and not first.name and not others
 
 
+class _Request(Request):
+    """A request whose JSON has no key twice: one of the values would be lost."""
+
+    async def json(self) -> Any:
+        try:
+            return json.loads(await self.body(), object_pairs_hook=_unambiguous)
+        except json.JSONDecodeError:
+            raise
+        except (RecursionError, ValueError):
+            what = "it is not UTF-8, is nested too deeply, or has too long a number"
+            raise json.JSONDecodeError(what, "", 0) from None
+
+
+class _Route(APIRoute):
+    def get_route_handler(
+        self,
+    ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_Request(request.scope, request.receive))
+
+        return handle
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise HTTPException(
+                422,
+                f"The request has the key {name[:100]!r} twice in one JSON object: "
+                "remove or rename one of them",
+            )
+        found[name] = value
+    return found
+
+
 def _add_decisions(app: FastAPI, service: Service) -> None:
     """Add the request forms of OpenAI and TypeSafe."""
     decider = Decider(service)
@@ -163,7 +204,8 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         Options of any number of tokens, and any number of them. `confidence` is
         (n p - 1) / (n - 1), of n options whose most likely has probability p. Answers
         also have `lower`, `upper`, `certain`, `label_mass`, `unresolved` and
-        `truncated`, as in `/v1/classify`.
+        `truncated`, as in `/v1/classify`; bounds are those of a predicate's
+        probability, and of the most likely option.
         """
         return await answered(
             request, body.questions, decisions.decisions(decider, body)
@@ -179,7 +221,8 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         Options of any number of tokens, and any number of them. `confidence` is
         (n p - 1) / (n - 1), of n options whose most likely has probability p. Answers
         also have `lower`, `upper`, `certain`, `label_mass`, `unresolved` and
-        `truncated`, as in `/v1/classify`.
+        `truncated`, as in `/v1/classify`; bounds are those of `noul`, and of the most
+        likely option.
         Errors are `{"detail": {"message": …, "error_type": …}}`.
         """
         return await answered(

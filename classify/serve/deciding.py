@@ -61,6 +61,24 @@ class Answered(NamedTuple):
     about: dict[str, float | bool]
 
     @property
+    def about_first(self) -> dict[str, float | bool]:
+        """The same as `about`, with the bounds of the first of two options.
+
+        Examples
+        --------
+        >>> Answered([0.25, 0.75], {"lower": 0.5, "upper": 1.0}).about_first
+        {'lower': 0.0, 'upper': 0.5}
+        """
+        if self.best == 0:
+            return self.about
+        first = self.probabilities[0]
+        return {
+            **self.about,
+            "lower": min(1.0 - self.about["upper"], first),
+            "upper": max(1.0 - self.about["lower"], first),
+        }
+
+    @property
     def best(self) -> int:
         """Which option is the most likely."""
         return int(np.argmax(self.probabilities))

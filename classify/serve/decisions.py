@@ -129,7 +129,7 @@ async def decisions(decider: Decider, request: DecisionRequest) -> dict[str, Any
     n_input, n_output = decided.n_input_tokens, decided.n_output_tokens
     return {
         "answers": [
-            {**_answer(each, answered), "name": each.name, **answered.about}
+            {**_answer(each, answered), "name": each.name}
             for each, answered in zip(asked, decided.answers, strict=True)
         ],
         "usage": {
@@ -191,9 +191,10 @@ def _word(choice: Option) -> str:
 def _answer(asked: Predicate | Choice | Score, answered: Answered) -> dict[str, Any]:
     probabilities = answered.probabilities
     answer: dict[str, Any]
+    about = answered.about
     match asked:
         case Predicate():
-            answer = {"probability": probabilities[0]}
+            answer, about = {"probability": probabilities[0]}, answered.about_first
         case Choice():
             values = [each.value for each in asked.choices]
             answer = {
@@ -214,4 +215,4 @@ def _answer(asked: Predicate | Choice | Score, answered: Answered) -> dict[str, 
                     for at, (level, probability) in levels
                 ],
             }
-    return {"type": asked.type, **answer}
+    return {"type": asked.type, **answer, **about}

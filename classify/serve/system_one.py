@@ -123,9 +123,10 @@ def _question(key: str, asked: Noul | Choice | Score) -> Question:
 def _answer(asked: Noul | Choice | Score, answered: Answered) -> dict[str, Any]:
     probabilities = answered.probabilities
     answer: dict[str, Any]
+    about = answered.about
     match asked:
         case Noul():
-            answer = {"noul": probabilities[0]}
+            answer, about = {"noul": probabilities[0]}, answered.about_first
         case Choice():
             names = list(asked.criteria)
             answer = {
@@ -141,4 +142,4 @@ def _answer(asked: Noul | Choice | Score, answered: Answered) -> dict[str, Any]:
                 "probabilities": dict(zip(levels, probabilities, strict=True)),
                 "confidence": answered.confidence,
             }
-    return {"type": asked.type, **answer, **answered.about}
+    return {"type": asked.type, **answer, **about}
