@@ -39,10 +39,11 @@ class LlamaServer(ServerProcess):
     def __init__(self, model, log, *, slots=2):
         if find_spec("xllamacpp") is None:
             pytest.skip("needs xllamacpp: pip install xllamacpp")
+        super().__init__()
         self._model, self._log, self._slots = model, log, slots
 
     def start(self):
-        """Start it, on the port from before if there was one."""
+        """Start it, on the same port as before."""
         command = [sys.executable, "-c", _LLAMA]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -57,7 +58,7 @@ class LlamaServer(ServerProcess):
         if not address:
             self.kill()
             pytest.fail(f"llama.cpp did not start: {self._log.read_text()[-2000:]}")
-        self.port = int(address.rpartition(":")[2])
+        assert address.endswith(f":{self.port}")
 
     def kill(self):
         """Kill it at once."""

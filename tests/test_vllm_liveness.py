@@ -51,7 +51,7 @@ def started(how):
 
 
 def test_an_engine_ends_with_the_process_that_started_it():
-    with started("soon") as starter, not_for_ever(60):
+    with started("soon") as starter, not_for_ever():
         core = int(starter.stdout.readline())
         assert starter.stdout.readline() == "ready\n"
         os.kill(core, 0)
@@ -61,7 +61,7 @@ def test_an_engine_ends_with_the_process_that_started_it():
 
 
 def test_a_worker_does_not_begin_where_that_process_has_ended():
-    with started("late") as starter, not_for_ever(60):
+    with started("late") as starter, not_for_ever():
         starter.stdout.readline()
         starter.kill()
         starter.wait()
