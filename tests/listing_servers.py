@@ -84,6 +84,9 @@ class _TextServer(SmallServer):
         Whether it shows, wrongly, the probabilities after sampling.
     eos : int or None
         The token of whose step it shows nothing.
+    shown : callable
+        What it shows of all tokens, which are pairs of id and value, likeliest first,
+        if it is asked for so many.
     """
 
     def __init__(
@@ -94,9 +97,11 @@ class _TextServer(SmallServer):
         max_listed=20,
         sampled_values=False,
         eos=None,
+        shown=lambda listed, n_listed: listed[:n_listed],
         **options,
     ):
         super().__init__(*of_model, **options)
+        self.shown = shown
         self.fast, self.adds_start = fast, adds_start
         self.max_listed, self.sampled_values = max_listed, sampled_values
         self.eos = eos
@@ -115,7 +120,8 @@ class _TextServer(SmallServer):
         if self.sampled_values:
             kept = order[: 2 if "top_p" in sampling else 40]
             row = row - np.logaddexp.reduce(row[kept])
-        return ids, token, [(int(each), float(row[each])) for each in order[:n_listed]]
+        listed = [(int(each), float(row[each])) for each in order]
+        return ids, token, self.shown(listed, n_listed)
 
     def text_of(self, token):
         piece = self.fast.id_to_token(token)

@@ -352,6 +352,70 @@ def test_values_after_sampling_are_refused(tiny, serve):
     )
 
 
+# What a server shows of all tokens, if it is asked for n.
+SHOWN = {
+    "fewer than it is asked for": lambda listed, n: listed[: min(n, 5)],
+    "a token hidden": lambda listed, n: (listed[:2] + listed[3:])[: n - 1],
+    "a token twice": lambda listed, n: [*listed[:2], listed[1], *listed[3:n]],
+    "in no order": lambda listed, n: listed[:n][::-1],
+    "the least likely one too": lambda listed, n: [*listed[:n], listed[-1]],
+}
+
+
+@pytest.mark.parametrize("case", SHOWN)
+def test_the_truth_lies_within_lists_that_are_not_as_they_should_be(tiny, serve, case):
+    server, engine = serve(tiny, LmStudioServer)
+    if case == "fewer than it is asked for":
+        server, engine = serve(tiny, LmStudioServer, shown=SHOWN[case])
+        assert "the 5 most likely tokens" in engine.describe()["shows"]
+    server.shown = SHOWN[case]
+    for text in ("Topic:", "Label: refund, topic", "Where is my parcel? Answer:"):
+        prompt = ids_of(tiny, text)
+        row = tiny.logprobs(prompt)
+        tree = TokenTree([(int(token),) for token in np.argsort(-row)[:60]])
+        bounds = bounds_of(engine, prompt, tree)
+        expected = row[tree.tokens[1:]]
+        assert (bounds.lower[1:] <= expected + 1e-9).all()
+        assert (expected <= bounds.upper[1:] + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("value_of", "said"),
+    [
+        (lambda value: round(value, 2), "are rounded to 4 decimals or fewer"),
+        (lambda value: value if value > -3.0 else -100.0, "cannot have all the rest"),
+    ],
+)
+def test_lists_of_values_that_are_not_those_of_the_model_are_refused(
+    tiny, serve, value_of, said
+):
+    def shown(listed, n_listed):
+        return [(token, value_of(value)) for token, value in listed[:n_listed]]
+
+    assert said in refused(tiny, serve, LmStudioServer, shown=shown)
+
+
+def test_a_list_without_the_token_that_ends_the_answer_says_nothing_of_others(tiny):
+    spelling = Spelling(tiny.fast, "tiny")
+    [a] = spelling.written_as(b"a")
+    entries = [Entry(-3.0, a, b"a"), Entry(-4.0, a + 1, b"b")]
+    of_list = {"n_listed": 2, "vocab_size": 300, "rounding": 0.0, "is_end": True}
+    assert token_list(entries, spelling, **of_list).floor == 0.0
+    [end, *_] = spelling.controls
+    shown = [Entry(-0.1, end, spelling.controls[end]), *entries]
+    assert token_list(shown, spelling, **of_list).floor == -3.0
+
+
+def test_ids_of_another_vocabulary_are_refused(tiny, serve):
+    class Shifted(LmStudioServer):
+        def element(self, token, value):
+            text = self.text_of(token)
+            return {"token": text, "logprob": value, "id": (token + 1) % 250}
+
+    said = refused(tiny, serve, Shifted)
+    assert "in the model given here: give the model that the server runs" in said
+
+
 def test_a_server_of_another_model_is_refused(tmp_path, tiny, serve):
     other = Tiny(tmp_path / "other", metaspace())
     other.fast, other.logprobs = tiny.fast, tiny.logprobs
@@ -428,16 +492,18 @@ def test_a_text_of_several_tokens_is_counted_to_none():
         Entry(-np.inf, None, b"b"),
         Entry(-3.0, None, "no token is written like this"),
     ]
-    listed = token_list(entries, spelling, rounding=0.0)
+    of_list = {"n_listed": 4, "vocab_size": 300, "rounding": 0.0}
+    listed = token_list(entries, spelling, **of_list)
     assert listed.known == {a: -1.5}
     assert listed.unclear[half] == -0.5
     assert listed.floor == -3.0
     keyed = [entries[0]._replace(is_key=True), *entries[1:]]
-    assert token_list(keyed, spelling, rounding=0.0).unclear[half] == 0.0
+    assert token_list(keyed, spelling, **of_list).unclear[half] == 0.0
 
 
 def test_numbers_too_large_for_a_probability_are_refused():
-    listed = token_list([Entry(800.0, 3, "x")], None, rounding=1e-6)
+    of_list = {"n_listed": 1, "vocab_size": 10, "rounding": 1e-6}
+    listed = token_list([Entry(800.0, 3, "x")], None, **of_list)
     request = ReadRequest((0,), TokenTree([(3,), (4,)]), (0,))
     bounds = EdgeBounds.of_lists(request.tree, {0: listed}, 10)
     with pytest.raises(AnswerError, match=r"^The model's probabilities for this text "):

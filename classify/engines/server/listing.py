@@ -1,6 +1,7 @@
 """A server's list of the most likely next tokens, in any of the usual forms."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from classify.engines.server.completions import number
@@ -11,6 +12,8 @@ from classify.tracking import TokenList
 __all__ = ["Entry", "Listing", "entries_of", "token_list"]
 
 _BY_ID = "token_id:"
+# Of a sum of probabilities, in the format that a server computes in.
+_ROUNDING = 0.02
 _HALF = "\N{REPLACEMENT CHARACTER}".encode()
 
 
@@ -95,7 +98,13 @@ def entries_of(logprobs: Any) -> list[Entry]:
 
 
 def token_list(
-    entries: Iterable[Entry], spelling: Spelling | None, *, rounding: float
+    entries: Sequence[Entry],
+    spelling: Spelling | None,
+    *,
+    n_listed: int,
+    vocab_size: int,
+    rounding: float,
+    is_end: bool = False,
 ) -> TokenList:
     """Return what a list shows of token ids.
 
@@ -103,31 +112,69 @@ def token_list(
 
     Parameters
     ----------
-    entries : iterable of Entry
+    entries : sequence of Entry
     spelling : Spelling or None
         None: every entry has an id.
+    n_listed : int
+        How many tokens the server lists. A shorter list hides some, which may be more
+        likely than the others; a longer one has the sampled token too.
+    vocab_size : int
     rounding : float
         See `TokenList`.
+    is_end : bool, default=False
+        Whether the most likely token ends the answer; some lists hide it.
+
+    Raises
+    ------
+    AnswerError
+        These are not the most likely tokens.
     """
     known: dict[int, float] = {}
     unclear: dict[int, float] = {}
-    floor, stray = 0.0, float("-inf")
-    for entry in entries:
-        if entry.logprob == float("-inf"):
-            continue  # less than can be said is not nothing
-        floor = min(floor, entry.logprob)
+    stray, is_repeated = float("-inf"), False
+    # Less than can be said is not nothing.
+    said = sorted((each for each in entries if each.logprob > float("-inf")), key=_rank)
+    for entry in said:
         ids = _candidates(entry, spelling)
         if not ids:  # it may be any token
             stray = max(stray, entry.logprob)
-        if len(ids) == 1 and ids[0] not in known and ids[0] not in unclear:
-            known[ids[0]] = entry.logprob
-            continue
+        if len(ids) == 1:
+            is_repeated |= ids[0] in known
+            if ids[0] not in known and ids[0] not in unclear:
+                known[ids[0]] = entry.logprob
+                continue
         for token in ids:
             # A more likely token of the same text may hide behind the entry.
             most = 0.0 if entry.is_key else entry.logprob
             most = max(most, known.pop(token, most), unclear.get(token, most))
             unclear[token] = most
-    return TokenList(known, max(floor, stray), unclear, rounding)
+    is_short = is_repeated or len(entries) < min(n_listed, vocab_size)
+    if is_short or not said or (is_end and not _is_control(said[0], spelling)):
+        return TokenList(known, 0.0, unclear, rounding)
+    floor = said[:n_listed][-1].logprob
+    _check_rest(said, floor, vocab_size)
+    return TokenList(known, min(0.0, max(floor, stray)), unclear, rounding)
+
+
+def _is_control(entry: Entry, spelling: Spelling | None) -> bool:
+    if spelling is None:
+        return False
+    return not spelling.controls.keys().isdisjoint(_candidates(entry, spelling))
+
+
+def _rank(entry: Entry) -> float:
+    return -entry.logprob
+
+
+def _check_rest(said: Sequence[Entry], floor: float, vocab_size: int) -> None:
+    """Raise AnswerError if the other tokens cannot have the rest of the probability."""
+    rest = 1.0 - math.fsum(math.exp(min(each.logprob, 1.0)) for each in said)
+    if rest - _ROUNDING > math.exp(min(floor, 0.0)) * (vocab_size - len(said)):
+        raise AnswerError(
+            f"The server lists tokens with a probability of {1.0 - rest:.3g} together, "
+            f"down to {math.exp(floor):.3g}: the others cannot have all the rest, so "
+            "these are not the most likely tokens, or not their probabilities."
+        )
 
 
 def _candidates(entry: Entry, spelling: Spelling | None) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """Servers that list only the most likely next tokens: bounds for all others."""
 
-import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,12 @@ from classify.engines.server.endpoint import Endpoint
 from classify.engines.server.listing import Entry, Listing, entries_of, token_list
 from classify.engines.server.reading import together
 from classify.engines.server.retrying import Patience
-from classify.engines.server.selftest import SelfTestCase, check_sum, run_cases
+from classify.engines.server.selftest import (
+    SelfTestCase,
+    check_decimals,
+    check_sum,
+    run_cases,
+)
 from classify.engines.server.spelling import Spelling
 from classify.errors import AnswerError, EngineError, InputError
 from classify.tracking import (
@@ -138,21 +142,23 @@ class ListEndpoint(Endpoint):
     async def self_test(self) -> list[SelfTestCase]:
         """Ask questions whose answers must agree, up to the first that do not."""
         prompts = [self._probe(text) for text in _PROBES]
-        lists: list[list[Entry]] = []
+        lists: list[_Listed] = []
 
-        async def ask(prompt: Sequence[int], **how: Any) -> list[Entry]:
+        async def ask(prompt: Sequence[int], **how: Any) -> _Listed:
             how = {"n_listed": self.n_listed, "patience": SHORT, **how}
-            return (await self._counted(prompt, **how)).entries
+            return await self._counted(prompt, **how)
 
         async def listed() -> float:
             for prompt in prompts:
                 lists.append(await ask(prompt))
                 check_sum(self._known(lists[-1]).values())
+            check_decimals(each.logprob for found in lists for each in found.entries)
             return math.nan
 
         async def named() -> float:
-            for entry in itertools.chain(*lists):
-                self._check_name(entry)
+            for found in lists:
+                for entry in found.entries:
+                    self._check_name(entry)
             return math.nan
 
         async def compare(**how: Any) -> float:
@@ -179,13 +185,20 @@ class ListEndpoint(Endpoint):
         if self._form(token_ids) is None:
             return TokenList({}, 0.0)
         found = await self._counted(token_ids, self.n_listed, patience=patience)
-        return self._token_list(found.entries)
+        return self._token_list(found)
 
-    def _token_list(self, entries: list[Entry]) -> TokenList:
-        return token_list(entries, self._spelling, rounding=self._rounding)
+    def _known(self, found: _Listed) -> Mapping[int, float]:
+        return self._token_list(found).known
 
-    def _known(self, entries: list[Entry]) -> Mapping[int, float]:
-        return self._token_list(entries).known
+    def _token_list(self, found: _Listed) -> TokenList:
+        return token_list(
+            found.entries,
+            self._spelling,
+            n_listed=self.n_listed,
+            vocab_size=self.vocab_size,
+            rounding=self._rounding,
+            is_end=found.is_end,
+        )
 
     async def _listed(
         self,
@@ -297,20 +310,22 @@ class ListEndpoint(Endpoint):
         if self._spelling is None:
             return
         written = entry.written
+        shown = (
+            written.decode("utf-8", "replace")
+            if isinstance(written, bytes)
+            else written
+        )
+        ids = self._spelling.shown_as(shown)
         if entry.token_id is None:
-            shown = (
-                written.decode("utf-8", "replace")
-                if isinstance(written, bytes)
-                else written
-            )
-            if not self._spelling.shown_as(shown):
+            if not ids:
                 raise EngineError(
                     f"the server lists the token {shown!r}, which the model given "
                     "here does not have: give the model that the server runs"
                 )
             return
         ours = self._spelling.bytes_of(entry.token_id)
-        if isinstance(written, bytes) and ours != written:
+        is_other = ids and entry.token_id not in ids
+        if is_other or (isinstance(written, bytes) and ours != written):
             raise EngineError(
                 f"token {entry.token_id} is {written!r} on the server, but {ours!r} in "
                 "the model given here: give the model that the server runs"
@@ -340,7 +355,7 @@ class ListEndpoint(Endpoint):
                 # The most likely token ends the answer; some servers do not show it.
                 generation.finish_reason = "stop"
                 break
-            listed = self._token_list(found.entries)
+            listed = self._token_list(found)
             order = sorted(listed.known, key=lambda token: -listed.known[token])
             if (
                 not order

@@ -91,6 +91,8 @@ class OpenAIEndpoint(ListEndpoint):
         found = await self._listed(prompt, self.n_listed, patience=SHORT)
         # Fewer where the server begins a text otherwise, which is looked into then.
         is_counted = not self._takes_ids or found.n_read == len(token_ids)
+        # Some list fewer than they are asked for, and do not say so.
+        self.n_listed = min(self.n_listed, len(found.entries))
         return bool(found.entries) and is_counted
 
     def _question(

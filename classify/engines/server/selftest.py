@@ -30,10 +30,12 @@ from classify.engines.server.completions import (
 from classify.engines.server.reading import together, values_at
 from classify.errors import EngineError
 
-__all__ = ["SelfTestCase", "check_sum", "run_cases", "self_test"]
+__all__ = ["SelfTestCase", "check_decimals", "check_sum", "run_cases", "self_test"]
 
 # Of a sum in float32.
 _SUM_ROUNDING = 0.01
+# Nats; with five, a sum of probabilities is right to 1e-5.
+_DECIMALS = 4
 # Tokens generated in a row: enough for a drafter to draft, and to be found wrong.
 _N_STEPS = 8
 # … and by a neighbour, so that others come and go in the same batch.
@@ -121,6 +123,8 @@ async def self_test(
     async def prepare() -> float:
         for prompt, only in _prompts(vocab_size, context_length):
             questions.append(await _question(ask, prompt, only))
+        steps = [step for question in questions for step in question.expected]
+        check_decimals(value for step in steps for value in step.values())
         return math.nan
 
     steps: Sequence[tuple[str, Callable[[], Awaitable[float]]]] = (
@@ -208,6 +212,22 @@ def check_sum(logprobs: Iterable[float]) -> None:
         raise EngineError(
             f"the probabilities of the most likely tokens add up to {total:.3g}: these "
             "are not log-probabilities"
+        )
+
+
+def check_decimals(logprobs: Iterable[float]) -> None:
+    """Raise EngineError if all values are rounded so far that sums of them are off.
+
+    Examples
+    --------
+    >>> check_decimals([-0.5, -0.25, -1.123456])
+    """
+    values = [value for value in logprobs if value and math.isfinite(value)]
+    # A few may be round by chance.
+    if len(values) > 2 and all(round(value, _DECIMALS) == value for value in values):
+        raise EngineError(
+            f"the log-probabilities are rounded to {_DECIMALS} decimals or fewer: they "
+            "are not exact"
         )
 
 
