@@ -369,6 +369,16 @@ def test_a_row_without_any_label_mass_is_set_aside():
         make(engine=engine).predict(["hello", "mute"])
 
 
+def test_a_text_column_may_be_called_by_a_number():
+    clf, texts = make(), [TEXTS[0], TEXTS[1]]
+    frame = pd.DataFrame({0: texts, "text": texts[::-1]})
+    found = clf.classify_frame(frame, text_column=0)
+    assert found["label"].tolist() == clf.predict(texts).tolist()
+    assert (
+        found["probability"].tolist() == clf.predict_proba(texts).max(axis=1).tolist()
+    )
+
+
 def test_other_text_column_and_further_columns():
     prompt = PromptTemplate("{title}: {text}\nTopic:", chat=False)
     frame = pd.DataFrame({"title": ["T", None], "body": ["x", "y"], "n": [1, 2]})

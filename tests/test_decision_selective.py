@@ -217,7 +217,7 @@ def test_probabilities_their_logarithms_and_label_logprobs_give_the_same():
     joint = label_logprobs(log_proba - 3.0, names)
     fits = [
         SelectiveClassifier(0.1, classes=names).fit(proba, names[y]),
-        SelectiveClassifier(0.1, classes=names).fit(log_proba, y),
+        SelectiveClassifier(0.1, classes=names).fit(log_proba, names[y]),
         SelectiveClassifier(0.1).fit(joint, names[y]),
     ]
     decided = [
@@ -249,6 +249,7 @@ def test_low_label_mass_takes_no_part():
     y[light] = 1
     mass = np.where(light, 1e-4, 0.5)
     X = label_logprobs(np.log(proba * mass[:, None]), ["a", "b", "c"])
+    y = np.array(["a", "b", "c"])[y]
     fitted = SelectiveClassifier(0.1, min_label_mass=0.1).fit(X, y)
     alone = SelectiveClassifier(0.1).fit(X[~light], y[~light])
     assert fitted.threshold_ == alone.threshold_ < 1
@@ -263,7 +264,7 @@ def test_what_is_stored_decides_alike(level):
     proba, y = calibrated_texts(300)
     names = ["a", "b", "c"]
     fitted = SelectiveClassifier(0.1, confidence_level=level, classes=names)
-    fitted.fit(proba, y)
+    fitted.fit(proba, np.array(names)[y])
     assert (fitted.coverage_ == 0) == (level > 0.999)
     text = json.dumps(fitted.to_dict(), allow_nan=False)
     read = SelectiveClassifier.from_dict(json.loads(text))

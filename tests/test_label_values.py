@@ -1,6 +1,7 @@
 """Labels in `y`: of every type and container, missing, renumbered by scikit-learn."""
 
 import re
+import unicodedata
 from enum import Enum, IntEnum, StrEnum
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from classify import Label, LabelSet, PromptTemplate, ZeroShotClassifier
 from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
-from classify.errors import DataError, LabelError
+from classify.errors import DataError, InputError, LabelError
 from classify.labels.values import label_values
 from classify.metrics import aurc_score, calibration_error
 from classify.report import Evaluation
@@ -473,3 +474,64 @@ def test_numbers_are_said_to_follow_the_sorted_order_where_labels_do_not(caplog)
     assert clf.classes_.tolist() == ["a", "b"]
     make(sorted(labels)).fit(TEXTS, CODES)
     assert len(caplog.messages) == 1
+
+
+# --------------------------------------------------------------- y as fit reads it
+
+
+@pytest.mark.parametrize("kind", [Topic, Plain, New])
+def test_score_reads_y_as_fit_does(kind):
+    clf = make(["shipping", "billing"])
+    predicted = clf.predict(TEXTS).tolist()
+    assert clf.score(TEXTS, predicted) == 1.0
+    assert clf.score(TEXTS, [kind(name) for name in predicted]) == 1.0
+    others = [
+        kind("billing" if name == "shipping" else "shipping") for name in predicted
+    ]
+    assert clf.score(TEXTS, others) == 0.0
+    wrong_first = [others[0], *predicted[1:]]
+    assert clf.score(TEXTS, wrong_first) == 1 - 1 / len(TEXTS)
+    assert clf.score(TEXTS, wrong_first, sample_weight=[0, 1, 1, 1, 1, 1]) == 1.0
+    # Not a label of this classifier, as where a fold has none of it: wrong.
+    assert clf.score(TEXTS, ["refund", *predicted[1:]]) == 1 - 1 / len(TEXTS)
+
+
+def test_score_reads_normal_forms_and_values():
+    clf = make(["caf\u00e9", "barr\u00e9"])
+    predicted = clf.predict(TEXTS)
+    decomposed = [unicodedata.normalize("NFD", name) for name in predicted.tolist()]
+    assert clf.score(TEXTS, decomposed) == 1.0
+    clf = make({1: "billing", 0: "shipping"})
+    assert clf.score(TEXTS, pd.Series(clf.predict(TEXTS), dtype="Int64")) == 1.0
+
+
+def test_numbers_do_not_stand_for_the_names_of_scores():
+    clf = make({0: "shipping", 1: "billing"})
+    scores, y = clf.label_logprobs(TEXTS), clf.predict(TEXTS)
+    assert scores.classes.tolist() == ["billing", "shipping"]
+    message = (
+        f"{{}} holds {y[0]}, but the classes are names: 'billing', 'shipping'. Give "
+        "the names, so that no number is taken for another label."
+    )
+    for fit in (SelectiveClassifier().fit, SplitConformalSets().fit):
+        with raises(message.format("y")):
+            fit(scores, y)
+    with raises(message.format("y_true")):
+        Evaluation.of(TEXTS, y, scores)
+
+
+def test_predicted_labels_and_groups_are_read_as_labels_are():
+    confidence = [0.9, 0.8, 0.7]
+    y = ["shipping", "billing", "billing"]
+    assert aurc_score(y, [Topic(name) for name in y], confidence) == 0.0
+    assert aurc_score([Topic(name) for name in y], y, confidence) == 0.0
+    proba = np.exp(LOG_PROBA)
+    sets = SplitConformalSets().fit(
+        proba, [0, 1, 1], groups=[Topic(each) for each in y]
+    )
+    assert list(sets.n_texts_) == ["shipping", "billing"]
+    sets = SplitConformalSets().fit(proba, [0, 1, 1], groups=["1", 1, "1"])
+    assert sets.n_texts_ == {"1": 2, 1: 1}
+    message = "groups[2] is nan: a group must be a string or an integer."
+    with raises(message, InputError):
+        SplitConformalSets().fit(proba, [0, 1, 1], groups=["a", "b", np.nan])

@@ -327,11 +327,18 @@ def test_what_cannot_be_used_is_named(call, error, expected):
     assert message(error, call) == expected
 
 
-def test_integers_are_columns_beside_named_classes_and_values_beside_integers():
+def test_integers_are_columns_or_values_and_never_stand_for_names():
     _, proba = draws(3, 2)
-    assert log_loss_from_log_proba(
-        [0, 1, 1], np.log(proba), classes=["b", "a"]
-    ) == log_loss_from_log_proba(["b", "a", "a"], np.log(proba), classes=["b", "a"])
+    # Where 0 stands for "b", as in labels={0: "b", 1: "a"}, columns would be mistaken.
+    for numbers in ([0, 1, 1], [True, False, False]):
+        with pytest.raises(
+            LabelError,
+            match=re.escape(
+                f"y_true holds {numbers[0]}, but the classes are names: 'a', 'b'. Give "
+                "the names, so that no number is taken for another label."
+            ),
+        ):
+            log_loss_from_log_proba(numbers, np.log(proba), classes=["a", "b"])
     assert log_loss_from_log_proba(
         [7, 5, 5], np.log(proba), classes=[7, 5]
     ) == log_loss_from_log_proba([0, 1, 1], np.log(proba))

@@ -10,9 +10,11 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from classify.cells import column_list
 from classify.decision.posteriors import Posteriors, posteriors_of
 from classify.decision.stored import SHARE, from_json_number, read_stored
 from classify.errors import InputError
+from classify.labels.names import plain
 from classify.metrics.labelled import check_lengths, label_codes
 from classify.parameters import (
     Allowed,
@@ -125,7 +127,7 @@ class SplitConformalSets(BaseEstimator):  # type: ignore[misc]
         X : ClassPosteriors or array-like of float, shape (n_texts, n_labels)
             Posteriors, as `LabelLogprobs`, or probabilities or their logarithms.
         y : array-like, shape (n_texts,)
-            True labels: class names, or integer codes of columns.
+            True labels: class names, or where classes have no names, columns.
         groups : array-like of str or int, shape (n_texts,), default=None
             A group of each text that is known without its label, such as its language.
 
@@ -322,7 +324,7 @@ def _conformal_quantile(scores: FloatArray, level: float) -> float:
 def _group_of_each(groups: Any, n_texts: int) -> list[Any]:
     if groups is None:
         return [None] * n_texts
-    names: list[Any] = np.asarray(groups).tolist()
+    names = [plain(name) for name in column_list(groups)]
     if len(names) != n_texts:
         raise InputError(
             f"groups must hold the group of each text: it has {len(names)} for "

@@ -158,7 +158,7 @@ class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]
         X : ClassPosteriors or array-like of float, shape (n_texts, n_labels)
             Posteriors, as `LabelLogprobs`, or probabilities or their logarithms.
         y : array-like, shape (n_texts,)
-            True labels: class names, or integer codes of columns.
+            True labels: class names, or where classes have no names, columns.
 
         Returns
         -------

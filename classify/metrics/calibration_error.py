@@ -79,7 +79,7 @@ def calibration_error(
     Parameters
     ----------
     y_true : array-like, shape (n_texts,)
-        Class names, or integer codes: columns of `y_proba`.
+        Class names; without `classes`, numbers of columns of `y_proba`.
     y_proba : array-like of float, shape (n_texts, n_labels)
         Probabilities; rows sum to 1.
     norm : {"l1", "l2", "max"}, default="l1"
@@ -239,7 +239,7 @@ def smooth_calibration_error(
     Parameters
     ----------
     y_true : array-like, shape (n_texts,)
-        Class names, or integer codes: columns of `y_proba`.
+        Class names; without `classes`, numbers of columns of `y_proba`.
     y_proba : array-like of float, shape (n_texts, n_labels)
         Probabilities; rows sum to 1.
     classes : array-like, shape (n_labels,), default=None

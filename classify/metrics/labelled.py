@@ -59,7 +59,7 @@ def labelled_proba(y_true: Any, y_proba: Any, classes: Any = None) -> LabelledPr
     Parameters
     ----------
     y_true : array-like, shape (n_texts,)
-        Class names, or integer codes: columns of `y_proba`.
+        Class names; without `classes`, numbers of columns of `y_proba`.
     y_proba : array-like of float, shape (n_texts, n_labels)
         Probabilities; rows sum to 1.
     classes : array-like, shape (n_labels,), default=None
@@ -104,7 +104,8 @@ def check_proba(values: Any, name: str) -> FloatArray:
 def label_codes(labels: Any, classes: Any, n_classes: int, name: str) -> IntArray:
     """Return the column of each label, shape (n_texts,).
 
-    Integers are columns unless the classes are integers themselves.
+    Integers are columns where classes have no names. Where they have, a number could
+    also be a value that stands for a label, as in ``labels={0: …, 1: …}``.
     """
     values = label_values(labels, name)
     known = _known_labels(values, classes, n_classes, name)
@@ -174,5 +175,10 @@ def _known_labels(
             )
         return np.arange(n_classes)
     known = check_classes(classes, n_classes)
-    named = known.dtype.kind not in "iub"
-    return np.arange(n_classes) if values and integers and named else known
+    if values and integers and known.dtype.kind not in "iub":
+        raise LabelError(
+            f"{name} holds {values[0]!r}, but the classes are names: "
+            f"{', '.join(map(repr, known.tolist()))}. Give the names, so that no "
+            "number is taken for another label."
+        )
+    return known

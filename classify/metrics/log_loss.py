@@ -39,7 +39,7 @@ def log_loss_from_log_proba(
     Parameters
     ----------
     y_true : array-like, shape (n_texts,)
-        Class names, or integer codes: columns of `log_proba`.
+        Class names; without `classes`, numbers of columns of `log_proba`.
     log_proba : array-like of float, shape (n_texts, n_labels)
         Natural logarithms of probabilities that sum to 1 in each row; -inf is allowed.
     classes : array-like, shape (n_labels,), default=None

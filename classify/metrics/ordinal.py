@@ -26,7 +26,7 @@ def ranked_probability_score(
     Parameters
     ----------
     y_true : array-like, shape (n_texts,)
-        Class names, or integer codes: columns of `y_proba`.
+        Class names; without `classes`, numbers of columns of `y_proba`.
     y_proba : array-like of float, shape (n_texts, n_labels)
         Probabilities, the columns in the order of the classes; rows sum to 1.
     classes : array-like, shape (n_labels,), default=None

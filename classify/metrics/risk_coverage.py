@@ -196,7 +196,7 @@ class _Blocks(NamedTuple):
 
 def _blocks(y_true: Any, y_pred: Any, confidence: Any) -> _Blocks:
     true = np.array(label_values(y_true, "y_true"))
-    predicted = np.asarray(y_pred)
+    predicted = np.array(label_values(y_pred, "y_pred"))
     values = np.asarray(confidence, dtype=np.float64)
     arrays = {"y_true": true, "y_pred": predicted, "confidence": values}
     for name, array in arrays.items():

@@ -76,7 +76,7 @@ class RiskCoverageDisplay:
         Parameters
         ----------
         y_true : array-like, shape (n_texts,)
-            Class names, or integer codes: columns of `y_proba`.
+            Class names; without `classes`, numbers of columns of `y_proba`.
         y_proba : array-like of float, shape (n_texts, n_labels)
             Probabilities; rows sum to 1.
         classes : array-like, shape (n_labels,), default=None

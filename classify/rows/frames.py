@@ -108,7 +108,8 @@ def rows_of_frame(
         A column that the prompt needs is not in the frame.
     """
     column_of: dict[str, str] = {
-        name: text_column or name if name == "text" else name for name in fields
+        name: text_column if name == "text" and text_column is not None else name
+        for name in fields
     }
     for name, column in column_of.items():
         if column not in frame.columns:
