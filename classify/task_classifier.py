@@ -20,6 +20,7 @@ from classify.estimators.asked import (
 )
 from classify.estimators.asking import ask, score_questions
 from classify.estimators.explaining import one_text, refuse_explaining
+from classify.estimators.given_calibrator import saved_state
 from classify.parameters import check_parameters, instance_of
 from classify.rows.encoding import Row
 from classify.rows.explanation import Explanations
@@ -236,12 +237,16 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
         return task
 
     def _questions(self) -> list[Asked]:
-        made: tuple[Task, list[Asked]] | None = getattr(self, "_made", None)
+        made: tuple[Any, list[Asked]] | None = getattr(self, "_made", None)
         task = self._task()
-        # Its classifiers keep what they compiled, as long as the task is the same.
-        if made is None or made[0] != task:
+        parts = task.by_question()
+        files = [each.calibration for each in parts.values() if each.calibration]
+        now = (task, [saved_state(each) for each in files])
+        # Its classifiers keep what they compiled, as long as the task is the same, and
+        # thresholds and sets as long as their files are.
+        if made is None or made[0] != now:
             questions: list[Asked] = []
-            for name, part in task.by_question().items():
+            for name, part in parts.items():
                 with about(name):
                     rules = rules_of(part)
                 questions.append(
@@ -252,7 +257,7 @@ class TaskClassifier(BaseEstimator):  # type: ignore[misc]
                         sets=rules.sets,
                     )
                 )
-            made = self._made = (task, questions)
+            made = self._made = (now, questions)
         for each in made[1]:
             each.rules()  # checks what they were fitted on
         return made[1]

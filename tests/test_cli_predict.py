@@ -244,6 +244,15 @@ def test_one_text_as_json():
     assert found["truncated"] is False
 
 
+def test_one_text_has_the_agreement_that_a_row_has(tmp_path):
+    text, orders = "Where is my parcel?", ("--n-orders", "3")
+    found = json.loads(run("--text", text, *LABELS, *orders, "--json").stdout)
+    source = tmp_path / "in.csv"
+    source.write_text(f"text\n{text}\n")
+    [row] = table(run(source, *LABELS, *orders).stdout)
+    assert found["agreement"] == float(row["agreement"])
+
+
 def test_one_text_from_stdin():
     result = run(*LABELS, "--json", input="Wo ist mein Päckchen?\n")
     assert json.loads(result.stdout)["text"] == "Wo ist mein Päckchen?"

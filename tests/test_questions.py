@@ -12,10 +12,18 @@ import pytest
 from sklearn.base import clone
 from typer.testing import CliRunner
 
-from classify import PromptTemplate, Question, TaskClassifier
+from classify import (
+    LabelCalibrator,
+    PromptTemplate,
+    Question,
+    SelectiveClassifier,
+    TaskClassifier,
+    ZeroShotClassifier,
+)
 from classify.cli import app
 from classify.config import Task
 from classify.errors import ClassifyError, ConfigError, DataError, InputError
+from classify.estimators.artefact import Artefact
 from classify.rows.explanation import Explanations
 from classify.verbalizer import Verbalizer
 from tests.html_pages import Page
@@ -524,3 +532,32 @@ def test_a_task_decides_in_python_as_predict_does(tmp_path):
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         TaskClassifier(missing).predict(texts)
+
+
+def test_a_threshold_that_was_fitted_again_applies_at_once(tmp_path):
+    texts = ["Where is my parcel?", "I was charged twice."] * 30
+    true = ["shipping", "billing"] * 30
+    clf = ZeroShotClassifier(["billing", "shipping"])
+    scores, fingerprint = clf.label_logprobs(texts), clf.scorer().fingerprint()
+    calibrator = LabelCalibrator("temperature")
+    calibrator.fit(scores, true, fingerprint=fingerprint)
+    path = tmp_path / "topic.json"
+
+    def fit_again(labels):
+        proba = np.exp(calibrator.transform(scores))
+        selective = SelectiveClassifier(0.1, classes=scores.classes)
+        selective.fit(proba, labels)
+        Artefact(calibrator, selective, None).save(path)
+
+    fit_again(true)
+    task = {
+        "labels": ["billing", "shipping"],
+        "calibration": str(path),
+        "target_risk": 0.1,
+    }
+    clf = TaskClassifier(task)
+    assert clf.predict(texts[:2]).iloc[:, 0].tolist() == true[:2]
+    fit_again(true[::-1])  # all wrong: nothing can be answered
+    assert clf.predict(texts[:2]).iloc[:, 0].tolist() == [None, None]
+    fit_again(true)
+    assert clf.predict(texts[:2]).iloc[:, 0].tolist() == true[:2]

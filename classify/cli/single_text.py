@@ -122,6 +122,7 @@ def _answer(
         },
         "label_mass": row["label_mass"],
         "unresolved": row["unresolved"],
+        **{name: row[name] for name in ("agreement",) if name in row},
         "truncated": row["truncated"],
         **{name: row[name] for name in thoughts if name in row},
     }
@@ -165,11 +166,18 @@ def _show(
     if "label_set" in result:
         names = result["label_set"]
         console.print(f"Set: {join_names(names, as_json=need_json(names))}")
-    cut = "; the text was cut to fit the model" if result["truncated"] else ""
-    notes.note(
-        f"label mass {result['label_mass']:.4f}, unresolved "
-        f"{result['unresolved']:.2g}{cut}"
-    )
+    notes.note(_footnote(result))
+
+
+def _footnote(result: Mapping[str, Any]) -> str:
+    parts = [
+        f"label mass {result['label_mass']:.4f}, unresolved {result['unresolved']:.2g}"
+    ]
+    if "agreement" in result:
+        parts[0] += f", agreement {result['agreement']:.2f}"
+    if result["truncated"]:
+        parts.append("the text was cut to fit the model")
+    return "; ".join(parts)
 
 
 def _bounds(result: Mapping[str, Any]) -> str:
