@@ -165,6 +165,10 @@ UNUSABLE = {
         of_choice(finish_reason="abort"),
         gave_none("it answered what broke off ('abort')"),
     ),
+    "a prompt that was cut": (
+        lambda right: {**right, "usage": {"prompt_tokens": 9}},
+        gave_none("it answered a prompt of 9 tokens instead of 2"),
+    ),
     "no choice": (
         lambda _: {"choices": []},
         gave_none(

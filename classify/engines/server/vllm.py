@@ -101,9 +101,18 @@ class VllmEndpoint(Endpoint):
         return await self._connection.post(
             f"{self._connection.base}/completions",
             {"model": self.model, **fields},
-            understand=choice_of,
+            understand=functools.partial(_choice_for, len(fields["prompt"])),
             patience=patience,
         )
+
+
+def _choice_for(n_tokens: int, body: Any) -> Mapping[str, Any]:
+    """Return the one choice of an answer; ValueError if it is to another prompt."""
+    choice, usage = choice_of(body), body.get("usage")
+    n_read = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
+    if isinstance(n_read, int) and n_read != n_tokens:
+        raise ValueError(f"a prompt of {n_read} tokens instead of {n_tokens}")
+    return choice
 
 
 async def _version(connection: Connection) -> str:
