@@ -24,6 +24,7 @@ from classify.engines.decoding import pick
 MAX_IDS = 128
 # Actions that `trouble` may return, beside (status, headers, body) and seconds to wait.
 DROP, HALF = "close without an answer", "close in the middle of the answer"
+DRIP = "an answer that goes on for ever"
 NEVER = 1e6  # seconds
 
 
@@ -158,6 +159,12 @@ class SmallServer:
             status, more, answer = await self._answer(path, head, body)
         finally:
             self.at_once -= 1
+        if status == DRIP:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
         if status in (DROP, HALF):
             if status == HALF:
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{")

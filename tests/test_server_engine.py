@@ -22,7 +22,7 @@ from classify.engines.server.retrying import Fault, Patience, Trial, seconds_to_
 from classify.errors import AnswerError, EngineError, InputError
 from classify.tracking import ReadRequest, TokenTree, TrackedRequest
 from tests.interrupting import interrupted_inside
-from tests.serving import DROP, HALF, MAX_IDS, NEVER, SmallServer, a_folder_with
+from tests.serving import DRIP, DROP, HALF, MAX_IDS, NEVER, SmallServer, a_folder_with
 from tests.toy_model import hashed_logprobs
 
 VOCAB = 400
@@ -189,9 +189,10 @@ def test_a_failure_is_tried_again(serve, trouble):
     assert len(server.requests) == 12 + 3
 
 
-def test_an_answer_that_comes_too_late_is_asked_for_again(serve):
+@pytest.mark.parametrize("trouble", [NEVER, DRIP])
+def test_an_answer_that_comes_too_late_is_asked_for_again(serve, trouble):
     server, engine = serve(
-        trouble=lambda n: NEVER if n == 1 else None,
+        trouble=lambda n: trouble if n == 1 else None,
         # On a busy machine others come too late as well.
         options={"timeout": 0.3, "retries": 1000},
     )

@@ -95,6 +95,7 @@ class Connection:
         self._httpx = _require_httpx()
         self._headers = dict(headers)
         self._timeout = timeout
+        self._connect_timeout = min(timeout, _CONNECT_TIMEOUT)
         self._patience = patience
         self._is_away = False
         # One connection each: a pool looks through all of its connections for every
@@ -193,7 +194,7 @@ class Connection:
     def _new_client(self) -> "httpx.AsyncClient":
         client: httpx.AsyncClient = self._httpx.AsyncClient(
             headers=self._headers,
-            timeout=self._httpx.Timeout(self._timeout, connect=_CONNECT_TIMEOUT),
+            timeout=self._httpx.Timeout(self._timeout, connect=self._connect_timeout),
             limits=self._httpx.Limits(max_connections=1, max_keepalive_connections=1),
             verify=self._verify,
             # A proxy has no way to this machine.
@@ -235,12 +236,14 @@ class Connection:
             self.n_requests += 1
             client = self._idle.pop() if self._idle else self._new_client()
             try:
-                response = await client.request(method, url, json=payload)
+                # A limit of its own: httpx waits as long for each part of an answer.
+                async with asyncio.timeout(self._connect_timeout + self._timeout):
+                    response = await client.request(method, url, json=payload)
             except BaseException as error:
                 # Not used again: a request that is cancelled while it connects may keep
                 # the client's only connection for good.
                 await client.aclose()
-                if not isinstance(error, self._httpx.RequestError):
+                if not isinstance(error, TimeoutError | self._httpx.RequestError):
                     raise
                 return self._fault_of(error), None
             self._idle.append(client)
@@ -274,9 +277,10 @@ class Connection:
             is_of_all=bool(advice),
         ) from EngineError(what)
 
-    def _fault_of(self, error: "httpx.RequestError") -> Fault:
+    def _fault_of(self, error: "TimeoutError | httpx.RequestError") -> Fault:
         away = isinstance(error, self._httpx.ConnectError | self._httpx.ConnectTimeout)
-        if isinstance(error, self._httpx.TimeoutException) and not away:
+        is_late = isinstance(error, TimeoutError | self._httpx.TimeoutException)
+        if is_late and not away:
             what = f"no answer within {self._timeout:g} s"
         else:
             what = f"{type(error).__name__}: {error}" if str(error) else repr(error)
