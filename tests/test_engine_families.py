@@ -227,6 +227,15 @@ def test_a_model_that_counts_chunks_in_slots_is_found_at_length():
         np.testing.assert_allclose(edges, reference.edges(prompt, TREE, INNER), **CLOSE)
 
 
+def test_a_model_that_counts_slots_is_found_for_short_texts_with_many_nodes():
+    # All positions are below this, and the slots of a tree's nodes are not.
+    model = make_family("llama4", floor_scale=16, attn_scale=0.5)
+    engine, reference = TransformersEngine(model), Reference(model)
+    prompt = random_prompt(9)
+    [edges] = read(engine, [ReadRequest(prompt, TREE, INNER)])
+    np.testing.assert_allclose(edges, reference.edges(prompt, TREE, INNER), **CLOSE)
+
+
 def test_faster_ways_that_were_remembered_are_taken(tmp_path):
     # Of a model for which they are wrong: so it shows.
     passed = PassedChecks("kind", tmp_path / "checks.json")

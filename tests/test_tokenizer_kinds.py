@@ -222,6 +222,21 @@ def test_a_label_with_an_unknown_character_is_read_and_named(caplog):
     )
 
 
+def test_a_label_that_spells_a_control_token_is_read_as_text_and_named(caplog):
+    tokenizer = Tokenizer(
+        wrap(byte_level_with(AddedToken("refund", special=True)), chat=False), "bytes"
+    )
+    space = compiled(tokenizer, ["refund", "billing"])
+    assert all(tokenizer.control_ids.isdisjoint(p) for p in space.trie.tree.paths)
+    [message] = caplog.messages
+    assert message == (
+        "The tokenizer of 'bytes' has control tokens in 'refund', but labels are read "
+        "as plain text. If the model was trained to answer with these tokens, its "
+        "answers do not count. If they are no control tokens, save the tokenizer with "
+        "special=False for them."
+    )
+
+
 def test_a_word_that_the_tokenizer_drops():
     message = (
         "The word '\u0301' of label 'a' has no token of its own after the prompt: "

@@ -210,6 +210,7 @@ class AnswerSpace:
             and any(each.paths != self._joint.paths for each in joints)
         ) or any(prompt.may_merge(spelling) for _, spelling in self._spelled)
         self._warn_of_unknown()
+        self._warn_of_controls()
         if self.per_text:
             logger.warning(
                 "The label words merge with the end of the text, so their tokens are "
@@ -403,4 +404,18 @@ class AnswerSpace:
                 tokenizer.name,
                 ", ".join(map(repr, words)),
                 tokenizer.unknown,
+            )
+
+    def _warn_of_controls(self) -> None:
+        tokenizer = self.prompt.tokenizer
+        words = dict.fromkeys(spelling.strip() for _, spelling in self._spelled)
+        controls = [word for word in words if tokenizer.find_controls(word)]
+        if controls:
+            logger.warning(
+                "The tokenizer of %r has control tokens in %s, but labels are read as "
+                "plain text. If the model was trained to answer with these tokens, its "
+                "answers do not count. If they are no control tokens, save the "
+                "tokenizer with special=False for them.",
+                tokenizer.name,
+                ", ".join(map(repr, controls)),
             )

@@ -205,7 +205,8 @@ class Modes:
         self, mode: ReadMode, token_ids: tuple[int, ...], length: int, n_nodes: int
     ) -> bool:
         key = (mode, n_nodes)
-        right = self._right_up_to.get(key, _SAMPLE_LENGTH)
+        # The check on loading had few nodes, and a tree's nodes stand side by side.
+        right = self._right_up_to.get(key, 0 if mode == "tree" else _SAMPLE_LENGTH)
         if length <= right:
             return True
         if key in self._wrong:
