@@ -406,6 +406,7 @@ def test_what_speculation_did_is_said(capsys, figures, sentence):
         Notes(),
         strategy="generate",
         lists_only=False,
+        shortlisted=False,
         renamed={},
         speculation=figures,
     )

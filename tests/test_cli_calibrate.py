@@ -69,7 +69,8 @@ def test_what_is_printed(fitted):
     out = squeezed(result.stdout)
     assert out.startswith(
         "Fitted on 60 labelled rows of labelled.csv; 60 others, drawn at random (seed "
-        "0), are held out for threshold and sets, which must not see any of these rows"
+        "0), are held out for threshold and sets, which need rows that no calibration "
+        "has seen"
     )
     artefact = Artefact.load(path)
     assert squeezed(artefact.calibrator.explanation_) in out
@@ -78,7 +79,7 @@ def test_what_is_printed(fitted):
         figures = f"{metrics['before'][key]:.3f} {metrics['after'][key]:.3f}"
         assert f"{title} {figures}" in out
     assert f"{artefact.selective.coverage_:.1%} of the 60 held-out rows" in out
-    assert "Guarantee: at most 0.1 of the answers are wrong, at confidence" in out
+    assert "Guarantee: at most 10% of the answers are wrong, at confidence" in out
     assert "true label with a probability of at least 0.8." in out
     lines = result.stderr.splitlines()
     assert "Warning: 2 rows set aside: there is no label: its cell is empty." in lines
@@ -212,7 +213,7 @@ def test_a_risk_that_cannot_be_kept_is_said(folder):
     error = float(re.search(r"Without it ([\d.]+)%", squeezed(result.stdout))[1]) / 100
     refused_share = (error - 0.01) / (1 - 0.01)
     assert (
-        f"labelled wrong. To get down to 0.01, at least {refused_share:.1%} of them "
+        f"labelled wrong. To get down to 1%, at least {refused_share:.1%} of them "
         "must stay without a label, whatever the threshold."
     ) in squeezed(result.stdout)
     assert result.stderr.splitlines()[-1] == (

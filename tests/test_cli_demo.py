@@ -43,7 +43,7 @@ def test_the_tickets_are_shown_with_their_labels_and_the_way_on(tmp_path):
         assert line.split()[0] == str(number)
         assert text[:20] in line
         assert any(label in line for label in TICKET_LABELS)
-    assert "The same with files of your own" in result.stderr
+    assert "To do the same with a file" in result.stderr
     files, predict = shown_commands(result.stderr)
     assert files == ["classify", "demo", "--files"]
     assert [*tmp_path.iterdir()] == []
@@ -63,7 +63,9 @@ def test_files_are_written_once_and_lead_on(tmp_path):
     assert (second.exit_code, second.stderr) == (0, first.stderr)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in NAMES} == times
     predict, calibrate = shown_commands(first.stderr)
-    assert predict[1:5] == ["predict", "tickets.csv", "-o", "out.csv"]
+    assert predict[1:] == [
+        *("predict", "tickets.csv", "--task", "tickets.yaml", "-o", "out.csv")
+    ]
     assert calibrate[1:3] == ["calibrate", "labelled.csv"]
     result = run(tmp_path, *predict[1:], "--limit", "2")
     assert result.exit_code == 0, result.stderr

@@ -43,7 +43,7 @@ def test_what_is_shown_of_the_demo_model():
     facts = facts_of(shown)
     assert facts["Packages"].startswith(f"classify {classify.__version__}, torch ")
     assert re.search(r"(^|; )cpu, \d+ threads?$", facts["Devices"])
-    assert re.match(r"(transformers|vllm): \w", facts["auto takes"])
+    assert re.match(r"(transformers|vllm): \w", facts["auto chooses"])
     assert re.fullmatch(r"transformers, loaded in \d+\.\d s", facts["Engine"])
     assert facts["Model"] == "LlamaForCausalLM, 3.6 M parameters"
     assert re.fullmatch(r"float32 on (cpu|cuda:0)", facts["Weights"])

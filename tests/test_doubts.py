@@ -224,3 +224,16 @@ def test_commands_show_what_the_model_would_rather_say(labels, mode, tmp_path):
     assert result.exit_code == 0
     said = " ".join(result.stderr.split())
     assert bool(re.search(LIKELIEST, said)) == (labels == "xylophone,zebra"), said
+
+
+def test_it_is_said_which_question_the_model_answers_otherwise(tmp_path):
+    task = tmp_path / "task.yaml"
+    task.write_text("questions: {odd: {labels: [xylophone, zebra]}}\n")
+    arguments = ["predict", "--text", "Where is my parcel?", "--task", str(task)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    said = " ".join(result.stderr.split())
+    hint = "The model's answers to question 'odd' are most likely to begin with "
+    listed = said.partition(hint)[2].partition(". If these are")[0]
+    assert listed
+    assert "(0.00)" not in listed

@@ -250,6 +250,7 @@ def test_the_summary_says_which_labels_are_not_certain(capsys):
         Notes(),
         strategy="exact",
         lists_only=True,
+        shortlisted=False,
         renamed={},
         speculation=None,
     )
@@ -260,6 +261,37 @@ def test_the_summary_says_which_labels_are_not_certain(capsys):
     )
     shown = Shown("(none)", None, 0.9, 0.0, False, "", "", ["refund", "billing"])
     assert shown.remark == "2 uncertain"
+
+
+@pytest.mark.parametrize(
+    ("cause", "remedy"),
+    [
+        ({}, "lower the --tolerance for exact figures"),
+        ({"strategy": "generate"}, "use --strategy exact for exact figures"),
+        (
+            {"lists_only": True},
+            "the server lists only the most likely tokens, which gives bounds",
+        ),
+        (
+            {"shortlisted": True},
+            "a shortlist gives bounds; without it, figures are exact",
+        ),
+    ],
+)
+def test_the_summary_says_what_makes_labels_certain(capsys, cause, remedy):
+    how = {"strategy": "exact", "lists_only": False, "shortlisted": False}
+    report_summary(
+        Outcome(summary=Summary(n_uncertain=2), seconds=1.0, is_complete=True),
+        Notes(),
+        **how | cause,
+        renamed={},
+        speculation=None,
+    )
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith(
+        "For 2 rows, another label could be more probable, since part of the label "
+        f"mass is unresolved: {remedy}. --bounds marks them in the column certain."
+    )
 
 
 # ------------------------------------------------------- calibration and evaluation

@@ -114,7 +114,7 @@ def _label_facts(fit: LabelsFit, table: InputTable) -> list[tuple[str, str]]:
     if fit.n_decided:
         on += (
             f"; {fit.n_decided:,} others, drawn at random (seed {fit.seed}), are held "
-            "out for the thresholds, which must not see any of these rows"
+            "out for the thresholds, which need rows that no calibration has seen"
         )
     return [("Fitted on", on)]
 
@@ -317,7 +317,7 @@ def _facts(fit: CalibrationFit, table: InputTable) -> list[tuple[str, str]]:
     if fit.n_decided:
         on += (
             f"; {fit.n_decided:,} others, drawn at random (seed {fit.seed}), are held "
-            "out for threshold and sets, which must not see any of these rows"
+            "out for threshold and sets, which need rows that no calibration has seen"
         )
     return [("Fitted on", on), ("Calibration", calibrator.explanation_)]
 
@@ -356,8 +356,8 @@ def _feasibility(fit: CalibrationFit, target_risk: float) -> list[tuple[str, str
             "Without it",
             (
                 f"{error:.1%} of the held-out rows are labelled wrong. To get down to "
-                f"{target_risk:.3g}, at least {refused:.1%} of them must stay without "
-                "a label, whatever the threshold."
+                f"{100 * target_risk:.3g}%, at least {refused:.1%} of them must stay "
+                "without a label, whatever the threshold."
             ),
         )
     ]
@@ -365,8 +365,8 @@ def _feasibility(fit: CalibrationFit, target_risk: float) -> list[tuple[str, str
 
 def _of_rule(rule: SelectiveClassifier, n_rows: int) -> str:
     promise = (
-        f"Guarantee: at most {rule.target_risk:.3g} of the answers are wrong, at "
-        f"confidence level {rule.confidence_level:g}."
+        f"Guarantee: at most {100 * rule.target_risk:.3g}% of the answers are wrong, "
+        f"at confidence level {rule.confidence_level:g}."
     )
     if not rule.coverage_:
         return f"None could be found: no row will be answered. {promise}"

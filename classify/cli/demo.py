@@ -34,7 +34,7 @@ def classify_tickets(notes: Notes) -> None:
         JobOptions(as_table=True),
         notes,
     )
-    notes.say("\nThe same with files of your own, beginning with the demo's:\n")
+    notes.say("\nTo do the same with a file, for example the demo's:\n")
     notes.show("  classify demo --files")
     notes.show(f"  classify predict tickets.csv --table \\\n    {_LABELS}")
 
@@ -55,9 +55,7 @@ def write_files(notes: Notes) -> None:
                 file.write(content)
     notes.say(
         "This folder now has tickets.csv, a task file for it (tickets.yaml), and "
-        "labelled.csv and fresh.csv, which have labels. Go on with:\n"
+        "labelled.csv and fresh.csv, which have labels. Try:\n"
     )
-    notes.show(f"  classify predict tickets.csv -o out.csv \\\n    {_LABELS}")
-    notes.show(
-        f"  classify calibrate labelled.csv --label-column label \\\n    {_LABELS}"
-    )
+    notes.show("  classify predict tickets.csv --task tickets.yaml -o out.csv")
+    notes.show("  classify calibrate labelled.csv --task tickets.yaml")

@@ -43,7 +43,7 @@ def diagnose(task: Task, notes: Notes, *, rounding: bool = False) -> None:
     spec = task.model
     chosen = spec.engine_choice()
     auto = choose_engine("auto", spec.model, device=spec.device)
-    facts = {**environment(), "auto takes": ": ".join(filter(None, auto))}
+    facts = {**environment(), "auto chooses": ": ".join(filter(None, auto))}
     _print(facts.items(), notes)
     further = dict(spec.engine_options or {})
     if kind_of(chosen.name).lists("self_test"):

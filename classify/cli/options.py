@@ -130,7 +130,7 @@ class Option(NamedTuple):
     def _default_shown(self) -> str | None:
         """Return the default as it would be typed, if help shows it."""
         hidden = self.setting.default or self.is_flag or self.is_repeated
-        return None if hidden or self.default in (None, "") else str(self.default)
+        return None if hidden or self.default in (None, "", ()) else str(self.default)
 
     def _complete(self, incomplete: str) -> Iterator[str]:
         values = self.choices or self.setting.common

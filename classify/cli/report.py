@@ -30,6 +30,7 @@ N_ASKED = 16
 _MAX_LABELS = 12
 _MAX_REASONS = 5
 _SEEN_UNRESOLVED = 0.05
+_MIN_SHOWN = 0.005  # the least that two decimals show
 
 
 def report_summary(
@@ -38,6 +39,7 @@ def report_summary(
     *,
     strategy: str,
     lists_only: bool,
+    shortlisted: bool,
     renamed: Mapping[str, str],
     speculation: SpeculationFigures | None,
 ) -> None:
@@ -58,20 +60,27 @@ def report_summary(
             f"{_rows(summary.n_truncated)} had a text too long for the model, which "
             "was cut (column truncated)."
         )
+    remedy = _remedy(strategy, lists_only=lists_only, shortlisted=shortlisted)
     if summary.greatest_unresolved > _SEEN_UNRESOLVED:
-        remedy = "lower the --tolerance for exact figures"
-        if strategy == "generate":
-            remedy = "use --strategy exact for exact figures"
-        elif lists_only:
-            remedy = "the server lists only the most likely tokens, which gives bounds"
         notes.warn(
             f"Up to {summary.greatest_unresolved:.2f} of a row's probability is "
             f"unresolved (column unresolved): {remedy}."
         )
     for question, each in (summary.questions or {"": summary}).items():
-        _warn_of_bounds(question, each, notes)
+        _warn_of_bounds(question, each, remedy, notes)
     where = "the column error" if outcome.errors is None else str(outcome.errors)
     warn_of_rows(summary.reasons, notes, "without a label", where=f"; see {where}")
+
+
+def _remedy(strategy: str, *, lists_only: bool, shortlisted: bool) -> str:
+    """Return what to do about label mass that is unresolved, or why it is."""
+    if strategy == "generate":
+        return "use --strategy exact for exact figures"
+    if lists_only:
+        return "the server lists only the most likely tokens, which gives bounds"
+    if shortlisted:
+        return "a shortlist gives bounds; without it, figures are exact"
+    return "lower the --tolerance for exact figures"
 
 
 def _report_labels(question: str, summary: Summary, notes: Notes) -> None:
@@ -88,7 +97,7 @@ def _report_labels(question: str, summary: Summary, notes: Notes) -> None:
             notes.say(f"{name}{of}: {_shares(counts)}{mass}.")
 
 
-def _warn_of_bounds(question: str, summary: Summary, notes: Notes) -> None:
+def _warn_of_bounds(question: str, summary: Summary, remedy: str, notes: Notes) -> None:
     """Warn of labels and probabilities that are estimates, for a question."""
     of = f" of {question}" if question else ""
     if summary.uncertain_labels:
@@ -100,8 +109,8 @@ def _warn_of_bounds(question: str, summary: Summary, notes: Notes) -> None:
     elif summary.n_uncertain:
         notes.warn(
             f"For {_rows(summary.n_uncertain)}, another label{of} could be more "
-            "probable, since part of the label mass is unknown; --bounds marks them in "
-            "the column certain."
+            f"probable, since part of the label mass is unresolved: {remedy}. --bounds "
+            "marks them in the column certain."
         )
     if summary.n_inexact:
         notes.warn(
@@ -129,9 +138,13 @@ def report_likeliest(
     listed = ", ".join(
         f"{readable_piece(piece)!r} ({probability:.2f})"
         for piece, probability in likeliest
+        if probability >= _MIN_SHOWN
     )
+    if not listed:
+        return
+    to = f" to question {scorer.question!r}" if scorer.question else ""
     notes.say(
-        f"The model's answers are most likely to begin with {listed}. If these are "
+        f"The model's answers{to} are most likely to begin with {listed}. If these are "
         "other words for the labels, add them as label words; if they introduce an "
         "answer, put that text into --answer-prefix."
     )

@@ -55,6 +55,7 @@ from classify.jobs import (
     stream_rows,
 )
 from classify.jobs.chunk_texts import ChunkTexts
+from classify.prompts.shortlist import shortlist_of
 from classify.rows.results import column_name
 from classify.rows.scorer import Scorer
 from classify.scoring.doubts import MAX_DOUBTFUL_MASS
@@ -230,6 +231,9 @@ def _report(
         notes,
         strategy=task.scoring.strategy,
         lists_only=engine is not None and with_defaults(engine).lists_only,
+        shortlisted=any(
+            shortlist_of(each.scorers()[0].model.template) for each in job.questions
+        ),
         renamed=job.renamed(table.columns),
         speculation=_speculation_figures(engine),
     )

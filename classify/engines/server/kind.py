@@ -6,7 +6,7 @@ from classify.engines.kinds import (
     EngineOption,
     Requirement,
 )
-from classify.parameters import at_least, instance_of, one_of, optional
+from classify.parameters import at_least, instance_of, listed, one_of, optional
 
 __all__ = ["HTTPX", "KIND"]
 
@@ -52,9 +52,8 @@ KIND = EngineKind(
         EngineOption(
             "api",
             one_of(*APIS),
-            "Which API the server speaks: auto asks it.",
+            f"API of the server: {listed(APIS)}.",
             on_command_line=True,
-            metavar="[" + "|".join(APIS) + "]",
         ),
         EngineOption(
             "top_logprobs",
