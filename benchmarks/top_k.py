@@ -130,7 +130,13 @@ class ListEngine(BaseEngine):
     def _list(self, row):
         likeliest = np.argpartition(-row, self._k)[: self._k].tolist()
         entries = [Entry(float(row[token]), token, "") for token in likeliest]
-        return token_list(entries, None, rounding=1e-5)
+        return token_list(
+            entries,
+            None,
+            n_listed=self._k,
+            vocab_size=self.vocab_size,
+            rounding=1e-5,
+        )
 
     def close(self):
         self._waiting.clear()

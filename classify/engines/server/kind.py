@@ -69,7 +69,7 @@ KIND = EngineKind(
         ),
         EngineOption(
             "retries",
-            at_least(0),
+            at_least(0, whole=True),
             "Maximum number of retries of a failed request.",
             changes_values=False,
         ),

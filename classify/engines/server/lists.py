@@ -217,6 +217,9 @@ class ListEndpoint(Endpoint):
             url, fields, understand=self._listing_of, patience=patience
         )
         entries = [] if is_end and not logprobs else entries_of(logprobs)
+        spelling = self._spelling
+        if spelling is not None and any(_shows_space(each.written) for each in entries):
+            spelling.may_strip = False
         n_read = n_read if isinstance(n_read, int) else None
         return _Listed(entries, n_read, is_end)
 
@@ -372,6 +375,10 @@ class ListEndpoint(Endpoint):
             }
             generation.append(order[0], _NOTHING, top)
         return generation.finished()
+
+
+def _shows_space(written: bytes | str) -> bool:
+    return written[:1] in (" ", b" ") and bool(written.strip())
 
 
 def _difference(

@@ -58,6 +58,9 @@ class Spelling:
             token: added[token].content.encode() if token in added else write(piece)
             for piece, token in fast.get_vocab(with_added_tokens=True).items()
         }
+        #: Whether a server may show a token without its space, as it may be decoded
+        #: alone.
+        self.may_strip = write is _from_pieces
         self._ids: dict[bytes, tuple[int, ...]] = {}
         self._halves: tuple[int, ...] = ()
         for token, written in self._written.items():
@@ -103,7 +106,9 @@ class Spelling:
 
     def written_as(self, written: bytes) -> tuple[int, ...]:
         """Return the tokens that are written like this."""
-        return self._ids.get(written, ())
+        ids = self._ids.get(written, ())
+        may_strip = self.may_strip and written
+        return ids + self._ids.get(b" " + written, ()) if may_strip else ids
 
     def shown_as(self, text: str) -> tuple[int, ...]:
         """Return the tokens that a server may show as this text."""
