@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -61,17 +62,23 @@ def test_is_valid_and_stripped(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names)
 def test_runs_from_top_to_bottom(path, tmp_path):
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_SECONDS,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(FOLDER)}},
-    )
-    # A failing cell, an assertion among them, raises here.
-    # One thread: two that share busy cores wait for each other, many times as long.
-    client.execute(env={**os.environ, "OMP_NUM_THREADS": "1"})
+    # Files, for another test can take a port before the kernel does. The folder of a
+    # test has too long a name for them.
+    with tempfile.TemporaryDirectory() as sockets:
+        connection = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(FOLDER)}},
+            config=Config(KernelManager=connection),
+        )
+        # A failing cell, an assertion among them, raises here.
+        # One thread: two that share busy cores wait for each other, many times as long.
+        client.execute(env={**os.environ, "OMP_NUM_THREADS": "1"})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     pictures = [cell for cell in notebook.cells if shows_picture(cell)]
     assert pictures
