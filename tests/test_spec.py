@@ -151,8 +151,11 @@ def test_the_command_line_has_each_setting_with_its_help_and_default(kind, name)
     assert option.envvar == variable
     assert option.is_flag == (True in setting.allowed.values)
     default = getattr(kind(), name)
-    if not setting.default and not option.is_flag and default not in (None, ""):
+    unset = (None, "", ())
+    if not setting.default and not option.is_flag and default not in unset:
         assert option.default == str(default)
+    if default in unset and not option.is_flag:
+        assert option.default is None
 
 
 def test_every_setting_with_a_heading_is_one_that_every_command_has():
