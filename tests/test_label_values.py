@@ -21,7 +21,7 @@ from classify.calibration import LabelCalibrator
 from classify.decision import SelectiveClassifier, SplitConformalSets
 from classify.errors import DataError, InputError, LabelError
 from classify.labels.values import label_values
-from classify.metrics import aurc_score, calibration_error
+from classify.metrics import aurc_score, calibration_error, log_loss_from_log_proba
 from classify.report import Evaluation
 from tests.tiny_tokenizers import byte_level
 from tests.toy_model import hashed_engine
@@ -535,3 +535,58 @@ def test_predicted_labels_and_groups_are_read_as_labels_are():
     message = "groups[2] is nan: a group must be a string or an integer."
     with raises(message, InputError):
         SplitConformalSets().fit(proba, [0, 1, 1], groups=["a", "b", np.nan])
+
+
+# ------------------------------------------------------------ columns with names
+
+LETTERS = ["a", "b"]
+
+
+@pytest.mark.parametrize("named", ["{}", "p({})"])
+@pytest.mark.parametrize(
+    ("what", "use"),
+    [
+        ("X", lambda table, y: SelectiveClassifier(classes=LETTERS).fit(table, y)),
+        ("X", lambda table, y: SplitConformalSets(classes=LETTERS).fit(table, y)),
+        (
+            "X",
+            lambda table, y: SelectiveClassifier.at(0.5, LETTERS).predict(table),
+        ),
+        ("y_proba", lambda table, y: calibration_error(y, table, classes=LETTERS)),
+        (
+            "log_proba",
+            lambda table, y: log_loss_from_log_proba(y, np.log(table), classes=LETTERS),
+        ),
+        (
+            "label_logprobs",
+            lambda table, y: LabelCalibrator("temperature").fit(np.log(table), y),
+        ),
+        (
+            "label_logprobs",
+            lambda table, y: LabelCalibrator("temperature", classes=LETTERS).fit(
+                np.log(table), y
+            ),
+        ),
+        (
+            "label_logprobs",
+            lambda table, y: (
+                LabelCalibrator("temperature")
+                .fit(np.tile(LOG_PROBA, (20, 1)), y)
+                .transform(np.log(table))
+            ),
+        ),
+    ],
+    ids=range(8),
+)
+def test_named_columns_are_those_of_the_classes(named, what, use):
+    y = ["a", "b", "b"] * 20
+    columns = [named.format(name) for name in LETTERS]
+    table = pd.DataFrame(np.tile(np.exp(LOG_PROBA), (20, 1)), columns=columns)
+    use(table, y)
+    use(table.set_axis(["x", "y"], axis=1), y)  # names that say nothing
+    shown = ", ".join(map(repr, columns[::-1]))
+    with raises(
+        f"{what} has the columns {shown}, but must have one for each class, in this "
+        "order: 'a', 'b'."
+    ):
+        use(table[columns[::-1]], y)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from classify.calibration.rows import FloatArray
 from classify.errors import ConfigError, DataError, InputError, LabelError
 from classify.labels.names import positions, suggestion
-from classify.labels.values import label_values
+from classify.labels.values import check_column_names, label_values
 from classify.scoring import LabelLogprobs
 from classify.scoring.bounds import MAX_UNRESOLVED, is_open
 from classify.wording import parameter
@@ -82,6 +82,7 @@ def as_logprobs(
             f"{what} has {array.shape[1]} columns, but there are {len(classes)} "
             f"classes: {listed(classes)}. Pass one column for each, in this order."
         )
+    check_column_names(values, classes, what)
     _check_cells(array, what)
     return array
 
@@ -157,10 +158,13 @@ def class_names(values: Any, given: Any, y: Any, n_columns: int) -> npt.NDArray[
                 f"classes names {len(declared)} labels, but there are {n_columns} "
                 "columns: name one for each, in their order."
             )
+        check_column_names(values, declared, "label_logprobs")
         return np.array(declared)
     if y is None:
         return np.arange(n_columns)
-    return _classes_of_y(y, n_columns)
+    found = _classes_of_y(y, n_columns)
+    check_column_names(values, found, "label_logprobs")
+    return found
 
 
 def _declared(given: Any) -> list[Any]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy.special import logsumexp
 
 from classify.errors import InputError, LabelError
+from classify.labels.values import check_column_names
 from classify.metrics.labelled import SUM_TOLERANCE, check_classes
 from classify.scoring import Interval, LabelBounds, LabelLogprobs
 from classify.scoring.bounds import is_exact, is_open
@@ -256,6 +257,7 @@ def posteriors_of(X: Any, classes: Any = None) -> Posteriors:
     log_proba = _log_proba(X)
     if classes is not None:
         classes = check_classes(classes, log_proba.shape[1])
+        check_column_names(X, classes, "X")
     return Posteriors(log_proba, classes, None)
 
 

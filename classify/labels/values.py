@@ -1,6 +1,7 @@
 """The labels of texts, as in `y`: plain values, without missing ones."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
@@ -13,7 +14,14 @@ from classify.errors import DataError, LabelError
 from classify.labels.label_set import Labels, LabelSet
 from classify.labels.names import plain
 
-__all__ = ["LabelValue", "LabelsOfY", "known_labels", "label_values", "labels_of_y"]
+__all__ = [
+    "LabelValue",
+    "LabelsOfY",
+    "check_column_names",
+    "known_labels",
+    "label_values",
+    "labels_of_y",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +78,24 @@ def label_values(y: Any, name: str = "y") -> list[LabelValue]:
             "string, or every label as a number."
         )
     return values
+
+
+def check_column_names(values: Any, classes: Any, what: str) -> None:
+    """Raise LabelError where a DataFrame has columns of these names in another order.
+
+    Values are taken by position. Columns may be called ``p(label)``; names that are
+    none of the classes say nothing.
+    """
+    columns = list(getattr(values, "columns", ()))
+    if classes is None or not all(isinstance(name, str) for name in columns):
+        return
+    names = [re.sub(r"^p\((.*)\)$", r"\1", name, flags=re.DOTALL) for name in columns]
+    known = [str(name) for name in classes]
+    if names != known and not set(names).isdisjoint(known):
+        raise LabelError(
+            f"{what} has the columns {', '.join(map(repr, columns))}, but must have "
+            f"one for each class, in this order: {', '.join(map(repr, known))}."
+        )
 
 
 class LabelsOfY(NamedTuple):

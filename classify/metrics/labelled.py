@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from classify.errors import InputError, LabelError
 from classify.labels.names import positions, suggestion
-from classify.labels.values import LabelValue, label_values
+from classify.labels.values import LabelValue, check_column_names, label_values
 
 __all__ = [
     "SUM_TOLERANCE",
@@ -76,6 +76,7 @@ def labelled_proba(y_true: Any, y_proba: Any, classes: Any = None) -> LabelledPr
     """
     proba = check_proba(y_proba, "y_proba")
     codes = label_codes(y_true, classes, proba.shape[1], "y_true")
+    check_column_names(y_proba, classes, "y_proba")
     check_lengths(y_true=codes, y_proba=proba)
     return LabelledProba(codes, proba)
 

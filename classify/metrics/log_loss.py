@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.special import entr, logsumexp
 
 from classify.errors import InputError
+from classify.labels.values import check_column_names
 from classify.metrics.labelled import SUM_TOLERANCE, check_lengths, label_codes
 
 __all__ = ["LogLoss", "log_loss_from_log_proba", "mutual_information"]
@@ -68,6 +69,7 @@ def log_loss_from_log_proba(
             f"{np.exp(totals[row]):.6g}. Give logarithms of probabilities with sum 1."
         )
     codes = label_codes(y_true, classes, values.shape[1], "y_true")
+    check_column_names(log_proba, classes, "log_proba")
     check_lengths(y_true=codes, log_proba=values)
     losses = -values[np.arange(len(codes)), codes]
     return LogLoss(float(losses.mean()), int(np.isposinf(losses).sum()))
