@@ -796,3 +796,19 @@ def test_indicators_need_labels_or_names():
     ):
         make(None).fit(TEXTS)
     assert make(LabelSet.parse(NAMES)).fit(TEXTS).classes_.tolist() == sorted(NAMES)
+
+
+def test_thresholds_in_an_array_are_refused_before_and_after_others():
+    clf = make()
+    message = (
+        "The 'thresholds' parameter of ZeroShotMultiLabelClassifier must be a number, "
+        "from 0 to 1, a mapping of labels to such numbers, what fit_thresholds "
+        "returned, or its file (.json). Got array([0.5, 0.5]) instead."
+    )
+    for thresholds in (np.full(2, 0.5), 0.5, np.full(2, 0.5)):
+        clf.set_params(thresholds=thresholds)
+        if isinstance(thresholds, float):
+            clf.predict(TEXTS)
+            continue
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            clf.predict(TEXTS)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,8 +91,8 @@ def checked_fits(owner: Any) -> CheckedFits:
     # Parameters may be set again at any time; to digest a model takes a moment.
     scorer: Scorer = owner.scorer()
     files = [each for each in (given, owner.thresholds) if is_file(each)]
-    # A copy: a mapping may be changed in place.
-    now = (scorer, given, deepcopy(owner.thresholds), *map(saved_state, files))
+    # Not the mapping itself, which may be changed in place.
+    now = (scorer, given, repr(owner.thresholds), *map(saved_state, files))
     checked: CheckedFits | None = getattr(owner, "_checked", None)
     if checked is None or checked.given != now:
         loaded = _loaded(given)
