@@ -320,8 +320,8 @@ def conformalized(**options):
             InputError,
             (
                 "Row 0 of X is not a probability distribution: its probabilities sum "
-                "to 1.1. Give probabilities that sum to 1 in each row, or the natural "
-                "logarithms of such."
+                "to 1.1. Give probabilities that sum to 1 in each row, or their "
+                "natural logarithms."
             ),
         ),
     ],

@@ -426,8 +426,8 @@ GOOD = np.array([[0.5, 0.5], [0.2, 0.8]])
             InputError,
             (
                 "Row 1 of X is not a probability distribution: its probabilities sum "
-                "to nan. Give probabilities that sum to 1 in each row, or the natural "
-                "logarithms of such."
+                "to nan. Give probabilities that sum to 1 in each row, or their "
+                "natural logarithms."
             ),
         ),
         (
@@ -435,8 +435,8 @@ GOOD = np.array([[0.5, 0.5], [0.2, 0.8]])
             InputError,
             (
                 "Row 0 of X is not a probability distribution: its probabilities sum "
-                "to 0.367879. Give probabilities that sum to 1 in each row, or the "
-                "natural logarithms of such."
+                "to 0.367879. Give probabilities that sum to 1 in each row, or their "
+                "natural logarithms."
             ),
         ),
         (

@@ -309,8 +309,9 @@ GOOD = [[0.5, 0.5], [0.2, 0.8]]
             lambda: log_loss_from_log_proba([0, 1], GOOD),
             InputError,
             (
-                "Row 0 of log_proba is not a distribution: its probabilities sum to "
-                "3.29744. Give logarithms of probabilities with sum 1."
+                "Row 0 of log_proba is not a probability distribution: its "
+                "probabilities sum to 3.29744. Give natural logarithms of "
+                "probabilities that sum to 1 in each row."
             ),
         ),
         (

@@ -302,7 +302,6 @@ def test_probabilities_are_no_log_probabilities(scores):
         InputError, TEXTS, DRAWN.y, scores, calibrated=np.full((300, 4), 0.25)
     )
     assert message == (
-        "Row 0 of calibrated is not a distribution: its probabilities sum to 5.1361. "
-        "Give logarithms of probabilities with sum 1, as LabelCalibrator.transform "
-        "returns them."
+        "Row 0 of calibrated is not a probability distribution: its probabilities sum "
+        "to 5.1361. Give what LabelCalibrator.transform returned."
     )

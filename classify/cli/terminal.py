@@ -30,7 +30,6 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 # Of these, tables need tabs, line feeds, and those in CRLF.
 _OBEYED = re.compile(r"(?!\r\n)" + _CONTROLS.pattern)
 _BLANKS_AT_END = re.compile(r" +((?:\x1b\[[0-9;]*m)*\n)")
-_WIDTH_IN_FILES = 80
 
 # One cell each, so that tables keep their shape.
 _ASCII = str.maketrans(

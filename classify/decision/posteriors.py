@@ -5,11 +5,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp
 
 from classify.errors import InputError, LabelError
 from classify.labels.values import check_column_names
-from classify.metrics.labelled import SUM_TOLERANCE, check_classes
+from classify.metrics.labelled import check_classes, check_log_proba
 from classify.scoring import Interval, LabelBounds, LabelLogprobs
 from classify.scoring.bounds import is_exact, is_open
 
@@ -271,16 +270,11 @@ def _log_proba(X: Any) -> FloatArray:
     if not (values < 0.0).any():
         with np.errstate(divide="ignore"):
             values = np.log(values)
-    totals = logsumexp(values, axis=1)
-    # NaN fails the comparison.
-    good = np.abs(totals) <= SUM_TOLERANCE
-    if not good.all():
-        row = int(np.flatnonzero(~good)[0])
-        raise InputError(
-            f"Row {row} of X is not a probability distribution: its probabilities sum "
-            f"to {np.exp(totals[row]):.6g}. Give probabilities that sum to 1 in each "
-            "row, or the natural logarithms of such."
-        )
+    check_log_proba(
+        values,
+        "X",
+        "Give probabilities that sum to 1 in each row, or their natural logarithms.",
+    )
     return values
 
 

@@ -5,16 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logsumexp
 
 from classify.errors import InputError, LabelError
 from classify.labels.names import positions, suggestion
 from classify.labels.values import LabelValue, check_column_names, label_values
 
 __all__ = [
-    "SUM_TOLERANCE",
     "LabelledProba",
     "check_classes",
     "check_lengths",
+    "check_log_proba",
     "check_proba",
     "label_codes",
     "labelled_proba",
@@ -25,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 # Rows in float32 or from a text file miss 1 by rounding; more is another quantity.
-SUM_TOLERANCE = 1e-4
+_SUM_TOLERANCE = 1e-4
 
 
 class LabelledProba(NamedTuple):
@@ -91,7 +92,7 @@ def check_proba(values: Any, name: str) -> FloatArray:
         )
     sums = proba.sum(axis=1)
     # NaN fails both comparisons.
-    good = (proba >= 0.0).all(axis=1) & (np.abs(sums - 1.0) <= SUM_TOLERANCE)
+    good = (proba >= 0.0).all(axis=1) & (np.abs(sums - 1.0) <= _SUM_TOLERANCE)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise InputError(
@@ -100,6 +101,19 @@ def check_proba(values: Any, name: str) -> FloatArray:
             f"{sums[row]:.6g}. Give probabilities: at least 0, with sum 1 in each row."
         )
     return proba
+
+
+def check_log_proba(log_proba: FloatArray, name: str, advice: str) -> None:
+    """Raise InputError if the probabilities of a row do not sum to 1."""
+    totals = logsumexp(log_proba, axis=1)
+    # NaN fails the comparison.
+    good = np.abs(totals) <= _SUM_TOLERANCE
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise InputError(
+            f"Row {row} of {name} is not a probability distribution: its probabilities "
+            f"sum to {np.exp(totals[row]):.6g}. {advice}"
+        )
 
 
 def label_codes(labels: Any, classes: Any, n_classes: int, name: str) -> IntArray:

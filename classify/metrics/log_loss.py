@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import entr, logsumexp
+from scipy.special import entr
 
 from classify.errors import InputError
 from classify.labels.values import check_column_names
-from classify.metrics.labelled import SUM_TOLERANCE, check_lengths, label_codes
+from classify.metrics.labelled import check_lengths, check_log_proba, label_codes
 
 __all__ = ["LogLoss", "log_loss_from_log_proba", "mutual_information"]
 
@@ -61,13 +61,8 @@ def log_loss_from_log_proba(
             "log_proba must have a row for each text and a column for each class, at "
             f"least one of both. Its shape is {values.shape}."
         )
-    totals = logsumexp(values, axis=1)
-    if not (np.abs(totals) <= SUM_TOLERANCE).all():
-        row = int(np.flatnonzero(~(np.abs(totals) <= SUM_TOLERANCE))[0])
-        raise InputError(
-            f"Row {row} of log_proba is not a distribution: its probabilities sum to "
-            f"{np.exp(totals[row]):.6g}. Give logarithms of probabilities with sum 1."
-        )
+    advice = "Give natural logarithms of probabilities that sum to 1 in each row."
+    check_log_proba(values, "log_proba", advice)
     codes = label_codes(y_true, classes, values.shape[1], "y_true")
     check_column_names(log_proba, classes, "log_proba")
     check_lengths(y_true=codes, log_proba=values)

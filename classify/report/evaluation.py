@@ -13,8 +13,8 @@ from classify.errors import InputError
 from classify.metrics import aurc_score
 from classify.metrics.calibration_error import reliability_bins
 from classify.metrics.labelled import (
-    SUM_TOLERANCE,
     check_lengths,
+    check_log_proba,
     label_codes,
     text_weights,
 )
@@ -249,16 +249,8 @@ def _calibrated(values: Any, raw: Posteriors) -> Posteriors:
             f"calibrated must have the shape of label_logprobs, {shape}: a row for "
             f"each text and a column for each class. Its shape is {log_proba.shape}."
         )
-    totals = np.logaddexp.reduce(log_proba, axis=1)
-    # NaN fails the comparison.
-    good = np.abs(totals) <= SUM_TOLERANCE
-    if not good.all():
-        row = int(np.flatnonzero(~good)[0])
-        raise InputError(
-            f"Row {row} of calibrated is not a distribution: its probabilities sum to "
-            f"{np.exp(totals[row]):.6g}. Give logarithms of probabilities with sum 1, "
-            "as LabelCalibrator.transform returns them."
-        )
+    advice = "Give what LabelCalibrator.transform returned."
+    check_log_proba(log_proba, "calibrated", advice)
     return Posteriors(log_proba, raw.classes, raw.label_mass)
 
 
