@@ -235,7 +235,7 @@ VALUES = {
     "cache_bytes": ("transformers", "a lot", "a whole number, at least 0, or None"),
     "attn_implementation": ("transformers", 3, "a string, or None"),
     "url": ("server", 8000, "a string, or None"),
-    "retries": ("server", True, "a number, at least 0"),
+    "retries": ("server", True, "a whole number, at least 0"),
     "self_test": ("server", "no", "a boolean"),
     "max_num_seqs": ("vllm", 0, "a whole number, at least 1, or None"),
     "tensor_parallel_size": ("vllm", "two", "a whole number, at least 1"),
