@@ -561,11 +561,13 @@ def test_two_hundred_clients_lose_nothing(kind):
 # --------------------------------------------------------------------------- a process
 
 
-def test_a_server_finishes_its_requests_when_it_is_told_to_stop(tmp_path):
+@pytest.mark.parametrize("is_forced", [False, True])
+def test_a_server_finishes_its_requests_when_it_is_told_to_stop(tmp_path, is_forced):
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.serve_process"],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     go = tmp_path / "go"
@@ -577,29 +579,36 @@ def test_a_server_finishes_its_requests_when_it_is_told_to_stop(tmp_path):
 
         def send():
             texts = [f"wait for {go}", TEXTS[0]]
-            answer = httpx.post(f"{url}/v1/classify", json={"texts": texts}, timeout=60)
-            answers.append(answer)
+            with contextlib.suppress(httpx.TransportError):
+                answers.append(
+                    httpx.post(f"{url}/v1/classify", json={"texts": texts}, timeout=60)
+                )
 
         sending = threading.Thread(target=send)
         sending.start()
         while not go.with_suffix(".begun").exists():
             assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT if is_forced else signal.SIGTERM)
         while True:  # until it accepts no more
             try:
                 httpx.get(f"{url}/health")
             except httpx.TransportError:
                 break
-        go.touch()
+        if is_forced:
+            process.send_signal(signal.SIGINT)  # a second Ctrl-C
+        else:
+            go.touch()
+        out, err = process.communicate(timeout=60)
         sending.join(60)
-        assert [answer.status_code for answer in answers] == [200]
-        assert [each["error"] for each in answers[0].json()["results"]] == [None] * 2
-        assert process.wait(60) == 0
-        assert process.stdout.read() == "stopped\n"
+        assert (process.returncode, out) == (0, "stopped\n")
+        assert "Traceback" not in err
+        if not is_forced:
+            assert [answer.status_code for answer in answers] == [200]
+            results = answers[0].json()["results"]
+            assert [each["error"] for each in results] == [None] * 2
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.communicate()
 
 
 def test_the_example_of_help_and_the_request_of_the_page(tmp_path, monkeypatch):

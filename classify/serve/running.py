@@ -1,5 +1,7 @@
 """Runs an application until it is stopped, and lets it finish open requests."""
 
+import asyncio
+import logging
 import math
 import signal
 import socket
@@ -73,10 +75,18 @@ def run(
         access_log=False,
         server_header=False,
         ws="none",
+        lifespan="off",
         # Requests have their own limit; this is for connections that hang.
         timeout_graceful_shutdown=math.ceil(timeout) + 5,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_error)
     _Server(config, lambda: started(url)).run(sockets=[listening])
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    """Whether a record is about more than a request that a second Ctrl-C broke off."""
+    error = record.exc_info and record.exc_info[1]
+    return not isinstance(error, asyncio.CancelledError)
 
 
 class _Server(uvicorn.Server):
