@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 
 from classify.calibration import LabelCalibrator
@@ -26,7 +25,7 @@ from classify.estimators.prompt_choice import tune_rows
 from classify.estimators.text_classifier import TextClassifier
 from classify.labels import Labels, LabelSet
 from classify.labels.use import LabelUse
-from classify.labels.values import known_labels, label_values, labels_of_y
+from classify.labels.values import known_labels, labels_of_y
 from classify.prompts import PromptTemplate
 from classify.questions.kinds import Kind, kind_of
 from classify.rows.frames import (
@@ -230,14 +229,6 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction, ExplainsAnswer):
         found = self._posteriors(X, labels)
         return np.asarray(found.classes)[found.best]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of texts whose label is predicted right; `y` as in `fit`."""
-        known, true = self.scorer().known_labels(), label_values(y)
-        if known.values is None:
-            true = [known.find(name) or name for name in true]
-        predicted = self.predict(X)
-        return float(accuracy_score(true, predicted, sample_weight=sample_weight))
-
     def predict_proba(self, X: Any, *, labels: Any = None) -> FloatArray:
         """Return p(label | text), shape (n_texts, n_labels); rows sum to 1.
 
@@ -288,7 +279,7 @@ class ZeroShotClassifier(TextClassifier, AsyncPrediction, ExplainsAnswer):
         Returns
         -------
         LabelLogprobs
-            Columns follow `classes_`, or are all candidates where it has no labels.
+            Columns are the sorted label names, or all candidates where there are none.
 
         Raises
         ------

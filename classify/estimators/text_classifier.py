@@ -3,13 +3,26 @@
 from typing import Any
 
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
+
+from classify.labels import LabelSet
+from classify.labels.values import label_values
 
 __all__ = ["TextClassifier"]
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier whose input is a sequence of texts, which it checks itself."""
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of texts whose label is predicted right; `y` as in `fit`."""
+        known: LabelSet = self.scorer().known_labels()
+        true = label_values(y)
+        if known.values is None:
+            true = [known.find(name) or name for name in true]
+        predicted = self.predict(X)
+        return float(accuracy_score(true, predicted, sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
