@@ -143,13 +143,19 @@ def test_it_generates_what_the_network_generates(name, tmp_path):
             np.testing.assert_allclose(found.tracked_logprobs[token], values, **CLOSE)
 
 
-@pytest.mark.parametrize("lengths", [(700, 700), (300, 700)])
-def test_long_texts_are_read_with_attention_in_blocks(lengths, tmp_path):
-    model = model_of("llama", {"max_position_embeddings": 1024})
+@pytest.mark.parametrize(
+    "lengths", [(130, 130), (64, 65), (30, 200), (1100, 1100), (300, 1100)]
+)
+def test_attention_is_computed_in_blocks(lengths, tmp_path):
+    model = model_of("llama", {"max_position_embeddings": 2048})
     engine, reference = loaded(model, tmp_path), Reference(model)
     prompts = [random_prompt(n, at) for at, n in enumerate(lengths)]
     assert_reads_right(engine, reference, prompts, (0,))
     assert_reads_right(engine, reference, prompts, INNER[:3])
+    # As branches of one trunk.
+    branches = [(*prompts[-1], *random_prompt(n, n)) for n in (3, 40)]
+    assert_reads_right(engine, reference, branches, (0,))
+    assert_reads_right(engine, reference, branches, INNER[:3])
     assert is_fused(engine)
 
 

@@ -9,6 +9,9 @@ write all activations, and computes every layer in full at every token. Here
   ``(x / rms(x) * g) Wᵀ = (x / rms(x)) (W diag(g))ᵀ``, as is the scale of attention;
 - padding goes into attention only, where it is masked;
 - heads that share keys and values are one matrix product;
+- queries are attended in blocks, each with the slots up to the last one that it sees:
+  about half of all pairs of a query and a slot, since most slots that are masked come
+  after their query;
 - the last layer computes only keys and values where no logits are wanted.
 
 The arithmetic is the network's own, up to rounding. `selfcheck` compares it with the
@@ -38,8 +41,10 @@ _CLASSES = {
 }
 # Rotary positions that depend on nothing but the position.
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
-# Up to so many slots, all scores at once are faster than torch's attention in blocks.
-_MAX_SLOTS = 512
+# Queries of a block: fewer skip more slots, more make larger products.
+_BLOCK = 64
+# Up to so many slots, these blocks are faster than torch's attention.
+_MAX_SLOTS = 1024
 
 
 class _Layer(NamedTuple):
@@ -106,13 +111,14 @@ class FusedDecoder:
         See `Network.logits`.
         """
         n_kept = token_ids.shape[1] - int(np.flatnonzero(wanted.any(axis=0))[0])
-        every = _Layout(real, self._heads)
-        last = _Layout(wanted[:, -n_kept:], self._heads)
+        if mask is None and (n_kept > 1 or token_ids.shape[1] <= _MAX_SLOTS):
+            mask = _causal(token_ids.shape[1])
+        reach = _reach(mask, token_ids.shape[1])
+        every = _Layout(real, self._heads, reach)
+        last = _Layout(wanted[:, -n_kept:], self._heads, reach[-n_kept:])
         states = embedding(torch.from_numpy(token_ids[real]), self._embeddings)
         waves = self._waves(states, positions[real])
         chosen = torch.from_numpy(np.flatnonzero(wanted[real]))
-        if mask is None and n_kept > 1:
-            mask = _causal(token_ids.shape[1])
         for at, layer in enumerate(self._layers):
             normed = self._normed(states)
             keys, values = self._keys_values(layer, normed, waves, every)
@@ -179,10 +185,18 @@ class _Layout:
     real : ndarray of bool, shape (B, Q)
         Where the batch has tokens, T in all.
     heads : _Heads
+    reach : ndarray of int64, shape (Q,)
+        See `_reach`.
     """
 
-    def __init__(self, real: Bools, heads: _Heads) -> None:
+    def __init__(self, real: Bools, heads: _Heads, reach: Ints) -> None:
         self._heads, self._shape = heads, real.shape
+        n_rows, n_queries = real.shape
+        block = n_queries if reach.max() > _MAX_SLOTS else _BLOCK
+        self._blocks = [
+            (slice(start, start + block), int(reach[start : start + block].max()))
+            for start in range(0, n_queries, block)
+        ]
         # Padding takes states of a token of its own row: they are masked, but a masked
         # NaN still makes a sum NaN, and must not come from another text.
         number = real.cumsum().reshape(real.shape) - 1
@@ -190,13 +204,18 @@ class _Layout:
         token = token[:, None, :]  # (B, 1, Q)
         head = np.arange(heads.n_queries)[None, :, None]
         pair = np.arange(2 * heads.n_keys).reshape(2, 1, -1, 1)
-        self._of_queries = _index(token * heads.n_queries + head)  # (B, G H, Q)
+        spread = token * heads.n_queries + head  # (B, G H, Q)
+        spread = [spread[..., queries].ravel() for queries, _ in self._blocks]
+        self._of_queries = _index(np.concatenate(spread))  # block by block
         self._of_keys, self._of_values = (
             _index(each) for each in token[None] * 2 * heads.n_keys + pair
         )
-        row, query = np.nonzero(real)
-        attended = (row[:, None] * heads.n_queries + head[0].T) * real.shape[1]
-        self._back = _index(attended + query[:, None])  # (T, G H)
+        row, query = (each[:, None] for each in np.nonzero(real))
+        start = query // block * block
+        size = np.minimum(block, n_queries - start)
+        before = start * n_rows * heads.n_queries
+        within = (row * heads.n_queries + head[0].T) * size + query - start
+        self._back = _index(before + within)  # (T, G H)
 
     def keys_values(self, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(T, 2, H, D) → keys and values, (B, H, Q, D) each."""
@@ -222,45 +241,85 @@ class _Layout:
             Scaled. G heads after one another share keys and values.
         keys, values : tensor, shape (B, H, S, D)
         mask : tensor, shape (B, 1, Q, S) or (Q, S), or None
-            None: the queries stand at all slots, or one at the last.
+            None, if there are more than `_MAX_SLOTS`: the queries stand at all slots,
+            or one at the last.
 
         Returns
         -------
         tensor, shape (T, G H D)
         """
-        n_rows, n_queries = self._shape
-        n_heads, n_keys, width = self._heads
-        n_slots = keys.shape[2]
+        n_heads, _, width = self._heads
         spread = queries.view(-1, width).index_select(0, self._of_queries)
-        if n_slots > _MAX_SLOTS:
-            attended = scaled_dot_product_attention(
-                spread.view(n_rows, n_heads, n_queries, width),
-                keys,
-                values,
-                attn_mask=mask,
-                is_causal=mask is None and n_queries > 1,
-                scale=1.0,
-                enable_gqa=True,
-            ).contiguous()
-        else:
-            grouped = (n_rows * n_keys, -1, width)
-            scores = torch.bmm(
-                spread.view(grouped), keys.reshape(grouped).transpose(1, 2)
-            )
-            if mask is None and n_queries > 1:
-                mask = _causal(n_queries)
-            if mask is not None:
-                scores.view(n_rows, n_heads, n_queries, n_slots).add_(mask)
-            attended = torch.bmm(torch.softmax(scores, -1), values.reshape(grouped))
+        attend = self._at_once if keys.shape[2] > _MAX_SLOTS else self._in_blocks
         return (
-            attended.view(-1, width)
+            attend(spread, keys, values, mask)
             .index_select(0, self._back)
             .view(-1, n_heads * width)
         )
 
+    def _at_once(
+        self,
+        spread: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        (n_rows, n_queries), (n_heads, _, width) = self._shape, self._heads
+        attended = scaled_dot_product_attention(
+            spread.view(n_rows, n_heads, n_queries, width),
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None and n_queries > 1,
+            scale=1.0,
+            enable_gqa=True,
+        )
+        return attended.reshape(-1, width)
+
+    def _in_blocks(
+        self,
+        spread: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        assert mask is not None
+        n_rows, (n_heads, n_keys, width) = len(keys), self._heads
+        grouped = (n_rows * n_keys, -1, width)
+        keys, values = keys.reshape(grouped), values.reshape(grouped)
+        attended = torch.empty_like(spread)
+        start = 0
+        for rows, n_slots in self._blocks:
+            here = mask[..., rows, :n_slots]
+            n_here = here.shape[-2]
+            stop = start + n_rows * n_heads * n_here
+            scores = torch.bmm(
+                spread[start:stop].view(grouped), keys[:, :n_slots].transpose(1, 2)
+            )
+            scores.view(n_rows, n_heads, n_here, n_slots).add_(here)
+            torch.bmm(
+                torch.softmax(scores, -1),
+                values[:, :n_slots],
+                out=attended[start:stop].view(grouped),
+            )
+            start = stop
+        return attended
+
 
 def _index(numbers: Ints) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(numbers).ravel())
+
+
+def _reach(mask: torch.Tensor | None, n_queries: int) -> Ints:
+    """Return after how many slots each query sees none in any row, shape (Q,)."""
+    if mask is None:
+        return np.arange(1, n_queries + 1)
+    n_slots = mask.shape[-1]
+    if n_queries <= _BLOCK:
+        return np.full(n_queries, n_slots)
+    visible = (mask.view(-1, n_queries, n_slots) == 0).any(0)
+    hidden = visible.flip(-1).to(torch.uint8).argmax(-1)
+    return n_slots - hidden.numpy()
 
 
 @functools.lru_cache(maxsize=8)
