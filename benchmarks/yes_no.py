@@ -5,7 +5,7 @@ Twenty with yes and no for an answer, and four that choose among labels.
     python benchmarks/yes_no.py --model FOLDER
 
 Every text has 200 tokens and a beginning of its own. Times are of this process: the
-best of several rounds, with the ways interleaved.
+best of several rounds, with the ways interleaved, in turn forwards and backwards.
 """
 
 import argparse
@@ -103,7 +103,8 @@ def main() -> None:
     }
     best = dict.fromkeys(ways, float("inf"))
     for turn in range(options.rounds + 1):  # the first one warms up
-        for way, (name, run) in enumerate(ways.items()):
+        order = list(enumerate(ways.items()))
+        for way, (name, run) in order if turn % 2 else reversed(order):
             texts = texts_of(turn * len(ways) + way)
             start = time.process_time()
             run(texts)
