@@ -34,16 +34,17 @@ def prefix_cache(cache: Any) -> str:
 
     Of models with recurrent layers, states are kept at the ends of long blocks only.
     """
+    advice = "a tolerance above 0, which needs few reads, saves most here"
     if not cache.enable_prefix_caching:
-        return "off: each further read of a text computes the whole text again"
+        return (
+            "off: each further read of a text computes the whole text again, so "
+            f"{advice}"
+        )
     n_tokens = max(cache.block_size, cache.mamba_block_size or 0)
     says = f"blocks of {n_tokens:,} tokens"
     if n_tokens < _LONG_BLOCK:
         return says
-    return (
-        f"{says}: a further read of a text computes up to as many again, so a "
-        "tolerance above 0, which needs few reads, saves most here"
-    )
+    return f"{says}: a further read of a text computes up to as many again, so {advice}"
 
 
 def stop_token_ids(model_config: Any) -> tuple[int, ...]:
