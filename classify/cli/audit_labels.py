@@ -52,7 +52,7 @@ def print_labels(task: Task, notes: Notes, *, as_json: bool) -> None:
         return
     for name, audit in audits.items():
         if name:
-            notes.results(in_files=80).print(f"\n{name}", style="bold", markup=False)
+            notes.results(narrow=True).print(f"\n{name}", style="bold", markup=False)
         _print(audit, notes)
 
 
@@ -110,7 +110,7 @@ def _as_json(audit: "LabelAudit") -> dict[str, Any]:
 def _print(audit: "LabelAudit", notes: Notes) -> None:
     from classify.cli.tables import facts_table
 
-    console = notes.results(in_files=80)
+    console = notes.results(narrow=True)
     console.print(_words_table(audit))
     console.print(facts_table(_facts(audit)))
 

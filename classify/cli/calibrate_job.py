@@ -93,7 +93,7 @@ def calibrate_labels(
     texts = scored_texts(classifier, rows, notes)
     with shown_warnings(notes):
         fit = fit_labels_artefact(classifier, texts, wishes)
-    console = notes.results(in_files=80)
+    console = notes.results(narrow=True)
     console.print(facts_table(_label_facts(fit, table), names_width=11))
     console.print()
     console.print(_label_table(fit))
@@ -207,7 +207,7 @@ def calibrate_tables(
             fingerprint=scorer.fingerprint(),
         )
     warn_of_tolerance(fit.artefact.calibrator, scorer)
-    console = notes.results(in_files=80)
+    console = notes.results(narrow=True)
     _print(fit, table, console)
     for harm in _harms(fit):
         if not wishes.force:

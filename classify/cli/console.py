@@ -95,16 +95,16 @@ class Notes:
         with self.console.status(Text(text), spinner="line"):
             yield
 
-    def results(self, *, in_files: int | None = None) -> Console:
+    def results(self, *, narrow: bool = False) -> Console:
         """Return the console on stdout, for results.
 
         Parameters
         ----------
-        in_files : int, default=None
-            Cells in a line where stdout is no terminal. None: as rich finds.
+        narrow : bool, default=False
+            Whether lines have 80 cells where stdout is no terminal; see `make_console`.
         """
         self.end_drawing()
-        return make_console(sys.stdout, in_files=in_files)
+        return make_console(sys.stdout, narrow=narrow)
 
     def draw(self, render: Callable[[], RenderableType]) -> None:
         """Draw something below all notes, again and again, until `end_drawing`."""

@@ -125,4 +125,4 @@ def _capital(name: str) -> str:
 
 def _print(facts: Iterable[tuple[str, Any]], notes: Notes) -> None:
     table = facts_table(facts, names_width=_NAMES_WIDTH)
-    notes.results(in_files=80).print(table)
+    notes.results(narrow=True).print(table)

@@ -83,7 +83,7 @@ def evaluate_table(
                 reviewed=options.reviewed,
             )
     classifiers = load_classifiers(task, notes, rules)
-    console = notes.results(in_files=80)
+    console = notes.results(narrow=True)
     scored = scored_together(
         [classifiers[name] for name in parts], [rows[name] for name in parts], notes
     )

@@ -142,7 +142,7 @@ def _show(
     explanation: Explanation | None,
 ) -> None:
     """Show a result for people, with a bar for each label."""
-    console = notes.results(in_files=80)
+    console = notes.results(narrow=True)
     if "reasoning" in result:
         ended = " … (cut)" if result["cut"] else ""
         notes.note(f"The model thought: {result['reasoning']}{ended}")

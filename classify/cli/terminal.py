@@ -54,7 +54,7 @@ _ASCII = str.maketrans(
 )
 
 
-def make_console(stream: TextIO, *, in_files: int | None = None) -> Console:
+def make_console(stream: TextIO, *, narrow: bool = False) -> Console:
     """Return a console that writes to a stream.
 
     Text is taken as it is: no markup, no emoji codes, no highlighting.
@@ -62,10 +62,10 @@ def make_console(stream: TextIO, *, in_files: int | None = None) -> Console:
     Parameters
     ----------
     stream : TextIO
-    in_files : int, default=None
-        Cells in a line where the stream is no terminal. None: as rich finds.
+    narrow : bool, default=False
+        Whether lines have 80 cells where the stream is no terminal. Else as rich finds.
     """
-    width = None if in_files is None or stream.isatty() else in_files
+    width = 80 if narrow and not stream.isatty() else None
     return _SafeConsole(
         file=cast("TextIO", _Encodable(stream)),
         width=width,

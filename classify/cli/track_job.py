@@ -55,7 +55,7 @@ def track_text(
                 [on_one_line(repr(token)), *(f"{value:.3f}" for value in values)]
                 for token, values in zip(one.tokens, one.logprobs, strict=True)
             ]
-            notes.results(in_files=80).print(figures_table(names, shown))
+            notes.results(narrow=True).print(figures_table(names, shown))
 
 
 def track_table(

@@ -64,7 +64,7 @@ def tune_table(
             begins=lambda n_reads: progress.begins(n_reads, 0),
             progress=lambda n_reads: progress.progressed(n_reads, 0),
         )
-    notes.results(in_files=80).print(_table(tuning))
+    notes.results(narrow=True).print(_table(tuning))
     best = tuning.prompts[0]
     notes.say(conclusion(tuning))
     if output is None:
