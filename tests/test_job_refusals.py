@@ -250,3 +250,17 @@ def test_the_cache_is_not_where_the_output_is(tmp_path):
     with raises(f"{str(output)!r} is the output: give the cache another name."):
         run(source, output, cache=output)
     assert names(tmp_path) == ["in.csv"]
+
+
+def test_a_job_checks_the_columns_of_its_table(tmp_path):
+    source = csv_of(tmp_path / "in.csv", ["a"], columns=["body"])
+    table = open_table(source)
+    said = (
+        f"There is no column 'text' with the text in {table.name}. Columns: 'body'. "
+        "Did you mean 'body'? Then give text_column='body'."
+    )
+    with raises(said):
+        run(source, tmp_path / "out.csv")
+    with raises(said):
+        stream_rows(job_of(), table, pytest.fail)
+    assert names(tmp_path) == ["in.csv"]

@@ -84,6 +84,7 @@ def run_job(
     EngineError
         The model failed; what is finished is kept.
     """
+    job.check(table)
     run, started = run or JobRun(), time.monotonic()
     written = output_format(output) if output_as is None else output_as
     result = JobOutput(Path(output), written, table, job)
@@ -137,6 +138,7 @@ def stream_rows(
     review : Review, default=None
         As in `run_job`.
     """
+    job.check(table)
     run, started = run or JobRun(), time.monotonic()
     summary = Summary()
     check_apart(job_places(None, review, run.cache))
