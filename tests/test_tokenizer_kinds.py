@@ -232,8 +232,7 @@ def test_a_label_that_spells_a_control_token_is_read_as_text_and_named(caplog):
     assert message == (
         "The tokenizer of 'bytes' has control tokens in 'refund', but labels are read "
         "as plain text. If the model was trained to answer with these tokens, its "
-        "answers do not count. If they are no control tokens, save the tokenizer with "
-        "special=False for them."
+        "answers do not count: save the tokenizer with special=False for them."
     )
 
 

@@ -414,8 +414,7 @@ class AnswerSpace:
             logger.warning(
                 "The tokenizer of %r has control tokens in %s, but labels are read as "
                 "plain text. If the model was trained to answer with these tokens, its "
-                "answers do not count. If they are no control tokens, save the "
-                "tokenizer with special=False for them.",
+                "answers do not count: save the tokenizer with special=False for them.",
                 tokenizer.name,
                 ", ".join(map(repr, controls)),
             )
