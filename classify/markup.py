@@ -28,14 +28,15 @@ _CONTROLS[127] = 0x2421
 
 _MARKS = str.maketrans({" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"})
 
-# In the element, since notebooks align the cells of every table to the right.
+# In the element, since pages differ in how they align and space the cells of tables.
+_CELL = ' style="padding:0.2em 0.5em;text-align:'
 _ALIGNED = {
-    "l": ' style="text-align:left" dir="auto"',
-    "t": ' style="text-align:left;min-width:14em" dir="auto"',
-    "r": ' style="text-align:right"',
+    "l": _CELL + 'left" dir="auto"',
+    "t": _CELL + 'left;min-width:14em" dir="auto"',
+    "r": _CELL + 'right"',
 }
 # A title may be longer than the numbers below it.
-_NUMBER = ' style="text-align:right;white-space:nowrap"'
+_NUMBER = _CELL + 'right;white-space:nowrap"'
 
 Role = Literal["title", "figure", "bar", "dim", "token", "label"]
 

@@ -38,6 +38,8 @@ def test_there_are_notebooks():
         "02_what_the_model_sees.ipynb",
         "03_calibration_and_thresholds.ipynb",
         "04_a_codebook_over_a_table.ipynb",
+        "05_thinking_and_trajectories.ipynb",
+        "06_a_big_file_with_a_crash.ipynb",
     ]
 
 
