@@ -5,7 +5,7 @@ over the full vocabulary, before any temperature: the sum over the first tokens 
 word has after a space and without one, and over those of its further spellings.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
@@ -26,37 +26,15 @@ from classify.scoring.text_score import TextScore
 from classify.spec import Generation, ModelSpec
 from classify.step_table import step_table
 from classify.tokenizer import Tokenizer
-from classify.tracking import TrackedGeneration, TrackedRequest, common_prefix_length
+from classify.tracking import TrackedGeneration, TrackedRequest
 from classify.verbalizer import Verbalizer
+from classify.word_tokens import TrackedWord, Words, tracked_words
 from classify.wording import parameter
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["TrackedText", "TrackedWord", "TrackedWords", "track", "track_rows"]
-
-Words = Sequence[str] | Mapping[str, str | Sequence[str]]
-
-
-class TrackedWord(NamedTuple):
-    """A word, and the tokens that begin it.
-
-    Attributes
-    ----------
-    name : str
-    token_ids : tuple of int
-        The first token of each spelling, after a space and without; each once.
-    pieces : tuple of str
-        Their text.
-    is_whole : bool
-        Whether these tokens are the whole word. If not, its value is that of its
-        beginning, which other words may share.
-    """
-
-    name: str
-    token_ids: tuple[int, ...]
-    pieces: tuple[str, ...]
-    is_whole: bool
 
 
 class TrackedText(NamedTuple):
@@ -288,7 +266,7 @@ def track_rows(
     progress : callable, default=None
     """
     tokenizer = model.load_tokenizer()
-    tracked = _tracked_words(words, tokenizer)
+    tracked = tracked_words(words, tokenizer)
     prompt = compile_free(model.template, tokenizer)
     errors: dict[int, RowError] = {}
     generations: dict[int, tuple[TrackedText, ...]] = {}
@@ -388,67 +366,3 @@ def _tracked_text(
         logprobs=np.array(values).T,
         finish_reason=generation.finish_reason,
     )
-
-
-def _tracked_words(words: Words, tokenizer: Tokenizer) -> tuple[TrackedWord, ...]:
-    """Return the words with the tokens that begin them, or raise InputError."""
-    if isinstance(words, str) or not words:
-        raise InputError(
-            f"words must be a sequence of words, such as ['yes', 'no']. Got {words!r}."
-        )
-    spelled: Mapping[str, str | Sequence[str]] = (
-        words if isinstance(words, Mapping) else {word: word for word in words}
-    )
-    if len(spelled) < len(words):
-        twice = next(word for word in words if [*words].count(word) > 1)
-        raise InputError(f"The word {twice!r} is given twice: remove one.")
-    found = []
-    owners: dict[int, TrackedWord] = {}
-    for name, spellings in spelled.items():
-        if isinstance(spellings, str):
-            spellings = [spellings]
-        word = _tracked_word(name, spellings, tokenizer)
-        for token, piece in zip(word.token_ids, word.pieces, strict=True):
-            if other := owners.get(token):
-                raise InputError(
-                    f"The words {other.name!r} and {name!r} begin with the same token, "
-                    f"{piece!r}, and cannot be told apart: remove one, or make them "
-                    "spellings of one word."
-                )
-            owners[token] = word
-        found.append(word)
-    return tuple(found)
-
-
-def _tracked_word(
-    name: str, spellings: Sequence[str], tokenizer: Tokenizer
-) -> TrackedWord:
-    firsts: dict[int, bool] = {}
-    for spelling in spellings:
-        if not isinstance(spelling, str) or not spelling.strip():
-            raise InputError(
-                f"The word {name!r} has an empty spelling, {spelling!r}: remove it."
-            )
-        for tokens in _tokenized(spelling.strip(), tokenizer):
-            if not tokens or tokens[0] == tokenizer.unknown_id:
-                raise InputError(
-                    f"The tokenizer of {tokenizer.name!r} has no token for the start "
-                    f"of {spelling!r}: remove it."
-                )
-            firsts[tokens[0]] = firsts.get(tokens[0], True) and len(tokens) == 1
-    ids = tuple(firsts)
-    return TrackedWord(name, ids, tokenizer.pieces(ids), all(firsts.values()))
-
-
-def _tokenized(word: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Yield the tokens of a word after a space, and at the start of a line."""
-    encode = tokenizer.encode_text
-    for before, space in (("a", " "), ("\n", "")):
-        alone, joint = encode(before), encode(before + space + word)
-        shared = common_prefix_length([alone, joint])
-        apart = joint[shared:] if shared == len(alone) else encode(space + word)
-        tokens = list(apart)
-        # A separate space token could begin any word.
-        while tokens and not tokenizer.pieces(tokens[:1])[0].strip():
-            del tokens[0]
-        yield tokens
