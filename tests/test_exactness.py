@@ -113,9 +113,13 @@ def slow_label_logprobs(reference, kind, labels, text, *, end=False, before=None
             elif end:
                 ends = [tokenizer.eos_token_id]
             ids = [*joint[word], *ends[:1]]
-            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
             # From the last token of the prompt on: what comes before is not needed.
-            logprobs = torch.log_softmax(logits[shared - 1 :].double(), dim=-1)
+            logits = model(
+                input_ids=torch.tensor([ids]),
+                use_cache=False,
+                logits_to_keep=len(ids) - shared + 1,
+            ).logits[0]
+            logprobs = torch.log_softmax(logits.double(), dim=-1)
             values[name].append(
                 sum(
                     float(logprobs[at - shared, ids[at]])

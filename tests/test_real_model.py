@@ -66,13 +66,14 @@ def slow(folder):
         for label in LABELS:
             written = label if kind == "chat" else f" {label}"
             answer = [*encode(written, is_text=True), tokenizer.eos_token_id]
-            logits = model(torch.tensor([prompt + answer]), use_cache=False).logits[0]
+            logits = model(
+                torch.tensor([prompt + answer]),
+                use_cache=False,
+                logits_to_keep=len(answer) + 1,  # those of the prompt are not needed
+            ).logits[0]
             logprobs = torch.log_softmax(logits.double(), dim=-1)
             values.append(
-                sum(
-                    float(logprobs[at, token])
-                    for at, token in enumerate(answer, len(prompt) - 1)
-                )
+                sum(float(logprobs[at, token]) for at, token in enumerate(answer))
             )
         return values
 
