@@ -48,10 +48,11 @@ def rows_of(lines):
 
 
 def csv_rows(sent):
-    """The ids of the rows in what a terminal was sent, before the summary."""
-    text = sent.replace("\r\n", "\n")
-    text = text[text.index("id,text,") : text.index("24 rows in ")]
-    return [row["id"] for row in csv.DictReader(io.StringIO(text))]
+    """The ids of the rows in what a terminal was sent.
+
+    A program behind a pipe may write them before or after the summary.
+    """
+    return re.findall(r"^(\d+),", sent.replace("\r\n", "\n"), re.MULTILINE)
 
 
 # ----------------------------------------------------------------- rows and progress
