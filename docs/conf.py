@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -31,6 +32,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_raise_on_error = True
+nb_execution_excludepatterns = [] if find_spec("vllm") else ["*_vllm.ipynb"]
 nb_execution_timeout = 600
 nb_merge_streams = True
 templates_path = ["_templates"]
