@@ -169,7 +169,7 @@ def shortened(text: str, most: int) -> str:
     Examples
     --------
     >>> shortened("a text\nthat goes on and on", 16)
-    'a text t … and on'
+    'a text t … nd on'
     """
     text = " ".join(displayable(text).split())
     if len(text) <= most:

@@ -30,7 +30,7 @@ def evaluation_of(names, n_texts=60, *, texts=None, seed=0, **options):
     drawn = posteriors(n_texts, len(names), seed=seed)
     texts = texts or [f"text {at}" for at in range(n_texts)]
     scores = scores_of(drawn.log_proba - 0.2, names)
-    return Evaluation.of(texts, drawn.codes, scores, **options)
+    return Evaluation.of(texts, scores.classes[drawn.codes], scores, **options)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def hostile():
     texts = [HOSTILE[at % len(HOSTILE)] for at in range(80)]
     evaluation = Evaluation.of(
         texts,
-        np.zeros(80, dtype=int),
+        names[:1] * 80,
         scores_of(log_proba, names),
         title=HOSTILE[0],
         facts=dict(zip(HOSTILE, reversed(HOSTILE), strict=True)),

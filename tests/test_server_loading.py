@@ -355,7 +355,7 @@ OPTIONS = {
         ),
     ),
     "timeout": ({"timeout": 0}, "timeout must be a number, at least 0.001. Got 0."),
-    "retries": ({"retries": -1}, "retries must be a number, at least 0. Got -1."),
+    "retries": ({"retries": -1}, "retries must be a whole number, at least 0. Got -1."),
     "patience": (
         {"patience": "long"},
         "patience must be a number, at least 0. Got 'long'.",

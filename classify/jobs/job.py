@@ -164,9 +164,14 @@ class Classification:
         """Raise ConfigError if a column with thoughts is asked for in vain."""
         if not self.reasoning:
             return
-        if self.scorers()[0].scoring.strategy != "reason":
+        thoughtful = [
+            each
+            for each in self.questions
+            if any(scorer.scoring.strategy == "reason" for scorer in each.scorers())
+        ]
+        if not thoughtful:
             raise ConfigError(no_effect("reasoning", parameter("strategy", "reason")))
-        if not any(isinstance(each, AskedQuestion) for each in self.questions):
+        if not any(isinstance(each, AskedQuestion) for each in thoughtful):
             raise ConfigError(
                 f"{parameter('reasoning')} adds a column with the model's thought, but "
                 "a question of kind multi has a thought for each label: leave "
