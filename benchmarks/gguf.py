@@ -12,6 +12,9 @@ the answer | text) for all labels of a table. Times are those of the processor.
 - `branching`: the same for nodes with several children only, as TriePick reads. The
   other tokens of a label count as certain, so its values are of another quantity.
 - `labels`: one llama.cpp call for each label over prompt and label.
+- `CAPPr`, with `--cappr`: its llama.cpp backend, which reads a prompt once, and then
+  each label. It leaves out the end of the answer, and is compared without it. Install
+  `cappr` and a `llama-cpp-python` that it works with, such as 0.3.2.
 - `float32`: the dequantized model in transformers.
 """
 
@@ -42,12 +45,14 @@ def main():
     parser.add_argument("--texts", type=int, default=16)
     parser.add_argument("--slow-texts", type=int, default=4, help="for the others")
     parser.add_argument("--float32", help="folder of the dequantized model")
+    parser.add_argument("--cappr", action="store_true")
     given = parser.parse_args()
     table = pd.read_csv(given.data)
     labels = sorted(table[given.label_column].unique())
     texts = table["text"].sample(given.texts, random_state=0).tolist()
     tokenizer = load_tokenizer(given.model)
-    prompts = [tokenizer.encode_text(f"{text}\nTopic:") for text in texts]
+    asked = [f"{text}\nTopic:" for text in texts]
+    prompts = [tokenizer.encode_text(each) for each in asked]
     answers = [
         (*tokenizer.encode_text(f" {label}"), tokenizer.eos_id) for label in labels
     ]
@@ -79,6 +84,15 @@ def main():
         compare(other, found[:n])
     few = prompts[: given.slow_texts]
     measured("branching", few, lambda them: by_nodes(network, them, tree, least=2))
+    if given.cappr:
+        from llama_cpp import Llama
+
+        one = {"n_threads": 1, "n_threads_batch": 1}
+        model = Llama(given.model, n_ctx=1024, **one, verbose=False)
+        few = asked[: given.slow_texts]
+        other = measured("CAPPr", few, lambda them: by_cappr(model, them, labels))
+        few = prompts[: given.slow_texts]
+        compare(other, ours(engine, few, tree, with_end=False))
     if given.float32:
         from classify.engines.transformers import TransformersEngine
 
@@ -107,18 +121,18 @@ def measured(name, prompts, way):
     return values
 
 
-def ours(engine, prompts, tree):
+def ours(engine, prompts, tree, *, with_end=True):
     nodes = tuple(tree.inner_nodes.tolist())
     requests = [ReadRequest(prompt, tree, nodes) for prompt in prompts]
-    return np.array([sums(tree, edges) for edges in read(engine, requests)])
+    return np.array([sums(tree, edges, with_end) for edges in read(engine, requests)])
 
 
-def sums(tree, edges):
-    """Return log p of each path from those of the edges."""
+def sums(tree, edges, with_end=True):
+    """Return log p of each path from those of the edges, with its last or without."""
     totals = np.zeros(tree.n_nodes)
     for node in range(1, tree.n_nodes):
         totals[node] = totals[tree.parents[node]] + edges[node]
-    return totals[tree.leaves]
+    return totals[tree.leaves if with_end else tree.parents[tree.leaves]]
 
 
 def by_nodes(network, prompts, tree, least=1):
@@ -166,6 +180,16 @@ def by_labels(network, prompts, tree):
             )
         rows.append(row)
     return np.array(rows)
+
+
+def by_cappr(model, prompts, labels):
+    """Return log p of each label without an end."""
+    # Its other backend, which it imports too, does not work with transformers 5.
+    sys.modules["cappr.huggingface"] = None
+    from cappr.llama_cpp.classify import log_probs_conditional
+
+    found = log_probs_conditional(prompts, labels, model, show_progress_bar=False)
+    return np.array([[sum(each) for each in row] for row in found])
 
 
 def called(network, token_ids, start, positions):
