@@ -159,6 +159,26 @@ def test_attention_is_computed_in_blocks(lengths, tmp_path):
     assert is_fused(engine)
 
 
+def test_slots_at_the_end_that_nobody_sees():
+    model = copy.deepcopy(model_of("llama", {"max_position_embeddings": 2048}))
+    n_tokens, width = 1000, 1100
+    token_ids = torch.tensor([random_prompt(n_tokens)])
+    with torch.no_grad():
+        expected = model(token_ids).logits[:, -1]
+    visible = torch.ones(width, width, dtype=torch.bool).tril()
+    visible[:, n_tokens:] = False
+    real = (np.arange(width) < n_tokens)[None]
+    found = FusedDecoder.of(model)(
+        np.pad(token_ids.numpy(), ((0, 0), (0, width - n_tokens))),
+        positions=np.arange(width)[None],
+        real=real,
+        wanted=real & (np.arange(width) == n_tokens - 1),
+        mask=torch.zeros(width, width).masked_fill(~visible, -torch.inf)[None, None],
+        cache=None,
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", NOT_FUSED)
 def test_what_it_would_leave_out_is_left_to_the_network(name, tmp_path):
     assert not is_fused(loaded(model_of(*NOT_FUSED[name]), tmp_path))

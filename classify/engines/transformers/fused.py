@@ -111,11 +111,15 @@ class FusedDecoder:
         See `Network.logits`.
         """
         n_kept = token_ids.shape[1] - int(np.flatnonzero(wanted.any(axis=0))[0])
-        if mask is None and (n_kept > 1 or token_ids.shape[1] <= _MAX_SLOTS):
-            mask = _causal(token_ids.shape[1])
-        reach = _reach(mask, token_ids.shape[1])
+        n_queries = token_ids.shape[1]
+        is_long = (n_queries if mask is None else mask.shape[-1]) > _MAX_SLOTS
+        if mask is None and (n_kept > 1 or not is_long):
+            mask = _causal(n_queries)
+        reach = None if mask is None or is_long else _reach(mask)
         every = _Layout(real, self._heads, reach)
-        last = _Layout(wanted[:, -n_kept:], self._heads, reach[-n_kept:])
+        last = _Layout(
+            wanted[:, -n_kept:], self._heads, None if reach is None else reach[-n_kept:]
+        )
         states = embedding(torch.from_numpy(token_ids[real]), self._embeddings)
         waves = self._waves(states, positions[real])
         chosen = torch.from_numpy(np.flatnonzero(wanted[real]))
@@ -185,18 +189,18 @@ class _Layout:
     real : ndarray of bool, shape (B, Q)
         Where the batch has tokens, T in all.
     heads : _Heads
-    reach : ndarray of int64, shape (Q,)
-        See `_reach`.
+    reach : ndarray of int64, shape (Q,), or None
+        See `_reach`. None: all queries are attended at once, by torch.
     """
 
-    def __init__(self, real: Bools, heads: _Heads, reach: Ints) -> None:
+    def __init__(self, real: Bools, heads: _Heads, reach: Ints | None) -> None:
         self._heads, self._shape = heads, real.shape
         n_rows, n_queries = real.shape
-        block = n_queries if reach.max() > _MAX_SLOTS else _BLOCK
-        self._blocks = [
-            (slice(start, start + block), int(reach[start : start + block].max()))
-            for start in range(0, n_queries, block)
-        ]
+        block = n_queries if reach is None else _BLOCK
+        blocks = [slice(at, at + block) for at in range(0, n_queries, block)]
+        self._blocks: list[tuple[slice, int]] | None = None
+        if reach is not None:
+            self._blocks = [(each, int(reach[each].max())) for each in blocks]
         # Padding takes states of a token of its own row: they are masked, but a masked
         # NaN still makes a sum NaN, and must not come from another text.
         number = real.cumsum().reshape(real.shape) - 1
@@ -205,7 +209,7 @@ class _Layout:
         head = np.arange(heads.n_queries)[None, :, None]
         pair = np.arange(2 * heads.n_keys).reshape(2, 1, -1, 1)
         spread = token * heads.n_queries + head  # (B, G H, Q)
-        spread = [spread[..., queries].ravel() for queries, _ in self._blocks]
+        spread = [spread[..., queries].ravel() for queries in blocks]
         self._of_queries = _index(np.concatenate(spread))  # block by block
         self._of_keys, self._of_values = (
             _index(each) for each in token[None] * 2 * heads.n_keys + pair
@@ -241,8 +245,8 @@ class _Layout:
             Scaled. G heads after one another share keys and values.
         keys, values : tensor, shape (B, H, S, D)
         mask : tensor, shape (B, 1, Q, S) or (Q, S), or None
-            None, if there are more than `_MAX_SLOTS`: the queries stand at all slots,
-            or one at the last.
+            None, where all queries are attended at once: they stand at all slots, or
+            one at the last.
 
         Returns
         -------
@@ -250,7 +254,7 @@ class _Layout:
         """
         n_heads, _, width = self._heads
         spread = queries.view(-1, width).index_select(0, self._of_queries)
-        attend = self._at_once if keys.shape[2] > _MAX_SLOTS else self._in_blocks
+        attend = self._at_once if self._blocks is None else self._in_blocks
         return (
             attend(spread, keys, values, mask)
             .index_select(0, self._back)
@@ -284,6 +288,7 @@ class _Layout:
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
         assert mask is not None
+        assert self._blocks is not None
         n_rows, (n_heads, n_keys, width) = len(keys), self._heads
         grouped = (n_rows * n_keys, -1, width)
         keys, values = keys.reshape(grouped), values.reshape(grouped)
@@ -310,11 +315,9 @@ def _index(numbers: Ints) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(numbers).ravel())
 
 
-def _reach(mask: torch.Tensor | None, n_queries: int) -> Ints:
+def _reach(mask: torch.Tensor) -> Ints:
     """Return after how many slots each query sees none in any row, shape (Q,)."""
-    if mask is None:
-        return np.arange(1, n_queries + 1)
-    n_slots = mask.shape[-1]
+    n_queries, n_slots = mask.shape[-2:]
     if n_queries <= _BLOCK:
         return np.full(n_queries, n_slots)
     visible = (mask.view(-1, n_queries, n_slots) == 0).any(0)
