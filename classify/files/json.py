@@ -1,15 +1,41 @@
-"""Fitted objects as JSON files."""
+"""Fitted objects as JSON files, and JSON objects whose keys are unique."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from classify.errors import DataError
 from classify.files.atomic import atomic_file
 
-__all__ = ["read_json", "write_json"]
+__all__ = ["read_json", "unique_keys", "write_json"]
+
+
+def unique_keys(
+    pairs: Sequence[tuple[str, Any]], refused: Callable[[str], Exception]
+) -> dict[str, Any]:
+    """Return a JSON object; as an `object_pairs_hook`, once `refused` is given.
+
+    Python would keep the last value of a key that an object has twice, and drop the
+    others without a word.
+
+    Parameters
+    ----------
+    pairs : sequence of (str, object)
+    refused : callable
+        Makes the error to raise, of such a key.
+
+    Examples
+    --------
+    >>> unique_keys([("a", 1), ("b", 2)], KeyError)
+    {'a': 1, 'b': 2}
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise refused(next(key for key in keys if keys.count(key) > 1))
+    return made
 
 
 def write_json(

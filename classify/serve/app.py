@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Sequence, Sized
+from functools import partial
 from typing import Annotated, Any, TypeGuard, TypeVar
 
 from fastapi import Body, FastAPI, Request, Response
@@ -16,6 +17,7 @@ from classify.errors import ConfigError, InputError
 from classify.estimators.asked import Asked, AskedQuestion, given_questions
 from classify.estimators.classifier import ZeroShotClassifier
 from classify.estimators.multi_label import ZeroShotMultiLabelClassifier
+from classify.files.json import unique_keys
 from classify.serve import decisions, system_one
 from classify.serve.answers import served_questions
 from classify.serve.classifying import (
@@ -157,7 +159,7 @@ class _Request(Request):
 
     async def json(self) -> Any:
         try:
-            return json.loads(await self.body(), object_pairs_hook=_unambiguous)
+            return json.loads(await self.body(), object_pairs_hook=_object)
         except json.JSONDecodeError:
             raise
         except (RecursionError, ValueError):
@@ -177,17 +179,15 @@ class _Route(APIRoute):
         return handle
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise HTTPException(
-                422,
-                f"The request has the key {name[:100]!r} twice in one JSON object: "
-                "remove or rename one of them",
-            )
-        found[name] = value
-    return found
+def _repeated(key: str) -> HTTPException:
+    return HTTPException(
+        422,
+        f"The request has the key {key[:100]!r} twice in one JSON object: remove or "
+        "rename one of them",
+    )
+
+
+_object = partial(unique_keys, refused=_repeated)
 
 
 def _add_decisions(app: FastAPI, service: Service) -> None:

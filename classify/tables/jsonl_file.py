@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from classify.errors import DataError
+from classify.files.json import unique_keys
 from classify.tables.chunk import InvalidRow, invalid_row
 from classify.tables.sources import (
     MAX_CHARACTERS,
@@ -189,13 +191,8 @@ def _can_be_written(row: _Row) -> bool:
     return True
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> _Row:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _NoRowError(f"its key {twice!r} appears more than once.")
-    return row
+def _repeated(key: str) -> _NoRowError:
+    return _NoRowError(f"its key {key!r} appears more than once.")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unambiguous)
+_DECODER = json.JSONDecoder(object_pairs_hook=partial(unique_keys, refused=_repeated))

@@ -3,7 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
+
+from classify.files.json import unique_keys
 
 __all__ = ["Refusal", "parsed_json", "refusal_in", "sentence_of"]
 
@@ -61,7 +64,7 @@ def parsed_json(content: bytes) -> Any:
     if not content.strip():
         raise ValueError("nothing")
     try:
-        return json.loads(content, object_pairs_hook=_as_dict)
+        return json.loads(content, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         text = " ".join(content.decode("utf-8", "replace").split())
         if text.startswith("<"):
@@ -116,9 +119,5 @@ def _status_of(error: Any) -> int:
     )
 
 
-def _as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        # One of the values is wrong, and there is no telling which.
-        raise ValueError
-    return made
+# One of the values is wrong, and there is no telling which.
+_object = partial(unique_keys, refused=ValueError)
