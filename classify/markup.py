@@ -11,6 +11,7 @@ __all__ = [
     "bar",
     "displayable",
     "escaped",
+    "first_of",
     "probability",
     "readable_piece",
     "shortened",
@@ -161,6 +162,17 @@ def token_html(piece: str) -> Markup:
     Markup('<code>␣&lt;b&gt;</code>')
     """
     return Markup("<code>{}</code>").format(escaped(readable_piece(piece)))
+
+
+def first_of(n_shown: int, n_all: int) -> str:
+    """Return what a summary says where only the first of many are shown.
+
+    Examples
+    --------
+    >>> first_of(10, 200), first_of(3, 3)
+    (', the first 10', '')
+    """
+    return f", the first {n_shown}" if n_shown < n_all else ""
 
 
 def shortened(text: str, most: int) -> str:

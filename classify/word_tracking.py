@@ -14,7 +14,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from classify.errors import AnswerError, InputError, RowError
-from classify.markup import escaped, shortened
+from classify.markup import escaped, first_of, shortened
 from classify.prompts import PromptTemplate
 from classify.prompts.compiled import CompiledPrompt
 from classify.prompts.free import compile_free
@@ -107,8 +107,7 @@ class TrackedWords:
             aside.format(at, escaped(str(error))) for at, error in self.errors.items()
         ]
         shown = [*generated[:_MAX_SHOWN], *reasons[:_MAX_SHOWN]]
-        n_left = len(generated) + len(reasons) - len(shown)
-        of_which = f", the first {len(shown)}" if n_left else ""
+        of_which = first_of(len(shown), len(generated) + len(reasons))
         summary = Markup("<p>{}{}</p>").format(repr(self), of_which)
         return "\n".join([*shown, summary])
 

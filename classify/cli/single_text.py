@@ -122,7 +122,7 @@ def _answer(
         },
         "label_mass": row["label_mass"],
         "unresolved": row["unresolved"],
-        **{name: row[name] for name in ("agreement",) if name in row},
+        **({"agreement": row["agreement"]} if "agreement" in row else {}),
         "truncated": row["truncated"],
         **{name: row[name] for name in thoughts if name in row},
     }

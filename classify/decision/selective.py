@@ -16,7 +16,7 @@ from classify.decision.posteriors import Posteriors, posteriors_of
 from classify.decision.risk_control import certified_threshold, n_texts_needed
 from classify.decision.stored import SHARE, from_json_number, read_stored
 from classify.errors import ConfigError, InputError
-from classify.markup import probability, table, with_bar
+from classify.markup import first_of, probability, table, with_bar
 from classify.metrics.labelled import check_lengths, label_codes
 from classify.parameters import check_parameters, number, one_of, optional
 
@@ -66,7 +66,7 @@ class Decisions(NamedTuple):
         reasons = Counter(self.reason[~self.accepted].tolist()).items()
         counted = ", ".join(f"{reason} ({n_of})" for reason, n_of in reasons)
         why = f"; no answer: {counted}" if counted else ""
-        of_which = f", the first {len(rows)}" if len(rows) < n_texts else ""
+        of_which = first_of(len(rows), n_texts)
         return (
             f"{shown}\n<p>{n_answered} of {n_texts} texts answered{why}{of_which}</p>"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from classify.markup import probability, shortened, table, with_bar
+from classify.markup import first_of, probability, shortened, table, with_bar
 from classify.plots.track_display import TrackDisplay
 from classify.prompts.closing import ClosedThought
 from classify.scoring.masses import agreement
@@ -319,6 +319,5 @@ class Reasoning:
                 ]
             )
         header = ["chain", "thought", "tokens", "label", "probability", "label mass"]
-        n_left = len(self.chains) - len(rows)
-        of_which = f", the first {len(rows)}" if n_left else ""
+        of_which = first_of(len(rows), len(self.chains))
         return f"{table('rtrlrr', header, rows)}\n<p>{self!r}{of_which}</p>"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classify.errors import InputError
-from classify.markup import table
+from classify.markup import first_of, table
 from classify.scoring.bounds import LabelBounds
 from classify.scoring.reasoning import Reasoning
 from classify.scoring.text_score import NodeRead, TextScore
@@ -171,7 +171,7 @@ class LabelLogprobs:
             for at in range(len(shown))
         ]
         header = ["text", "most likely labels", "label mass", "unresolved", "truncated"]
-        of_which = f", the first {len(shown)}" if len(shown) < len(self) else ""
+        of_which = first_of(len(shown), len(self))
         return f"{table('rtrrl', header, rows)}\n<p>{self!r}{of_which}</p>"
 
     def to_frame(self) -> "pd.DataFrame":
